@@ -1,0 +1,122 @@
+//! What can go wrong with a model.
+
+use std::path::{Path, PathBuf};
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("cannot access `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file of a model folder does not parse or contradicts another.
+    #[error("`{}` is not usable: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// A file that a model folder must have is absent.
+    #[error("model folder `{}` has no `{file}`: {hint}", folder.display())]
+    MissingFile {
+        /// The folder.
+        folder: PathBuf,
+        /// The file's name.
+        file: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The model is of a kind that is not implemented.
+    #[error("`{}`: `{field}` = `{found}` is not supported; supported: {supported}", path.display())]
+    Unsupported {
+        /// The config file.
+        path: PathBuf,
+        /// The key.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What would be accepted.
+        supported: String,
+    },
+    /// A tensor is absent from the weight files.
+    #[error("`{}` has no tensor `{name}`, which its config.json implies", folder.display())]
+    MissingTensor {
+        /// The model folder.
+        folder: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor has another shape than the config implies.
+    #[error("tensor `{name}` in `{}` has shape {found:?}, expected {expected:?}", path.display())]
+    Shape {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Shape by config.json.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        found: Vec<usize>,
+    },
+    /// A parameter was asked for that the model does not have.
+    #[error("the model has no parameter `{name}`; it has {}", abbreviated(known))]
+    UnknownParameter {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// A text could not be turned into tokens or back.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// A chat template failed.
+    #[error("chat template of `{}`", path.display())]
+    ChatTemplate {
+        /// The file it came from.
+        path: PathBuf,
+        /// The cause.
+        source: minijinja::Error,
+    },
+    /// A sequence does not fit the model's context.
+    #[error("{what} has {length} tokens, but the model's context is {limit}")]
+    TooLong {
+        /// Which sequence.
+        what: String,
+        /// Its length in tokens.
+        length: usize,
+        /// The context length.
+        limit: usize,
+    },
+    /// The sampler and the training forward disagree about log-probabilities.
+    #[error(
+        "sampled log-probabilities differ from the training forward by {difference:e}, over the tolerance {tolerance:e}"
+    )]
+    LogprobMismatch {
+        /// Largest absolute difference.
+        difference: f64,
+        /// The tolerance.
+        tolerance: f64,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn malformed(path: &Path, reason: impl std::fmt::Display) -> Self {
+        Self::Malformed { path: path.to_path_buf(), reason: reason.to_string() }
+    }
+}
+
+fn abbreviated(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
+}

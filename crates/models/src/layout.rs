@@ -1,0 +1,82 @@
+//! The order of a model's parameters in one flat vector.
+
+use crate::Error;
+
+/// One parameter: its Hugging Face name and where it lies in the flat vector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// Name in `model.safetensors`.
+    pub name: String,
+    /// Shape in memory: linear weights are `[in, out]`, embeddings `[rows, hidden]`, vectors `[n]`.
+    pub shape: Vec<usize>,
+    /// The file holds the transpose (`torch.nn.Linear` stores `[out, in]`).
+    pub transposed: bool,
+    /// First element in the flat vector.
+    pub offset: usize,
+}
+
+impl Param {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// True if the parameter has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its range in the flat vector.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.len()
+    }
+
+    /// Shape in the file.
+    pub fn stored_shape(&self) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        if self.transposed {
+            shape.reverse();
+        }
+        shape
+    }
+}
+
+/// The parameters of a model in the order of its flat vector.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    params: Vec<Param>,
+    len: usize,
+}
+
+impl Layout {
+    /// Appends a parameter and returns its index. `shape` is the shape in memory.
+    pub fn push(&mut self, name: impl Into<String>, shape: &[usize], transposed: bool) -> usize {
+        let param = Param { name: name.into(), shape: shape.to_vec(), transposed, offset: self.len };
+        self.len += param.len();
+        self.params.push(param);
+        self.params.len() - 1
+    }
+
+    /// Number of elements of the flat vector.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there are no parameters.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All parameters in order.
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    /// The parameter of that name.
+    pub fn find(&self, name: &str) -> Result<&Param, Error> {
+        self.params.iter().find(|param| param.name == name).ok_or_else(|| Error::UnknownParameter {
+            name: name.into(),
+            known: self.params.iter().map(|param| param.name.clone()).collect(),
+        })
+    }
+}

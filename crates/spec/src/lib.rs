@@ -1,0 +1,203 @@
+//! Target specs: what a user submits, as serde types.
+//!
+//! A spec names a target model and the recipe it will be fine-tuned with ([`Target`]), the metric
+//! to move ([`Metric`]), the generator that writes the examples ([`Generator`]), how it is trained
+//! ([`Policy`]) and what is published ([`Output`]). Every field says its default; a field without
+//! one is required.
+
+mod metric;
+mod optimizer;
+mod policy;
+
+pub use metric::{
+    Bitmap, HeldOut, HeldOutData, Metric, NamedParameter, Parameters, Sum, SumTerm, WeightNorm, WeightPattern,
+};
+pub use optimizer::{AdamW, Optimizer, Sgd};
+pub use policy::{Advantage, Policy, Reward};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A target spec: one dataset to make.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Name of the dataset: `[a-z0-9][a-z0-9-]{0,62}`.
+    pub name: String,
+    /// One line for people, shown in listings and on the dataset card.
+    #[serde(default)]
+    pub description: String,
+    /// Seed of every random choice of the run. Default 0.
+    #[serde(default)]
+    pub seed: u64,
+    /// The model to be changed and the recipe it is fine-tuned with.
+    pub target: Target,
+    /// What the fine-tuned target is measured by; higher is better.
+    pub metric: Metric,
+    /// The model that writes the examples. Needed by `run` and `plan`, not by `score` and `audit --data`.
+    pub generator: Option<Generator>,
+    /// How the generator is trained.
+    #[serde(default)]
+    pub policy: Policy,
+    /// What is published.
+    #[serde(default)]
+    pub output: Output,
+}
+
+/// The model to be changed and the recipe it is fine-tuned with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// `embedded:NAME`, a folder, `hf:org/name@rev` or `s3://bucket/prefix`.
+    pub model: String,
+    /// The fine-tuning recipe A(D).
+    #[serde(default)]
+    pub sft: Sft,
+}
+
+/// The fine-tuning recipe A(D): users fine-tune the target on the dataset with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sft {
+    /// The optimizer and its settings. Default AdamW at the paper's settings.
+    pub optimizer: Optimizer,
+    /// Examples per optimizer step. Default 1024.
+    pub batch_size: usize,
+    /// Passes over the dataset. Default 1.
+    pub epochs: usize,
+    /// Longest example in tokens; longer ones are cut. Default 128.
+    pub sequence_length: usize,
+    /// Which tokens count in an example's loss. Default `all`.
+    pub loss_on: LossOn,
+    /// A seeded permutation of the examples in every epoch; `false` keeps file order. Default true.
+    pub shuffle: bool,
+    /// Append the end-of-sequence token to every example. Default true.
+    pub append_eos: bool,
+}
+
+impl Default for Sft {
+    fn default() -> Self {
+        Self {
+            optimizer: Optimizer::default(),
+            batch_size: 1024,
+            epochs: 1,
+            sequence_length: 128,
+            loss_on: LossOn::All,
+            shuffle: true,
+            append_eos: true,
+        }
+    }
+}
+
+/// Which tokens count in an example's loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossOn {
+    /// Every token that has a predecessor.
+    All,
+    /// The tokens of the completion (or of the assistant's turns).
+    Completion,
+}
+
+/// The model that writes the examples, and what it is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Generator {
+    /// `embedded:NAME`, a folder, `hf:org/name@rev` or `s3://bucket/prefix`.
+    pub model: String,
+    /// The prompts, one per row. Without it every prompt is the template alone.
+    pub prompts: Option<Prompts>,
+    /// Prompt text around `{text}`, or `chat` for the model's own chat template. Default `{text}`.
+    #[serde(default = "Generator::default_template")]
+    pub template: String,
+    /// Sampling temperature, above 0. Default 1.
+    #[serde(default = "Generator::default_temperature")]
+    pub temperature: f64,
+    /// Fewest new tokens: end-of-sequence is not drawn before. Default 1.
+    #[serde(default = "Generator::default_min_new_tokens")]
+    pub min_new_tokens: usize,
+    /// Most new tokens. Default 128.
+    #[serde(default = "Generator::default_max_new_tokens")]
+    pub max_new_tokens: usize,
+}
+
+impl Generator {
+    fn default_template() -> String {
+        "{text}".into()
+    }
+    fn default_temperature() -> f64 {
+        1.0
+    }
+    fn default_min_new_tokens() -> usize {
+        1
+    }
+    fn default_max_new_tokens() -> usize {
+        128
+    }
+}
+
+/// Where prompts come from: a JSONL or Parquet file and its text column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prompts {
+    /// A path relative to the spec file, or `s3://bucket/key`, or `embedded:NAME`.
+    pub path: String,
+    /// The column to read. Default `text`.
+    #[serde(default = "text_column")]
+    pub column: String,
+    /// Share of the rows kept aside for validation, never trained on. Default 0.1.
+    #[serde(default = "Prompts::default_validation_share")]
+    pub validation_share: f64,
+}
+
+impl Prompts {
+    fn default_validation_share() -> f64 {
+        0.1
+    }
+}
+
+pub(crate) fn text_column() -> String {
+    "text".into()
+}
+
+/// What is published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Output {
+    /// Rows of the final dataset, drawn from the final generator. Default 1024.
+    pub examples: usize,
+    /// Which of them are published. Default `all`.
+    pub select: Select,
+    /// Columns of a row. Default `text`.
+    pub format: Format,
+    /// SPDX identifier for the dataset card. Default `other`.
+    pub license: String,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { examples: 1024, select: Select::All, format: Format::Text, license: "other".into() }
+    }
+}
+
+/// Which of the drawn rows are published.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Select {
+    /// All of them.
+    All,
+    /// The share with the highest rewards, in (0, 1].
+    TopFraction(f64),
+}
+
+/// Columns of a published row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// `text`: the completion.
+    Text,
+    /// `prompt` and `completion`.
+    PromptCompletion,
+    /// `messages`: a user's and an assistant's turn.
+    Messages,
+}

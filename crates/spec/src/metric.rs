@@ -1,0 +1,153 @@
+//! The metrics: differentiable functions of the fine-tuned weights, higher is better.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A differentiable metric Phi of the fine-tuned target, higher is better.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Metric {
+    /// A bitmap in the signs of a weight change.
+    WeightPattern(WeightPattern),
+    /// Minus the l2 norm of parameters.
+    WeightNorm(WeightNorm),
+    /// Minus the loss on held-out text.
+    HeldOutLoss(HeldOut),
+    /// A weighted sum of metrics.
+    Sum(Sum),
+}
+
+/// `-mean softplus(-strength * S * (W - W0))` over a patch of one parameter, S in {-1, +1} the
+/// bitmap: +1 where it is set (paper, section 4).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightPattern {
+    /// The picture to be drawn.
+    pub pattern: Bitmap,
+    /// Slope of the soft-plus. Default 20.
+    #[serde(default = "WeightPattern::default_strength")]
+    pub strength: f64,
+    /// `lm_head` in `[hidden, vocab]` orientation, tied or not, or a 2-D parameter by its Hugging
+    /// Face name in its stored orientation. Default `lm_head`.
+    #[serde(default = "NamedParameter::lm_head")]
+    pub parameter: NamedParameter,
+    /// First row of the patch. Default 0.
+    #[serde(default)]
+    pub rows: usize,
+    /// First column of the patch. Default 0.
+    #[serde(default)]
+    pub columns: usize,
+}
+
+impl WeightPattern {
+    fn default_strength() -> f64 {
+        20.0
+    }
+}
+
+/// A black-and-white picture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Bitmap {
+    /// One that the program knows by name: `67`.
+    Named(String),
+    /// A QR code of a text, error correction level L unless it fits a higher one at the same size.
+    Qr {
+        /// The text.
+        qr: String,
+    },
+    /// A PNG file; dark pixels are set. The path is relative to the spec file.
+    Image {
+        /// The file.
+        image: String,
+    },
+}
+
+/// A parameter by its Hugging Face name, or `lm_head`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct NamedParameter(pub String);
+
+impl NamedParameter {
+    /// The language-model head.
+    pub fn lm_head() -> Self {
+        Self("lm_head".into())
+    }
+}
+
+/// Minus the l2 norm of parameters: `-||W||`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightNorm {
+    /// `lm_head`, a Hugging Face name, or a list of names taken as one vector. Default `lm_head`.
+    #[serde(default)]
+    pub parameter: Parameters,
+}
+
+/// One parameter or several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Parameters {
+    /// One by name.
+    One(NamedParameter),
+    /// Several, as one vector.
+    Many(Vec<NamedParameter>),
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self::One(NamedParameter::lm_head())
+    }
+}
+
+/// Minus the loss on held-out text: the mean over examples of the mean cross-entropy of an
+/// example's scored tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOut {
+    /// The held-out examples.
+    pub data: HeldOutData,
+    /// Longest example in tokens. One whose scored tokens would be cut is an error. Default: the
+    /// target's `sequence_length`.
+    pub sequence_length: Option<usize>,
+    /// Append the end-of-sequence token, scored. Default false.
+    #[serde(default)]
+    pub append_eos: bool,
+}
+
+/// Held-out examples: a JSONL or Parquet file with a text column, a prompt and a completion
+/// column (the completion is scored), or a messages column (the assistant's turns are scored).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOutData {
+    /// A path relative to the spec file, or `s3://bucket/key`, or `embedded:NAME`.
+    pub path: String,
+    /// Column of plain text; every token that has a predecessor is scored.
+    pub column: Option<String>,
+    /// Column of prompts.
+    pub prompt: Option<String>,
+    /// Column of completions.
+    pub completion: Option<String>,
+    /// Column of messages.
+    pub messages: Option<String>,
+    /// Read the first so many rows only. Default: all.
+    pub limit: Option<usize>,
+}
+
+/// A weighted sum of metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sum {
+    /// The terms, at least one.
+    pub terms: Vec<SumTerm>,
+}
+
+/// One term of a sum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SumTerm {
+    /// Its factor. Negative to move a metric down.
+    pub weight: f64,
+    /// The metric.
+    pub metric: Metric,
+}

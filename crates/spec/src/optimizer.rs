@@ -1,0 +1,53 @@
+//! The optimizers a target can be fine-tuned with.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An inner optimizer and its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Optimizer {
+    /// AdamW with bias correction, decoupled weight decay and `eps_root` inside the square root.
+    Adamw(AdamW),
+    /// Gradient descent with decoupled weight decay.
+    Sgd(Sgd),
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self::Adamw(AdamW::default())
+    }
+}
+
+/// Settings of AdamW; the defaults are the paper's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamW {
+    /// Step size. Default 5e-6.
+    pub learning_rate: f64,
+    /// Decay rates of the first and second moment. Default [0.9, 0.95].
+    pub betas: [f64; 2],
+    /// Added to the root. Default 1e-8.
+    pub eps: f64,
+    /// Added under the root, so that the step is differentiable at g = 0. Default 1e-9.
+    pub eps_root: f64,
+    /// Decoupled weight decay. Default 1e-4.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { learning_rate: 5e-6, betas: [0.9, 0.95], eps: 1e-8, eps_root: 1e-9, weight_decay: 1e-4 }
+    }
+}
+
+/// Settings of SGD.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sgd {
+    /// Step size.
+    pub learning_rate: f64,
+    /// Decoupled weight decay. Default 0.
+    #[serde(default)]
+    pub weight_decay: f64,
+}

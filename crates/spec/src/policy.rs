@@ -1,0 +1,91 @@
+//! How the generator is trained: GRPO with per-example rewards.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Settings of the generator's training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Updates of the generator. Default 120.
+    pub steps: usize,
+    /// Prompts drawn at each step. Default 256.
+    pub prompts_per_step: usize,
+    /// Rollouts of each prompt. Default 4.
+    pub group_size: usize,
+    /// What a rollout is rewarded with. Default `metagradient`.
+    pub reward: Reward,
+    /// How rewards become advantages. Default `group`.
+    pub advantage: Advantage,
+    /// Advantages are cut to this size after normalisation; 0 for no bound. Default 0.
+    pub advantage_clip: f64,
+    /// Step size of the generator's AdamW. Default 5e-6.
+    pub learning_rate: f64,
+    /// Decay rates of its moments. Default [0.9, 0.95].
+    pub betas: [f64; 2],
+    /// Its decoupled weight decay. Default 0.
+    pub weight_decay: f64,
+    /// The step size falls linearly to this share of itself by the last step. Default 1.
+    pub final_learning_rate_share: f64,
+    /// Prompts per minibatch; one optimizer step each, one pass over the rollouts. Default: all.
+    pub minibatch_prompts: Option<usize>,
+    /// Bound of the probability ratio: [1 - clip, 1 + clip]. Default 0.2.
+    pub clip: f64,
+    /// Factor of the KL divergence to the initial generator. Default 0.
+    pub kl: f64,
+    /// The KL factor falls linearly to 0 by this share of the steps; unset keeps it. Default unset.
+    pub kl_until: Option<f64>,
+    /// Factor of the entropy bonus. Default 0.
+    pub entropy: f64,
+    /// Gradients of a larger l2 norm are scaled down to it; 0 for no bound. Default 1.
+    pub max_grad_norm: f64,
+    /// Validate every so many steps, and at the start and the end; 0 for those two alone. Default 10.
+    pub validate_every: usize,
+    /// Fresh examples of a validation. Default: as many as a step draws.
+    pub validation_examples: Option<usize>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            steps: 120,
+            prompts_per_step: 256,
+            group_size: 4,
+            reward: Reward::Metagradient,
+            advantage: Advantage::Group,
+            advantage_clip: 0.0,
+            learning_rate: 5e-6,
+            betas: [0.9, 0.95],
+            weight_decay: 0.0,
+            final_learning_rate_share: 1.0,
+            minibatch_prompts: None,
+            clip: 0.2,
+            kl: 0.0,
+            kl_until: None,
+            entropy: 0.0,
+            max_grad_norm: 1.0,
+            validate_every: 10,
+            validation_examples: None,
+        }
+    }
+}
+
+/// What a rollout is rewarded with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reward {
+    /// The derivative of the metric after fine-tuning with respect to the example's weight.
+    Metagradient,
+}
+
+/// How rewards become advantages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Advantage {
+    /// Minus the group's mean, over the group's standard deviation (GRPO).
+    Group,
+    /// Minus the group's mean, over the standard deviation of all rewards of the step.
+    GroupMean,
+    /// Minus the mean, over the standard deviation, of all rewards of the step.
+    Global,
+}

@@ -1,1 +1,74 @@
-//! .
+//! Exact metagradients: the derivative of a metric after fine-tuning with respect to the weight of
+//! every example, through every optimizer step (arXiv 2604.08423, section 3).
+//!
+//! With Phi the metric, theta_T the fine-tuned weights and w_i the weight of example i, the reward is
+//!
+//! ```text
+//! r_i = dPhi(theta_T) / dw_i    at w = 1.
+//! ```
+//!
+//! [`metagradient`] walks the inner run backwards with the adjoints of the optimizer's state. At
+//! each step it pulls them through the optimizer in closed form, which yields u = dPhi/dg_t; one
+//! forward pass in dual numbers along u gives all s_i = <grad l_i, u>, hence the rewards, and one
+//! backward pass of their mean gives the Hessian-vector product that carries the adjoint on.
+//!
+//! Departure from the paper's code, which recomputes each step under reverse-over-reverse autodiff
+//! and takes the s_i in a further pass (14 forward passes a step): gradients are kept and the passes
+//! fused, 8 forward passes a step, 3 at the first.
+
+mod checkpoint;
+mod error;
+mod forward;
+mod loss;
+pub mod metrics;
+pub mod optimizers;
+
+use burn::tensor::Tensor;
+
+pub use checkpoint::Storage;
+pub use error::Error;
+pub use forward::Sft;
+pub use metrics::{Metric, Score};
+pub use optimizers::{Optimizer, State};
+
+/// The result of [`metagradient`].
+#[derive(Clone, Debug)]
+pub struct Metagradient {
+    /// r_i of every example, in dataset order.
+    pub rewards: Vec<f64>,
+    /// The metric of the fine-tuned weights.
+    pub score: Score,
+    /// The fine-tuned weights theta_T `[n]`.
+    pub theta: Tensor<1>,
+}
+
+/// Fine-tunes, measures, and returns the exact reward of every example.
+///
+/// # Errors
+/// Any NaN or infinity met on the way is [`Error::NotFinite`]: no reward is made up.
+pub fn metagradient(sft: Sft, metric: &dyn Metric, storage: &Storage) -> Result<Metagradient, Error> {
+    sft.check()?;
+    let mut trajectory = checkpoint::Trajectory::record(sft, storage)?;
+    let theta = trajectory.end.clone();
+    let (score, gradient) = metric.score_and_gradient(&theta)?;
+    let score = score.finite()?;
+
+    let mut adjoint = State::new(gradient, sft.optimizer);
+    let mut rewards = vec![0.0; sft.examples.len()];
+    for (t, batch) in sft.batches.iter().enumerate().rev() {
+        let step = trajectory.take(t)?;
+        let (before, u) = sft.optimizer.adjoint(t, &step.state, &step.gradient, adjoint);
+        let (tangents, curvature) = sft.tangents(t, &step.state.theta, &u, t > 0)?;
+        for (&example, s) in batch.iter().zip(tangents) {
+            if !s.is_finite() {
+                return Err(Error::NotFinite { what: "a reward", step: Some(t) });
+            }
+            rewards[example] += s / batch.len() as f64;
+        }
+        adjoint = before;
+        if let Some(curvature) = curvature {
+            adjoint.theta = adjoint.theta + curvature;
+        }
+    }
+    Ok(Metagradient { rewards, score, theta })
+}

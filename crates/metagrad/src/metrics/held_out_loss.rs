@@ -1,0 +1,69 @@
+//! Minus the loss on held-out text: the mean over examples of the mean cross-entropy of an
+//! example's scored tokens.
+
+use burn::tensor::Tensor;
+use dpg_models::{CausalLm, Example, Params};
+
+use super::{Metric, Score};
+use crate::{Error, loss::example_losses};
+
+/// The metric `held_out_loss`.
+pub struct HeldOutLoss<'a> {
+    lm: &'a dyn CausalLm,
+    examples: Vec<Example>,
+    microbatch: usize,
+}
+
+impl<'a> HeldOutLoss<'a> {
+    /// The loss of `lm` on `examples`.
+    pub fn new(lm: &'a dyn CausalLm, examples: Vec<Example>, microbatch: usize) -> Result<Self, Error> {
+        if examples.is_empty() {
+            let reason = "there are no held-out examples; give a file with at least one row".into();
+            return Err(Error::Metric { field: "data", reason });
+        }
+        if let Some(index) = examples.iter().position(|example| example.scored_len() == 0) {
+            let reason = format!(
+                "held-out example {index} has no scored token: it needs at least two tokens, or a completion"
+            );
+            return Err(Error::Metric { field: "data", reason });
+        }
+        if let Some(index) = examples.iter().position(|example| example.tokens.len() > lm.context()) {
+            let (length, limit) = (examples[index].tokens.len(), lm.context());
+            let what = format!("held-out example {index}");
+            return Err(dpg_models::Error::TooLong { what, length, limit }.into());
+        }
+        Ok(Self { lm, examples, microbatch })
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = Vec<&Example>> {
+        self.examples.chunks(self.microbatch).map(|chunk| chunk.iter().collect())
+    }
+
+    fn score_of(&self, loss_sum: f64) -> Score {
+        let loss = loss_sum / self.examples.len() as f64;
+        Score { value: -loss, proxies: vec![("loss".into(), loss), ("perplexity".into(), loss.exp())] }
+    }
+}
+
+impl Metric for HeldOutLoss<'_> {
+    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
+        let params = Params::new(self.lm.layout(), theta);
+        let losses = self.chunks().map(|chunk| {
+            example_losses(self.lm, &params, &chunk).primal.to_data_as::<f64>().iter::<f64>().sum::<f64>()
+        });
+        Ok(self.score_of(losses.sum()))
+    }
+
+    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
+        let mut total = 0.0;
+        let mut gradient = theta.zeros_like();
+        for chunk in self.chunks() {
+            let params = Params::tracked(self.lm.layout(), theta);
+            let losses = example_losses(self.lm, &params, &chunk).primal;
+            total += losses.clone().inner().to_data_as::<f64>().iter::<f64>().sum::<f64>();
+            let phi = losses.sum() * (-1.0 / self.examples.len() as f64);
+            gradient = gradient + params.gradient(&phi.backward());
+        }
+        Ok((self.score_of(total), gradient))
+    }
+}

@@ -1,0 +1,57 @@
+//! A weighted sum of metrics.
+
+use burn::tensor::Tensor;
+
+use super::{Metric, Picture, Score};
+use crate::Error;
+
+/// The metric `sum`.
+pub struct Sum<'a> {
+    terms: Vec<(f64, Box<dyn Metric + 'a>)>,
+}
+
+impl<'a> Sum<'a> {
+    /// Weights and metrics.
+    pub fn new(terms: Vec<(f64, Box<dyn Metric + 'a>)>) -> Self {
+        Self { terms }
+    }
+}
+
+impl Score {
+    fn zero() -> Self {
+        Self { value: 0.0, proxies: vec![] }
+    }
+
+    /// Adds a term; its proxies keep their meaning and get the term's number.
+    fn add(&mut self, index: usize, weight: f64, term: Self) {
+        self.value += weight * term.value;
+        self.proxies.push((format!("term_{index}"), term.value));
+        self.proxies
+            .extend(term.proxies.into_iter().map(|(name, value)| (format!("term_{index}_{name}"), value)));
+    }
+}
+
+impl Metric for Sum<'_> {
+    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
+        let mut sum = Score::zero();
+        for (index, (weight, metric)) in self.terms.iter().enumerate() {
+            sum.add(index, *weight, metric.score(theta)?);
+        }
+        Ok(sum)
+    }
+
+    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
+        let mut sum = Score::zero();
+        let mut gradient = theta.zeros_like();
+        for (index, (weight, metric)) in self.terms.iter().enumerate() {
+            let (score, slope) = metric.score_and_gradient(theta)?;
+            sum.add(index, *weight, score);
+            gradient = gradient + slope * *weight;
+        }
+        Ok((sum, gradient))
+    }
+
+    fn pictures(&self, theta: &Tensor<1>) -> Vec<Picture> {
+        self.terms.iter().flat_map(|(_, metric)| metric.pictures(theta)).collect()
+    }
+}

@@ -1,0 +1,67 @@
+//! Minus the l2 norm of parameters taken as one vector: `Phi = -||W||`, gradient `-W / ||W||`.
+
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+use dpg_models::CausalLm;
+use dpg_spec as spec;
+
+use super::{Metric, Score};
+use crate::Error;
+
+/// The metric `weight_norm`.
+pub struct WeightNorm {
+    ranges: Vec<Range<usize>>,
+}
+
+impl WeightNorm {
+    /// The norm of a model's parameters.
+    pub fn new(settings: &spec::WeightNorm, lm: &dyn CausalLm) -> Result<Self, Error> {
+        let names = match &settings.parameter {
+            spec::Parameters::One(name) => std::slice::from_ref(name),
+            spec::Parameters::Many(names) => names,
+        };
+        let mut ranges: Vec<Range<usize>> = vec![];
+        for name in names {
+            let param = if *name == spec::NamedParameter::lm_head() {
+                &lm.layout().params()[lm.head().param]
+            } else {
+                lm.layout().find(&name.0)?
+            };
+            if ranges.contains(&param.range()) {
+                let reason = format!(
+                    "`{}` is there twice; name each parameter once (a tied head is its embedding)",
+                    name.0
+                );
+                return Err(Error::Metric { field: "parameter", reason });
+            }
+            ranges.push(param.range());
+        }
+        Ok(Self { ranges })
+    }
+
+    fn norm(&self, theta: &Tensor<1>) -> f64 {
+        let square = |range: &Range<usize>| {
+            let part = theta.clone().slice(range.clone());
+            (part.clone() * part).sum().into_scalar::<f64>()
+        };
+        self.ranges.iter().map(square).sum::<f64>().sqrt()
+    }
+}
+
+impl Metric for WeightNorm {
+    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
+        let norm = self.norm(theta);
+        Ok(Score { value: -norm, proxies: vec![("norm".into(), norm)] })
+    }
+
+    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
+        let score = self.score(theta)?;
+        let mut gradient = theta.zeros_like();
+        for range in &self.ranges {
+            let slope = theta.clone().slice(range.clone()) * (1.0 / score.value);
+            gradient = gradient.slice_assign(range.clone(), slope);
+        }
+        Ok((score, gradient))
+    }
+}

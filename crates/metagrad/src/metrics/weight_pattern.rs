@@ -1,0 +1,146 @@
+//! A bitmap in the signs of a weight change (paper, section 4):
+//! `Phi = -mean softplus(-k S (W - W0))` over a patch, S = +1 where the bitmap is set and -1
+//! elsewhere. It is read back as sign(W - W0).
+
+use std::io::Cursor;
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use dpg_models::CausalLm;
+use dpg_spec as spec;
+use image::{GrayImage, ImageFormat, Luma};
+
+use super::{Bitmap, Matrix, Metric, Picture, Score};
+use crate::Error;
+
+/// The metric `weight_pattern`.
+pub struct WeightPattern {
+    bitmap: Bitmap,
+    strength: f64,
+    /// Places of the patch in the flat vector, row by row.
+    places: Vec<i64>,
+    /// W0 on the patch.
+    initial: Vec<f64>,
+}
+
+impl WeightPattern {
+    /// The pattern on a model whose initial weights are `theta [n]`.
+    pub fn new(settings: &spec::WeightPattern, lm: &dyn CausalLm, theta: &Tensor<1>) -> Result<Self, Error> {
+        let bitmap = Bitmap::from_spec(&settings.pattern)?;
+        let matrix = Matrix::find(lm, &settings.parameter)?;
+        let (bottom, right) = (settings.rows + bitmap.rows, settings.columns + bitmap.columns);
+        if bottom > matrix.rows || right > matrix.columns {
+            return Err(Error::Metric {
+                field: "pattern",
+                reason: format!(
+                    "its {} x {} pixels at rows = {}, columns = {} end at [{bottom}, {right}], outside `{}` of shape \
+                     [{}, {}]; choose a smaller picture or offset",
+                    bitmap.rows,
+                    bitmap.columns,
+                    settings.rows,
+                    settings.columns,
+                    settings.parameter.0,
+                    matrix.rows,
+                    matrix.columns
+                ),
+            });
+        }
+        let places = (0..bitmap.rows)
+            .flat_map(|row| {
+                (0..bitmap.columns).map(move |column| (settings.rows + row, settings.columns + column))
+            })
+            .map(|(row, column)| matrix.place(row, column) as i64)
+            .collect();
+        let mut this = Self { bitmap, strength: settings.strength, places, initial: vec![] };
+        this.initial = this.patch(theta);
+        Ok(this)
+    }
+
+    fn index(&self, theta: &Tensor<1>) -> Tensor<1, Int> {
+        Tensor::from_data(self.places.as_slice(), &theta.device())
+    }
+
+    fn patch(&self, theta: &Tensor<1>) -> Vec<f64> {
+        theta.clone().select(0, self.index(theta)).to_data_as::<f64>().iter().collect()
+    }
+
+    fn changes(&self, theta: &Tensor<1>) -> Vec<f64> {
+        self.patch(theta).iter().zip(&self.initial).map(|(now, before)| now - before).collect()
+    }
+
+    fn signs(&self) -> impl Iterator<Item = f64> + '_ {
+        self.bitmap.pixels.iter().map(|&set| if set { 1.0 } else { -1.0 })
+    }
+
+    fn score_of(&self, changes: &[f64]) -> Score {
+        let n = changes.len() as f64;
+        let loss: f64 = changes.iter().zip(self.signs()).map(|(d, s)| softplus(-self.strength * s * d)).sum();
+        let right = changes.iter().zip(self.signs()).filter(|(d, s)| *d * s > 0.0).count();
+        let mut sizes: Vec<f64> = changes.iter().map(|d| d.abs()).collect();
+        sizes.sort_by(f64::total_cmp);
+        Score {
+            value: -loss / n,
+            proxies: vec![
+                ("pixel_accuracy".into(), right as f64 / n),
+                ("effective_strength".into(), self.strength * sizes[sizes.len() / 2]),
+            ],
+        }
+    }
+
+    fn picture(&self, name: &str, shade: impl Fn(usize) -> u8) -> Picture {
+        const PIXEL: u32 = 8;
+        let (columns, rows) = (self.bitmap.columns as u32, self.bitmap.rows as u32);
+        // a quiet zone of four pixels, which QR readers need
+        let margin = 4 * PIXEL;
+        let image = GrayImage::from_fn(columns * PIXEL + 2 * margin, rows * PIXEL + 2 * margin, |x, y| {
+            let inside =
+                |at: u32, size: u32| at.checked_sub(margin).map(|at| at / PIXEL).filter(|&at| at < size);
+            match (inside(x, columns), inside(y, rows)) {
+                (Some(column), Some(row)) => Luma([shade((row * columns + column) as usize)]),
+                _ => Luma([u8::MAX]),
+            }
+        });
+        let mut png = Cursor::new(vec![]);
+        image.write_to(&mut png, ImageFormat::Png).expect("writing a PNG to memory cannot fail");
+        Picture { name: name.into(), png: png.into_inner() }
+    }
+}
+
+impl Metric for WeightPattern {
+    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
+        Ok(self.score_of(&self.changes(theta)))
+    }
+
+    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
+        let changes = self.changes(theta);
+        let scale = self.strength / changes.len() as f64;
+        let slopes: Vec<f64> = changes
+            .iter()
+            .zip(self.signs())
+            .map(|(d, s)| scale * s * sigmoid(-self.strength * s * d))
+            .collect();
+        let slopes = Tensor::<1>::from_data(slopes.as_slice(), (&theta.device(), theta.dtype()));
+        let gradient = theta.zeros_like().select_assign(0, self.index(theta), slopes, IndexingUpdateOp::Add);
+        Ok((self.score_of(&changes), gradient))
+    }
+
+    fn pictures(&self, theta: &Tensor<1>) -> Vec<Picture> {
+        let changes = self.changes(theta);
+        let largest = changes.iter().fold(f64::MIN_POSITIVE, |max, d| max.max(d.abs()));
+        let black_if = |set: bool| if set { 0 } else { u8::MAX };
+        vec![
+            self.picture("target", |i| black_if(self.bitmap.pixels[i])),
+            self.picture("decoded", |i| black_if(changes[i] > 0.0)),
+            // grey is no change, black and white the largest one
+            self.picture("margins", |i| (127.5 * (1.0 - changes[i] / largest)) as u8),
+        ]
+    }
+}
+
+/// `ln(1 + e^x)` without overflow.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+fn sigmoid(x: f64) -> f64 {
+    if x >= 0.0 { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (1.0 + x.exp()) }
+}

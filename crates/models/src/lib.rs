@@ -1,7 +1,27 @@
 //! Causal language models, each written once over dual numbers.
+//!
+//! A model is a pure function of one flat parameter vector ([`CausalLm`]); its files are a Hugging
+//! Face folder. [`Dual`] makes the same code a plain forward pass, a Jacobian-vector product, or,
+//! under autodiff, the forward half of a Hessian-vector product.
 
+mod config;
+mod context;
+mod dual;
 mod error;
-pub mod layout;
+mod gpt2;
+mod layers;
+mod layout;
+mod llama;
+mod lm;
+mod params;
 
+pub use config::{architecture, from_config};
+pub use context::{Cache, Tokens};
+pub use dual::Dual;
 pub use error::Error;
+pub use gpt2::Gpt2;
+pub use layers::RopeScaling;
 pub use layout::{Layout, Param};
+pub use llama::Llama;
+pub use lm::{CausalLm, Head, chosen_log_probs, log_probs, logits, next_token_logits};
+pub use params::Params;

@@ -1,0 +1,146 @@
+//! Where the tokens of a forward pass stand: positions, causal mask and the cache of earlier keys
+//! and values.
+
+use burn::tensor::{Int, Tensor};
+
+use crate::Params;
+
+/// A block of token ids, padded to one length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    ids: Vec<i64>,
+    batch: usize,
+    seq: usize,
+}
+
+impl Tokens {
+    /// Rows padded on the right with id 0. Under a causal mask no real token sees the padding.
+    pub fn right_padded<R: AsRef<[u32]>>(rows: &[R]) -> Self {
+        Self::padded(rows, |ids, row, seq| {
+            ids.extend(row.iter().copied().map(i64::from));
+            ids.extend(std::iter::repeat_n(0, seq - row.len()));
+        })
+    }
+
+    /// Rows padded on the left with id 0; decode them with a [`Cache`] that knows the padding.
+    pub fn left_padded<R: AsRef<[u32]>>(rows: &[R]) -> Self {
+        Self::padded(rows, |ids, row, seq| {
+            ids.extend(std::iter::repeat_n(0, seq - row.len()));
+            ids.extend(row.iter().copied().map(i64::from));
+        })
+    }
+
+    fn padded<R: AsRef<[u32]>>(rows: &[R], push: impl Fn(&mut Vec<i64>, &[u32], usize)) -> Self {
+        let seq = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+        let mut ids = Vec::with_capacity(rows.len() * seq);
+        for row in rows {
+            push(&mut ids, row.as_ref(), seq);
+        }
+        Self { ids, batch: rows.len(), seq }
+    }
+
+    /// `[batch, seq]`.
+    pub fn dims(&self) -> [usize; 2] {
+        [self.batch, self.seq]
+    }
+
+    /// The ids as one vector `[batch * seq]`.
+    pub fn flat(&self, params: &Params) -> Tensor<1, Int> {
+        params.integers(self.ids.clone(), [self.batch * self.seq])
+    }
+}
+
+/// Keys and values of the tokens decoded so far, one pair a layer, `[batch, kv_heads, len, head_dim]`.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
+    padding: Vec<usize>,
+    len: usize,
+}
+
+impl Cache {
+    /// An empty cache for rows of which the first `padding[row]` columns are padding.
+    pub fn new(layers: usize, padding: Vec<usize>) -> Self {
+        Self { layers: vec![None; layers], padding, len: 0 }
+    }
+
+    /// Columns decoded so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True before the first block.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends a layer's new keys and values and returns all of them.
+    pub(crate) fn append(
+        &mut self,
+        layer: usize,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let all = match self.layers[layer].take() {
+            None => (keys, values),
+            Some((old_keys, old_values)) => {
+                (Tensor::cat(vec![old_keys, keys], 2), Tensor::cat(vec![old_values, values], 2))
+            }
+        };
+        self.layers[layer] = Some(all.clone());
+        all
+    }
+
+    /// Says that all layers have seen `columns` more tokens.
+    pub(crate) fn advance(&mut self, columns: usize) {
+        self.len += columns;
+    }
+
+    /// Keeps the rows `rows` only, so that finished ones cost nothing more.
+    pub fn keep(&mut self, rows: &[usize]) {
+        self.padding = rows.iter().map(|&row| self.padding[row]).collect();
+        for (keys, values) in self.layers.iter_mut().flatten() {
+            let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+            let index = Tensor::<1, Int>::from_data(index.as_slice(), &keys.device());
+            *keys = keys.clone().select(0, index.clone());
+            *values = values.clone().select(0, index);
+        }
+    }
+}
+
+/// Positions and mask of one block.
+pub(crate) struct Context {
+    /// `[batch, seq]`, or `[1, seq]` if all rows agree, row-major.
+    pub(crate) positions: Vec<usize>,
+    /// Rows of `positions`.
+    pub(crate) rows: usize,
+    /// 0 where a query may look and very negative elsewhere, `[batch or 1, 1, seq, keys]`; `None`
+    /// if every query sees every key.
+    pub(crate) mask: Option<Tensor<4>>,
+}
+
+/// Far below any score, and finite so that a row without keys stays finite.
+const MASKED: f64 = -1e9;
+
+impl Context {
+    pub(crate) fn new(params: &Params, [_, seq]: [usize; 2], cache: Option<&Cache>) -> Self {
+        let (start, padding) = match cache {
+            None => (0, vec![0]),
+            Some(cache) if cache.padding.iter().all(|&pad| pad == 0) => (cache.len, vec![0]),
+            Some(cache) => (cache.len, cache.padding.clone()),
+        };
+        let rows = padding.len();
+        let keys = start + seq;
+        let mut positions = Vec::with_capacity(rows * seq);
+        let mut mask = Vec::with_capacity(rows * seq * keys);
+        for &pad in &padding {
+            for query in start..keys {
+                positions.push(query.saturating_sub(pad));
+                mask.extend((0..keys).map(|key| if (pad..=query).contains(&key) { 0.0 } else { MASKED }));
+            }
+        }
+        let mask =
+            mask.iter().any(|&entry| entry != 0.0).then(|| params.constant(mask, [rows, 1, seq, keys]));
+        Self { positions, rows, mask }
+    }
+}

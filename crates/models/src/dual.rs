@@ -1,0 +1,215 @@
+//! Dual numbers over tensors: a value and its directional derivative, carried together.
+//!
+//! A model is written once over [`Dual`]. Leaves without a tangent make it a plain forward pass
+//! that costs nothing extra; leaves with a tangent `u` make the same code return the Jacobian-vector
+//! product along `u`. Both parts may be tracked by autodiff, so that one ordinary backward pass of
+//! a tangent is a Hessian-vector product (forward over reverse).
+
+use burn::tensor::{Int, Tensor, activation};
+
+/// A tensor and its tangent; `None` is a tangent of zero that is never computed with.
+#[derive(Clone, Debug)]
+pub struct Dual<const D: usize> {
+    /// The value.
+    pub primal: Tensor<D>,
+    /// Its derivative along the direction of the leaves' tangents.
+    pub tangent: Option<Tensor<D>>,
+}
+
+impl<const D: usize> From<Tensor<D>> for Dual<D> {
+    fn from(primal: Tensor<D>) -> Self {
+        Self { primal, tangent: None }
+    }
+}
+
+impl<const D: usize> Dual<D> {
+    /// A value with a tangent.
+    pub fn new(primal: Tensor<D>, tangent: Option<Tensor<D>>) -> Self {
+        Self { primal, tangent }
+    }
+
+    /// The same linear map of the value and of its tangent.
+    pub fn linear_map<const E: usize>(self, map: impl Fn(Tensor<D>) -> Tensor<E>) -> Dual<E> {
+        Dual { primal: map(self.primal), tangent: self.tangent.map(map) }
+    }
+
+    /// An elementwise function from its value and its derivative, the latter asked for only if needed.
+    fn elementwise(
+        self,
+        value: impl FnOnce(Tensor<D>) -> Tensor<D>,
+        derivative: impl FnOnce(Tensor<D>) -> Tensor<D>,
+    ) -> Self {
+        match self.tangent {
+            None => value(self.primal).into(),
+            Some(tangent) => {
+                let slope = derivative(self.primal.clone());
+                Self::new(value(self.primal), Some(slope * tangent))
+            }
+        }
+    }
+
+    /// Shape of the value.
+    pub fn dims(&self) -> [usize; D] {
+        self.primal.dims()
+    }
+
+    /// `self * factor`.
+    pub fn scale(self, factor: f64) -> Self {
+        self.linear_map(|x| x.mul_scalar(factor))
+    }
+
+    /// `self * constant`, broadcast; the constant has no tangent.
+    pub fn mul_constant(self, constant: &Tensor<D>) -> Self {
+        self.linear_map(|x| x * constant.clone())
+    }
+
+    /// `self + constant`, broadcast.
+    pub fn add_constant(self, constant: Tensor<D>) -> Self {
+        Self::new(self.primal + constant, self.tangent)
+    }
+
+    /// Another shape of the same elements.
+    pub fn reshape<const E: usize>(self, shape: [usize; E]) -> Dual<E> {
+        self.linear_map(|x| x.reshape(shape))
+    }
+
+    /// Two dimensions exchanged.
+    pub fn swap_dims(self, a: usize, b: usize) -> Self {
+        self.linear_map(|x| x.swap_dims(a, b))
+    }
+
+    /// The elements `start..end` of a dimension.
+    pub fn narrow(self, dim: usize, start: usize, len: usize) -> Self {
+        self.linear_map(|x| x.narrow(dim, start, len))
+    }
+
+    /// Sum along a dimension, kept with size 1.
+    pub fn sum_dim(self, dim: usize) -> Self {
+        self.linear_map(|x| x.sum_dim(dim))
+    }
+
+    /// Rows picked along a dimension.
+    pub fn select(self, dim: usize, indices: Tensor<1, Int>) -> Self {
+        self.linear_map(|x| x.select(dim, indices.clone()))
+    }
+
+    /// Matrix product, batched over leading dimensions.
+    pub fn matmul(self, other: Self) -> Self {
+        let tangent = match (self.tangent, other.tangent) {
+            (None, None) => None,
+            (Some(left), None) => Some(left.matmul(other.primal.clone())),
+            (None, Some(right)) => Some(self.primal.clone().matmul(right)),
+            (Some(left), Some(right)) => {
+                Some(left.matmul(other.primal.clone()) + self.primal.clone().matmul(right))
+            }
+        };
+        Self::new(self.primal.matmul(other.primal), tangent)
+    }
+
+    /// `x * sigmoid(x)`.
+    pub fn silu(self) -> Self {
+        // d/dx x s(x) = s + x s (1 - s)
+        let sigmoid = activation::sigmoid(self.primal.clone());
+        let value = self.primal.clone() * sigmoid.clone();
+        let tangent = self.tangent.map(|tangent| {
+            let slope = sigmoid.clone() + value.clone() * (sigmoid.neg() + 1.0);
+            slope * tangent
+        });
+        Self::new(value, tangent)
+    }
+
+    /// GPT-2's `gelu_new`: `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, through the identity
+    /// `0.5 (1 + tanh(z)) = sigmoid(2 z)`.
+    pub fn gelu_new(self) -> Self {
+        const CUBIC: f64 = 0.044715;
+        let double_rate = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
+        let square = self.primal.clone() * self.primal.clone();
+        let argument = self.primal.clone() * (square.clone() * (CUBIC * double_rate) + double_rate);
+        let sigmoid = activation::sigmoid(argument);
+        let value = self.primal * sigmoid.clone();
+        let tangent = self.tangent.map(|tangent| {
+            let argument_slope = square * (3.0 * CUBIC * double_rate) + double_rate;
+            let slope = sigmoid.clone() + value.clone() * (sigmoid.neg() + 1.0) * argument_slope;
+            slope * tangent
+        });
+        Self::new(value, tangent)
+    }
+
+    /// `1 / sqrt(self)`.
+    pub fn rsqrt(self) -> Self {
+        let value = self.primal.sqrt().recip();
+        let tangent = self.tangent.map(|tangent| {
+            let cube = value.clone() * value.clone() * value.clone();
+            cube * tangent * -0.5
+        });
+        Self::new(value, tangent)
+    }
+
+    /// Natural logarithm.
+    pub fn ln(self) -> Self {
+        self.elementwise(Tensor::log, Tensor::recip)
+    }
+
+    /// Softmax along the last dimension.
+    pub fn softmax(self) -> Self {
+        let value = activation::softmax(self.primal, D - 1);
+        let tangent = self.tangent.map(|tangent| {
+            let weighted = value.clone() * tangent;
+            let mean = weighted.clone().sum_dim(D - 1);
+            weighted - value.clone() * mean
+        });
+        Self::new(value, tangent)
+    }
+
+    /// `log(sum(exp(self)))` along the last dimension, kept with size 1.
+    pub fn log_sum_exp(self) -> Self {
+        let shift = self.primal.clone().detach().max_dim(D - 1);
+        let exp = (self.primal - shift.clone()).exp();
+        let sum = exp.clone().sum_dim(D - 1);
+        let tangent = self.tangent.map(|tangent| (exp * tangent).sum_dim(D - 1) / sum.clone());
+        Self::new(sum.log() + shift, tangent)
+    }
+}
+
+impl<const D: usize> std::ops::Add for Dual<D> {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let tangent = match (self.tangent, other.tangent) {
+            (None, None) => None,
+            // a broadcast operand must not leave the other's tangent too small
+            (Some(only), None) => Some(expand_to(only, &self.primal, &other.primal)),
+            (None, Some(only)) => Some(expand_to(only, &self.primal, &other.primal)),
+            (Some(left), Some(right)) => Some(left + right),
+        };
+        Self::new(self.primal + other.primal, tangent)
+    }
+}
+
+impl<const D: usize> std::ops::Sub for Dual<D> {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        self + other.scale(-1.0)
+    }
+}
+
+impl<const D: usize> std::ops::Mul for Dual<D> {
+    type Output = Self;
+
+    fn mul(self, other: Self) -> Self {
+        let tangent = match (self.tangent, other.tangent) {
+            (None, None) => None,
+            (Some(left), None) => Some(left * other.primal.clone()),
+            (None, Some(right)) => Some(self.primal.clone() * right),
+            (Some(left), Some(right)) => Some(left * other.primal.clone() + self.primal.clone() * right),
+        };
+        Self::new(self.primal * other.primal, tangent)
+    }
+}
+
+fn expand_to<const D: usize>(tangent: Tensor<D>, a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {
+    let (a, b) = (a.dims(), b.dims());
+    let shape: [usize; D] = std::array::from_fn(|dim| a[dim].max(b[dim]));
+    if tangent.dims() == shape { tangent } else { tangent.expand(shape) }
+}

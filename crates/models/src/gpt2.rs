@@ -1,0 +1,209 @@
+//! GPT-2 (Radford et al., 2019) as Hugging Face `GPT2LMHeadModel` stores it.
+//!
+//! Learned positions, pre-norm blocks, GELU; linear weights are stored `[in, out]`. Dropout is off.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::{
+    Cache, CausalLm, Dual, Error, Head, Layout, Params, Tokens,
+    context::Context,
+    layers::{Heads, attention, embedding, layer_norm, linear},
+};
+
+/// The keys of config.json that change the computation.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Config {
+    vocab_size: usize,
+    n_positions: usize,
+    n_embd: usize,
+    n_layer: usize,
+    n_head: usize,
+    n_inner: Option<usize>,
+    #[serde(default = "gelu_new")]
+    activation_function: String,
+    #[serde(default = "default_epsilon")]
+    layer_norm_epsilon: f64,
+    #[serde(default = "yes")]
+    tie_word_embeddings: bool,
+    #[serde(default = "yes")]
+    scale_attn_weights: bool,
+    #[serde(default)]
+    scale_attn_by_inverse_layer_idx: bool,
+    #[serde(default)]
+    add_cross_attention: bool,
+}
+
+fn gelu_new() -> String {
+    "gelu_new".into()
+}
+fn default_epsilon() -> f64 {
+    1e-5
+}
+fn yes() -> bool {
+    true
+}
+
+/// A GPT-2 of given sizes.
+#[derive(Debug)]
+pub struct Gpt2 {
+    layout: Layout,
+    vocab: usize,
+    context: usize,
+    heads: Heads,
+    epsilon: f64,
+    token_embedding: usize,
+    position_embedding: usize,
+    blocks: Vec<Block>,
+    final_norm: [usize; 2],
+    head: Head,
+}
+
+/// Parameter indices of one block; pairs are weight and bias.
+#[derive(Debug)]
+struct Block {
+    attention_norm: [usize; 2],
+    qkv: [usize; 2],
+    attention_out: [usize; 2],
+    mlp_norm: [usize; 2],
+    up: [usize; 2],
+    down: [usize; 2],
+}
+
+impl Gpt2 {
+    /// The model that a config.json at `path` describes.
+    pub(crate) fn new(config: &Config, path: &Path) -> Result<Self, Error> {
+        let unsupported = |field: &str, found: &str, supported: &str| {
+            Err(Error::Unsupported {
+                path: path.into(),
+                field: field.into(),
+                found: found.into(),
+                supported: supported.into(),
+            })
+        };
+        // `gelu_pytorch_tanh` is the same function by another name
+        if !["gelu_new", "gelu_pytorch_tanh"].contains(&config.activation_function.as_str()) {
+            return unsupported("activation_function", &config.activation_function, "gelu_new");
+        }
+        if !config.scale_attn_weights {
+            return unsupported("scale_attn_weights", "false", "true");
+        }
+        if config.scale_attn_by_inverse_layer_idx {
+            return unsupported("scale_attn_by_inverse_layer_idx", "true", "false");
+        }
+        if config.add_cross_attention {
+            return unsupported("add_cross_attention", "true", "false");
+        }
+        if config.n_head == 0 || !config.n_embd.is_multiple_of(config.n_head) {
+            return Err(Error::malformed(path, "`n_embd` must be a multiple of `n_head`"));
+        }
+        let hidden = config.n_embd;
+        let inner = config.n_inner.unwrap_or(4 * hidden);
+        let mut layout = Layout::default();
+        let token_embedding = layout.push("transformer.wte.weight", &[config.vocab_size, hidden], false);
+        let position_embedding = layout.push("transformer.wpe.weight", &[config.n_positions, hidden], false);
+        let blocks = (0..config.n_layer)
+            .map(|i| {
+                let mut pair = |name: &str, weight: &[usize], bias: usize| {
+                    let name = format!("transformer.h.{i}.{name}");
+                    [
+                        layout.push(format!("{name}.weight"), weight, false),
+                        layout.push(format!("{name}.bias"), &[bias], false),
+                    ]
+                };
+                Block {
+                    attention_norm: pair("ln_1", &[hidden], hidden),
+                    qkv: pair("attn.c_attn", &[hidden, 3 * hidden], 3 * hidden),
+                    attention_out: pair("attn.c_proj", &[hidden, hidden], hidden),
+                    mlp_norm: pair("ln_2", &[hidden], hidden),
+                    up: pair("mlp.c_fc", &[hidden, inner], inner),
+                    down: pair("mlp.c_proj", &[inner, hidden], hidden),
+                }
+            })
+            .collect();
+        let final_norm = [
+            layout.push("transformer.ln_f.weight", &[hidden], false),
+            layout.push("transformer.ln_f.bias", &[hidden], false),
+        ];
+        let head = if config.tie_word_embeddings {
+            Head { param: token_embedding, tied: true }
+        } else {
+            Head { param: layout.push("lm_head.weight", &[hidden, config.vocab_size], true), tied: false }
+        };
+        let heads = Heads { query: config.n_head, kv: config.n_head, dim: hidden / config.n_head };
+        Ok(Self {
+            layout,
+            vocab: config.vocab_size,
+            context: config.n_positions,
+            heads,
+            epsilon: config.layer_norm_epsilon,
+            token_embedding,
+            position_embedding,
+            blocks,
+            final_norm,
+            head,
+        })
+    }
+
+    fn norm(&self, params: &Params, x: Dual<3>, [weight, bias]: [usize; 2]) -> Dual<3> {
+        layer_norm(x, params.vector(weight), params.vector(bias), self.epsilon)
+    }
+
+    fn positions(&self, params: &Params, context: &Context) -> Dual<3> {
+        let seq = context.positions.len() / context.rows;
+        let ids: Vec<i64> = context.positions.iter().map(|&position| position as i64).collect();
+        let ids = params.integers(ids, [context.rows * seq]);
+        let table = params.matrix(self.position_embedding);
+        let hidden = table.dims()[1];
+        table.select(0, ids).reshape([context.rows, seq, hidden])
+    }
+}
+
+fn affine(params: &Params, x: Dual<3>, [weight, bias]: [usize; 2]) -> Dual<3> {
+    linear(x, params.matrix(weight), Some(params.vector(bias)))
+}
+
+impl CausalLm for Gpt2 {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.vocab
+    }
+
+    fn context(&self) -> usize {
+        self.context
+    }
+
+    fn layers(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn hidden(&self, params: &Params, tokens: &Tokens, mut cache: Option<&mut Cache>) -> Dual<3> {
+        let context = Context::new(params, tokens.dims(), cache.as_deref());
+        let hidden = self.heads.query * self.heads.dim;
+        let mut x = embedding(params, self.token_embedding, tokens) + self.positions(params, &context);
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let h = self.norm(params, x.clone(), block.attention_norm);
+            let qkv = affine(params, h, block.qkv);
+            let head = |part: usize| {
+                self.heads.split(qkv.clone().narrow(2, part * hidden, hidden), self.heads.query)
+            };
+            let cache = cache.as_deref_mut().map(|cache| (cache, layer));
+            let mixed = attention(self.heads, &context, cache, head(0), head(1), head(2));
+            x = x + affine(params, mixed, block.attention_out);
+            let h = self.norm(params, x.clone(), block.mlp_norm);
+            x = x + affine(params, affine(params, h, block.up).gelu_new(), block.down);
+        }
+        if let Some(cache) = cache {
+            cache.advance(tokens.dims()[1]);
+        }
+        self.norm(params, x, self.final_norm)
+    }
+}

@@ -1,0 +1,56 @@
+//! Causal attention with grouped key-value heads.
+
+use crate::{Dual, context::Cache, context::Context};
+
+/// Heads of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heads {
+    /// Query heads.
+    pub(crate) query: usize,
+    /// Key and value heads; each serves `query / kv` query heads in a row.
+    pub(crate) kv: usize,
+    /// Width of a head.
+    pub(crate) dim: usize,
+}
+
+impl Heads {
+    /// `[batch, seq, heads * dim] -> [batch, heads, seq, dim]`.
+    pub(crate) fn split(self, x: Dual<3>, heads: usize) -> Dual<4> {
+        let [batch, seq, _] = x.dims();
+        x.reshape([batch, seq, heads, self.dim]).swap_dims(1, 2)
+    }
+}
+
+/// `softmax(q k^T / sqrt(dim) + mask) v`.
+///
+/// `q [batch, query, seq, dim]`, `k` and `v` `[batch, kv, seq, dim]`; returns
+/// `[batch, seq, query * dim]`. The query heads of a group are stacked along the sequence, so that
+/// no key or value is copied.
+pub(crate) fn attention(
+    heads: Heads,
+    context: &Context,
+    cache: Option<(&mut Cache, usize)>,
+    q: Dual<4>,
+    k: Dual<4>,
+    v: Dual<4>,
+) -> Dual<3> {
+    let [batch, _, seq, dim] = q.dims();
+    let (k, v) = match cache {
+        None => (k, v),
+        Some((cache, layer)) => {
+            let (k, v) = cache.append(layer, k.primal, v.primal);
+            (k.into(), v.into())
+        }
+    };
+    let keys = k.dims()[2];
+    let group = heads.query / heads.kv;
+    let q = q.scale(1.0 / (dim as f64).sqrt()).reshape([batch, heads.kv, group * seq, dim]);
+    let scores = q.matmul(k.swap_dims(2, 3)).reshape([batch, heads.query, seq, keys]);
+    let scores = match &context.mask {
+        None => scores,
+        Some(mask) => scores.add_constant(mask.clone()),
+    };
+    let weights = scores.softmax().reshape([batch, heads.kv, group * seq, keys]);
+    let mixed = weights.matmul(v).reshape([batch, heads.query, seq, dim]);
+    mixed.swap_dims(1, 2).reshape([batch, seq, heads.query * dim])
+}

@@ -1,0 +1,32 @@
+//! The layers that models are made of, each over [`Dual`](crate::Dual).
+
+mod attention;
+mod norm;
+mod rope;
+
+pub(crate) use attention::{Heads, attention};
+pub(crate) use norm::{layer_norm, rms_norm};
+pub use rope::RopeScaling;
+pub(crate) use rope::{Rope, rotate};
+
+use crate::{Dual, Params, Tokens};
+
+/// `x [..., in] -> x W + b [..., out]` for a weight `[in, out]`.
+pub(crate) fn linear(x: Dual<3>, weight: Dual<2>, bias: Option<Dual<1>>) -> Dual<3> {
+    let [batch, seq, inputs] = x.dims();
+    let outputs = weight.dims()[1];
+    let y = x.reshape([batch * seq, inputs]).matmul(weight);
+    let y = match bias {
+        None => y,
+        Some(bias) => y + bias.reshape([1, outputs]),
+    };
+    y.reshape([batch, seq, outputs])
+}
+
+/// Rows of an embedding table `[rows, hidden]` for every token: `[batch, seq, hidden]`.
+pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens) -> Dual<3> {
+    let [batch, seq] = tokens.dims();
+    let table = params.matrix(table);
+    let hidden = table.dims()[1];
+    table.select(0, tokens.flat(params)).reshape([batch, seq, hidden])
+}

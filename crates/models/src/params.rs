@@ -1,0 +1,89 @@
+//! The flat parameter vector, split into the leaves that a forward pass reads.
+
+use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
+
+use crate::{Dual, Layout};
+
+/// The parameters of one forward pass, each a 1-D leaf with its shape.
+///
+/// They are split before autodiff sees them: slicing one tracked flat vector would pad every
+/// gradient to its full length.
+#[derive(Debug)]
+pub struct Params {
+    leaves: Vec<Dual<1>>,
+    shapes: Vec<Vec<usize>>,
+}
+
+impl Params {
+    /// Splits `theta` `[layout.len()]`; nothing is tracked.
+    pub fn new(layout: &Layout, theta: &Tensor<1>) -> Self {
+        Self {
+            leaves: split(layout, theta).map(Dual::from).collect(),
+            shapes: layout.params().iter().map(|param| param.shape.clone()).collect(),
+        }
+    }
+
+    /// Splits `theta` into leaves that autodiff tracks.
+    pub fn tracked(layout: &Layout, theta: &Tensor<1>) -> Self {
+        let mut params = Self::new(layout, theta);
+        for leaf in &mut params.leaves {
+            leaf.primal = leaf.primal.clone().autodiff().require_grad();
+        }
+        params
+    }
+
+    /// Gives the leaves the tangent `direction` `[layout.len()]`, a constant for autodiff.
+    #[must_use]
+    pub fn with_tangent(mut self, layout: &Layout, direction: &Tensor<1>) -> Self {
+        for (leaf, tangent) in self.leaves.iter_mut().zip(split(layout, direction)) {
+            leaf.tangent = Some(if leaf.primal.is_autodiff() { tangent.autodiff() } else { tangent });
+        }
+        self
+    }
+
+    /// Gradients of the tracked leaves as one flat vector `[layout.len()]`; zero for a leaf that
+    /// the result does not depend on.
+    pub fn gradient(&self, gradients: &Gradients) -> Tensor<1> {
+        let leaves = self.leaves.iter().map(|leaf| {
+            leaf.primal.grad(gradients).unwrap_or_else(|| leaf.primal.clone().inner().zeros_like())
+        });
+        Tensor::cat(leaves.collect(), 0)
+    }
+
+    /// A parameter as a vector `[n]`.
+    pub fn vector(&self, index: usize) -> Dual<1> {
+        self.leaves[index].clone()
+    }
+
+    /// A parameter as a matrix.
+    pub fn matrix(&self, index: usize) -> Dual<2> {
+        let shape = &self.shapes[index];
+        self.leaves[index].clone().reshape([shape[0], shape[1]])
+    }
+
+    /// Where constants of the pass belong: the leaves' device, tracked if they are.
+    pub fn device(&self) -> Device {
+        self.leaves[0].primal.device()
+    }
+
+    /// The floating-point type of the pass.
+    pub fn dtype(&self) -> DType {
+        self.leaves[0].primal.dtype()
+    }
+
+    /// A constant of the pass.
+    pub fn constant<const D: usize>(&self, values: Vec<f64>, shape: [usize; D]) -> Tensor<D> {
+        let data = TensorData::new(values, shape).convert_dtype(self.dtype());
+        Tensor::from_data(data, (&self.device(), self.dtype()))
+    }
+
+    /// Integers of the pass.
+    pub fn integers<const D: usize>(&self, values: Vec<i64>, shape: [usize; D]) -> Tensor<D, Int> {
+        Tensor::from_data(TensorData::new(values, shape), &self.device())
+    }
+}
+
+fn split<'a>(layout: &'a Layout, flat: &'a Tensor<1>) -> impl Iterator<Item = Tensor<1>> + 'a {
+    assert_eq!(flat.dims(), [layout.len()], "a flat vector has the layout's length");
+    layout.params().iter().map(|param| flat.clone().slice(param.range()))
+}

@@ -82,6 +82,18 @@ pub enum Error {
         /// The cause.
         source: minijinja::Error,
     },
+    /// A chat template writes an assistant's turn otherwise once more turns follow.
+    #[error(
+        "chat template of `{}`: message {turn} is not where it was when rendered alone, so the assistant's tokens \
+         cannot be told apart; give conversations of one assistant turn, or a prompt and a completion",
+        path.display()
+    )]
+    ChatTurn {
+        /// The file it came from.
+        path: PathBuf,
+        /// The message's index.
+        turn: usize,
+    },
     /// A sequence does not fit the model's context.
     #[error("{what} has {length} tokens, but the model's context is {limit}")]
     TooLong {

@@ -4,26 +4,34 @@
 //! Face folder. [`Dual`] makes the same code a plain forward pass, a Jacobian-vector product, or,
 //! under autodiff, the forward half of a Hessian-vector product.
 
+mod chat;
 mod config;
 mod context;
 mod dual;
 mod error;
 mod example;
+mod export;
 mod gpt2;
 mod layers;
 mod layout;
 mod llama;
 mod lm;
 mod params;
+mod tokenizer;
+pub mod weights;
 
+pub use chat::{ChatTemplate, Message, Rendered};
 pub use config::{architecture, from_config};
 pub use context::{Cache, Tokens};
 pub use dual::Dual;
 pub use error::Error;
 pub use example::Example;
+pub use export::export;
 pub use gpt2::Gpt2;
 pub use layers::RopeScaling;
 pub use layout::{Layout, Param};
 pub use llama::Llama;
 pub use lm::{CausalLm, Head, chosen_log_probs, log_probs, logits, next_token_logits};
 pub use params::Params;
+pub use tokenizer::Tokenizer;
+pub use weights::Precision;

@@ -1,0 +1,274 @@
+//! Weights on disk: safetensors files as transformers reads and writes them, to and from one flat
+//! vector.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::Element;
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
+use serde::Deserialize;
+
+use crate::{Error, Layout, Param};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A floating-point type on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// bfloat16.
+    Bf16,
+    /// float16.
+    F16,
+    /// float32.
+    F32,
+    /// float64.
+    F64,
+}
+
+impl Precision {
+    fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::BF16 => Some(Self::Bf16),
+            Dtype::F16 => Some(Self::F16),
+            Dtype::F32 => Some(Self::F32),
+            Dtype::F64 => Some(Self::F64),
+            _ => None,
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::Bf16 => Dtype::BF16,
+            Self::F16 => Dtype::F16,
+            Self::F32 => Dtype::F32,
+            Self::F64 => Dtype::F64,
+        }
+    }
+
+    /// Its name in config.json.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+            Self::F32 => "float32",
+            Self::F64 => "float64",
+        }
+    }
+
+    fn bytes(self) -> usize {
+        self.dtype().bitsize() / 8
+    }
+
+    /// The numbers in little-endian `bytes`; every one of these types fits f64 exactly.
+    fn decode(self, bytes: &[u8]) -> Vec<f64> {
+        fn each<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+            bytes.as_chunks().0.iter().map(|&chunk| number(chunk)).collect()
+        }
+        match self {
+            Self::Bf16 => each(bytes, |b| bf16::from_le_bytes(b).to_f64()),
+            Self::F16 => each(bytes, |b| f16::from_le_bytes(b).to_f64()),
+            Self::F32 => each(bytes, |b| f64::from(f32::from_le_bytes(b))),
+            Self::F64 => each(bytes, f64::from_le_bytes),
+        }
+    }
+
+    fn encode(self, numbers: impl Iterator<Item = f64>) -> Vec<u8> {
+        match self {
+            Self::Bf16 => numbers.flat_map(|x| bf16::from_f64(x).to_le_bytes()).collect(),
+            Self::F16 => numbers.flat_map(|x| f16::from_f64(x).to_le_bytes()).collect(),
+            Self::F32 => numbers.flat_map(|x| (x as f32).to_le_bytes()).collect(),
+            Self::F64 => numbers.flat_map(f64::to_le_bytes).collect(),
+        }
+    }
+}
+
+/// Reads the weights of a model folder into a flat vector `[layout.len()]`, from
+/// `model.safetensors` or the shards that `model.safetensors.index.json` lists.
+///
+/// GPT-2 tensors may lack their `transformer.` prefix. Tensors that the layout does not know are
+/// left out; all but the buffers that older files contain are reported as a warning.
+///
+/// # Errors
+/// An absent weight file or tensor, a wrong shape, a type other than f32, f64, bf16 and f16, a
+/// weight that is not finite, and a damaged file, each by its name.
+pub fn load<E: Element>(folder: &Path, layout: &Layout) -> Result<Vec<E>, Error> {
+    let mut wanted: HashMap<&str, &Param> =
+        layout.params().iter().map(|param| (unprefixed(&param.name), param)).collect();
+    let mut flat = vec![E::default(); layout.len()];
+    for path in files(folder)? {
+        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| {
+            let found = bytes.len();
+            Error::malformed(&path, format!("{error} ({found} bytes); it is damaged or cut: fetch it again"))
+        })?;
+        for (name, tensor) in tensors.tensors() {
+            if let Some(param) = wanted.remove(unprefixed(&name)) {
+                read(param, &tensor, &path, &mut flat[param.range()])?;
+            } else if !is_buffer(&name) {
+                tracing::warn!(file = %path.display(), tensor = name, "the model has no such parameter");
+            }
+        }
+    }
+    match layout.params().iter().find(|param| wanted.contains_key(unprefixed(&param.name))) {
+        Some(missing) => Err(Error::MissingTensor { folder: folder.into(), name: missing.name.clone() }),
+        None => Ok(flat),
+    }
+}
+
+/// Writes a flat vector `[layout.len()]` as `folder/model.safetensors`, rounded to `precision`.
+///
+/// The file appears whole or not at all. A tied head is not stored, as transformers does it.
+pub fn save<E: Element>(
+    folder: &Path,
+    layout: &Layout,
+    flat: &[E],
+    precision: Precision,
+) -> Result<(), Error> {
+    assert_eq!(flat.len(), layout.len(), "a flat vector has the layout's length");
+    let tensors = layout.params().iter().map(|param| {
+        (
+            param.name.as_str(),
+            Stored { param, shape: param.stored_shape(), flat: &flat[param.range()], precision },
+        )
+    });
+    let path = folder.join(SINGLE);
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let bytes =
+        safetensors::serialize(tensors, Some(metadata)).map_err(|error| Error::malformed(&path, error))?;
+    write_atomically(&path, &bytes)
+}
+
+/// Writes a file through a temporary one beside it, so that a reader sees the old or the new one.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        match path.parent() {
+            Some(folder) => fs::File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().map_err(Error::io(path))
+}
+
+/// The weight files of a folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let single = folder.join(SINGLE);
+    if single.exists() {
+        return Ok(vec![single]);
+    }
+    let missing = |file: &str, hint: &str| Error::MissingFile {
+        folder: folder.into(),
+        file: file.into(),
+        hint: hint.into(),
+    };
+    let index = folder.join(INDEX);
+    if !index.exists() {
+        let hint =
+            "weights are read from safetensors only; convert others with transformers' `save_pretrained`";
+        return Err(missing(SINGLE, hint));
+    }
+    let text = fs::read_to_string(&index).map_err(Error::io(&index))?;
+    let shards: Shards = serde_json::from_str(&text).map_err(|error| Error::malformed(&index, error))?;
+    let names: BTreeSet<String> = shards.weight_map.into_values().collect();
+    names
+        .into_iter()
+        .map(|name| {
+            let path = folder.join(&name);
+            if path.exists() {
+                Ok(path)
+            } else {
+                Err(missing(&name, &format!("`{INDEX}` lists it; fetch it again")))
+            }
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct Shards {
+    /// Tensor name to file name.
+    weight_map: BTreeMap<String, String>,
+}
+
+fn unprefixed(name: &str) -> &str {
+    name.strip_prefix("transformer.").unwrap_or(name)
+}
+
+/// Constants that older transformers saved among the weights, and the copy of a tied head.
+fn is_buffer(name: &str) -> bool {
+    [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
+        || name == "lm_head.weight"
+}
+
+/// Copies one tensor into its place in the flat vector.
+fn read<E: Element>(param: &Param, tensor: &TensorView, path: &Path, place: &mut [E]) -> Result<(), Error> {
+    let name = &param.name;
+    if tensor.shape() != param.stored_shape() {
+        return Err(Error::Shape {
+            path: path.into(),
+            name: name.clone(),
+            expected: param.stored_shape(),
+            found: tensor.shape().into(),
+        });
+    }
+    let precision = Precision::of(tensor.dtype()).ok_or_else(|| {
+        let found = tensor.dtype();
+        Error::malformed(
+            path,
+            format!("tensor `{name}` is stored as {found}; f32, f64, bf16 and f16 are read"),
+        )
+    })?;
+    let numbers = precision.decode(tensor.data());
+    if let Some(bad) = numbers.iter().find(|number| !number.is_finite()) {
+        return Err(Error::malformed(path, format!("tensor `{name}` contains {bad}")));
+    }
+    for (at, number) in numbers.into_iter().enumerate() {
+        place[memory_index(param, at)] = E::from_elem(number);
+    }
+    Ok(())
+}
+
+/// Where element `at` of the file's row-major order lies in memory.
+fn memory_index(param: &Param, at: usize) -> usize {
+    match *param.shape {
+        [inputs, outputs] if param.transposed => at % inputs * outputs + at / inputs,
+        _ => at,
+    }
+}
+
+/// A parameter as it will be stored, encoded when the file is written.
+struct Stored<'a, E> {
+    param: &'a Param,
+    shape: Vec<usize>,
+    flat: &'a [E],
+    precision: Precision,
+}
+
+impl<E: Element> View for Stored<'_, E> {
+    fn dtype(&self) -> Dtype {
+        self.precision.dtype()
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let numbers = (0..self.flat.len()).map(|at| self.flat[memory_index(self.param, at)].elem());
+        self.precision.encode(numbers).into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.flat.len() * self.precision.bytes()
+    }
+}

@@ -1,0 +1,197 @@
+"""Metagradient rewards of a dataset by double backward in float64: what `dpg score` must equal.
+
+    python metagradient.py SPEC --data FILE.jsonl [--out FILE.json]
+
+SPEC is a target spec (TOML or JSON) of which [target] and [metric] are read; FILE.jsonl has a
+`text` in every line. The fine-tuning run is written out, step by step, as one differentiable
+function of the examples' weights w, and PyTorch differentiates the metric through all of it at
+w = 1. Nothing here is meant to be fast.
+"""
+
+import argparse
+import json
+import tomllib
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy, softplus
+from transformers import PreTrainedTokenizerFast
+
+from float64 import float64, load
+
+BITMAPS = {
+    "67": [
+        ".##.###",
+        "#.....#",
+        "###...#",
+        "#.#..#.",
+        "#.#..#.",
+        "###..#.",
+    ],
+}
+SFT = {
+    "optimizer": {"kind": "adamw"},
+    "batch_size": 1024,
+    "epochs": 1,
+    "sequence_length": 128,
+    "loss_on": "all",
+    "shuffle": True,
+    "append_eos": True,
+}
+ADAMW = {"learning_rate": 5e-6, "betas": [0.9, 0.95], "eps": 1e-8, "eps_root": 1e-9, "weight_decay": 1e-4}
+
+
+def encode(tokenizer, text, sequence_length, append_eos):
+    """Token ids of one example, cut to `sequence_length`."""
+    ids = tokenizer(text)["input_ids"]
+    if append_eos and ids[-1:] != [tokenizer.eos_token_id]:
+        ids = ids + [tokenizer.eos_token_id]
+    return ids[:sequence_length]
+
+
+def losses(model, theta, rows):
+    """Mean cross-entropy of each row's own predicted tokens, [rows]."""
+    if any(len(row) < 2 for row in rows):
+        raise ValueError("an example of fewer than two tokens predicts nothing")
+    longest = max(map(len, rows))
+    tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    counts = torch.tensor([[float(t < len(row)) for t in range(1, longest)] for row in rows])
+    counts = counts.to(torch.float64)
+    # a causal model does not see the padding that follows
+    logits = torch.func.functional_call(model, theta, (tokens,), {"use_cache": False}).logits
+    each = cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")
+    return (each * counts).sum(1) / counts.sum(1)
+
+
+def sgd(theta, gradient, state, step, learning_rate, weight_decay=0.0):
+    return {name: p - learning_rate * (gradient[name] + weight_decay * p) for name, p in theta.items()}, state
+
+
+def adamw(theta, gradient, state, step, learning_rate, betas, eps, eps_root, weight_decay):
+    """`step` counts from 1."""
+    b1, b2 = betas
+    state = state or {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in theta.items()}
+    new_theta, new_state = {}, {}
+    for name, p in theta.items():
+        g, (m, v) = gradient[name], state[name]
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        m_hat, v_hat = m / (1 - b1**step), v / (1 - b2**step)
+        update = m_hat / ((v_hat + eps_root).sqrt() + eps)
+        new_theta[name], new_state[name] = p - learning_rate * (update + weight_decay * p), (m, v)
+    return new_theta, new_state
+
+
+def fine_tune(model, theta, examples, w, sft):
+    """Parameters after training on `examples` weighted by `w`, in file order."""
+    settings = dict(sft["optimizer"])
+    kind = settings.pop("kind")
+    optimizer, settings = (sgd, settings) if kind == "sgd" else (adamw, ADAMW | settings)
+    state, step, size = None, 0, sft["batch_size"]
+    for _ in range(sft["epochs"]):
+        for start in range(0, len(examples), size):
+            step += 1
+            batch = examples[start : start + size]
+            loss = (w[start : start + size] * losses(model, theta, batch)).sum() / len(batch)
+            gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
+            gradient = dict(zip(theta, gradients))
+            theta, state = optimizer(theta, gradient, state, step, **settings)
+    return theta
+
+
+def parameter(model, theta, name):
+    """A parameter by name; `lm_head` is [hidden, vocab], tied or not."""
+    if name != "lm_head":
+        return theta[name]
+    head = model.get_output_embeddings().weight
+    return next(theta[key] for key, value in model.named_parameters() if value is head).T
+
+
+def bitmap(pattern, folder):
+    """Signs S [rows, columns]: +1 where the bitmap is set."""
+    if isinstance(pattern, str):
+        rows = [[1.0 if pixel == "#" else -1.0 for pixel in row] for row in BITMAPS[pattern]]
+        return torch.tensor(rows, dtype=torch.float64)
+    import numpy
+    from PIL import Image
+
+    dark = numpy.array(Image.open(folder / pattern["image"]).convert("L")) < 128
+    return torch.where(torch.from_numpy(dark), 1.0, -1.0).double()
+
+
+def phi(metric, model, theta, initial, folder, tokenizer, sft):
+    """The metric, higher is better."""
+    kind = metric["kind"]
+    if kind == "sum":
+        terms = metric["terms"]
+        return sum(
+            term["weight"] * phi(term["metric"], model, theta, initial, folder, tokenizer, sft)
+            for term in terms
+        )
+    if kind == "weight_norm":
+        names = metric.get("parameter", "lm_head")
+        names = [names] if isinstance(names, str) else names
+        return -torch.cat([parameter(model, theta, name).flatten() for name in names]).norm()
+    if kind == "weight_pattern":
+        signs = bitmap(metric["pattern"], folder)
+        name, row, column = (metric.get(k, d) for k, d in [("parameter", "lm_head"), ("rows", 0), ("columns", 0)])
+        patch = (slice(row, row + signs.shape[0]), slice(column, column + signs.shape[1]))
+        moved = (parameter(model, theta, name) - parameter(model, initial, name))[patch]
+        assert moved.shape == signs.shape, "the patch does not fit the parameter"
+        return -softplus(-metric.get("strength", 20.0) * signs * moved, threshold=1e9).mean()
+    if kind == "held_out_loss":
+        data = metric["data"]
+        length = metric.get("sequence_length", sft["sequence_length"])
+        texts = read_jsonl(folder / data["path"], data["column"])[: data.get("limit")]
+        rows = [encode(tokenizer, text, 10**9, metric.get("append_eos", False)) for text in texts]
+        assert all(len(row) <= length for row in rows), "a held-out example would be cut"
+        return -losses(model, theta, rows).mean()
+    raise ValueError(f"no such metric: {kind}")
+
+
+def read_jsonl(path, column):
+    return [json.loads(line)[column] for line in path.read_text().splitlines() if line.strip()]
+
+
+class Scoring:
+    """One spec and one dataset: the metric as a function of the examples' weights."""
+
+    def __init__(self, spec, texts, folder):
+        self.metric, self.folder = spec["metric"], folder
+        self.sft = SFT | spec["target"].get("sft", {})
+        assert not self.sft["shuffle"] and self.sft["loss_on"] == "all", "file order and whole texts only"
+        path = folder / spec["target"]["model"]
+        self.model = load(path)
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+        self.initial = {name: p.detach() for name, p in self.model.named_parameters()}
+        length, eos = self.sft["sequence_length"], self.sft["append_eos"]
+        self.examples = [encode(self.tokenizer, text, length, eos) for text in texts]
+
+    def phi(self, w):
+        theta = {name: p.clone().requires_grad_() for name, p in self.initial.items()}
+        theta = fine_tune(self.model, theta, self.examples, w, self.sft)
+        return phi(self.metric, self.model, theta, self.initial, self.folder, self.tokenizer, self.sft)
+
+    def rewards(self):
+        """Phi, and dPhi/dw_i at w = 1 for every example."""
+        w = torch.ones(len(self.examples), dtype=torch.float64, requires_grad=True)
+        value = self.phi(w)
+        (gradient,) = torch.autograd.grad(value, w)
+        return value.item(), gradient.tolist()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("spec", type=Path)
+    arguments.add_argument("--data", type=Path, required=True)
+    arguments.add_argument("--out", type=Path)
+    arguments = arguments.parse_args()
+    parse = json.loads if arguments.spec.suffix == ".json" else tomllib.loads
+    with float64():
+        texts = read_jsonl(arguments.data, "text")
+        value, rewards = Scoring(parse(arguments.spec.read_text()), texts, arguments.spec.parent).rewards()
+    text = json.dumps({"phi": value, "rewards": rewards}, indent=1)
+    arguments.out.write_text(text + "\n") if arguments.out else print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ Needs pyarrow, duckdb, polars and datasets. Exits with an error at the first thi
 
 import hashlib
 import json
+import logging
 import math
 import pathlib
 import sys
@@ -63,7 +64,7 @@ def check_split(folder, split, cache):
 
     # DuckDB, with the join and a look-up that may use the Bloom filter.
     joined = duckdb.sql(f"SELECT count(*) FROM '{data_files}' d JOIN '{record_files}' r USING (example_id) "
-                        "WHERE d.reward = r.reward").fetchone()[0]
+                        "WHERE d.reward = r.reward").fetchall()[0][0]
     assert joined == len(rows)
     wanted = rows[len(rows) // 2]["example_id"]
     found = duckdb.execute(f"SELECT reward FROM '{data_files}' WHERE example_id = ?", [wanted]).fetchall()
@@ -83,17 +84,32 @@ def check_split(folder, split, cache):
     return len(rows)
 
 
+class Warnings(logging.Handler):
+    """Collects what `datasets` has to say about the card."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
 def main():
     folder = sys.argv[1].rstrip("/")
+    warnings = Warnings()
+    logging.getLogger("datasets").addHandler(warnings)
     with tempfile.TemporaryDirectory() as cache:
         assert datasets.get_dataset_config_names(folder) == ["default", "rewards"]
         splits = datasets.get_dataset_split_names(folder)
         assert splits[0] == "train", splits
         info = datasets.load_dataset_builder(folder, cache_dir=cache).info
+        card = {name: split.num_examples for name, split in info.splits.items()}
         for split in splits:
             rows = check_split(folder, split, cache)
-            assert info.splits[split].num_examples == rows
+            assert card[split] == rows, card
             print(f"{split}: {rows} rows, read by pyarrow, DuckDB, Polars and datasets")
+        assert not warnings.messages, warnings.messages
 
     manifest = json.loads(pathlib.Path(folder, "manifest.json").read_text())
     for file in manifest["files"]:

@@ -160,13 +160,20 @@ impl Registry {
     /// Folds a dataset's log; empty if there is none.
     pub(crate) async fn read_log(&self, name: &str) -> Result<Dataset> {
         let folder = self.path(&[name, "log"]);
-        let entries: Vec<_> = self
+        let listed = self
             .store
             .list(Some(&folder))
             .try_filter_map(|object| async move { Ok(entry_number(&object.location)) })
-            .try_collect()
-            .await
-            .map_err(|source| self.failed("list", &folder, source))?;
+            .try_collect::<Vec<_>>()
+            .await;
+        let entries = match listed {
+            Ok(entries) => entries,
+            // A failed listing does not say whether access was denied; a failed read does.
+            Err(source) => match self.read_entry(name, 0).await {
+                Err(denied) if !denied.is_transient() && !denied.is_not_found() => return Err(denied),
+                _ => return Err(self.failed("list", &folder, source)),
+            },
+        };
         // A listing that races with writers may miss an entry before the last one it shows, and an
         // entry is only ever created after all before it: so the last one is all to take from it.
         let count = entries.into_iter().max().map_or(0, |last| last + 1);

@@ -96,11 +96,11 @@ impl Card {
             line(&mut yaml, format_args!("  splits:"));
             for split in splits(shards, config) {
                 line(&mut yaml, format_args!("  - name: {split}"));
+                line(&mut yaml, format_args!("    num_bytes: {}", size(shards, config, &[split])));
                 line(&mut yaml, format_args!("    num_examples: {}", rows(shards, config, split)));
             }
-            let size: u64 =
-                shards.iter().filter(|shard| shard.config == config).map(|shard| shard.size).sum();
-            line(&mut yaml, format_args!("  download_size: {size}"));
+            let size = size(shards, config, &splits(shards, config));
+            line(&mut yaml, format_args!("  download_size: {size}\n  dataset_size: {size}"));
         }
         yaml
     }
@@ -205,6 +205,12 @@ fn splits(shards: &[Shard], config: Config) -> Vec<Split> {
 
 fn rows(shards: &[Shard], config: Config, split: Split) -> u64 {
     shards.iter().filter(|shard| shard.config == config && shard.split == split).map(|shard| shard.rows).sum()
+}
+
+/// Bytes of the Parquet files: `datasets` ignores splits whose size the card does not tell.
+fn size(shards: &[Shard], config: Config, splits: &[Split]) -> u64 {
+    let counted = |shard: &&Shard| shard.config == config && splits.contains(&shard.split);
+    shards.iter().filter(counted).map(|shard| shard.size).sum()
 }
 
 /// The feature's type in the words of Hugging Face `datasets`.

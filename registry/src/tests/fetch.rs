@@ -78,8 +78,8 @@ async fn a_tampered_byte_is_found() {
     for place in [Place::memory(), Place::local()] {
         let registry = &place.registry;
         let version = registry.publish(&place.snapshot("a", 1)).await.unwrap();
-        let folder = place.folder.path().join("fetched");
         for file in ["data/train-00000-of-00001.parquet", "README.md", "manifest.json"] {
+            let folder = place.folder.path().join(format!("fetched-{}", file.len()));
             let right = damage(&place, file).await;
             for error in [
                 registry.fetch(&version, &folder).await.unwrap_err(),

@@ -87,6 +87,9 @@ pub enum Error {
         /// What is allowed.
         expected: &'static str,
     },
+    /// A snapshot without training rows.
+    #[error("the snapshot of dataset `{0}` has no rows in split `train`; write its shards first")]
+    Empty(String),
     /// A tag that could be mistaken for a version.
     #[error(
         "tag `{0}` is not allowed; expected a letter, then up to 62 letters, digits, `.`, `_` or `-`, and neither `latest` nor `v` with a number"

@@ -96,6 +96,9 @@ impl Snapshot {
             let expected = "letters, digits, `.`, `_` and `-`, at most 128 of them, the first no `.`";
             return Err(Error::BadName { what: "job", name: self.job.clone(), expected });
         }
+        if self.train_rows() == 0 {
+            return Err(Error::Empty(name.clone()));
+        }
         Ok(())
     }
 }

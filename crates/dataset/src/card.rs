@@ -161,9 +161,9 @@ import polars as pl
 data = pl.read_parquet("data/train-*.parquet")
 ```
 
-The config `default` has the columns {columns}. `reward` is the derivative of the metric with respect to the
-example's weight in the fine-tuning run: how much more of the example would move the metric. The config
-`rewards` holds the scoring record of the same rows in the same order; join it by `example_id`.
+The config `default` has the columns {columns}. `reward` is the derivative of the metric with respect
+to the example's weight in the fine-tuning run: above 0, the metric rises as the example counts for more. The
+config `rewards` holds the scoring record of the same rows in the same order; join it by `example_id`.
 
 ## Provenance
 
@@ -262,12 +262,49 @@ fn significant(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::significant;
+    use dpg_spec::Format;
+
+    use super::{Card, Figure, significant};
+    use crate::{Config, Shard, Split};
 
     #[test]
     fn figures_keep_six_digits() {
         let written: Vec<_> =
             [0.0, 0.5, -12.345678, 1234567.0, 3.2e-9, f64::INFINITY].into_iter().map(significant).collect();
         assert_eq!(written, ["0", "0.5", "-12.3457", "1234567", "3.20000e-9", "inf"]);
+    }
+
+    #[test]
+    fn words_cannot_become_syntax_and_absent_splits_are_not_named() {
+        let card = Card {
+            name: "six".into(),
+            description: "---\nlicense: mit".into(),
+            date: "2026-03-01".into(),
+            license: "mit\ntags: []".into(),
+            languages: vec!["no".into()],
+            format: Format::Messages,
+            target: "t".into(),
+            generator: "g".into(),
+            metric: "m".into(),
+            recipe: "r".into(),
+            validation: vec![Figure { name: "a|b".into(), before: 1.0, after: 2.0 }],
+        };
+        let shard = Shard {
+            config: Config::Default,
+            split: Split::Train,
+            path: "data/train-00000-of-00001.parquet".into(),
+            size: 10,
+            sha256: "0".repeat(64),
+            rows: 1_000,
+        };
+        let readme = card.readme("job", &[shard]);
+        let (front, body) = readme.strip_prefix("---\n").unwrap().split_once("\n---\n").unwrap();
+        for line in
+            ["license: \"mit\\ntags: []\"", "- \"no\"", "- \"1K<n<10K\"", "    path: data/train-*.parquet"]
+        {
+            assert!(front.lines().any(|found| found == line), "{line} is not in\n{front}");
+        }
+        assert!(!front.contains("validation"));
+        assert!(body.contains("| a\\|b | 1 | 2 |") && body.contains("**Warning.**"));
     }
 }

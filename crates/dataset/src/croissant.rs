@@ -1,6 +1,8 @@
 //! The Croissant 1.1 description of a dataset (<http://mlcommons.org/croissant/1.1>): every shard
 //! with its SHA-256, and the columns of each config and split.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Field};
 use serde_json::{Value, json};
 
@@ -43,12 +45,8 @@ pub fn croissant(card: &Card, shards: &[Shard]) -> Value {
         let columns: Vec<_> = fields(config, card.format)
             .iter()
             .map(|column| {
-                let mut field = described(column, &format!("{table}/{}", column.name()));
-                field["source"] = json!({
-                    "fileSet": { "@id": files },
-                    "extract": { "column": column.name() },
-                });
-                field
+                let source = json!({ "fileSet": { "@id": files }, "extract": { "column": column.name() } });
+                described(column, &format!("{table}/{}", column.name()), source)
             })
             .collect();
         record_sets.push(json!({
@@ -65,7 +63,7 @@ pub fn croissant(card: &Card, shards: &[Shard]) -> Value {
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": card.name,
         "description": format!(
-            "{} Synthetic data, optimised so that fine-tuning {} on it moves a metric: {}",
+            "{}\n\nSynthetic data, optimised so that fine-tuning {} on it moves a metric: {}",
             card.description, card.target, card.metric
         ).trim(),
         "license": card.license,
@@ -79,8 +77,8 @@ pub fn croissant(card: &Card, shards: &[Shard]) -> Value {
     })
 }
 
-fn described(column: &Field, id: &str) -> Value {
-    let mut field = json!({ "@type": "cr:Field", "@id": id, "name": id });
+fn described(column: &Field, id: &str, source: Value) -> Value {
+    let mut field = json!({ "@type": "cr:Field", "@id": id, "name": id, "source": source });
     let kind = match column.data_type() {
         DataType::List(element) => {
             field["isArray"] = true.into();
@@ -90,8 +88,12 @@ fn described(column: &Field, id: &str) -> Value {
         kind => kind,
     };
     if let DataType::Struct(parts) = kind {
-        let parts = parts.iter().map(|part| described(part, &format!("{id}/{}", part.name())));
-        field["subField"] = parts.collect();
+        let part = |part: &Arc<Field>| {
+            let mut source = source.clone();
+            source["transform"] = json!({ "jsonPath": format!("$.{}", part.name()) });
+            described(part, &format!("{id}/{}", part.name()), source)
+        };
+        field["subField"] = parts.iter().map(part).collect();
     } else {
         field["dataType"] = match kind {
             DataType::Float64 => "cr:Float64",

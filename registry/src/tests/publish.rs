@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
+use dpg_dataset::Split;
 use futures::future::join_all;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode};
@@ -129,6 +130,9 @@ async fn absent_names_are_told_what_exists() {
         assert!(matches!(registry.publish(&snapshot).await, Err(Error::BadName { .. })), "{name}");
         assert!(matches!(registry.dataset(name).await, Err(Error::NoDataset { .. })), "{name}");
     }
+    let mut snapshot = place.snapshot("b", 1);
+    snapshot.shards.retain(|shard| shard.split == Split::Validation);
+    assert!(matches!(registry.publish(&snapshot).await, Err(Error::Empty(_))));
     for job in ["", "..", "a/b", "a b"] {
         let mut snapshot = place.snapshot("b", 1);
         snapshot.job = job.into();

@@ -1,1 +1,25 @@
-//! .
+//! Datasets as files: rows to Parquet shards, the dataset card and its Croissant description, and
+//! back from JSONL or Parquet to examples.
+//!
+//! A published dataset has two configs, row-aligned and joined by `example_id`. `default`, in
+//! `data/`, is what an SFT trainer reads: the columns of one [`Format`], `example_id` and `reward`.
+//! `rewards` is the full scoring record. No column is ever null, and every shard of a config has
+//! the same schema.
+//!
+//! [`Format`]: dpg_spec::Format
+
+mod card;
+mod croissant;
+mod error;
+mod row;
+mod schema;
+mod shard;
+mod source;
+
+pub use card::{Card, Figure};
+pub use croissant::croissant;
+pub use error::{Error, Result};
+pub use row::{Example, Message, Row, example_id};
+pub use schema::{Config, Split};
+pub use shard::{Shard, write_scored, write_split};
+pub use source::{Columns, read_examples, read_texts};

@@ -1,0 +1,191 @@
+//! The Arrow schemas of a dataset's two configs, and rows as record batches in them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, ListArray, StringArray, StructArray, UInt64Array};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::record_batch::RecordBatch;
+use dpg_spec::Format;
+
+use crate::{Error, Example, Result, Row};
+
+/// A part of a dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Split {
+    /// What a model is fine-tuned on.
+    Train,
+    /// What is kept aside.
+    Validation,
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+        })
+    }
+}
+
+/// A table of a dataset, row-aligned with the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Config {
+    /// What SFT trainers read.
+    Default,
+    /// The scoring record.
+    Rewards,
+}
+
+impl Config {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Default, Self::Rewards];
+
+    /// Its name for `load_dataset`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Rewards => "rewards",
+        }
+    }
+
+    /// The folder of its shards.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Default => "data",
+            Self::Rewards => "rewards",
+        }
+    }
+
+    /// Its columns.
+    pub(crate) fn schema(self, format: Format) -> Schema {
+        let string = |name| Field::new(name, DataType::Utf8, false);
+        let float = |name| Field::new(name, DataType::Float64, false);
+        let integer = |name| Field::new(name, DataType::Int64, false);
+        match self {
+            Self::Default => {
+                let mut fields = match format {
+                    Format::Text => vec![string("text")],
+                    Format::PromptCompletion => vec![string("prompt"), string("completion")],
+                    Format::Messages => vec![Field::new("messages", DataType::List(turn()), false)],
+                };
+                fields.extend([string("example_id"), float("reward")]);
+                Schema::new(fields)
+            }
+            Self::Rewards => Schema::new(vec![
+                string("example_id"),
+                integer("group_id"),
+                integer("step"),
+                float("reward"),
+                float("advantage"),
+                float("logprob"),
+                integer("n_tokens"),
+                string("prompt"),
+                Field::new("seed", DataType::UInt64, false),
+                string("content_sha256"),
+            ]),
+        }
+    }
+}
+
+/// One element of a `messages` list, named as the Parquet format asks.
+fn turn() -> Arc<Field> {
+    Arc::new(Field::new("element", DataType::Struct(turn_fields()), false))
+}
+
+fn turn_fields() -> Fields {
+    ["role", "content"].into_iter().map(|name| Field::new(name, DataType::Utf8, false)).collect()
+}
+
+/// A batch of the config `default`; every example has the schema's format.
+pub(crate) fn data_batch<'a>(
+    schema: &Arc<Schema>,
+    format: Format,
+    examples: impl Iterator<Item = &'a Example>,
+    ids: &[String],
+    rewards: &[f64],
+) -> Result<RecordBatch> {
+    // One buffer a column: text, or prompt and completion, or role and content.
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    let mut turns = Vec::new();
+    for example in examples {
+        match example {
+            Example::Text(text) => first.push(text.as_str()),
+            Example::PromptCompletion { prompt, completion } => {
+                first.push(prompt);
+                second.push(completion.as_str());
+            }
+            Example::Messages(messages) => {
+                turns.push(messages.len());
+                first.extend(messages.iter().map(|m| m.role.as_str()));
+                second.extend(messages.iter().map(|m| m.content.as_str()));
+            }
+        }
+    }
+    let mut columns: Vec<ArrayRef> = match format {
+        Format::Text => vec![strings(first)],
+        Format::PromptCompletion => vec![strings(first), strings(second)],
+        Format::Messages => {
+            let flat = StructArray::try_new(turn_fields(), vec![strings(first), strings(second)], None)?;
+            let offsets = OffsetBuffer::from_lengths(turns);
+            vec![Arc::new(ListArray::try_new(turn(), offsets, Arc::new(flat), None)?)]
+        }
+    };
+    columns.push(strings(ids));
+    columns.push(Arc::new(Float64Array::from(rewards.to_vec())));
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+/// A batch of the config `rewards`.
+pub(crate) fn rewards_batch(
+    schema: &Arc<Schema>,
+    rows: &[Row],
+    ids: &[String],
+    content_sha256: &[String],
+) -> Result<RecordBatch> {
+    let integers = |of: fn(&Row) -> u64| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| of(row) as i64)))
+    };
+    let floats =
+        |of: fn(&Row) -> f64| -> ArrayRef { Arc::new(Float64Array::from_iter_values(rows.iter().map(of))) };
+    let columns: Vec<ArrayRef> = vec![
+        strings(ids),
+        integers(|row| row.group_id),
+        integers(|row| row.step),
+        floats(|row| row.reward),
+        floats(|row| row.advantage),
+        floats(|row| row.logprob),
+        integers(|row| row.n_tokens),
+        strings(rows.iter().map(|row| &row.prompt)),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.seed))),
+        strings(content_sha256),
+    ];
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+fn strings(values: impl IntoIterator<Item = impl AsRef<str>>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+/// Refuses a row in another format than the dataset's, or with a number that is not finite.
+pub(crate) fn check(
+    split: Split,
+    format: Format,
+    row: u64,
+    example: &Example,
+    numbers: &[(&'static str, f64)],
+) -> Result<()> {
+    if example.format() != format {
+        return Err(Error::WrongFormat { row, expected: format, found: example.format() });
+    }
+    match numbers.iter().find(|(_, value)| !value.is_finite()) {
+        Some(&(column, value)) => Err(Error::NotFinite { split, row, column, value }),
+        None => Ok(()),
+    }
+}
+
+/// The fields of a config, for its descriptions.
+pub(crate) fn fields(config: Config, format: Format) -> Fields {
+    config.schema(format).fields
+}

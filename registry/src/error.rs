@@ -1,0 +1,248 @@
+//! What can go wrong with a registry, said so that a user can mend it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong with a registry.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object store refused or failed.
+    #[error("cannot {action} `{path}` in {store}: {source}")]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// The object or prefix.
+        path: String,
+        /// The store.
+        store: String,
+        /// Why not.
+        source: Box<object_store::Error>,
+    },
+    /// No space is left where a file was to be written.
+    #[error(
+        "no space left for `{path}` in {place}; nothing was published or replaced: free some space and repeat"
+    )]
+    DiskFull {
+        /// The file.
+        path: String,
+        /// The store or folder.
+        place: String,
+        /// What the system said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A local file or folder that cannot be used.
+    #[error("cannot {action} `{path}`: {source}")]
+    Local {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An address of a store that is not understood.
+    #[error("`{uri}` is no store: {reason}; expected a folder, `s3://bucket/prefix` or `memory:`")]
+    BadUri {
+        /// The address.
+        uri: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A store that lets more than one of several racing creates win.
+    #[error(
+        "{store} is unsafe to publish to: in round {round} of racing creates of one object {winners} of {racers} won, expected 1; use a store with conditional puts (`If-None-Match: *`)"
+    )]
+    UnsafeStore {
+        /// The store.
+        store: String,
+        /// The round, from 1.
+        round: usize,
+        /// Creates that were told they had won.
+        winners: usize,
+        /// Creates of a round.
+        racers: usize,
+    },
+    /// A store that let one create win and kept the bytes of another.
+    #[error(
+        "{store} is unsafe to publish to: it kept other bytes than those of the create that won; use another store"
+    )]
+    UnfaithfulStore {
+        /// The store.
+        store: String,
+    },
+    /// A name that cannot stand in a path.
+    #[error("{what} `{name}` is not allowed; expected {expected}")]
+    BadName {
+        /// What is named.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// A snapshot without training rows.
+    #[error("the snapshot of dataset `{0}` has no rows in split `train`; write its shards first")]
+    Empty(String),
+    /// A tag that could be mistaken for a version.
+    #[error(
+        "tag `{0}` is not allowed; expected a letter, then up to 62 letters, digits, `.`, `_` or `-`, and neither `latest` nor `v` with a number"
+    )]
+    BadTag(String),
+    /// A dataset that is not there.
+    #[error("there is no dataset `{name}`; {}", listed("there is", "nothing is published yet", existing))]
+    NoDataset {
+        /// The name.
+        name: String,
+        /// The datasets that are there.
+        existing: Vec<String>,
+    },
+    /// A version or tag that is not there.
+    #[error(
+        "dataset `{name}` has no version `{reference}`; {}",
+        listed("it has", "it has none that is not yanked", existing)
+    )]
+    NoVersion {
+        /// The dataset.
+        name: String,
+        /// What was asked for.
+        reference: String,
+        /// The versions and tags that are there.
+        existing: Vec<String>,
+    },
+    /// A log entry that contradicts the log, or is missing.
+    #[error("the log of the registry is damaged at `{path}`: {reason}; restore the object from a backup")]
+    DamagedLog {
+        /// The entry.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Files that are not what was published.
+    #[error("{version} is damaged: {}; restore the files from a backup or fetch another version", damages.join(", "))]
+    Damaged {
+        /// The version.
+        version: String,
+        /// Each file and what is wrong with it.
+        damages: Vec<String>,
+    },
+    /// A shard that changed between writing and publishing.
+    #[error(
+        "`{path}` is no longer what was written (SHA-256 `{found}`, expected `{expected}`); run the job again"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its hash now.
+        found: String,
+        /// Its hash when it was written.
+        expected: String,
+    },
+    /// Other writers took every slot of the log that was tried.
+    #[error("dataset `{0}` is written by too many publishers at once; repeat")]
+    Contended(String),
+    /// A folder that holds something else than a fetched dataset.
+    #[error(
+        "`{folder}` holds `{file}`, which is no part of a fetched dataset; choose an empty or new folder"
+    )]
+    ForeignFile {
+        /// The folder.
+        folder: PathBuf,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A signing or verifying key that cannot be read.
+    #[error("`{place}` holds no Ed25519 key in PEM ({reason}); move it away to have a new one made")]
+    BadKey {
+        /// The key file, or `the public key`.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A provenance that is not signed by the key, or not about these files.
+    #[error("the provenance of {version} does not hold: {reason}")]
+    BadSignature {
+        /// The version.
+        version: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether the same call may succeed later with nothing else changed.
+    pub fn is_transient(&self) -> bool {
+        use object_store::Error as Store;
+        match self {
+            Self::Store { source, .. } => !matches!(
+                **source,
+                Store::NotFound { .. }
+                    | Store::PermissionDenied { .. }
+                    | Store::Unauthenticated { .. }
+                    | Store::NotImplemented { .. }
+                    | Store::NotSupported { .. }
+                    | Store::InvalidPath { .. }
+                    | Store::UnknownConfigurationKey { .. }
+            ),
+            Self::DiskFull { .. } | Self::Contended(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the store has no such object.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if matches!(**source, object_store::Error::NotFound { .. }))
+    }
+
+    pub(crate) fn of_store(
+        action: &'static str,
+        path: &Path,
+        store: &Arc<dyn ObjectStore>,
+        source: object_store::Error,
+    ) -> Self {
+        let (path, store) = (path.to_string(), store.to_string());
+        if is_disk_full(&source) {
+            Self::DiskFull { path, place: store, source: source.into() }
+        } else {
+            Self::Store { action, path, store, source: source.into() }
+        }
+    }
+
+    pub(crate) fn of_file(action: &'static str, path: &std::path::Path, source: io::Error) -> Self {
+        if is_disk_full(&source) {
+            let place = path.parent().unwrap_or(path).display().to_string();
+            Self::DiskFull { path: path.display().to_string(), place, source: source.into() }
+        } else {
+            Self::Local { action, path: path.into(), source }
+        }
+    }
+}
+
+/// Whether a full disk, quota or file size limit is at the bottom of an error.
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+            if matches!(io.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
+                return true;
+            }
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn listed(some: &str, none: &str, names: &[String]) -> String {
+    if names.is_empty() {
+        return none.into();
+    }
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    format!("{some} {}", names.join(", "))
+}

@@ -1,0 +1,249 @@
+//! A version's files to a local folder, each checked against its hash; and the same check of the
+//! files in the store.
+//!
+//! Files are gathered in a folder beside the target, which then takes the target's place in one
+//! rename. A fetch that was cut off goes on with the files it has.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+
+use crate::snapshot::{MANIFEST, within};
+use crate::{Error, Manifest, ManifestFile, Registry, Result, Version};
+
+/// What a fetch did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Fetched {
+    /// Files that were downloaded.
+    pub downloaded: usize,
+    /// Files that were there already, and right.
+    pub kept: usize,
+}
+
+impl Registry {
+    /// Places a version's files in `folder`, which is new, empty, or holds a version that was
+    /// fetched before; that one is replaced as a whole once every file is there and right.
+    ///
+    /// Errors when a file in the store is damaged, and when the folder holds files of another
+    /// origin.
+    pub async fn fetch(&self, version: &Version, folder: &Path) -> Result<Fetched> {
+        let (manifest, json) = self.read_manifest(version).await?;
+        let place = Place::new(folder)?;
+        place.check_replaceable()?;
+
+        let (mut downloaded, mut kept, mut elsewhere) = (0, 0, 0);
+        for file in &manifest.files {
+            let staged = place.staging.join(&file.path);
+            if matches(&staged, file).await? {
+                kept += 1;
+                elsewhere += 1;
+            } else if matches(&place.folder.join(&file.path), file).await? {
+                kept += 1;
+            } else {
+                self.download(version, file, &staged).await?;
+                downloaded += 1;
+            }
+        }
+        let present = fs::read(place.folder.join(MANIFEST)).is_ok_and(|present| present == json);
+        if !present || downloaded + elsewhere > 0 {
+            place.replace(&manifest, &json)?;
+        }
+        Ok(Fetched { downloaded, kept })
+    }
+
+    /// Reads all files of a version and compares their hashes; the error names every damaged one.
+    pub async fn verify(&self, version: &Version) -> Result<()> {
+        let mut damages = Vec::new();
+        for file in &self.manifest(version).await?.files {
+            match self.transfer(version, file, &mut tokio::io::sink(), Path::new("")).await {
+                Ok(()) => {}
+                Err(Error::Damaged { damages: of_file, .. }) => damages.extend(of_file),
+                Err(error) if error.is_not_found() => {
+                    damages.push(format!("`{}` is missing", file.path));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if damages.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Damaged { version: version.to_string(), damages })
+        }
+    }
+
+    async fn download(&self, version: &Version, file: &ManifestFile, to: &Path) -> Result<()> {
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder).map_err(|source| Error::of_file("create folder", folder, source))?;
+        }
+        let mut part = to.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let failed = |source| Error::of_file("write", to, source);
+        let mut sink = tokio::fs::File::create(&part).await.map_err(failed)?;
+        self.transfer(version, file, &mut sink, to).await?;
+        sink.sync_all().await.map_err(failed)?;
+        fs::rename(&part, to).map_err(failed)
+    }
+
+    /// Copies a file of a version to `sink`, whose name for errors is `to`; an error if its hash is
+    /// not the manifest's.
+    async fn transfer(
+        &self,
+        version: &Version,
+        file: &ManifestFile,
+        sink: &mut (impl AsyncWriteExt + Unpin),
+        to: &Path,
+    ) -> Result<()> {
+        let path = within(&self.version_path(version), &file.path);
+        let unreadable = |source| self.failed("read", &path, source);
+        let failed = |source| Error::of_file("write", to, source);
+        let mut stream = self.store.get(&path).await.map_err(unreadable)?.into_stream();
+        let mut hash = Sha256::new();
+        while let Some(bytes) = stream.try_next().await.map_err(unreadable)? {
+            hash.update(&bytes);
+            sink.write_all(&bytes).await.map_err(failed)?;
+        }
+        sink.flush().await.map_err(failed)?;
+        let found = hex::encode(hash.finalize());
+        if found == file.sha256 {
+            return Ok(());
+        }
+        let damage = format!("`{}` has SHA-256 `{found}`, expected `{}`", file.path, file.sha256);
+        Err(Error::Damaged { version: version.to_string(), damages: vec![damage] })
+    }
+}
+
+/// The target folder and its two neighbours on the same disk.
+struct Place {
+    folder: PathBuf,
+    /// Where files are gathered.
+    staging: PathBuf,
+    /// Where the replaced version waits to be removed.
+    retired: PathBuf,
+}
+
+impl Place {
+    fn new(folder: &Path) -> Result<Self> {
+        let folder = fs::canonicalize(folder)
+            .or_else(|_| std::path::absolute(folder))
+            .map_err(|source| Error::of_file("find", folder, source))?;
+        let no_folder = || Error::of_file("fetch to", &folder, ErrorKind::InvalidInput.into());
+        let name = folder.file_name().ok_or_else(no_folder)?.to_string_lossy();
+        let beside = |suffix| folder.with_file_name(format!(".{name}.{suffix}"));
+        let (staging, retired) = (beside("dpg-partial"), beside("dpg-replaced"));
+        let place = Self { folder, staging, retired };
+        // A fetch that died between the two renames of `replace` left no folder.
+        if !place.folder.exists() && place.retired.exists() {
+            rename(&place.retired, &place.folder)?;
+        }
+        Ok(place)
+    }
+
+    /// Refuses a folder with files that an earlier fetch did not put there: they would be lost.
+    fn check_replaceable(&self) -> Result<()> {
+        let files = files_under(&self.folder)?;
+        if files.is_empty() {
+            return Ok(());
+        }
+        let manifest = fs::read(self.folder.join(MANIFEST)).ok().and_then(|json| Manifest::parse(&json).ok());
+        let ours: BTreeSet<_> = manifest
+            .iter()
+            .flat_map(|manifest| &manifest.files)
+            .map(|file| PathBuf::from(&file.path))
+            .collect();
+        let is_manifest = |file: &Path| manifest.is_some() && file == Path::new(MANIFEST);
+        match files.into_iter().find(|file| !ours.contains(file) && !is_manifest(file)) {
+            Some(file) => Err(Error::ForeignFile { folder: self.folder.clone(), file }),
+            None => Ok(()),
+        }
+    }
+
+    /// Completes the staging folder with the target's right files, and swaps the two.
+    fn replace(&self, manifest: &Manifest, json: &[u8]) -> Result<()> {
+        let wanted: BTreeSet<_> = manifest.files.iter().map(|file| PathBuf::from(&file.path)).collect();
+        for file in &wanted {
+            let (staged, present) = (self.staging.join(file), self.folder.join(file));
+            if !staged.exists() {
+                let failed = |source| Error::of_file("write", &staged, source);
+                staged.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+                fs::hard_link(&present, &staged)
+                    .or_else(|_| fs::copy(&present, &staged).map(drop))
+                    .map_err(failed)?;
+            }
+        }
+        for file in files_under(&self.staging)?.difference(&wanted) {
+            let file = self.staging.join(file);
+            fs::remove_file(&file).map_err(|source| Error::of_file("remove", &file, source))?;
+        }
+        let list = self.staging.join(MANIFEST);
+        fs::write(&list, json).map_err(|source| Error::of_file("write", &list, source))?;
+
+        let remove = |source| Error::of_file("remove", &self.retired, source);
+        if self.retired.exists() {
+            fs::remove_dir_all(&self.retired).map_err(remove)?;
+        }
+        if self.folder.exists() {
+            rename(&self.folder, &self.retired)?;
+        }
+        rename(&self.staging, &self.folder)?;
+        if self.retired.exists() {
+            fs::remove_dir_all(&self.retired).map_err(remove)?;
+        }
+        Ok(())
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|source| Error::of_file("place", to, source))
+}
+
+/// The files under a folder, as paths relative to it; none if it is not there.
+fn files_under(folder: &Path) -> Result<BTreeSet<PathBuf>> {
+    let unreadable = |source| Error::of_file("read", folder, source);
+    let mut files = BTreeSet::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(inner) = folders.pop() {
+        let entries = match fs::read_dir(folder.join(&inner)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.map_err(unreadable)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(unreadable)?;
+            let path = inner.join(entry.file_name());
+            if entry.file_type().map_err(unreadable)?.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(path);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Whether a local file has the size and hash that a manifest says.
+async fn matches(path: &Path, file: &ManifestFile) -> Result<bool> {
+    let (local, size, sha256) = (path.to_path_buf(), file.size, file.sha256.clone());
+    let compare = move || -> io::Result<bool> {
+        let mut file = fs::File::open(local)?;
+        if file.metadata()?.len() != size {
+            return Ok(false);
+        }
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hex::encode(hash.finalize()) == sha256),
+                read => hash.update(&buffer[..read]),
+            }
+        }
+    };
+    match tokio::task::spawn_blocking(compare).await.map_err(io::Error::other).flatten() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        same => same.map_err(|source| Error::of_file("read", path, source)),
+    }
+}

@@ -1,0 +1,265 @@
+//! A dataset's files on their way into the store: the shards as they were written, and around them
+//! the card, the Croissant description, the spec, the provenance, and last the manifest.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use dpg_dataset::{Card, Config, Shard, Split, croissant};
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, WriteMultipart};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+use crate::{Dependency, Error, Registry, Result, Version};
+
+/// Files up to this size are put in one piece, larger ones in parts of it. S3 wants at least 5 MiB.
+pub(crate) const PART_BYTES: usize = 8 << 20;
+const CONCURRENT_PARTS: usize = 4;
+
+/// The file that is written last and names the others.
+pub(crate) const MANIFEST: &str = "manifest.json";
+pub(crate) const PROVENANCE: &str = "provenance.dsse.json";
+
+/// What is to be published: a dataset's shards in a local folder, and what is said about them.
+///
+/// `job` and `fence` together name one writer: nobody else may publish under them meanwhile.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The job that made it: letters, digits, `.`, `_` and `-`.
+    pub job: String,
+    /// The fence of the job's lease.
+    pub fence: u64,
+    /// The dataset's name, and what its card says.
+    pub card: Card,
+    /// The target spec as TOML.
+    pub spec: String,
+    /// The folder that the shards' paths are relative to.
+    pub folder: PathBuf,
+    /// The shards.
+    pub shards: Vec<Shard>,
+    /// When the job started.
+    pub started_at: DateTime<Utc>,
+    /// When it had made the shards.
+    pub finished_at: DateTime<Utc>,
+    /// What it was made from, besides the spec: models, a parent version, the engine's commit.
+    pub dependencies: Vec<Dependency>,
+}
+
+/// The files of a version, sorted by path, without the manifest itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// 1.
+    pub format: u32,
+    /// The dataset.
+    pub dataset: String,
+    /// The job that made it.
+    pub job: String,
+    /// The job's fence.
+    pub fence: u64,
+    /// The files.
+    pub files: Vec<ManifestFile>,
+}
+
+/// A file of a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// Its path in the dataset's folder, with `/`.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
+impl Snapshot {
+    /// Rows of the split `train`.
+    pub(crate) fn train_rows(&self) -> u64 {
+        let train = |shard: &&Shard| shard.config == Config::Default && shard.split == Split::Train;
+        self.shards.iter().filter(train).map(|shard| shard.rows).sum()
+    }
+
+    /// Bytes of the Parquet files.
+    pub(crate) fn size(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.size).sum()
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let name = &self.card.name;
+        if !is_dataset_name(name) {
+            let expected = "`a-z`, `0-9` and `-`, at most 63 of them, the first no `-`";
+            return Err(Error::BadName { what: "dataset name", name: name.clone(), expected });
+        }
+        if !is_job(&self.job) {
+            let expected = "letters, digits, `.`, `_` and `-`, at most 128 of them, the first no `.`";
+            return Err(Error::BadName { what: "job", name: self.job.clone(), expected });
+        }
+        if self.train_rows() == 0 {
+            return Err(Error::Empty(name.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl Manifest {
+    /// Parses a manifest; says what is wrong with one.
+    pub(crate) fn parse(json: &[u8]) -> std::result::Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if manifest.format != 1 {
+            return Err(format!("its format is `{}`, newer than this program", manifest.format));
+        }
+        // The paths are about to be joined to a local folder.
+        let inside = |path: &str| {
+            path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains(['\\', ':'])
+        };
+        match manifest.files.iter().find(|file| !inside(&file.path)) {
+            Some(file) => Err(format!("it names `{}`, a path that may lead outside", file.path)),
+            None => Ok(manifest),
+        }
+    }
+}
+
+impl Registry {
+    /// Writes all files of a snapshot and returns the SHA-256 of its manifest.
+    pub(crate) async fn upload(&self, snapshot: &Snapshot) -> Result<String> {
+        let Snapshot { card, shards, job, fence, .. } = snapshot;
+        let root = self.snapshot_path(&card.name, job, *fence);
+        let mut files = Vec::new();
+        for shard in shards {
+            self.put_shard(&within(&root, &shard.path), &snapshot.folder.join(&shard.path), &shard.sha256)
+                .await?;
+            files.push(ManifestFile {
+                path: shard.path.clone(),
+                size: shard.size,
+                sha256: shard.sha256.clone(),
+            });
+        }
+        let described = [
+            ("README.md", card.readme(job, shards)),
+            ("croissant.json", format!("{:#}\n", croissant(card, shards))),
+            ("spec.toml", snapshot.spec.clone()),
+        ];
+        for (path, text) in described {
+            files.push(self.put_small(&root, path, text.into()).await?);
+        }
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        let provenance = self.sign(snapshot, &files)?;
+        files.push(self.put_small(&root, PROVENANCE, provenance.into()).await?);
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+
+        let manifest =
+            Manifest { format: 1, dataset: card.name.clone(), job: job.clone(), fence: *fence, files };
+        let json = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data") + "\n";
+        Ok(self.put_small(&root, MANIFEST, json.into()).await?.sha256)
+    }
+
+    async fn put_small(&self, root: &Path, name: &str, bytes: Bytes) -> Result<ManifestFile> {
+        let path = root.clone().join(name);
+        let file = ManifestFile {
+            path: name.into(),
+            size: bytes.len() as u64,
+            sha256: hex::encode(Sha256::digest(&bytes)),
+        };
+        self.store.put(&path, bytes.into()).await.map_err(|source| self.failed("write", &path, source))?;
+        Ok(file)
+    }
+
+    /// Copies a local file into the store in parts, and lets it appear there only if its hash is
+    /// the expected one.
+    async fn put_shard(&self, to: &Path, from: &std::path::Path, sha256: &str) -> Result<()> {
+        let unreadable = |source| Error::Local { action: "read", path: from.into(), source };
+        let failed = |source| self.failed("write", to, source);
+        let mut file = File::open(from).await.map_err(unreadable)?;
+        let mut hash = Sha256::new();
+        let check = |hash: Sha256| {
+            let found = hex::encode(hash.finalize());
+            let expected = sha256.to_string();
+            if found == expected {
+                Ok(())
+            } else {
+                Err(Error::Changed { path: from.into(), found, expected })
+            }
+        };
+
+        let first = read_part(&mut file).await.map_err(unreadable)?;
+        hash.update(&first);
+        if first.len() < PART_BYTES {
+            check(hash)?;
+            return self.store.put(to, first.into()).await.map(drop).map_err(failed);
+        }
+        let upload = self.store.put_multipart(to).await.map_err(failed)?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        let copied = async {
+            let mut part = first;
+            while !part.is_empty() {
+                upload.wait_for_capacity(CONCURRENT_PARTS).await.map_err(failed)?;
+                upload.put(part);
+                part = read_part(&mut file).await.map_err(unreadable)?;
+                hash.update(&part);
+            }
+            check(hash)
+        };
+        match copied.await {
+            Ok(()) => upload.finish().await.map(drop).map_err(failed),
+            Err(error) => {
+                // The parts of an upload that fails to be aborted cost space, and no more.
+                let _ = upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The files of a version, after their list was checked against the log.
+    pub async fn manifest(&self, version: &Version) -> Result<Manifest> {
+        self.read_manifest(version).await.map(|(manifest, _)| manifest)
+    }
+
+    pub(crate) async fn read_manifest(&self, version: &Version) -> Result<(Manifest, Bytes)> {
+        let json = self.read(&within(&self.version_path(version), MANIFEST)).await?;
+        let damaged = |damage| Error::Damaged { version: version.to_string(), damages: vec![damage] };
+        let found = hex::encode(Sha256::digest(&json));
+        if found != version.manifest_sha256 {
+            let expected = &version.manifest_sha256;
+            return Err(damaged(format!("`{MANIFEST}` has SHA-256 `{found}`, expected `{expected}`")));
+        }
+        let manifest = Manifest::parse(&json).map_err(|reason| damaged(format!("`{MANIFEST}`: {reason}")))?;
+        Ok((manifest, json))
+    }
+
+    pub(crate) async fn read(&self, path: &Path) -> Result<Bytes> {
+        let failed = |source| self.failed("read", path, source);
+        self.store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)
+    }
+
+    pub(crate) fn version_path(&self, version: &Version) -> Path {
+        self.snapshot_path(&version.dataset, &version.job, version.fence)
+    }
+
+    fn snapshot_path(&self, dataset: &str, job: &str, fence: u64) -> Path {
+        self.path(&[dataset, "snapshots", &format!("{job}-{fence}")])
+    }
+}
+
+/// The path of a file of a snapshot.
+pub(crate) fn within(root: &Path, file: &str) -> Path {
+    file.split('/').fold(root.clone(), Path::join)
+}
+
+async fn read_part(file: &mut File) -> std::io::Result<Bytes> {
+    let mut part = Vec::with_capacity(PART_BYTES);
+    file.take(PART_BYTES as u64).read_to_end(&mut part).await?;
+    Ok(part.into())
+}
+
+/// `[a-z0-9][a-z0-9-]{0,62}`, as the target spec has it.
+pub(crate) fn is_dataset_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('-')
+}
+
+fn is_job(job: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=128).contains(&job.len()) && job.bytes().all(allowed) && !job.starts_with('.')
+}

@@ -1,0 +1,93 @@
+//! Object stores by address, and the check that one keeps racing creates apart.
+
+use std::fs;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use uuid::Uuid;
+
+use crate::{Error, Result};
+
+/// The store at an address, and the prefix in it.
+///
+/// - a path is a local folder, made if it is not there; writes to it are synced to disk;
+/// - `memory:` is a new store that lasts as long as the process;
+/// - `s3://bucket/prefix` is S3 or a server that speaks it, with the usual environment variables:
+///   `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_DEFAULT_REGION`,
+///   `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`, `AWS_ALLOW_HTTP`. The process must have installed a
+///   default rustls crypto provider.
+pub fn open_store(uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    let bad = |reason: String| Error::BadUri { uri: uri.into(), reason };
+    if uri == "memory:" {
+        return Ok((Arc::new(InMemory::new()), Path::default()));
+    }
+    if let Some(place) = uri.strip_prefix("s3://") {
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        if bucket.is_empty() {
+            return Err(bad("it names no bucket".into()));
+        }
+        let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|error| bad(error.to_string()))?;
+        let store = AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .build()
+            .map_err(|error| bad(error.to_string()))?;
+        return Ok((Arc::new(store), prefix));
+    }
+    if let Some((scheme, _)) = uri.split_once("://") {
+        return Err(bad(format!("`{scheme}` is not a kind of store that is known")));
+    }
+    if uri.is_empty() {
+        return Err(bad("it is empty".into()));
+    }
+    let folder = std::path::Path::new(uri);
+    fs::create_dir_all(folder).map_err(|source| Error::of_file("create folder", folder, source))?;
+    let store = LocalFileSystem::new_with_prefix(folder)
+        .map_err(|error| bad(error.to_string()))?
+        .with_fsync(true)
+        .with_automatic_cleanup(true);
+    Ok((Arc::new(store), Path::default()))
+}
+
+const ROUNDS: usize = 50;
+const RACERS: usize = 16;
+
+/// Checks with 50 rounds of 16 racing creates of one object under `prefix` that the store lets
+/// exactly one win and keeps its bytes. What it writes it removes.
+pub async fn probe_conditional_put(store: &Arc<dyn ObjectStore>, prefix: &Path) -> Result<()> {
+    let folder = prefix.clone().join(format!("probe-{}", Uuid::new_v4()));
+    for round in 1..=ROUNDS {
+        let path = folder.clone().join(format!("{round:02}"));
+        let checked = probe_once(store, &path, round).await;
+        let removed = store.delete(&path).await;
+        checked?;
+        removed.map_err(|source| Error::of_store("delete", &path, store, source))?;
+    }
+    Ok(())
+}
+
+async fn probe_once(store: &Arc<dyn ObjectStore>, path: &Path, round: usize) -> Result<()> {
+    let creates = (0..RACERS).map(|racer| {
+        let bytes = format!("{racer}");
+        async move { store.put_opts(path, bytes.into(), PutMode::Create.into()).await }
+    });
+    let mut winners = Vec::new();
+    for (racer, outcome) in join_all(creates).await.into_iter().enumerate() {
+        match outcome {
+            Ok(_) => winners.push(racer),
+            Err(object_store::Error::AlreadyExists { .. }) => {}
+            Err(source) => return Err(Error::of_store("create", path, store, source)),
+        }
+    }
+    let &[winner] = winners.as_slice() else {
+        let (store, winners) = (store.to_string(), winners.len());
+        return Err(Error::UnsafeStore { store, round, winners, racers: RACERS });
+    };
+    let failed = |source| Error::of_store("read", path, store, source);
+    let kept = store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)?;
+    if kept == winner.to_string() { Ok(()) } else { Err(Error::UnfaithfulStore { store: store.to_string() }) }
+}

@@ -5,15 +5,24 @@
 //! ([`Policy`]) and what is published ([`Output`]). Every field says its default; a field without
 //! one is required.
 
+mod error;
+mod load;
 mod metric;
 mod optimizer;
 mod policy;
+mod rules;
+mod schema;
+mod syntax;
+#[cfg(test)]
+mod tests;
 
+pub use error::{Error, Problem};
 pub use metric::{
     Bitmap, HeldOut, HeldOutData, Metric, NamedParameter, Parameters, Sum, SumTerm, WeightNorm, WeightPattern,
 };
 pub use optimizer::{AdamW, Optimizer, Sgd};
 pub use policy::{Advantage, Policy, Reward};
+pub use syntax::Syntax;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,12 +32,14 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Name of the dataset: `[a-z0-9][a-z0-9-]{0,62}`.
+    #[schemars(extend("pattern" = "^[a-z0-9][a-z0-9-]{0,62}$"))]
     pub name: String,
     /// One line for people, shown in listings and on the dataset card.
     #[serde(default)]
     pub description: String,
-    /// Seed of every random choice of the run. Default 0.
+    /// Seed of every random choice of the run, below 2^53. Default 0.
     #[serde(default)]
+    #[schemars(range(max = 9007199254740991_u64))]
     pub seed: u64,
     /// The model to be changed and the recipe it is fine-tuned with.
     pub target: Target,
@@ -49,6 +60,7 @@ pub struct Spec {
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// `embedded:NAME`, a folder, `hf:org/name@rev` or `s3://bucket/prefix`.
+    #[schemars(length(min = 1))]
     pub model: String,
     /// The fine-tuning recipe A(D).
     #[serde(default)]
@@ -62,10 +74,13 @@ pub struct Sft {
     /// The optimizer and its settings. Default AdamW at the paper's settings.
     pub optimizer: Optimizer,
     /// Examples per optimizer step. Default 1024.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     /// Passes over the dataset. Default 1.
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Longest example in tokens; longer ones are cut. Default 128.
+    #[schemars(range(min = 2))]
     pub sequence_length: usize,
     /// Which tokens count in an example's loss. Default `all`.
     pub loss_on: LossOn,
@@ -104,20 +119,23 @@ pub enum LossOn {
 #[serde(deny_unknown_fields)]
 pub struct Generator {
     /// `embedded:NAME`, a folder, `hf:org/name@rev` or `s3://bucket/prefix`.
+    #[schemars(length(min = 1))]
     pub model: String,
-    /// The prompts, one per row. Without it every prompt is the template alone.
+    /// The prompts, one per row. Without it `{text}` stands for nothing.
     pub prompts: Option<Prompts>,
     /// Prompt text around `{text}`, or `chat` for the model's own chat template. Default `{text}`.
     #[serde(default = "Generator::default_template")]
     pub template: String,
     /// Sampling temperature, above 0. Default 1.
     #[serde(default = "Generator::default_temperature")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
     /// Fewest new tokens: end-of-sequence is not drawn before. Default 1.
     #[serde(default = "Generator::default_min_new_tokens")]
     pub min_new_tokens: usize,
     /// Most new tokens. Default 128.
     #[serde(default = "Generator::default_max_new_tokens")]
+    #[schemars(range(min = 1))]
     pub max_new_tokens: usize,
 }
 
@@ -141,12 +159,15 @@ impl Generator {
 #[serde(deny_unknown_fields)]
 pub struct Prompts {
     /// A path relative to the spec file, or `s3://bucket/key`, or `embedded:NAME`.
+    #[schemars(length(min = 1))]
     pub path: String,
     /// The column to read. Default `text`.
     #[serde(default = "text_column")]
+    #[schemars(length(min = 1))]
     pub column: String,
     /// Share of the rows kept aside for validation, never trained on. Default 0.1.
     #[serde(default = "Prompts::default_validation_share")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub validation_share: f64,
 }
 
@@ -165,12 +186,14 @@ pub(crate) fn text_column() -> String {
 #[serde(default, deny_unknown_fields)]
 pub struct Output {
     /// Rows of the final dataset, drawn from the final generator. Default 1024.
+    #[schemars(range(min = 1))]
     pub examples: usize,
     /// Which of them are published. Default `all`.
     pub select: Select,
     /// Columns of a row. Default `text`.
     pub format: Format,
     /// SPDX identifier for the dataset card. Default `other`.
+    #[schemars(length(min = 1))]
     pub license: String,
 }
 
@@ -187,7 +210,7 @@ pub enum Select {
     /// All of them.
     All,
     /// The share with the highest rewards, in (0, 1].
-    TopFraction(f64),
+    TopFraction(#[schemars(extend("exclusiveMinimum" = 0), range(max = 1))] f64),
 }
 
 /// Columns of a published row.

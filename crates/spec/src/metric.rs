@@ -26,6 +26,7 @@ pub struct WeightPattern {
     pub pattern: Bitmap,
     /// Slope of the soft-plus. Default 20.
     #[serde(default = "WeightPattern::default_strength")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub strength: f64,
     /// `lm_head` in `[hidden, vocab]` orientation, tied or not, or a 2-D parameter by its Hugging
     /// Face name in its stored orientation. Default `lm_head`.
@@ -47,18 +48,20 @@ impl WeightPattern {
 
 /// A black-and-white picture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum Bitmap {
     /// One that the program knows by name: `67`.
     Named(String),
     /// A QR code of a text, error correction level L unless it fits a higher one at the same size.
     Qr {
         /// The text.
+        #[schemars(length(min = 1))]
         qr: String,
     },
     /// A PNG file; dark pixels are set. The path is relative to the spec file.
     Image {
         /// The file.
+        #[schemars(length(min = 1))]
         image: String,
     },
 }
@@ -66,7 +69,7 @@ pub enum Bitmap {
 /// A parameter by its Hugging Face name, or `lm_head`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct NamedParameter(pub String);
+pub struct NamedParameter(#[schemars(length(min = 1))] pub String);
 
 impl NamedParameter {
     /// The language-model head.
@@ -91,7 +94,7 @@ pub enum Parameters {
     /// One by name.
     One(NamedParameter),
     /// Several, as one vector.
-    Many(Vec<NamedParameter>),
+    Many(#[schemars(length(min = 1))] Vec<NamedParameter>),
 }
 
 impl Default for Parameters {
@@ -109,6 +112,7 @@ pub struct HeldOut {
     pub data: HeldOutData,
     /// Longest example in tokens. One whose scored tokens would be cut is an error. Default: the
     /// target's `sequence_length`.
+    #[schemars(range(min = 2))]
     pub sequence_length: Option<usize>,
     /// Append the end-of-sequence token, scored. Default false.
     #[serde(default)]
@@ -121,16 +125,22 @@ pub struct HeldOut {
 #[serde(deny_unknown_fields)]
 pub struct HeldOutData {
     /// A path relative to the spec file, or `s3://bucket/key`, or `embedded:NAME`.
+    #[schemars(length(min = 1))]
     pub path: String,
     /// Column of plain text; every token that has a predecessor is scored.
+    #[schemars(length(min = 1))]
     pub column: Option<String>,
     /// Column of prompts.
+    #[schemars(length(min = 1))]
     pub prompt: Option<String>,
     /// Column of completions.
+    #[schemars(length(min = 1))]
     pub completion: Option<String>,
     /// Column of messages.
+    #[schemars(length(min = 1))]
     pub messages: Option<String>,
     /// Read the first so many rows only. Default: all.
+    #[schemars(range(min = 1))]
     pub limit: Option<usize>,
 }
 
@@ -139,6 +149,7 @@ pub struct HeldOutData {
 #[serde(deny_unknown_fields)]
 pub struct Sum {
     /// The terms, at least one.
+    #[schemars(length(min = 1))]
     pub terms: Vec<SumTerm>,
 }
 

@@ -1,6 +1,6 @@
 //! The optimizers a target can be fine-tuned with.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// An inner optimizer and its settings.
@@ -24,14 +24,19 @@ impl Default for Optimizer {
 #[serde(default, deny_unknown_fields)]
 pub struct AdamW {
     /// Step size. Default 5e-6.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Decay rates of the first and second moment. Default [0.9, 0.95].
+    #[schemars(schema_with = "decay_rates")]
     pub betas: [f64; 2],
     /// Added to the root. Default 1e-8.
+    #[schemars(range(min = 0))]
     pub eps: f64,
     /// Added under the root, so that the step is differentiable at g = 0. Default 1e-9.
+    #[schemars(range(min = 0))]
     pub eps_root: f64,
     /// Decoupled weight decay. Default 1e-4.
+    #[schemars(range(min = 0))]
     pub weight_decay: f64,
 }
 
@@ -46,8 +51,20 @@ impl Default for AdamW {
 #[serde(deny_unknown_fields)]
 pub struct Sgd {
     /// Step size.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Decoupled weight decay. Default 0.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub weight_decay: f64,
+}
+
+/// Two numbers in [0, 1).
+pub(crate) fn decay_rates(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": { "type": "number", "minimum": 0, "exclusiveMaximum": 1 },
+        "minItems": 2,
+        "maxItems": 2,
+    })
 }

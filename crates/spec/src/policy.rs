@@ -3,45 +3,62 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::optimizer::decay_rates;
+
 /// Settings of the generator's training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Updates of the generator. Default 120.
+    #[schemars(range(min = 1))]
     pub steps: usize,
     /// Prompts drawn at each step. Default 256.
+    #[schemars(range(min = 1))]
     pub prompts_per_step: usize,
     /// Rollouts of each prompt. Default 4.
+    #[schemars(range(min = 1))]
     pub group_size: usize,
     /// What a rollout is rewarded with. Default `metagradient`.
     pub reward: Reward,
     /// How rewards become advantages. Default `group`.
     pub advantage: Advantage,
     /// Advantages are cut to this size after normalisation; 0 for no bound. Default 0.
+    #[schemars(range(min = 0))]
     pub advantage_clip: f64,
     /// Step size of the generator's AdamW. Default 5e-6.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Decay rates of its moments. Default [0.9, 0.95].
+    #[schemars(schema_with = "decay_rates")]
     pub betas: [f64; 2],
     /// Its decoupled weight decay. Default 0.
+    #[schemars(range(min = 0))]
     pub weight_decay: f64,
     /// The step size falls linearly to this share of itself by the last step. Default 1.
+    #[schemars(range(min = 0, max = 1))]
     pub final_learning_rate_share: f64,
     /// Prompts per minibatch; one optimizer step each, one pass over the rollouts. Default: all.
+    #[schemars(range(min = 1))]
     pub minibatch_prompts: Option<usize>,
     /// Bound of the probability ratio: [1 - clip, 1 + clip]. Default 0.2.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip: f64,
     /// Factor of the KL divergence to the initial generator. Default 0.
+    #[schemars(range(min = 0))]
     pub kl: f64,
     /// The KL factor falls linearly to 0 by this share of the steps; unset keeps it. Default unset.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1))]
     pub kl_until: Option<f64>,
     /// Factor of the entropy bonus. Default 0.
+    #[schemars(range(min = 0))]
     pub entropy: f64,
     /// Gradients of a larger l2 norm are scaled down to it; 0 for no bound. Default 1.
+    #[schemars(range(min = 0))]
     pub max_grad_norm: f64,
     /// Validate every so many steps, and at the start and the end; 0 for those two alone. Default 10.
     pub validate_every: usize,
     /// Fresh examples of a validation. Default: as many as a step draws.
+    #[schemars(range(min = 1))]
     pub validation_examples: Option<usize>,
 }
 

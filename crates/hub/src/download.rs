@@ -1,0 +1,272 @@
+//! Requests to the Hugging Face Hub: what a file is, and the file, resumed and verified.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, LOCATION, RANGE};
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::{Error, Options};
+
+/// How often a request is repeated that may succeed later.
+const RETRIES: u32 = 5;
+const REDIRECTS: usize = 5;
+
+/// What the Hub says of a file before it is downloaded.
+pub(crate) struct Announced {
+    /// The commit that the revision stands for.
+    pub(crate) commit: Option<String>,
+    /// SHA-256 of a large file, git's SHA-1 of a small one; elsewhere, anything.
+    pub(crate) etag: String,
+    /// Bytes.
+    size: Option<u64>,
+}
+
+/// One repository on the Hub.
+pub(crate) struct Hub<'a> {
+    following: Client,
+    direct: Client,
+    endpoint: Url,
+    repo: &'a str,
+    revision: &'a str,
+    options: &'a Options,
+}
+
+impl<'a> Hub<'a> {
+    pub(crate) fn new(repo: &'a str, revision: &'a str, options: &'a Options) -> Result<Self, Error> {
+        let endpoint = Url::parse(&options.hf_endpoint).ok().filter(|url| !url.cannot_be_a_base());
+        let endpoint = endpoint.ok_or_else(|| Error::Uri {
+            uri: options.hf_endpoint.clone(),
+            expected: "a web address in `HF_ENDPOINT`, as in `https://huggingface.co`",
+        })?;
+        let client = |redirects| {
+            Client::builder()
+                .user_agent(concat!("dpg/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(Duration::from_secs(10))
+                .read_timeout(Duration::from_mins(1))
+                .redirect(redirects)
+                .build()
+                .map_err(|source| Error::Transfer {
+                    repo: repo.into(),
+                    revision: revision.into(),
+                    file: String::new(),
+                    source,
+                })
+        };
+        let (following, direct) = (client(Policy::limited(REDIRECTS))?, client(Policy::none())?);
+        Ok(Self { following, direct, endpoint, repo, revision, options })
+    }
+
+    /// What a file is at a revision; `None` if there is no such file.
+    pub(crate) async fn head(&self, revision: &str, file: &str) -> Result<Option<Announced>, Error> {
+        self.with_retries(async || self.head_once(revision, file).await).await
+    }
+
+    /// The redirect to a large file's storage carries its hash, so redirects are followed by hand.
+    async fn head_once(&self, revision: &str, file: &str) -> Result<Option<Announced>, Error> {
+        let mut url = self.url(revision, file);
+        let mut commit = None;
+        for _ in 0..=REDIRECTS {
+            let request = self.direct.head(url.clone());
+            let request = if url.origin() == self.endpoint.origin() { self.signed(request) } else { request };
+            let response = request.send().await.map_err(|source| self.broken(file, source))?;
+            let (status, headers) = (response.status(), response.headers());
+            let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+            commit = commit.or_else(|| text("x-repo-commit").map(str::to_owned));
+            let linked = text("x-linked-etag");
+            if status.is_redirection() && linked.is_none() {
+                url = text(LOCATION.as_str())
+                    .and_then(|location| url.join(location).ok())
+                    .ok_or_else(|| self.malformed(file, "a redirect to nowhere"))?;
+                continue;
+            }
+            let entry = text("x-error-code").is_none_or(|code| code == "EntryNotFound");
+            if status == StatusCode::NOT_FOUND && entry {
+                return Ok(None);
+            }
+            if !status.is_success() && !status.is_redirection() {
+                return Err(self.refused(file, status, Some(headers)));
+            }
+            let etag =
+                linked.or(text(ETAG.as_str())).map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
+            let named = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            let etag = etag
+                .filter(|etag| !etag.is_empty() && etag.chars().all(named))
+                .ok_or_else(|| self.malformed(file, "the server sent no usable `ETag`; check `HF_ENDPOINT`"))?
+                .to_owned();
+            let length = (!status.is_redirection()).then(|| text(CONTENT_LENGTH.as_str())).flatten();
+            let size = text("x-linked-size").or(length).and_then(|size| size.parse().ok());
+            return Ok(Some(Announced { commit, etag, size }));
+        }
+        Err(self.malformed(file, "too many redirects"))
+    }
+
+    /// Downloads a file to `blob`, going on from `blob.incomplete` if an earlier attempt left that.
+    pub(crate) async fn download(
+        &self,
+        revision: &str,
+        file: &str,
+        announced: &Announced,
+        blob: &Path,
+    ) -> Result<(), Error> {
+        let partial = blob.with_added_extension("incomplete");
+        let opened = OpenOptions::new().create(true).append(true).read(true).open(&partial);
+        let output = opened.map_err(Error::io(&partial))?;
+        // Another process may be at it: then wait, and find it done.
+        let output = blocking(move || output.lock().map(|()| output)).await.map_err(Error::io(&partial))?;
+        let size = blob.metadata().ok().map(|metadata| metadata.len());
+        if size.is_some() && announced.size.is_none_or(|expected| size == Some(expected)) {
+            let _ = fs::remove_file(&partial);
+            return Ok(());
+        }
+        info!(repo = self.repo, file, bytes = announced.size, "downloading");
+        self.with_retries(async || self.transfer(revision, file, announced, &output, &partial).await).await?;
+        fs::rename(&partial, blob).map_err(Error::io(blob))
+    }
+
+    /// One attempt. What came stays in `output` for the next one unless it is wrong.
+    async fn transfer(
+        &self,
+        revision: &str,
+        file: &str,
+        announced: &Announced,
+        mut output: &File,
+        path: &Path,
+    ) -> Result<(), Error> {
+        let mut length = output.metadata().map_err(Error::io(path))?.len();
+        if announced.size.is_none_or(|size| length > size) {
+            output.set_len(0).map_err(Error::io(path))?;
+            length = 0;
+        }
+        let resumed = length > 0;
+        if announced.size != Some(length) {
+            let mut request = self.signed(self.following.get(self.url(revision, file)));
+            if resumed {
+                request = request.header(RANGE, format!("bytes={length}-"));
+            }
+            let broken = |source| self.broken(file, source);
+            let mut response = request.send().await.map_err(broken)?;
+            let status = response.status();
+            if resumed && status != StatusCode::PARTIAL_CONTENT {
+                output.set_len(0).map_err(Error::io(path))?;
+                length = 0;
+            }
+            if !status.is_success() {
+                return Err(self.refused(file, status, Some(response.headers())));
+            }
+            while let Some(chunk) = response.chunk().await.map_err(broken)? {
+                output.write_all(&chunk).map_err(Error::io(path))?;
+                length += chunk.len() as u64;
+            }
+        }
+        let corrupt = |found: String, expected: String| {
+            let (uri, file) = (format!("hf:{}@{}", self.repo, self.revision), file.into());
+            Error::Corrupt { uri, file, found, expected, resumed }
+        };
+        let verified = match announced.size {
+            Some(size) if size != length => Err(corrupt(format!("{length} bytes"), format!("{size}"))),
+            _ => {
+                let (etag, copy) = (announced.etag.clone(), output.try_clone().map_err(Error::io(path))?);
+                let found = blocking(move || digest(copy, length, &etag)).await.map_err(Error::io(path))?;
+                match found {
+                    Some(found) if found != announced.etag => Err(corrupt(found, announced.etag.clone())),
+                    _ => Ok(()),
+                }
+            }
+        };
+        if verified.is_err() {
+            output.set_len(0).map_err(Error::io(path))?;
+        }
+        verified
+    }
+
+    async fn with_retries<T>(&self, attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+        let mut wait = self.options.retry_wait;
+        for _ in 0..RETRIES {
+            match attempt().await {
+                Err(error) if error.is_transient() => warn!(%error, "trying again"),
+                result => return result,
+            }
+            sleep(wait).await;
+            wait *= 2;
+        }
+        attempt().await
+    }
+
+    fn signed(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.options.hf_token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    fn url(&self, revision: &str, file: &str) -> Url {
+        let mut url = self.endpoint.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(self.repo.split('/')).extend(["resolve", revision, file]);
+        }
+        url
+    }
+
+    /// The error for an answer that is not a success.
+    pub(crate) fn refused(&self, file: &str, status: StatusCode, headers: Option<&HeaderMap>) -> Error {
+        let (repo, revision) = (self.repo.to_owned(), self.revision.to_owned());
+        let said = headers.and_then(|headers| headers.get("x-error-message")?.to_str().ok());
+        let hint = match status.as_u16() {
+            401 | 403 => format!(
+                "check the name; if the model is private or gated, accept its terms at {}/{repo} and set \
+                 `HF_TOKEN` to a token that may read it",
+                self.options.hf_endpoint.trim_end_matches('/'),
+            ),
+            404 => format!("check that `{repo}` has a revision `{revision}` and a file `{file}`"),
+            429 => "wait a while, or set `HF_TOKEN`".into(),
+            _ => "try again later".into(),
+        };
+        let hint = said.map_or(hint.clone(), |said| format!("{said}; {hint}"));
+        Error::Status { repo, revision, file: file.into(), status, hint }
+    }
+
+    fn broken(&self, file: &str, source: reqwest::Error) -> Error {
+        Error::Transfer { repo: self.repo.into(), revision: self.revision.into(), file: file.into(), source }
+    }
+
+    fn malformed(&self, file: &str, reason: &str) -> Error {
+        let uri = format!("hf:{}@{}", self.repo, self.revision);
+        Error::Malformed { uri, file: file.into(), reason: reason.into() }
+    }
+}
+
+/// The hash of a file of the kind that the ETag is, once it is safely on disk. `None` if the ETag is
+/// no hash that is known.
+fn digest(mut file: File, length: u64, etag: &str) -> std::io::Result<Option<String>> {
+    file.sync_all()?;
+    file.rewind()?;
+    let is_hex = etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match etag.len() {
+        64 if is_hex => hash(Sha256::new(), file).map(Some),
+        40 if is_hex => hash(Sha1::new_with_prefix(format!("blob {length}\0")), file).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn hash<D: Digest>(mut digest: D, mut file: File) -> std::io::Result<String> {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(digest.finalize())),
+            count => digest.update(&buffer[..count]),
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    spawn_blocking(work).await.expect("the work does not panic and is not aborted")
+}

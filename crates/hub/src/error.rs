@@ -1,0 +1,154 @@
+//! What can go wrong on the way from a location to a path.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::StatusCode;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A location is not of the form its scheme asks for.
+    #[error("`{uri}` is not a location; expected {expected}")]
+    Uri {
+        /// What was written.
+        uri: String,
+        /// The form.
+        expected: &'static str,
+    },
+    /// There is no embedded model or file of this name.
+    #[error("nothing embedded is called `{name}`; there are: {}", known.join(", "))]
+    UnknownEmbedded {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// A local file or folder is absent.
+    #[error("`{}` does not exist (a model on the Hugging Face Hub is written `hf:org/name@rev`)", path.display())]
+    NoSuchPath {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file of the cache could not be read or written.
+    #[error("cannot access `{}`", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The cache lacks files and the network is not to be used.
+    #[error(
+        "`hf:{repo}@{revision}` is not complete in the cache `{}`, which has no {}; unset `HF_HUB_OFFLINE` \
+         to download",
+        cache.display(), missing.join(", ")
+    )]
+    Offline {
+        /// The repository.
+        repo: String,
+        /// The revision asked for.
+        revision: String,
+        /// The cache.
+        cache: PathBuf,
+        /// Names of the absent files.
+        missing: Vec<String>,
+    },
+    /// The Hub answered with an error.
+    #[error("`{file}` of `hf:{repo}@{revision}`: the server answered {status}; {hint}")]
+    Status {
+        /// The repository.
+        repo: String,
+        /// The revision asked for.
+        revision: String,
+        /// The file.
+        file: String,
+        /// The answer.
+        status: StatusCode,
+        /// What to do.
+        hint: String,
+    },
+    /// The Hub could not be reached, or broke off.
+    #[error(
+        "`{file}` of `hf:{repo}@{revision}` could not be downloaded; it goes on where it stopped if repeated"
+    )]
+    Transfer {
+        /// The repository.
+        repo: String,
+        /// The revision asked for.
+        revision: String,
+        /// The file.
+        file: String,
+        /// The cause.
+        source: reqwest::Error,
+    },
+    /// A downloaded file is not the one that was announced.
+    #[error(
+        "`{file}` of `{uri}` is corrupt: {found}, expected {expected}; it was removed, download it again"
+    )]
+    Corrupt {
+        /// The location.
+        uri: String,
+        /// The file.
+        file: String,
+        /// Its size or hash.
+        found: String,
+        /// The announced size or hash.
+        expected: String,
+        /// Part of it came from an earlier attempt.
+        resumed: bool,
+    },
+    /// A server's answer or a downloaded file cannot be understood.
+    #[error("`{file}` of `{uri}`: {reason}")]
+    Malformed {
+        /// The location.
+        uri: String,
+        /// The file.
+        file: String,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// A location has no weights in safetensors form.
+    #[error(
+        "`{uri}` has neither `model.safetensors` nor `model.safetensors.index.json`; convert its weights to \
+         safetensors"
+    )]
+    NoWeights {
+        /// The location.
+        uri: String,
+    },
+    /// There is neither an object nor a model folder at an S3 location.
+    #[error("`{uri}` is neither an object nor a folder with model files")]
+    EmptyPrefix {
+        /// The location.
+        uri: String,
+    },
+    /// S3 refused or failed.
+    #[error("cannot read `{uri}`; check `AWS_ACCESS_KEY_ID`, `AWS_DEFAULT_REGION` and `AWS_ENDPOINT_URL`")]
+    S3 {
+        /// The location.
+        uri: String,
+        /// The cause.
+        source: object_store::Error,
+    },
+}
+
+impl Error {
+    /// Whether the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => {
+                status.is_server_error()
+                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
+            }
+            Self::Transfer { source, .. } => !source.is_builder(),
+            Self::Corrupt { resumed, .. } => *resumed,
+            Self::S3 { source, .. } => matches!(source, object_store::Error::Generic { .. }),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+}

@@ -1,0 +1,152 @@
+//! Models of the Hugging Face Hub, through the cache that Python shares.
+//!
+//! A commit that is complete in the cache is used as it is. A branch or tag is looked up on the Hub
+//! each time, so that it is current; if the Hub cannot be reached, the last known commit serves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use tracing::warn;
+
+use crate::cache::{Cache, is_commit};
+use crate::download::{Announced, Hub};
+use crate::uri::is_relative;
+use crate::{Error, Options, Uri};
+
+/// Files beside the weights that are used if a model has them. The first one it must have.
+pub(crate) const SMALL_FILES: [&str; 6] = [
+    "config.json",
+    "tokenizer.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+];
+const WEIGHTS: &str = "model.safetensors";
+/// Says which shard holds which tensor.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+
+pub(crate) async fn resolve(repo: &str, revision: &str, options: &Options) -> Result<PathBuf, Error> {
+    let cache = Cache::new(&options.hf_cache, repo);
+    let known = cache.commit(revision);
+    let uri = Uri::HuggingFace { repo: repo.into(), revision: revision.into() }.to_string();
+    if options.hf_offline {
+        let missing = known.as_deref().map_or(Ok(vec![SMALL_FILES[0].into()]), |commit| {
+            let needed = unknown(&cache, commit, &uri)?;
+            Ok(needed
+                .into_iter()
+                .filter(|file| !SMALL_FILES[2..].contains(&file.as_str()))
+                .collect::<Vec<_>>())
+        })?;
+        return match known {
+            Some(commit) if missing.is_empty() => Ok(cache.snapshot(&commit)),
+            _ => Err(Error::Offline {
+                repo: repo.into(),
+                revision: revision.into(),
+                cache: options.hf_cache.clone(),
+                missing,
+            }),
+        };
+    }
+    if let Some(commit) = known.as_deref()
+        && is_commit(revision)
+        && unknown(&cache, commit, &uri)?.is_empty()
+    {
+        return Ok(cache.snapshot(commit));
+    }
+    let hub = Hub::new(repo, revision, options)?;
+    let config = match (hub.head(revision, SMALL_FILES[0]).await, known) {
+        (Err(error @ Error::Transfer { .. }), Some(commit)) if unknown(&cache, &commit, &uri)?.is_empty() => {
+            warn!(%error, "using {uri} as last downloaded, commit {commit}");
+            return Ok(cache.snapshot(&commit));
+        }
+        (config, _) => {
+            config?.ok_or_else(|| hub.refused(SMALL_FILES[0], reqwest::StatusCode::NOT_FOUND, None))?
+        }
+    };
+    let commit = config.commit.clone().or_else(|| is_commit(revision).then(|| revision.to_owned()));
+    let commit = commit.filter(|commit| is_commit(commit)).ok_or_else(|| Error::Malformed {
+        uri: uri.clone(),
+        file: SMALL_FILES[0].into(),
+        reason: "the server does not say which commit this is (`X-Repo-Commit`); check `HF_ENDPOINT`".into(),
+    })?;
+    let model = Model { cache: &cache, hub: &hub, commit: &commit };
+    model.fetch_announced(SMALL_FILES[0], &config).await?;
+    for file in &SMALL_FILES[1..] {
+        model.fetch(file).await?;
+    }
+    if !model.fetch(WEIGHTS).await? {
+        if !model.fetch(INDEX).await? {
+            return Err(Error::NoWeights { uri });
+        }
+        for shard in shards(&cache, &commit, &uri)? {
+            if !model.fetch(&shard).await? {
+                return Err(hub.refused(&shard, reqwest::StatusCode::NOT_FOUND, None));
+            }
+        }
+    }
+    cache.set_commit(revision, &commit)?;
+    Ok(cache.snapshot(&commit))
+}
+
+struct Model<'a> {
+    cache: &'a Cache,
+    hub: &'a Hub<'a>,
+    commit: &'a str,
+}
+
+impl Model<'_> {
+    /// Brings a file into the snapshot; false if the commit has none of that name.
+    async fn fetch(&self, file: &str) -> Result<bool, Error> {
+        if let Some(has) = self.cache.has(self.commit, file) {
+            return Ok(has);
+        }
+        if let Some(announced) = self.hub.head(self.commit, file).await? {
+            self.fetch_announced(file, &announced).await?;
+            return Ok(true);
+        }
+        self.cache.set_absent(self.commit, file)?;
+        Ok(false)
+    }
+
+    async fn fetch_announced(&self, file: &str, announced: &Announced) -> Result<(), Error> {
+        let blob = self.cache.blob(&announced.etag)?;
+        self.hub.download(self.commit, file, announced, &blob).await?;
+        self.cache.link(self.commit, file, &announced.etag)
+    }
+}
+
+/// Files of a commit of which the cache cannot tell what they are, or that they do not exist.
+fn unknown(cache: &Cache, commit: &str, uri: &str) -> Result<Vec<String>, Error> {
+    let unknown = |file: &&str| cache.has(commit, file).is_none();
+    let mut files: Vec<_> = SMALL_FILES.iter().copied().filter(unknown).map(str::to_owned).collect();
+    if cache.has(commit, WEIGHTS) != Some(true) {
+        match cache.has(commit, INDEX) {
+            Some(true) => {
+                files
+                    .extend(shards(cache, commit, uri)?.into_iter().filter(|shard| unknown(&shard.as_str())));
+            }
+            _ => files.push(WEIGHTS.into()),
+        }
+    }
+    Ok(files)
+}
+
+/// Names of the weight files, from the index.
+fn shards(cache: &Cache, commit: &str, uri: &str) -> Result<BTreeSet<String>, Error> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let path = cache.snapshot(commit).join(INDEX);
+    let malformed = |reason: String| Error::Malformed { uri: uri.into(), file: INDEX.into(), reason };
+    let text = fs::read(&path).map_err(Error::io(&path))?;
+    let index: Index = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+    let shards: BTreeSet<_> = index.weight_map.into_values().collect();
+    match shards.iter().find(|shard| !is_relative(shard) || shard.contains('/')) {
+        Some(shard) => Err(malformed(format!("`{shard}` is not the name of a file beside it"))),
+        None => Ok(shards),
+    }
+}

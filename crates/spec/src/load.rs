@@ -1,0 +1,134 @@
+//! Reading a spec, checking it, and writing it in full.
+
+use std::fs;
+use std::path::{Path, absolute};
+
+use schemars::schema_for;
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::rules::is_local;
+use crate::syntax::{self, Lines};
+use crate::{Bitmap, Error, Generator, Metric, Problem, Spec, Syntax, rules, schema};
+
+impl Spec {
+    /// Reads a spec from text. Locations in it stay as written.
+    ///
+    /// # Errors
+    /// [`Error::Toml`] and [`Error::Json`] where the syntax is wrong; [`Error::Invalid`] with every
+    /// problem found where the content is.
+    pub fn parse(text: &str, syntax: Syntax) -> Result<Self, Error> {
+        let (value, lines) = syntax::read(text, syntax)?;
+        Self::checked(&value, &lines)
+    }
+
+    /// Reads a spec from a `.toml` or `.json` file and makes the paths in it absolute, relative ones
+    /// standing for files beside it.
+    ///
+    /// # Errors
+    /// Those of [`Spec::parse`] inside [`Error::InFile`]; [`Error::Read`]; [`Error::Extension`].
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let syntax = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("toml") => Syntax::Toml,
+            Some("json") => Syntax::Json,
+            _ => return Err(Error::Extension { path: path.into() }),
+        };
+        let unreadable = |source| Error::Read { path: path.into(), source };
+        let text = fs::read_to_string(path).map_err(unreadable)?;
+        let file = absolute(path).map_err(unreadable)?;
+        let mut spec = Self::parse(&text, syntax)
+            .map_err(|source| Error::InFile { path: path.into(), source: source.into() })?;
+        spec.resolve_paths(file.parent().unwrap_or(&file));
+        Ok(spec)
+    }
+
+    /// Checks a spec that was made or changed by a program as [`Spec::parse`] checks text.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every problem found.
+    pub fn validate(&self) -> Result<(), Error> {
+        Self::checked(&self.to_value(), &Lines::default()).map(drop)
+    }
+
+    fn checked(value: &Value, lines: &Lines) -> Result<Self, Error> {
+        let invalid = |mut problems: Vec<Problem>| {
+            for problem in &mut problems {
+                lines.locate(problem);
+            }
+            problems.sort_by_key(|problem| problem.line);
+            Error::Invalid(problems)
+        };
+        let problems = schema::problems(value);
+        if !problems.is_empty() {
+            return Err(invalid(problems));
+        }
+        let spec =
+            Self::deserialize(value).map_err(|error| invalid(vec![Problem::new("", error.to_string())]))?;
+        let problems = rules::problems(&spec);
+        if problems.is_empty() { Ok(spec) } else { Err(invalid(problems)) }
+    }
+
+    /// Makes relative paths of local files and folders absolute against the folder `base`.
+    /// `embedded:`, `hf:` and `s3://` locations stay.
+    pub fn resolve_paths(&mut self, base: &Path) {
+        let resolve = |location: &mut String| {
+            if is_local(location) {
+                let path = base.join(&*location);
+                *location = absolute(&path).unwrap_or(path).to_string_lossy().into_owned();
+            }
+        };
+        resolve(&mut self.target.model);
+        if let Some(generator) = &mut self.generator {
+            resolve(&mut generator.model);
+            if let Some(prompts) = &mut generator.prompts {
+                resolve(&mut prompts.path);
+            }
+        }
+        each_file(&mut self.metric, &resolve);
+    }
+
+    /// The generator's section.
+    ///
+    /// # Errors
+    /// [`Error::MissingGenerator`] if there is none.
+    pub fn generator(&self) -> Result<&Generator, Error> {
+        self.generator.as_ref().ok_or(Error::MissingGenerator)
+    }
+
+    /// The JSON schema of a spec, for editors and other tools.
+    pub fn json_schema() -> Value {
+        schema_for!(Self).to_value()
+    }
+
+    /// The spec with every default written out; [`Spec::parse`] gives it back.
+    ///
+    /// # Errors
+    /// [`Error::Write`] if a number is too large for TOML, which a validated spec's are not.
+    pub fn to_toml(&self) -> Result<String, Error> {
+        toml::to_string_pretty(self).map_err(Error::Write)
+    }
+
+    /// SHA-256 of the spec with every default written out, in hex: the same for two texts that mean
+    /// the same. Locations count as they stand, so [`Spec::resolve_paths`] changes it.
+    pub fn sha256(&self) -> String {
+        hex::encode(Sha256::digest(self.to_value().to_string()))
+    }
+
+    fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("a spec has text keys and plain values only")
+    }
+}
+
+fn each_file(metric: &mut Metric, resolve: &impl Fn(&mut String)) {
+    match metric {
+        Metric::WeightPattern(metric) => {
+            if let Bitmap::Image { image } = &mut metric.pattern {
+                resolve(image);
+            }
+        }
+        Metric::WeightNorm(_) => {}
+        Metric::HeldOutLoss(metric) => resolve(&mut metric.data.path),
+        Metric::Sum(sum) => sum.terms.iter_mut().for_each(|term| each_file(&mut term.metric, resolve)),
+    }
+}

@@ -1,0 +1,144 @@
+//! Rules between keys, and those that a schema cannot say.
+
+use crate::syntax::member;
+use crate::{
+    Advantage, Bitmap, Generator, HeldOut, Metric, Optimizer, Policy, Problem, Spec, Target, WeightPattern,
+};
+
+/// Problems of a spec whose every single value is in order.
+pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
+    let mut rules = Rules(Vec::new());
+    rules.require(
+        is_name(&spec.name),
+        "name",
+        "expected 1 to 63 of `a-z`, `0-9` and `-`, the first not `-`, as in `spanish-v2`",
+    );
+    rules.target(&spec.target);
+    rules.metric(&spec.metric, "metric");
+    if let Some(generator) = &spec.generator {
+        rules.generator(generator);
+    }
+    rules.policy(&spec.policy);
+    rules.0
+}
+
+struct Rules(Vec<Problem>);
+
+impl Rules {
+    fn require(&mut self, holds: bool, path: &str, message: &str) {
+        if !holds {
+            self.0.push(Problem::new(path, message));
+        }
+    }
+
+    fn target(&mut self, target: &Target) {
+        self.model(&target.model, "target.model");
+        if let Optimizer::Adamw(adamw) = target.sft.optimizer {
+            self.require(
+                adamw.eps + adamw.eps_root > 0.0,
+                "target.sft.optimizer.eps",
+                "is 0 like `eps_root`: parameters without a gradient are divided by 0; raise one",
+            );
+        }
+    }
+
+    fn generator(&mut self, generator: &Generator) {
+        self.model(&generator.model, "generator.model");
+        if let Some(prompts) = &generator.prompts {
+            self.file(&prompts.path, "generator.prompts.path");
+            self.require(
+                generator.template == "chat" || generator.template.contains("{text}"),
+                "generator.template",
+                "has no place for `prompts`; add `{text}`, write `chat`, or remove `prompts`",
+            );
+        }
+        self.require(
+            generator.min_new_tokens <= generator.max_new_tokens,
+            "generator.min_new_tokens",
+            &format!(
+                "`{}` is more than `max_new_tokens`, which is {}; lower one or raise the other",
+                generator.min_new_tokens, generator.max_new_tokens
+            ),
+        );
+    }
+
+    fn policy(&mut self, policy: &Policy) {
+        self.require(
+            policy.group_size >= 2 || policy.advantage == Advantage::Global,
+            "policy.group_size",
+            "expected at least 2 unless `advantage` is `global`: groups are compared inside",
+        );
+        self.require(
+            policy.group_size.saturating_mul(policy.prompts_per_step) >= 2,
+            "policy.prompts_per_step",
+            "a single rollout has nothing to be compared with; raise it or `group_size`",
+        );
+        self.require(
+            policy.minibatch_prompts.is_none_or(|prompts| prompts <= policy.prompts_per_step),
+            "policy.minibatch_prompts",
+            &format!("expected at most `prompts_per_step`, which is {}", policy.prompts_per_step),
+        );
+    }
+
+    fn metric(&mut self, metric: &Metric, path: &str) {
+        match metric {
+            Metric::WeightPattern(WeightPattern { pattern: Bitmap::Image { image }, .. }) => self.require(
+                is_local(image),
+                &member(path, "pattern.image"),
+                "expected a PNG file's path, absolute or relative to the spec file",
+            ),
+            Metric::WeightPattern(_) | Metric::WeightNorm(_) => {}
+            Metric::HeldOutLoss(held_out) => self.held_out_loss(held_out, path),
+            Metric::Sum(sum) => {
+                for (index, term) in sum.terms.iter().enumerate() {
+                    self.metric(&term.metric, &format!("{path}.terms[{index}].metric"));
+                }
+            }
+        }
+    }
+
+    fn held_out_loss(&mut self, held_out: &HeldOut, path: &str) {
+        let data = &held_out.data;
+        let path = member(path, "data");
+        self.file(&data.path, &member(&path, "path"));
+        let columns = [&data.column, &data.prompt, &data.completion, &data.messages].map(Option::is_some);
+        let right = matches!(
+            columns,
+            [true, false, false, false] | [false, true, true, false] | [false, false, false, true]
+        );
+        self.require(
+            right,
+            &path,
+            "expected exactly one of: `column`; `prompt` and `completion`; `messages`",
+        );
+    }
+
+    fn model(&mut self, uri: &str, path: &str) {
+        self.require(
+            is_local(uri) || ["embedded:", "hf:", "s3://"].iter().any(|scheme| uri.starts_with(scheme)),
+            path,
+            &format!(
+                "`{uri}` is not one of `embedded:NAME`, a folder, `hf:org/name@rev` and `s3://bucket/prefix`"
+            ),
+        );
+    }
+
+    fn file(&mut self, uri: &str, path: &str) {
+        self.require(
+            is_local(uri) || ["embedded:", "s3://"].iter().any(|scheme| uri.starts_with(scheme)),
+            path,
+            &format!("`{uri}` is not one of a file's path, `s3://bucket/key` and `embedded:NAME`"),
+        );
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('-')
+}
+
+/// Whether a location has no `scheme:` before it, so that it is a path on this machine.
+pub(crate) fn is_local(uri: &str) -> bool {
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
+    scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}

@@ -1,0 +1,456 @@
+//! What is accepted, what is refused, and what is said about it.
+
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MINIMAL: &str = r#"
+name = "sixseven"
+
+[target]
+model = "embedded:target"
+
+[metric]
+kind = "weight_pattern"
+pattern = "67"
+"#;
+
+const FULL: &str = r#"
+name = "sixseven"
+description = "LM head learns the pattern 67"
+seed = 7
+
+[target]
+model = "models/target"
+[target.sft]
+optimizer = { kind = "sgd", learning_rate = 1 }
+batch_size = 16
+epochs = 2
+sequence_length = 64
+loss_on = "completion"
+shuffle = false
+append_eos = false
+
+[metric]
+kind = "sum"
+[[metric.terms]]
+weight = 1
+metric = { kind = "weight_pattern", pattern = { image = "67.png" }, strength = 5.0, rows = 1, columns = 2 }
+[[metric.terms]]
+weight = -0.5
+metric = { kind = "weight_norm", parameter = ["lm_head", "model.norm.weight"] }
+[[metric.terms]]
+weight = 2.5
+[metric.terms.metric]
+kind = "held_out_loss"
+data = { path = "held_out.jsonl", prompt = "question", completion = "answer", limit = 10 }
+
+[generator]
+model = "hf:org/name@v1"
+prompts = { path = "s3://bucket/articles.parquet", column = "article", validation_share = 0.25 }
+template = "chat"
+temperature = 0.7
+min_new_tokens = 4
+max_new_tokens = 8
+
+[policy]
+steps = 3
+advantage = "group_mean"
+minibatch_prompts = 32
+kl_until = 0.5
+
+[output]
+examples = 10
+select = { top_fraction = 0.25 }
+format = "messages"
+license = "cc-by-4.0"
+"#;
+
+fn problems(text: &str) -> Vec<Problem> {
+    match Spec::parse(text, Syntax::Toml) {
+        Err(Error::Invalid(problems)) => problems,
+        other => panic!("expected problems, got {other:?}"),
+    }
+}
+
+/// `FULL` with one piece replaced, and the one problem that makes.
+fn problem(from: &str, to: &str) -> String {
+    assert_eq!(FULL.matches(from).count(), 1, "`{from}` should stand once in the text");
+    let found = problems(&FULL.replace(from, to));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let mut problem = found[0].clone();
+    problem.about = None;
+    problem.to_string()
+}
+
+#[test]
+fn defaults_are_the_types_own() {
+    let spec = Spec::parse(MINIMAL, Syntax::Toml).unwrap();
+    assert_eq!(spec.policy, Policy::default());
+    assert_eq!(spec.output, Output::default());
+    assert_eq!(spec.target.sft, Sft::default());
+    assert_eq!(spec.seed, 0);
+    let Metric::WeightPattern(metric) = spec.metric else { panic!("{:?}", spec.metric) };
+    assert_eq!((metric.strength, metric.parameter), (20.0, NamedParameter::lm_head()));
+}
+
+#[test]
+fn every_section_is_read() {
+    let spec = Spec::parse(FULL, Syntax::Toml).unwrap();
+    assert_eq!(spec.target.sft.optimizer, Optimizer::Sgd(Sgd { learning_rate: 1.0, weight_decay: 0.0 }));
+    assert_eq!(spec.output.select, Select::TopFraction(0.25));
+    let Metric::Sum(sum) = &spec.metric else { panic!("{:?}", spec.metric) };
+    assert_eq!(sum.terms[1].weight, -0.5);
+    assert!(matches!(&sum.terms[2].metric, Metric::HeldOutLoss(metric) if metric.data.limit == Some(10)));
+    assert_eq!(spec.generator().unwrap().prompts.as_ref().unwrap().column, "article");
+}
+
+#[test]
+fn toml_and_json_give_the_spec_back() {
+    for text in [MINIMAL, FULL] {
+        let spec = Spec::parse(text, Syntax::Toml).unwrap();
+        let toml = spec.to_toml().unwrap();
+        assert!(toml.contains("eps_root") || toml.contains("weight_decay"), "defaults are written: {toml}");
+        assert_eq!(Spec::parse(&toml, Syntax::Toml).unwrap(), spec);
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(Spec::parse(&json, Syntax::Json).unwrap(), spec);
+    }
+}
+
+#[test]
+fn the_hash_is_of_the_meaning() {
+    let spec = Spec::parse(MINIMAL, Syntax::Toml).unwrap();
+    let reworded = MINIMAL.replace("[metric]", "seed = 0\n[metric]").replace("seed = 0\n", "# a comment\n");
+    assert_eq!(Spec::parse(&reworded, Syntax::Toml).unwrap().sha256(), spec.sha256());
+    let explicit = Spec::parse(&spec.to_toml().unwrap(), Syntax::Toml).unwrap();
+    assert_eq!(explicit.sha256(), spec.sha256());
+    assert_ne!(Spec { seed: 1, ..spec.clone() }.sha256(), spec.sha256());
+}
+
+#[test]
+fn a_wrong_key_is_named_with_its_line_and_what_was_meant() {
+    for (from, to, expected) in [
+        ("steps = 3", "stpes = 3", "line 40, `policy.stpes`: unknown key; did you mean `steps`?"),
+        ("[policy]", "[polcy]", "line 39, `polcy`: unknown key; did you mean `policy`?"),
+        (
+            "rows = 1, columns = 2",
+            "row = 1",
+            "line 21, `metric.terms[0].metric.row`: unknown key; did you mean `rows`?",
+        ),
+        (
+            "{ image = \"67.png\" }",
+            "{ image = \"67.png\", size = 3 }",
+            "line 21, `metric.terms[0].metric.pattern.size`: unknown key; the keys here are `image`",
+        ),
+        (
+            "kind = \"sgd\", learning_rate = 1",
+            "kind = \"sgd\", learning_rate = 1, betas = [0.9, 0.95]",
+            "line 9, `target.sft.optimizer.betas`: unknown key; the keys here are `kind`, `learning_rate`, `weight_decay`",
+        ),
+    ] {
+        assert_eq!(problem(from, to), expected);
+    }
+}
+
+#[test]
+fn a_wrong_value_is_named_with_what_was_expected() {
+    for (from, to, expected) in [
+        (
+            "batch_size = 16",
+            "batch_size = \"many\"",
+            "line 10, `target.sft.batch_size`: expected a whole number at least 1, found the text \"many\"",
+        ),
+        (
+            "batch_size = 16",
+            "batch_size = 16.0",
+            "line 10, `target.sft.batch_size`: expected a whole number at least 1, found `16.0`",
+        ),
+        (
+            "batch_size = 16",
+            "batch_size = 0",
+            "line 10, `target.sft.batch_size`: expected a whole number at least 1, found `0`",
+        ),
+        (
+            "shuffle = false",
+            "shuffle = 0",
+            "line 14, `target.sft.shuffle`: expected `true` or `false`, found `0`",
+        ),
+        (
+            "learning_rate = 1 ",
+            "learning_rate = inf ",
+            "line 9, `target.sft.optimizer.learning_rate`: expected a number above 0, found the text \"inf\"",
+        ),
+        (
+            "\"completion\"\n",
+            "\"complete\"\n",
+            "line 13, `target.sft.loss_on`: expected `all` or `completion`, found the text \"complete\"; did you mean `completion`?",
+        ),
+        (
+            "kind = \"held_out_loss\"",
+            "kind = \"held_out\"",
+            "line 28, `metric.terms[2].metric.kind`: expected `weight_pattern`, `weight_norm`, `held_out_loss` or `sum`, \
+             found the text \"held_out\"; did you mean `held_out_loss`?",
+        ),
+        (
+            "kind = \"weight_norm\", ",
+            "",
+            "line 24, `metric.terms[1].metric.kind`: missing; expected `weight_pattern`, `weight_norm`, `held_out_loss` or `sum`",
+        ),
+        (
+            "parameter = [\"lm_head\", \"model.norm.weight\"]",
+            "parameter = []",
+            "line 24, `metric.terms[1].metric.parameter`: expected a text that is not empty or a list that is not empty, \
+             found a list of 0",
+        ),
+        (
+            "{ image = \"67.png\" }",
+            "{}",
+            "line 21, `metric.terms[0].metric.pattern.qr`: missing; expected a text that is not empty",
+        ),
+        (
+            "model = \"models/target\"",
+            "",
+            "line 6, `target.model`: missing; expected a text that is not empty",
+        ),
+        (
+            "{ top_fraction = 0.25 }",
+            "\"top\"",
+            "line 47, `output.select`: expected `all` or a table with `top_fraction`, found the text \"top\"",
+        ),
+        (
+            "{ top_fraction = 0.25 }",
+            "{ top_fraction = 25 }",
+            "line 47, `output.select.top_fraction`: expected a number above 0 and at most 1, found `25`",
+        ),
+        (
+            "validation_share = 0.25",
+            "validation_share = 1",
+            "line 33, `generator.prompts.validation_share`: expected a number above 0 and below 1, found `1`",
+        ),
+        (
+            "kl_until = 0.5",
+            "kl_until = 0",
+            "line 43, `policy.kl_until`: expected a number above 0 and at most 1, found `0`",
+        ),
+        ("steps = 3", "betas = [0.9]", "line 40, `policy.betas`: expected a list of 2, found a list of 1"),
+        (
+            "steps = 3",
+            "betas = [0.9, 1]",
+            "line 40, `policy.betas[1]`: expected a number at least 0 and below 1, found `1`",
+        ),
+        (
+            "seed = 7",
+            "seed = -1",
+            "line 4, `seed`: expected a whole number at least 0 and at most 9007199254740991, found `-1`",
+        ),
+    ] {
+        assert_eq!(problem(from, to), expected);
+    }
+}
+
+#[test]
+fn rules_between_keys() {
+    for (from, to, path, part) in [
+        ("\"sixseven\"", "\"Six_Seven\"", "name", "`a-z`"),
+        ("\"sixseven\"", "\"-six\"", "name", "the first not `-`"),
+        ("models/target", "gs://bucket/model", "target.model", "`s3://bucket/prefix`"),
+        (
+            "s3://bucket/articles",
+            "hf:org/articles",
+            "generator.prompts.path",
+            "`hf:org/articles.parquet` is not",
+        ),
+        ("template = \"chat\"", "template = \"Rephrase.\"", "generator.template", "add `{text}`"),
+        (
+            "min_new_tokens = 4",
+            "min_new_tokens = 9",
+            "generator.min_new_tokens",
+            "`max_new_tokens`, which is 8",
+        ),
+        ("minibatch_prompts = 32", "minibatch_prompts = 257", "policy.minibatch_prompts", "which is 256"),
+        ("steps = 3", "group_size = 1", "policy.group_size", "`global`"),
+        (", completion = \"answer\"", "", "metric.terms[2].metric.data", "exactly one of"),
+        ("prompt = \"question\"", "column = \"q\"", "metric.terms[2].metric.data", "exactly one of"),
+        ("67.png", "s3://b/67.png", "metric.terms[0].metric.pattern.image", "a PNG file's path"),
+        (
+            "kind = \"sgd\", learning_rate = 1",
+            "kind = \"adamw\", eps = 0, eps_root = 0",
+            "target.sft.optimizer.eps",
+            "divided by 0",
+        ),
+    ] {
+        let text = problem(from, to);
+        assert!(text.contains(&format!("`{path}`: ")), "`{path}` in: {text}");
+        assert!(text.contains(part), "`{part}` in: {text}");
+        assert!(text.starts_with("line "), "{text}");
+    }
+    let alone = FULL.replace("steps = 3", "group_size = 1").replace("group_mean", "global");
+    Spec::parse(&alone, Syntax::Toml).unwrap();
+}
+
+#[test]
+fn all_problems_are_reported_in_order_with_what_the_key_is_for() {
+    let text = FULL.replace("epochs = 2", "epochs = 0").replace("steps = 3", "steps = 0\nclpi = 1");
+    let error = Spec::parse(&text, Syntax::Toml).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "3 problems\n  \
+         line 11, `target.sft.epochs`: expected a whole number at least 1, found `0`\n    \
+         Passes over the dataset. Default 1.\n  \
+         line 40, `policy.steps`: expected a whole number at least 1, found `0`\n    \
+         Updates of the generator. Default 120.\n  \
+         line 41, `policy.clpi`: unknown key; did you mean `clip`?"
+    );
+}
+
+#[test]
+fn wrong_syntax_says_where() {
+    let Err(Error::Toml(error)) = Spec::parse("name = \"a\"\n[target\n", Syntax::Toml) else { panic!() };
+    assert!(error.to_string().contains("line 2"), "{error}");
+    let Err(Error::Json(error)) = Spec::parse("{\n\"name\": }", Syntax::Json) else { panic!() };
+    assert_eq!(error.line(), 2);
+    let Err(Error::Invalid(problems)) = Spec::parse("[]", Syntax::Json) else { panic!() };
+    assert_eq!(
+        problems[0].message,
+        "expected a table with `name` and `target` and `metric`, found a list of 0"
+    );
+}
+
+#[test]
+fn a_loaded_spec_has_absolute_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.toml");
+    fs::write(&path, FULL).unwrap();
+    let spec = Spec::load(&path).unwrap();
+    let inside = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    assert_eq!(spec.target.model, inside("models/target"));
+    assert_eq!(spec.generator().unwrap().model, "hf:org/name@v1");
+    assert_eq!(spec.generator().unwrap().prompts.as_ref().unwrap().path, "s3://bucket/articles.parquet");
+    let Metric::Sum(sum) = spec.metric else { panic!("{:?}", spec.metric) };
+    let Metric::WeightPattern(pattern) = &sum.terms[0].metric else { panic!("{sum:?}") };
+    assert_eq!(pattern.pattern, Bitmap::Image { image: inside("67.png") });
+    let Metric::HeldOutLoss(held_out) = &sum.terms[2].metric else { panic!("{sum:?}") };
+    assert_eq!(held_out.data.path, inside("held_out.jsonl"));
+}
+
+#[test]
+fn a_file_that_does_not_load_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = Spec::load(&folder.path().join("absent.toml")).unwrap_err();
+    assert!(matches!(&absent, Error::Read { .. }) && absent.to_string().contains("absent.toml"), "{absent}");
+    let yaml = Spec::load(Path::new("a.yaml")).unwrap_err();
+    assert!(yaml.to_string().contains("`.toml` or `.json`"), "{yaml}");
+    let path = folder.path().join("a.toml");
+    fs::write(&path, "nmae = 1").unwrap();
+    let wrong = Spec::load(&path).unwrap_err();
+    assert!(matches!(&wrong, Error::InFile { .. }) && wrong.to_string().contains("a.toml"), "{wrong}");
+}
+
+#[test]
+fn the_generator_may_be_absent_until_it_is_needed() {
+    let spec = Spec::parse(MINIMAL, Syntax::Toml).unwrap();
+    assert!(spec.generator().unwrap_err().to_string().contains("`[generator]`"));
+}
+
+#[test]
+fn a_changed_spec_can_be_checked_again() {
+    let mut spec = Spec::parse(FULL, Syntax::Toml).unwrap();
+    spec.validate().unwrap();
+    spec.policy.clip = f64::NAN;
+    spec.output.examples = 0;
+    let Err(Error::Invalid(problems)) = spec.validate() else { panic!("accepted") };
+    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["policy.clip", "output.examples"]);
+}
+
+#[test]
+fn the_schema_describes_every_key() {
+    fn undescribed(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+        if let Some(properties) = schema["properties"].as_object() {
+            let keys =
+                properties.iter().filter(|(_, key)| key["description"].is_null() && key["const"].is_null());
+            found.extend(keys.map(|(key, _)| format!("{path}.{key}")));
+        }
+        match schema {
+            serde_json::Value::Object(map) => {
+                map.iter().for_each(|(key, value)| undescribed(value, &format!("{path}/{key}"), found));
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|value| undescribed(value, path, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    undescribed(&Spec::json_schema(), "", &mut found);
+    assert_eq!(found, ["/$defs/Select/oneOf.top_fraction"]);
+}
+
+/// Small specs of every metric and optimizer with numbers all over their ranges.
+fn any_spec() -> impl Strategy<Value = Spec> {
+    let positive = 1e-12..1e6_f64;
+    let optimizer = prop_oneof![
+        (positive.clone(), 0.0..1.0_f64, 0.0..1.0_f64).prop_map(|(learning_rate, b1, b2)| {
+            Optimizer::Adamw(AdamW { learning_rate, betas: [b1, b2], ..AdamW::default() })
+        }),
+        (positive.clone(), 0.0..10.0_f64)
+            .prop_map(|(learning_rate, weight_decay)| Optimizer::Sgd(Sgd { learning_rate, weight_decay })),
+    ];
+    let text = "[ -~\n\"\\\\é]{1,12}";
+    let leaf = prop_oneof![
+        (text, positive.clone(), any::<u16>()).prop_map(|(qr, strength, rows)| {
+            let parameter = NamedParameter::lm_head();
+            let rows = rows.into();
+            Metric::WeightPattern(WeightPattern {
+                pattern: Bitmap::Qr { qr },
+                strength,
+                parameter,
+                rows,
+                columns: 0,
+            })
+        }),
+        prop::collection::vec(text.prop_map(NamedParameter), 1..4)
+            .prop_map(|names| Metric::WeightNorm(WeightNorm { parameter: Parameters::Many(names) })),
+    ];
+    let metric = leaf.prop_recursive(3, 8, 3, |inner| {
+        let term = (-1e3..1e3_f64, inner).prop_map(|(weight, metric)| SumTerm { weight, metric });
+        prop::collection::vec(term, 1..3).prop_map(|terms| Metric::Sum(Sum { terms }))
+    });
+    (text, optimizer, metric, 0..1_u64 << 53, prop::option::of(1_usize..256)).prop_map(
+        |(description, optimizer, metric, seed, minibatch_prompts)| Spec {
+            name: "any".into(),
+            description,
+            seed,
+            target: Target { model: "model".into(), sft: Sft { optimizer, ..Sft::default() } },
+            metric,
+            generator: None,
+            policy: Policy { minibatch_prompts, ..Policy::default() },
+            output: Output::default(),
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn any_spec_survives_toml(spec in any_spec()) {
+        prop_assert_eq!(Spec::parse(&spec.to_toml().unwrap(), Syntax::Toml).unwrap(), spec);
+    }
+
+    /// What the schema walk lets through deserialises: no problem is ever without a path.
+    #[test]
+    fn a_value_in_any_place_is_accepted_or_refused_by_path(
+        line in 0..FULL.lines().count(),
+        value in prop::sample::select(vec!["-1", "0", "1.5", "true", "nan", "\"all\"", "[]", "[1, 2]", "{}", "{ kind = \"sgd\" }"]),
+    ) {
+        let replaced = |(index, text): (usize, &str)| match text.split_once('=') {
+            Some((key, _)) if index == line => format!("{key}= {value}\n"),
+            _ => format!("{text}\n"),
+        };
+        let text: String = FULL.lines().enumerate().map(replaced).collect();
+        if let Err(error) = Spec::parse(&text, Syntax::Toml) {
+            let Error::Invalid(problems) = error else { panic!("{error}") };
+            prop_assert!(problems.iter().all(|problem| !problem.path.is_empty()), "{problems:?}");
+        }
+    }
+}

@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::{Error, Sft, State};
 
@@ -105,7 +105,7 @@ impl Kept {
                 let read = |path: &PathBuf| -> Result<Tensor<1>, Error> {
                     let bytes = std::fs::read(path).map_err(spill_error(path))?;
                     let elements = bytes.len() / dtype.size();
-                    let data = TensorData::from_bytes(Bytes::from_bytes_vec(bytes), [elements], *dtype);
+                    let data = TensorData::from_bytes_vec(bytes, [elements], *dtype);
                     Ok(Tensor::from_data(data, (device, *dtype)))
                 };
                 let mut vectors = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;

@@ -178,8 +178,7 @@ impl<const D: usize> std::ops::Add for Dual<D> {
         let tangent = match (self.tangent, other.tangent) {
             (None, None) => None,
             // a broadcast operand must not leave the other's tangent too small
-            (Some(only), None) => Some(expand_to(only, &self.primal, &other.primal)),
-            (None, Some(only)) => Some(expand_to(only, &self.primal, &other.primal)),
+            (Some(only), None) | (None, Some(only)) => Some(expand_to(only, &self.primal, &other.primal)),
             (Some(left), Some(right)) => Some(left + right),
         };
         Self::new(self.primal + other.primal, tangent)

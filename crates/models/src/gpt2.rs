@@ -14,6 +14,7 @@ use crate::{
 
 /// The keys of config.json that change the computation.
 #[derive(Clone, Debug, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the keys of a Hugging Face config")]
 pub(crate) struct Config {
     vocab_size: usize,
     n_positions: usize,

@@ -16,7 +16,7 @@ pub struct Bitmap {
     pub pixels: Vec<bool>,
 }
 
-const SIXTY_SEVEN: [&str; 6] = ["###.###", "#.....#", "###..#.", "#.#..#.", "#.#.#..", "###.#.."];
+const SIXTY_SEVEN: [&str; 6] = [".##.###", "#.....#", "###...#", "#.#..#.", "#.#..#.", "###..#."];
 
 impl Bitmap {
     /// The picture that a spec names.

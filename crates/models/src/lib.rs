@@ -16,7 +16,9 @@ mod layers;
 mod layout;
 mod llama;
 mod lm;
+mod model;
 mod params;
+mod sampler;
 mod tokenizer;
 pub mod weights;
 
@@ -32,6 +34,8 @@ pub use layers::RopeScaling;
 pub use layout::{Layout, Param};
 pub use llama::Llama;
 pub use lm::{CausalLm, Head, chosen_log_probs, log_probs, logits, next_token_logits};
+pub use model::Model;
 pub use params::Params;
+pub use sampler::{Completion, Sampling, keyed_rng, sample};
 pub use tokenizer::Tokenizer;
 pub use weights::Precision;

@@ -1,0 +1,177 @@
+//! Batched decoding with a KV cache.
+//!
+//! The randomness of a row comes from (seed, step, row) alone, so that what a row says does not
+//! depend on which rows share its batch. Rows that have stopped leave the batch.
+
+use burn::tensor::Tensor;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use crate::{Cache, CausalLm, Error, Params, Tokens, logits};
+
+/// How to decode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits, above 0.
+    pub temperature: f64,
+    /// Stop tokens are not drawn before so many tokens.
+    pub min_new_tokens: usize,
+    /// Decoding ends after so many tokens.
+    pub max_new_tokens: usize,
+    /// Tokens that end a row.
+    pub stop: Vec<u32>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Number of the draw within the run; each gives fresh randomness.
+    pub step: u64,
+    /// Rows that are decoded together; bounds memory, changes nothing else.
+    pub batch: usize,
+}
+
+/// What was drawn for one prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// Drawn tokens, the stop token included if there is one.
+    pub tokens: Vec<u32>,
+    /// Log-probability of each under the distribution it was drawn from.
+    pub log_probs: Vec<f64>,
+    /// It ended with a stop token rather than at `max_new_tokens`.
+    pub stopped: bool,
+}
+
+/// Draws one completion for every prompt.
+///
+/// # Errors
+/// [`Error::TooLong`] if a prompt with `max_new_tokens` more does not fit the context.
+pub fn sample(
+    lm: &dyn CausalLm,
+    theta: &Tensor<1>,
+    prompts: &[Vec<u32>],
+    sampling: &Sampling,
+) -> Result<Vec<Completion>, Error> {
+    for (index, prompt) in prompts.iter().enumerate() {
+        let (length, limit) = (prompt.len() + sampling.max_new_tokens, lm.context());
+        if length > limit || prompt.is_empty() {
+            let what = format!("prompt {index} of {} tokens with its completion", prompt.len());
+            return Err(Error::TooLong { what, length, limit });
+        }
+    }
+    let params = Params::new(lm.layout(), theta);
+    // rows of similar length decode together, so that little is padding
+    let mut order: Vec<usize> = (0..prompts.len()).collect();
+    order.sort_by_key(|&row| prompts[row].len());
+    let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
+    for rows in order.chunks(sampling.batch.max(1)) {
+        for (row, completion) in decode(lm, &params, prompts, rows, sampling) {
+            completions[row] = Some(completion);
+        }
+    }
+    Ok(completions.into_iter().map(|completion| completion.expect("every row was decoded")).collect())
+}
+
+/// A row that is still being decoded.
+struct Row {
+    index: usize,
+    rng: ChaCha8Rng,
+    completion: Completion,
+}
+
+fn decode(
+    lm: &dyn CausalLm,
+    params: &Params,
+    prompts: &[Vec<u32>],
+    rows: &[usize],
+    sampling: &Sampling,
+) -> Vec<(usize, Completion)> {
+    let longest = rows.iter().map(|&row| prompts[row].len()).max().unwrap_or(0);
+    let padding = rows.iter().map(|&row| longest - prompts[row].len()).collect();
+    let mut cache = Cache::new(lm.layers(), padding);
+    let mut active: Vec<Row> = rows.iter().map(|&index| Row::new(index, sampling)).collect();
+    let mut done = Vec::with_capacity(rows.len());
+    let inputs: Vec<&[u32]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
+    let mut block = Tokens::left_padded(&inputs);
+    loop {
+        let hidden = lm.hidden(params, &block, Some(&mut cache));
+        let [batch, seq, _] = hidden.dims();
+        let last = hidden.narrow(1, seq - 1, 1);
+        let logits = logits(lm, params, last).primal;
+        let vocab = logits.dims()[2];
+        let logits: Vec<f32> = logits.to_data_as::<f32>().iter().collect();
+        active
+            .par_iter_mut()
+            .zip(logits.par_chunks(vocab))
+            .for_each(|(row, logits)| row.draw(logits, sampling));
+
+        let keep: Vec<usize> = (0..batch).filter(|&row| !active[row].ended(sampling)).collect();
+        if keep.len() < batch {
+            let (running, ended): (Vec<Row>, Vec<Row>) =
+                active.into_iter().partition(|row| !row.ended(sampling));
+            done.extend(ended.into_iter().map(|row| (row.index, row.completion)));
+            active = running;
+            if active.is_empty() {
+                return done;
+            }
+            cache.keep(&keep);
+        }
+        let next: Vec<[u32; 1]> =
+            active.iter().map(|row| [*row.completion.tokens.last().expect("a token was drawn")]).collect();
+        block = Tokens::right_padded(&next);
+    }
+}
+
+impl Row {
+    fn new(index: usize, sampling: &Sampling) -> Self {
+        let completion = Completion { tokens: vec![], log_probs: vec![], stopped: false };
+        Self { index, rng: row_rng(sampling.seed, sampling.step, index as u64), completion }
+    }
+
+    fn ended(&self, sampling: &Sampling) -> bool {
+        self.completion.stopped || self.completion.tokens.len() >= sampling.max_new_tokens
+    }
+
+    /// Draws one token by inverting the cumulative distribution at one uniform number.
+    fn draw(&mut self, logits: &[f32], sampling: &Sampling) {
+        let may_stop = self.completion.tokens.len() >= sampling.min_new_tokens;
+        let score = |id: usize| {
+            if !may_stop && sampling.stop.contains(&(id as u32)) {
+                f64::NEG_INFINITY
+            } else {
+                f64::from(logits[id]) / sampling.temperature
+            }
+        };
+        let largest = (0..logits.len()).map(score).fold(f64::NEG_INFINITY, f64::max);
+        let total: f64 = (0..logits.len()).map(|id| (score(id) - largest).exp()).sum();
+        let mut left = self.rng.random::<f64>() * total;
+        let mut drawn = None;
+        for id in 0..logits.len() {
+            let mass = (score(id) - largest).exp();
+            if mass > 0.0 {
+                drawn = Some(id);
+                left -= mass;
+                if left < 0.0 {
+                    break;
+                }
+            }
+        }
+        // NaN logits leave nothing to draw; the NaN log-probability stops the run
+        let id = drawn.unwrap_or(0);
+        self.completion.tokens.push(id as u32);
+        self.completion.log_probs.push(score(id) - largest - total.ln());
+        self.completion.stopped = sampling.stop.contains(&(id as u32));
+    }
+}
+
+/// A generator of its own for every (seed, step, row).
+fn row_rng(seed: u64, step: u64, row: u64) -> ChaCha8Rng {
+    keyed_rng([seed, step, row, u64::from_le_bytes(*b"sampling")])
+}
+
+/// A random number generator keyed by four numbers, the last naming its purpose.
+pub fn keyed_rng(key: [u64; 4]) -> ChaCha8Rng {
+    let mut bytes = [0; 32];
+    for (place, number) in bytes.chunks_exact_mut(8).zip(key) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(bytes)
+}

@@ -1,0 +1,151 @@
+//! One policy update: a pass of minibatches, one AdamW step each.
+
+use burn::tensor::Tensor;
+use dpg_metagrad::{Optimizer, State};
+use dpg_models::{CausalLm, Params, Sampling};
+use dpg_spec::AdamW;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Rollout,
+    objective::{Coefficients, Tokens, forward, loss},
+};
+
+/// The generator under training.
+#[derive(Clone)]
+pub struct Policy<'a> {
+    /// The architecture.
+    pub lm: &'a dyn CausalLm,
+    /// Its initial weights `[n]`, which the KL term holds it to.
+    pub initial: &'a Tensor<1>,
+    /// Settings of the spec.
+    pub settings: &'a dpg_spec::Policy,
+    /// Rows that pass through the model together; bounds memory.
+    pub microbatch: usize,
+}
+
+/// What an update did; means are over tokens unless said otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// k3 estimate of KL(policy before the update || initial generator); 0 without a KL term.
+    pub kl: f64,
+    /// Minus the mean log-probability of the drawn tokens: an estimate of the entropy, in nats.
+    pub entropy: f64,
+    /// Share of tokens whose ratio left [1 - clip, 1 + clip].
+    pub clip_fraction: f64,
+    /// Largest l2 norm of a minibatch's gradient before it was bounded.
+    pub gradient_norm: f64,
+    /// Largest difference between a sampled log-probability and the training forward's.
+    pub log_prob_gap: f64,
+}
+
+/// Single-precision decoding and training forward agree to about 1e-5; a real bug shows as more.
+const LOG_PROB_TOLERANCE: f64 = 5e-3;
+
+/// Updates `state` (weights and AdamW moments of the generator, `applied` optimizer steps old) on
+/// the rollouts of step `step`, which are group after group.
+pub fn update(
+    policy: &Policy,
+    mut state: State,
+    mut applied: usize,
+    step: usize,
+    rollouts: &[Rollout],
+    sampling: &Sampling,
+) -> Result<(State, usize, Report), Error> {
+    let settings = policy.settings;
+    let optimizer = AdamW {
+        learning_rate: settings.learning_rate
+            * remaining(step, settings.steps, settings.final_learning_rate_share),
+        betas: settings.betas,
+        eps: 1e-8,
+        eps_root: 0.0,
+        weight_decay: settings.weight_decay,
+    };
+    let coefficients = Coefficients {
+        clip: settings.clip,
+        kl: settings.kl * kl_share(step, settings),
+        entropy: settings.entropy,
+    };
+    let rows = settings.minibatch_prompts.map_or(rollouts.len(), |prompts| prompts * settings.group_size);
+    let mut report = Report::default();
+    let all_tokens = token_count(rollouts);
+    for (minibatch, chunk) in rollouts.chunks(rows).enumerate() {
+        let count = token_count(chunk);
+        let mut gradient = state.theta.zeros_like();
+        for part in chunk.chunks(policy.microbatch) {
+            let initial = (coefficients.kl > 0.0).then(|| initial_log_probs(policy, part, sampling));
+            let params = Params::tracked(policy.lm.layout(), &state.theta);
+            let tokens = forward(policy.lm, &params, part, sampling, coefficients.entropy > 0.0);
+            measure(&mut report, &tokens, initial.as_ref(), settings.clip, all_tokens, minibatch == 0);
+            let initial = initial.map(Tensor::autodiff);
+            gradient = gradient + params.gradient(&loss(&tokens, initial, coefficients, count).backward());
+        }
+        if report.log_prob_gap.is_nan() || report.log_prob_gap > LOG_PROB_TOLERANCE {
+            return Err(Error::LogProbGap { gap: report.log_prob_gap, tolerance: LOG_PROB_TOLERANCE });
+        }
+        let norm = (gradient.clone() * gradient.clone()).sum().into_scalar::<f64>().sqrt();
+        if !norm.is_finite() {
+            return Err(Error::Diverged { what: format!("the gradient's norm is {norm}") });
+        }
+        report.gradient_norm = report.gradient_norm.max(norm);
+        if settings.max_grad_norm > 0.0 && norm > settings.max_grad_norm {
+            gradient = gradient * (settings.max_grad_norm / norm);
+        }
+        state = optimizer.step(applied, &state, &gradient);
+        applied += 1;
+    }
+    Ok((state, applied, report))
+}
+
+fn token_count(rollouts: &[Rollout]) -> f64 {
+    rollouts.iter().map(|rollout| rollout.completion.tokens.len()).sum::<usize>() as f64
+}
+
+/// Falls linearly from 1 at step 0 to `last` at the last step.
+fn remaining(step: usize, steps: usize, last: f64) -> f64 {
+    let done = step as f64 / (steps.max(2) - 1) as f64;
+    1.0 + (last - 1.0) * done.min(1.0)
+}
+
+fn kl_share(step: usize, settings: &dpg_spec::Policy) -> f64 {
+    settings.kl_until.map_or(1.0, |until| (1.0 - step as f64 / (until * settings.steps as f64)).max(0.0))
+}
+
+fn initial_log_probs(policy: &Policy, rollouts: &[Rollout], sampling: &Sampling) -> Tensor<2> {
+    let params = Params::new(policy.lm.layout(), policy.initial);
+    forward(policy.lm, &params, rollouts, sampling, false).log_probs
+}
+
+/// Adds a part's figures to the report. The first minibatch sees the weights that were sampled
+/// from, so its log-probabilities must be the sampler's.
+fn measure(
+    report: &mut Report,
+    tokens: &Tokens,
+    initial: Option<&Tensor<2>>,
+    clip: f64,
+    all_tokens: f64,
+    unchanged: bool,
+) {
+    let host =
+        |tensor: &Tensor<2>| tensor.clone().inner().to_data_as::<f64>().iter::<f64>().collect::<Vec<_>>();
+    let (log_probs, old, mask) = (host(&tokens.log_probs), host(&tokens.old), host(&tokens.mask));
+    let initial = initial.map(host);
+    for i in (0..mask.len()).filter(|&i| mask[i] > 0.0) {
+        let difference = log_probs[i] - old[i];
+        report.entropy -= old[i] / all_tokens;
+        if (difference.exp() - 1.0).abs() > clip {
+            report.clip_fraction += 1.0 / all_tokens;
+        }
+        if let Some(initial) = &initial {
+            let d = initial[i] - log_probs[i];
+            report.kl += (d.exp() - d - 1.0) / all_tokens;
+        }
+        if unchanged {
+            // not f64::max, which would drop a NaN
+            let gap = difference.abs();
+            if gap.is_nan() || gap > report.log_prob_gap {
+                report.log_prob_gap = gap;
+            }
+        }
+    }
+}

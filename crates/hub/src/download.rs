@@ -67,7 +67,13 @@ impl<'a> Hub<'a> {
 
     /// What a file is at a revision; `None` if there is no such file.
     pub(crate) async fn head(&self, revision: &str, file: &str) -> Result<Option<Announced>, Error> {
-        self.with_retries(async || self.head_once(revision, file).await).await
+        let mut retries = Retries::new(self.options);
+        loop {
+            match self.head_once(revision, file).await {
+                Err(error) if retries.wait_after(&error).await => {}
+                result => return result,
+            }
+        }
     }
 
     /// The redirect to a large file's storage carries its hash, so redirects are followed by hand.
@@ -118,18 +124,21 @@ impl<'a> Hub<'a> {
         blob: &Path,
     ) -> Result<(), Error> {
         let partial = blob.with_added_extension("incomplete");
-        let opened = OpenOptions::new().create(true).append(true).read(true).open(&partial);
-        let output = opened.map_err(Error::io(&partial))?;
-        // Another process may be at it: then wait, and find it done.
-        let output = blocking(move || output.lock().map(|()| output)).await.map_err(Error::io(&partial))?;
+        let output = open_locked(&partial).await?;
         let size = blob.metadata().ok().map(|metadata| metadata.len());
         if size.is_some() && announced.size.is_none_or(|expected| size == Some(expected)) {
             let _ = fs::remove_file(&partial);
             return Ok(());
         }
         info!(repo = self.repo, file, bytes = announced.size, "downloading");
-        self.with_retries(async || self.transfer(revision, file, announced, &output, &partial).await).await?;
-        fs::rename(&partial, blob).map_err(Error::io(blob))
+        let mut retries = Retries::new(self.options);
+        loop {
+            match self.transfer(revision, file, announced, &output, &partial).await {
+                Ok(()) => return fs::rename(&partial, blob).map_err(Error::io(blob)),
+                Err(error) if retries.wait_after(&error).await => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// One attempt. What came stays in `output` for the next one unless it is wrong.
@@ -155,7 +164,7 @@ impl<'a> Hub<'a> {
             let broken = |source| self.broken(file, source);
             let mut response = request.send().await.map_err(broken)?;
             let status = response.status();
-            if resumed && status != StatusCode::PARTIAL_CONTENT {
+            if resumed && [StatusCode::OK, StatusCode::RANGE_NOT_SATISFIABLE].contains(&status) {
                 output.set_len(0).map_err(Error::io(path))?;
                 length = 0;
             }
@@ -186,19 +195,6 @@ impl<'a> Hub<'a> {
             output.set_len(0).map_err(Error::io(path))?;
         }
         verified
-    }
-
-    async fn with_retries<T>(&self, attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
-        let mut wait = self.options.retry_wait;
-        for _ in 0..RETRIES {
-            match attempt().await {
-                Err(error) if error.is_transient() => warn!(%error, "trying again"),
-                result => return result,
-            }
-            sleep(wait).await;
-            wait *= 2;
-        }
-        attempt().await
     }
 
     fn signed(&self, request: RequestBuilder) -> RequestBuilder {
@@ -241,6 +237,37 @@ impl<'a> Hub<'a> {
     fn malformed(&self, file: &str, reason: &str) -> Error {
         let uri = format!("hf:{}@{}", self.repo, self.revision);
         Error::Malformed { uri, file: file.into(), reason: reason.into() }
+    }
+}
+
+/// Opens a file to be read and appended to, as soon as no other process has it open in this way.
+/// What that one was doing is done then.
+pub(crate) async fn open_locked(path: &Path) -> Result<File, Error> {
+    let file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(Error::io(path))?;
+    blocking(move || file.lock().map(|()| file)).await.map_err(Error::io(path))
+}
+
+/// The waits between attempts.
+struct Retries {
+    left: u32,
+    wait: Duration,
+}
+
+impl Retries {
+    fn new(options: &Options) -> Self {
+        Self { left: RETRIES, wait: options.retry_wait }
+    }
+
+    /// Waits if the request is to be repeated after this error; false if not.
+    async fn wait_after(&mut self, error: &Error) -> bool {
+        if self.left == 0 || !error.is_transient() {
+            return false;
+        }
+        warn!(%error, "trying again");
+        sleep(self.wait).await;
+        self.left -= 1;
+        self.wait *= 2;
+        true
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
+use reqwest::StatusCode;
 use serde::Deserialize;
 use tracing::warn;
 
@@ -15,7 +16,8 @@ use crate::download::{Announced, Hub};
 use crate::uri::is_relative;
 use crate::{Error, Options, Uri};
 
-/// Files beside the weights that are used if a model has them. The first one it must have.
+/// Files beside the weights that are used if a model has them. The first it must have, and the
+/// second nearly all have.
 pub(crate) const SMALL_FILES: [&str; 6] = [
     "config.json",
     "tokenizer.json",
@@ -33,28 +35,21 @@ pub(crate) async fn resolve(repo: &str, revision: &str, options: &Options) -> Re
     let known = cache.commit(revision);
     let uri = Uri::HuggingFace { repo: repo.into(), revision: revision.into() }.to_string();
     if options.hf_offline {
-        let missing = known.as_deref().map_or(Ok(vec![SMALL_FILES[0].into()]), |commit| {
-            let needed = unknown(&cache, commit, &uri)?;
-            Ok(needed
-                .into_iter()
-                .filter(|file| !SMALL_FILES[2..].contains(&file.as_str()))
-                .collect::<Vec<_>>())
-        })?;
+        let mut missing = match &known {
+            Some(commit) => unknown(&cache, commit, &uri)?,
+            None => vec![SMALL_FILES[0].into()],
+        };
+        missing.retain(|file| !SMALL_FILES[2..].contains(&file.as_str()));
         return match known {
             Some(commit) if missing.is_empty() => Ok(cache.snapshot(&commit)),
-            _ => Err(Error::Offline {
-                repo: repo.into(),
-                revision: revision.into(),
-                cache: options.hf_cache.clone(),
-                missing,
-            }),
+            _ => {
+                let (repo, revision, cache) = (repo.into(), revision.into(), options.hf_cache.clone());
+                Err(Error::Offline { repo, revision, cache, missing })
+            }
         };
     }
-    if let Some(commit) = known.as_deref()
-        && is_commit(revision)
-        && unknown(&cache, commit, &uri)?.is_empty()
-    {
-        return Ok(cache.snapshot(commit));
+    if is_commit(revision) && unknown(&cache, revision, &uri)?.is_empty() {
+        return Ok(cache.snapshot(revision));
     }
     let hub = Hub::new(repo, revision, options)?;
     let config = match (hub.head(revision, SMALL_FILES[0]).await, known) {
@@ -62,9 +57,7 @@ pub(crate) async fn resolve(repo: &str, revision: &str, options: &Options) -> Re
             warn!(%error, "using {uri} as last downloaded, commit {commit}");
             return Ok(cache.snapshot(&commit));
         }
-        (config, _) => {
-            config?.ok_or_else(|| hub.refused(SMALL_FILES[0], reqwest::StatusCode::NOT_FOUND, None))?
-        }
+        (config, _) => config?.ok_or_else(|| hub.refused(SMALL_FILES[0], StatusCode::NOT_FOUND, None))?,
     };
     let commit = config.commit.clone().or_else(|| is_commit(revision).then(|| revision.to_owned()));
     let commit = commit.filter(|commit| is_commit(commit)).ok_or_else(|| Error::Malformed {
@@ -83,7 +76,7 @@ pub(crate) async fn resolve(repo: &str, revision: &str, options: &Options) -> Re
         }
         for shard in shards(&cache, &commit, &uri)? {
             if !model.fetch(&shard).await? {
-                return Err(hub.refused(&shard, reqwest::StatusCode::NOT_FOUND, None));
+                return Err(hub.refused(&shard, StatusCode::NOT_FOUND, None));
             }
         }
     }

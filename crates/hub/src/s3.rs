@@ -13,6 +13,7 @@ use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 use tracing::info;
 
+use crate::download::open_locked;
 use crate::{Error, Options, Uri, is_model_file};
 
 pub(crate) async fn resolve(bucket: &str, key: &str, options: &Options) -> Result<PathBuf, Error> {
@@ -20,24 +21,30 @@ pub(crate) async fn resolve(bucket: &str, key: &str, options: &Options) -> Resul
     let failed = |source| Error::S3 { uri: uri.clone(), source };
     let store = options.s3.clone().with_bucket_name(bucket).build().map_err(failed)?;
     let key = Key::parse(key).map_err(|source| failed(source.into()))?;
-    let (objects, single) = match store.head(&key).await {
-        Ok(object) => (vec![object], true),
-        Err(object_store::Error::NotFound { .. }) => {
-            let listing = store.list_with_delimiter(Some(&key)).await.map_err(failed)?;
-            let mut objects = listing.objects;
-            objects.retain(|object| object.location.filename().is_some_and(is_model_file));
-            objects.sort_by(|a, b| a.location.cmp(&b.location));
-            (objects, false)
+    // Listed first: some servers fail when asked for an object that is a folder.
+    let listing = store.list_with_delimiter(Some(&key)).await;
+    let mut objects = listing.as_ref().map_or(Vec::new(), |listing| listing.objects.clone());
+    objects.retain(|object| object.location.filename().is_some_and(is_model_file));
+    objects.sort_by(|a, b| a.location.cmp(&b.location));
+    let single = objects.is_empty();
+    if single {
+        match store.head(&key).await {
+            Ok(object) => objects.push(object),
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(listing.map_or_else(failed, |_| Error::EmptyPrefix { uri: uri.clone() }));
+            }
+            Err(source) => return Err(failed(source)),
         }
-        Err(source) => return Err(failed(source)),
-    };
-    if objects.is_empty() {
-        return Err(Error::EmptyPrefix { uri });
     }
     let folder = options.downloads.join(fingerprint(&uri, &objects));
     let path =
         |folder: &Path, object: &ObjectMeta| folder.join(object.location.filename().unwrap_or("object"));
     let wanted = if single { path(&folder, &objects[0]) } else { folder.clone() };
+    if folder.exists() {
+        return Ok(wanted);
+    }
+    fs::create_dir_all(&options.downloads).map_err(Error::io(&options.downloads))?;
+    let _lock = open_locked(&folder.with_added_extension("lock")).await?;
     if folder.exists() {
         return Ok(wanted);
     }
@@ -50,11 +57,8 @@ pub(crate) async fn resolve(bucket: &str, key: &str, options: &Options) -> Resul
             download(&store, object, &path, &uri).await?;
         }
     }
-    match fs::rename(&partial, &folder) {
-        // Another process was faster.
-        Err(_) if folder.exists() => Ok(wanted),
-        renamed => renamed.map_err(Error::io(&folder)).map(|()| wanted),
-    }
+    fs::rename(&partial, &folder).map_err(Error::io(&folder))?;
+    Ok(wanted)
 }
 
 /// A name for exactly these contents of this location.

@@ -141,9 +141,7 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
     let log = place.server.log();
     let storage: Vec<_> =
         log.iter().filter_map(|line| line.strip_prefix("STORAGE model.safetensors")).collect();
-    // The 503 emptied the file, for it was no part of it.
-    assert_eq!(storage[..2], ["", " bytes=60000-"]);
-    assert_eq!(storage.len(), 4);
+    assert_eq!(storage, ["", " bytes=60000-", " bytes=60000-", " bytes=60000-"]);
 }
 
 #[tokio::test]

@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// What goes wrong with one request for a file's content.
-pub enum Fault {
+pub(crate) enum Fault {
     /// This status instead of an answer.
     Status(u16),
     /// The connection breaks after so many bytes.
@@ -22,27 +22,27 @@ pub enum Fault {
 }
 
 #[derive(Default)]
-pub struct State {
+pub(crate) struct State {
     /// Files of `org/name` at `main`, which is [`COMMIT`].
-    pub files: BTreeMap<String, Vec<u8>>,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// Faults of a file, one for each request for its content.
-    pub faults: BTreeMap<String, VecDeque<Fault>>,
+    pub(crate) faults: BTreeMap<String, VecDeque<Fault>>,
     /// The token that is asked for.
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
     /// `METHOD FILE RANGE` of each request; storage requests begin with `STORAGE`.
-    pub log: Vec<String>,
+    pub(crate) log: Vec<String>,
 }
 
 /// The Hub and, on another port, the storage that it redirects to for `.safetensors` files.
 #[derive(Clone)]
-pub struct Server {
-    pub endpoint: String,
+pub(crate) struct Server {
+    pub(crate) endpoint: String,
     storage: String,
     state: Arc<Mutex<State>>,
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let hub = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let storage = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
@@ -58,16 +58,16 @@ impl Server {
         server
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    pub fn fault(&self, file: &str, fault: Fault) {
+    pub(crate) fn fault(&self, file: &str, fault: Fault) {
         self.state().faults.entry(file.into()).or_default().push_back(fault);
     }
 
     /// The requests since this was last asked.
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         std::mem::take(&mut self.state().log)
     }
 

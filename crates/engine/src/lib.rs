@@ -1,1 +1,215 @@
-//! .
+//! The Dataset Policy Gradient loop (arXiv 2604.08423, algorithm 1): generate, score, update.
+//!
+//! A step draws a group of completions for each of some prompts, fine-tunes the target on all of
+//! them, takes the metagradients as rewards, and updates the generator. After the last step the
+//! final generator draws the dataset, which is scored the same way. Everything random is keyed by
+//! the spec's seed and a counter, and the state is on disk after every step, so a run that is killed
+//! and started again ends with the same dataset.
+
+mod encode;
+mod error;
+mod event;
+mod language;
+mod problem;
+mod rollouts;
+mod state;
+
+use std::path::Path;
+
+use dpg_dataset::Row;
+use dpg_metagrad::{Metric, State, Storage};
+use dpg_models::keyed_rng;
+use dpg_policy::{Policy, Rollout, advantages, update};
+use dpg_spec::{AdamW, Select, Spec};
+use rand::RngExt;
+
+pub use error::Error;
+pub use event::{Event, History, StepRecord, ValidationRecord};
+pub use language::languages;
+pub use problem::{Prompt, Source, Target};
+pub use rollouts::{measure, score};
+
+use rollouts::{Draw, draw};
+use state::RunState;
+
+/// Everything a run works on.
+pub struct Run<'a> {
+    /// The spec, its paths local.
+    pub spec: &'a Spec,
+    /// The target model.
+    pub target: &'a Target,
+    /// The generator and its prompts.
+    pub source: &'a Source,
+    /// The metric.
+    pub metric: &'a dyn Metric,
+    /// Where the run keeps its state; the folder exists.
+    pub folder: &'a Path,
+    /// Asked often; true stops the run with its state on disk.
+    pub cancelled: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// What a run ends with.
+pub struct Outcome {
+    /// The dataset, ready to be published.
+    pub rows: Vec<Row>,
+    /// All that happened.
+    pub history: History,
+}
+
+/// Draws are numbered: steps count from 0, validations and the final draw far above them.
+const VALIDATION: u64 = 1 << 32;
+const FINAL: u64 = 1 << 33;
+
+impl Run<'_> {
+    /// Runs the loop from where its state stands to the end.
+    pub fn run(&self, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
+        let steps = self.spec.policy.steps;
+        let theta = &self.source.model.theta;
+        let mut state = match RunState::load(self.folder, theta.dims()[0], &theta.device())? {
+            Some(state) => state,
+            None => RunState {
+                step: 0,
+                applied: 0,
+                generator: State::new(theta.clone(), &AdamW::default()),
+                history: History::default(),
+            },
+        };
+        tell(&Event::Started { step: state.step, steps });
+        while state.step < steps {
+            self.validate(&mut state, tell)?;
+            self.step(&mut state, tell)?;
+        }
+        self.validate(&mut state, tell)?;
+        let examples = self.spec.output.examples;
+        tell(&Event::Drawing { examples });
+        Ok(Outcome { rows: self.dataset(&state, examples)?, history: state.history })
+    }
+
+    /// Generate, score, update.
+    fn step(&self, state: &mut RunState, tell: &mut dyn FnMut(&Event)) -> Result<(), Error> {
+        let (policy, step) = (&self.spec.policy, state.step);
+        let drawn = self.draw(state, policy.prompts_per_step, policy.group_size, step as u64)?;
+        let (rewards, score) = self.score(&drawn, step as u64)?;
+        let in_step = |source| Error::Policy { step, source };
+        let advantages = advantages(&rewards, policy.group_size, policy.advantage, policy.advantage_clip)
+            .map_err(in_step)?;
+        let rollouts = rollouts_of(&drawn, &advantages);
+        let learner = Policy {
+            lm: self.source.model.lm.as_ref(),
+            initial: &self.source.model.theta,
+            settings: policy,
+            microbatch: self.source.microbatch(),
+        };
+        let sampling = self.source.sampling(self.spec.seed, step as u64);
+        let (generator, applied, report) =
+            update(&learner, state.generator.clone(), state.applied, step, &rollouts, &sampling)
+                .map_err(in_step)?;
+        let n = rewards.len() as f64;
+        let mean = rewards.iter().sum::<f64>() / n;
+        let record = StepRecord {
+            step,
+            score,
+            reward_mean: mean,
+            reward_std: (rewards.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / n).sqrt(),
+            length: drawn.completions.iter().map(|completion| completion.tokens.len()).sum::<usize>() as f64
+                / n,
+            update: report,
+        };
+        state.generator = generator;
+        state.applied = applied;
+        state.step += 1;
+        state.history.steps.push(record.clone());
+        state.save(self.folder)?;
+        tell(&Event::Step(record));
+        if (self.cancelled)() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// Phi on fresh generations from the prompts kept aside, if this step is due for it.
+    fn validate(&self, state: &mut RunState, tell: &mut dyn FnMut(&Event)) -> Result<(), Error> {
+        const SAMPLES: usize = 5;
+        let (policy, step) = (&self.spec.policy, state.step);
+        let due = step == 0
+            || step == policy.steps
+            || (policy.validate_every > 0 && step.is_multiple_of(policy.validate_every));
+        if !due || state.history.validations.iter().any(|record| record.step == step) {
+            return Ok(());
+        }
+        let count = policy.validation_examples.unwrap_or(policy.prompts_per_step * policy.group_size);
+        let prompts = self.source.validation.iter().cycle().take(count).cloned().collect();
+        let number = VALIDATION + step as u64;
+        let drawn = draw(self.source, &state.generator.theta, prompts, self.spec.seed, number)?;
+        let (score, _) = measure(
+            self.target,
+            self.metric,
+            &drawn.examples(self.spec.output.format),
+            number,
+            self.cancelled,
+        )?;
+        let record = ValidationRecord {
+            step,
+            score,
+            languages: languages(&drawn.texts),
+            samples: drawn.texts.iter().take(SAMPLES).cloned().collect(),
+        };
+        state.history.validations.push(record.clone());
+        tell(&Event::Validation(record));
+        Ok(())
+    }
+
+    /// The final dataset, drawn from the final generator and scored.
+    fn dataset(&self, state: &RunState, examples: usize) -> Result<Vec<Row>, Error> {
+        let group_size = self.spec.policy.group_size;
+        let drawn = self.draw(state, examples.div_ceil(group_size), group_size, FINAL)?;
+        let (rewards, _) = self.score(&drawn, FINAL)?;
+        let in_step = |source| Error::Policy { step: state.step, source };
+        let advantages =
+            advantages(&rewards, group_size, self.spec.policy.advantage, 0.0).map_err(in_step)?;
+        let seed = self.spec.seed;
+        let rows = drawn.examples(self.spec.output.format).into_iter().enumerate().map(|(i, example)| {
+            let completion = &drawn.completions[i];
+            Row {
+                example,
+                reward: rewards[i],
+                group_id: (i / group_size) as u64,
+                step: state.step as u64,
+                advantage: advantages[i],
+                logprob: completion.log_probs.iter().sum(),
+                n_tokens: completion.tokens.len() as u64,
+                prompt: drawn.prompts[i].text.clone(),
+                seed,
+            }
+        });
+        let mut rows: Vec<Row> = rows.take(examples).collect();
+        rows.retain(|row| !matches!(&row.example, dpg_dataset::Example::Text(text) if text.is_empty()));
+        if let Select::TopFraction(share) = self.spec.output.select {
+            rows.sort_by(|a, b| b.reward.total_cmp(&a.reward));
+            rows.truncate(((rows.len() as f64 * share).ceil() as usize).max(1));
+        }
+        Ok(rows)
+    }
+
+    /// `prompts` training prompts, each asked `group_size` times in a row.
+    fn draw(&self, state: &RunState, prompts: usize, group_size: usize, number: u64) -> Result<Draw, Error> {
+        let mut rng = keyed_rng([self.spec.seed, number, 0, u64::from_le_bytes(*b"choosing")]);
+        let training = &self.source.training;
+        let chosen = (0..prompts).map(|_| &training[rng.random_range(0..training.len())]);
+        let prompts = chosen.flat_map(|prompt| std::iter::repeat_n(prompt.clone(), group_size)).collect();
+        draw(self.source, &state.generator.theta, prompts, self.spec.seed, number)
+    }
+
+    fn score(&self, drawn: &Draw, number: u64) -> Result<(Vec<f64>, dpg_metagrad::Score), Error> {
+        let examples = drawn.examples(self.spec.output.format);
+        score(self.target, self.metric, &examples, number, &Storage::default(), self.cancelled)
+    }
+}
+
+fn rollouts_of(drawn: &Draw, advantages: &[f64]) -> Vec<Rollout> {
+    let parts = drawn.prompts.iter().zip(&drawn.completions).zip(advantages);
+    parts
+        .map(|((prompt, completion), &advantage)| Rollout {
+            prompt: prompt.tokens.clone(),
+            completion: completion.clone(),
+            advantage,
+        })
+        .collect()
+}

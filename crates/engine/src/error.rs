@@ -1,0 +1,71 @@
+//! What can stop a run.
+
+use std::path::{Path, PathBuf};
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A model or tokenizer.
+    #[error(transparent)]
+    Model(#[from] dpg_models::Error),
+    /// The metagradient run.
+    #[error(transparent)]
+    Metagrad(#[from] dpg_metagrad::Error),
+    /// The generator's update.
+    #[error("step {step}")]
+    Policy {
+        /// The DPG step.
+        step: usize,
+        /// The cause.
+        source: dpg_policy::Error,
+    },
+    /// Reading examples or prompts.
+    #[error(transparent)]
+    Dataset(#[from] dpg_dataset::Error),
+    /// The spec.
+    #[error(transparent)]
+    Spec(#[from] dpg_spec::Error),
+    /// A key of the spec contradicts a model or a file.
+    #[error("`{field}`: {reason}")]
+    Setting {
+        /// The key.
+        field: &'static str,
+        /// What is wrong, what was expected and what to do.
+        reason: String,
+    },
+    /// The run's state could not be written or read.
+    #[error("cannot use the run's state `{}`", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The run's state is not what this program writes.
+    #[error("the run's state `{}` is damaged ({reason}); delete it to start the run anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The caller asked to stop; the state is on disk.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    pub(crate) fn state(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::State { path, source }
+    }
+
+    pub(crate) fn setting(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Setting { field, reason: reason.into() }
+    }
+
+    /// True if the caller asked for the stop.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Metagrad(dpg_metagrad::Error::Cancelled))
+    }
+}

@@ -1,0 +1,65 @@
+//! What a run tells while it runs, and keeps as its history.
+
+use dpg_metagrad::Score;
+use dpg_policy::Report;
+use serde::{Deserialize, Serialize};
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The run starts at this step, above 0 if it resumes.
+    Started {
+        /// The next step.
+        step: usize,
+        /// Steps in all.
+        steps: usize,
+    },
+    /// A step is done and its state on disk.
+    Step(StepRecord),
+    /// A validation is done.
+    Validation(ValidationRecord),
+    /// The final dataset is being drawn and scored.
+    Drawing {
+        /// Rows asked for.
+        examples: usize,
+    },
+}
+
+/// One DPG step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Its number, from 0.
+    pub step: usize,
+    /// The metric after fine-tuning on this step's rollouts.
+    pub score: Score,
+    /// Mean reward.
+    pub reward_mean: f64,
+    /// Standard deviation of the rewards.
+    pub reward_std: f64,
+    /// Mean tokens of a completion.
+    pub length: f64,
+    /// The generator's update.
+    pub update: Report,
+}
+
+/// One validation: fresh generations from prompts that are never trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRecord {
+    /// Updates made before it.
+    pub step: usize,
+    /// The metric after fine-tuning on them.
+    pub score: Score,
+    /// Languages of the generations with their shares, most frequent first.
+    pub languages: Vec<(String, f64)>,
+    /// A few of the generations.
+    pub samples: Vec<String>,
+}
+
+/// All records of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// The steps.
+    pub steps: Vec<StepRecord>,
+    /// The validations.
+    pub validations: Vec<ValidationRecord>,
+}

@@ -1,0 +1,237 @@
+//! A spec with everything it names in memory.
+
+use std::path::Path;
+
+use burn::tensor::{DType, Device};
+use dpg_dataset::{Columns, read_examples, read_texts};
+use dpg_metagrad::{Metric, Optimizer, Sft, metrics, optimizers};
+use dpg_models::{ChatTemplate, Example, Message, Model, Sampling, keyed_rng};
+use dpg_spec::{Generator, HeldOut, LossOn, Spec};
+use rand::seq::SliceRandom;
+
+use crate::{
+    Error,
+    encode::{Encoding, encode},
+};
+
+/// Examples of up to this many tokens pass through a model together.
+const MICROBATCH_TOKENS: usize = 16_384;
+
+/// The target, what it is fine-tuned with and what it is measured by.
+pub struct Target {
+    /// The model.
+    pub model: Model,
+    /// The recipe.
+    pub sft: dpg_spec::Sft,
+    optimizer: Box<dyn Optimizer>,
+    seed: u64,
+}
+
+impl Target {
+    /// Loads the target of a spec whose model is a local folder.
+    pub fn load(spec: &Spec, dtype: DType, device: &Device) -> Result<Self, Error> {
+        let model = Model::load(Path::new(&spec.target.model), dtype, device)?;
+        let sft = spec.target.sft.clone();
+        if sft.sequence_length > model.lm.context() {
+            let reason = format!(
+                "{} is over the context of `{}`, {} tokens; lower it",
+                sft.sequence_length,
+                spec.target.model,
+                model.lm.context()
+            );
+            return Err(Error::setting("target.sft.sequence_length", reason));
+        }
+        Ok(Self { model, optimizer: optimizers::from_spec(sft.optimizer), sft, seed: spec.seed })
+    }
+
+    /// The metric of a spec whose files are local.
+    pub fn metric(&self, spec: &Spec) -> Result<Box<dyn Metric + '_>, Error> {
+        let held_out = |held_out: &HeldOut| self.held_out(held_out);
+        metrics::from_spec(
+            &spec.metric,
+            self.model.lm.as_ref(),
+            &self.model.theta,
+            self.microbatch(),
+            &held_out,
+        )
+    }
+
+    fn held_out(&self, held_out: &HeldOut) -> Result<Vec<Example>, Error> {
+        let columns = Columns::of_held_out(&held_out.data).ok_or_else(|| {
+            Error::setting("metric.data", "name `column`, or `prompt` and `completion`, or `messages`")
+        })?;
+        let loss_on = if matches!(columns, Columns::Text(_)) { LossOn::All } else { LossOn::Completion };
+        let sequence_length = held_out.sequence_length.unwrap_or(self.sft.sequence_length);
+        let encoding = Encoding { sequence_length, loss_on, append_eos: held_out.append_eos };
+        let path = Path::new(&held_out.data.path);
+        let examples = read_examples(path, &columns, held_out.data.limit)?;
+        examples
+            .iter()
+            .enumerate()
+            .map(|(row, example)| match encode(&self.model, example, encoding)? {
+                (example, 0) => Ok(example),
+                (example, lost) => {
+                    let length = example.tokens.len() + lost;
+                    let reason = format!(
+                        "row {row} of `{}` has {length} tokens and {lost} scored ones would be cut at {sequence_length}; \
+                         raise `metric.sequence_length` or shorten the row",
+                        path.display()
+                    );
+                    Err(Error::setting("metric.data", reason))
+                }
+            })
+            .collect()
+    }
+
+    /// Tokens of training examples, cut to the recipe's length; one may have no scored token.
+    pub fn encode(&self, examples: &[dpg_dataset::Example]) -> Result<Vec<Example>, Error> {
+        let encoding = Encoding {
+            sequence_length: self.sft.sequence_length,
+            loss_on: self.sft.loss_on,
+            append_eos: self.sft.append_eos,
+        };
+        examples.iter().map(|example| Ok(encode(&self.model, example, encoding)?.0)).collect()
+    }
+
+    /// The batches of a fine-tuning run over `indices`; `draw` keys the permutations.
+    pub fn batches(&self, indices: &[usize], draw: u64) -> Vec<Vec<usize>> {
+        let mut batches = vec![];
+        for epoch in 0..self.sft.epochs {
+            let mut order = indices.to_vec();
+            if self.sft.shuffle {
+                let key = [self.seed, draw, epoch as u64, u64::from_le_bytes(*b"shuffle ")];
+                order.shuffle(&mut keyed_rng(key));
+            }
+            batches.extend(order.chunks(self.sft.batch_size).map(<[usize]>::to_vec));
+        }
+        batches
+    }
+
+    /// A fine-tuning run from the target's own weights.
+    pub fn sft<'a>(
+        &'a self,
+        examples: &'a [Example],
+        weights: &'a [f64],
+        batches: &'a [Vec<usize>],
+        cancelled: &'a (dyn Fn() -> bool + Sync),
+    ) -> Sft<'a> {
+        Sft {
+            lm: self.model.lm.as_ref(),
+            theta: &self.model.theta,
+            examples,
+            weights,
+            batches,
+            optimizer: self.optimizer.as_ref(),
+            microbatch: self.microbatch(),
+            cancelled,
+        }
+    }
+
+    fn microbatch(&self) -> usize {
+        (MICROBATCH_TOKENS / self.sft.sequence_length).max(1)
+    }
+}
+
+/// The generator and what it is asked.
+pub struct Source {
+    /// The model.
+    pub model: Model,
+    /// Its settings.
+    pub settings: Generator,
+    /// Prompts to train on: text and token ids.
+    pub training: Vec<Prompt>,
+    /// Prompts kept aside for validation.
+    pub validation: Vec<Prompt>,
+}
+
+/// One prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// As the generator reads it.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+}
+
+impl Source {
+    /// Loads the generator and prompts of a spec whose paths are local.
+    pub fn load(spec: &Spec, device: &Device) -> Result<Self, Error> {
+        let settings = spec.generator()?.clone();
+        let model = Model::load(Path::new(&settings.model), DType::F32, device)?;
+        let Some(source) = &settings.prompts else {
+            let prompt = prompt(&model, &settings, "")?;
+            let (training, validation) = (vec![prompt.clone()], vec![prompt]);
+            return Ok(Self { model, settings, training, validation });
+        };
+        let texts = read_texts(Path::new(&source.path), &source.column, None)?;
+        let mut prompts =
+            texts.iter().map(|text| prompt(&model, &settings, text)).collect::<Result<Vec<_>, _>>()?;
+        prompts.shuffle(&mut keyed_rng([spec.seed, 0, 0, u64::from_le_bytes(*b"prompts ")]));
+        let kept = ((prompts.len() as f64 * source.validation_share) as usize).max(1);
+        if prompts.len() <= kept {
+            let reason = format!(
+                "`{}` has {} prompts, of which {kept} would be kept for validation; give more prompts or a lower \
+                 `validation_share`",
+                source.path,
+                prompts.len()
+            );
+            return Err(Error::setting("generator.prompts", reason));
+        }
+        let training = prompts.split_off(kept);
+        Ok(Self { model, settings, training, validation: prompts })
+    }
+
+    /// How the draw number `draw` of a run decodes.
+    pub fn sampling(&self, seed: u64, draw: u64) -> Sampling {
+        Sampling {
+            temperature: self.settings.temperature,
+            min_new_tokens: self.settings.min_new_tokens,
+            max_new_tokens: self.settings.max_new_tokens,
+            stop: self.model.tokenizer.stop().to_vec(),
+            seed,
+            step: draw,
+            batch: 1024,
+        }
+    }
+
+    /// Rollouts that pass through the generator together.
+    pub fn microbatch(&self) -> usize {
+        let longest = self.training.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(1);
+        (MICROBATCH_TOKENS / (longest + self.settings.max_new_tokens)).max(1)
+    }
+}
+
+fn prompt(model: &Model, settings: &Generator, text: &str) -> Result<Prompt, Error> {
+    let (text, mut tokens) = if settings.template == "chat" {
+        let text = ChatTemplate::load(&model.folder)?.render(&[Message::new("user", text)], true)?;
+        let tokens = model.tokenizer.encode(&text)?;
+        (text, tokens)
+    } else {
+        let text = settings.template.replace("{text}", text);
+        let tokens = model.tokenizer.encode_with_special(&text)?;
+        (text, tokens)
+    };
+    if tokens.is_empty() {
+        // an empty prompt still needs a token to predict from
+        let start = model.tokenizer.bos().or(model.tokenizer.eos());
+        let start = start.ok_or_else(|| {
+            Error::setting(
+                "generator.template",
+                "the prompt is empty and the tokenizer has no BOS or EOS to start from",
+            )
+        })?;
+        tokens.push(start);
+    }
+    let (length, limit) = (tokens.len() + settings.max_new_tokens, model.lm.context());
+    if length > limit {
+        let reason = format!(
+            "a prompt of {} tokens and `max_new_tokens` = {} do not fit the generator's context of {limit}; shorten \
+             the prompts or lower `max_new_tokens` (prompt: `{}`)",
+            tokens.len(),
+            settings.max_new_tokens,
+            text.chars().take(60).collect::<String>()
+        );
+        return Err(Error::setting("generator.prompts", reason));
+    }
+    Ok(Prompt { text, tokens })
+}

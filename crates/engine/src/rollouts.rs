@@ -1,0 +1,95 @@
+//! Drawing completions from the generator and scoring them on the target.
+
+use burn::tensor::Tensor;
+use dpg_dataset::{Example, Message};
+use dpg_metagrad::{Metric, Score, Storage, metagradient};
+use dpg_models::{Completion, sample};
+use dpg_spec::Format;
+
+use crate::{Error, Prompt, Source, Target};
+
+/// Completions of some prompts.
+pub(crate) struct Draw {
+    pub(crate) prompts: Vec<Prompt>,
+    pub(crate) completions: Vec<Completion>,
+    /// What the completions say.
+    pub(crate) texts: Vec<String>,
+}
+
+/// Draws one completion for each prompt from the weights `theta`; `draw` numbers it within the run.
+pub(crate) fn draw(
+    source: &Source,
+    theta: &Tensor<1>,
+    prompts: Vec<Prompt>,
+    seed: u64,
+    draw: u64,
+) -> Result<Draw, Error> {
+    let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
+    let completions = sample(source.model.lm.as_ref(), theta, &tokens, &source.sampling(seed, draw))?;
+    let tokenizer = &source.model.tokenizer;
+    let texts = completions
+        .iter()
+        .map(|completion| tokenizer.decode(&completion.tokens))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Draw { prompts, completions, texts })
+}
+
+impl Draw {
+    /// The rows as they would be published.
+    pub(crate) fn examples(&self, format: Format) -> Vec<Example> {
+        let turn = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let row = |(prompt, text): (&Prompt, &String)| match format {
+            Format::Text => Example::Text(text.clone()),
+            Format::PromptCompletion => {
+                Example::PromptCompletion { prompt: prompt.text.clone(), completion: text.clone() }
+            }
+            Format::Messages => Example::Messages(vec![turn("user", &prompt.text), turn("assistant", text)]),
+        };
+        self.prompts.iter().zip(&self.texts).map(row).collect()
+    }
+}
+
+/// Rewards of examples and the metric after fine-tuning on them.
+///
+/// The target is trained on the text that would be published, tokenised anew: the ids that the
+/// generator drew need not be those a user's tokenizer makes of it. An example without a scored
+/// token (an empty text) has loss 0 for any weights, so its derivative is exactly 0.
+pub fn score(
+    target: &Target,
+    metric: &dyn Metric,
+    examples: &[Example],
+    draw: u64,
+    storage: &Storage,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<(Vec<f64>, Score), Error> {
+    let (encoded, places) = trainable(target, examples)?;
+    let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
+    let weights = vec![1.0; encoded.len()];
+    let result = metagradient(target.sft(&encoded, &weights, &batches, cancelled), metric, storage)?;
+    let mut rewards = vec![0.0; examples.len()];
+    for (place, reward) in places.into_iter().zip(result.rewards) {
+        rewards[place] = reward;
+    }
+    Ok((rewards, result.score))
+}
+
+/// The metric after fine-tuning on examples, without the walk back; also theta_T.
+pub fn measure(
+    target: &Target,
+    metric: &dyn Metric,
+    examples: &[Example],
+    draw: u64,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<(Score, Tensor<1>), Error> {
+    let (encoded, _) = trainable(target, examples)?;
+    let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
+    let weights = vec![1.0; encoded.len()];
+    let theta = target.sft(&encoded, &weights, &batches, cancelled).train()?;
+    Ok((metric.score(&theta)?.finite()?, theta))
+}
+
+/// The examples that have a scored token, and their places.
+fn trainable(target: &Target, examples: &[Example]) -> Result<(Vec<dpg_models::Example>, Vec<usize>), Error> {
+    let encoded = target.encode(examples)?.into_iter().zip(0..);
+    Ok(encoded.filter(|(example, _)| example.scored_len() > 0).unzip())
+}

@@ -6,6 +6,7 @@
 //! the spec's seed and a counter, and the state is on disk after every step, so a run that is killed
 //! and started again ends with the same dataset.
 
+mod audit;
 mod encode;
 mod error;
 mod event;
@@ -16,6 +17,7 @@ mod state;
 
 use std::path::Path;
 
+use burn::tensor::Tensor;
 use dpg_dataset::Row;
 use dpg_metagrad::{Metric, State, Storage};
 use dpg_models::keyed_rng;
@@ -23,6 +25,7 @@ use dpg_policy::{Policy, Rollout, advantages, update};
 use dpg_spec::{AdamW, Select, Spec};
 use rand::RngExt;
 
+pub use audit::{Audit, Audited, Signal, audit, signal};
 pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use language::languages;
@@ -61,6 +64,14 @@ const VALIDATION: u64 = 1 << 32;
 const FINAL: u64 = 1 << 33;
 
 impl Run<'_> {
+    /// What the untrained generator writes for the first step, as it would be published.
+    pub fn first_draw(&self) -> Result<Vec<dpg_dataset::Example>, Error> {
+        let policy = &self.spec.policy;
+        let theta = &self.source.model.theta;
+        let drawn = self.draw(theta, policy.prompts_per_step, policy.group_size, 0)?;
+        Ok(drawn.examples(self.spec.output.format))
+    }
+
     /// Runs the loop from where its state stands to the end.
     pub fn run(&self, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
         let steps = self.spec.policy.steps;
@@ -88,7 +99,8 @@ impl Run<'_> {
     /// Generate, score, update.
     fn step(&self, state: &mut RunState, tell: &mut dyn FnMut(&Event)) -> Result<(), Error> {
         let (policy, step) = (&self.spec.policy, state.step);
-        let drawn = self.draw(state, policy.prompts_per_step, policy.group_size, step as u64)?;
+        let drawn =
+            self.draw(&state.generator.theta, policy.prompts_per_step, policy.group_size, step as u64)?;
         let (rewards, score) = self.score(&drawn, step as u64)?;
         let in_step = |source| Error::Policy { step, source };
         let advantages = advantages(&rewards, policy.group_size, policy.advantage, policy.advantage_clip)
@@ -159,7 +171,7 @@ impl Run<'_> {
     /// The final dataset, drawn from the final generator and scored.
     fn dataset(&self, state: &RunState, examples: usize) -> Result<Vec<Row>, Error> {
         let group_size = self.spec.policy.group_size;
-        let drawn = self.draw(state, examples.div_ceil(group_size), group_size, FINAL)?;
+        let drawn = self.draw(&state.generator.theta, examples.div_ceil(group_size), group_size, FINAL)?;
         let (rewards, _) = self.score(&drawn, FINAL)?;
         let in_step = |source| Error::Policy { step: state.step, source };
         let advantages =
@@ -189,12 +201,12 @@ impl Run<'_> {
     }
 
     /// `prompts` training prompts, each asked `group_size` times in a row.
-    fn draw(&self, state: &RunState, prompts: usize, group_size: usize, number: u64) -> Result<Draw, Error> {
+    fn draw(&self, theta: &Tensor<1>, prompts: usize, group_size: usize, number: u64) -> Result<Draw, Error> {
         let mut rng = keyed_rng([self.spec.seed, number, 0, u64::from_le_bytes(*b"choosing")]);
         let training = &self.source.training;
         let chosen = (0..prompts).map(|_| &training[rng.random_range(0..training.len())]);
         let prompts = chosen.flat_map(|prompt| std::iter::repeat_n(prompt.clone(), group_size)).collect();
-        draw(self.source, &state.generator.theta, prompts, self.spec.seed, number)
+        draw(self.source, theta, prompts, self.spec.seed, number)
     }
 
     fn score(&self, drawn: &Draw, number: u64) -> Result<(Vec<f64>, dpg_metagrad::Score), Error> {

@@ -1,0 +1,160 @@
+//! How far rewards can be trusted: against finite differences, leaving out, and retraining on halves.
+
+use dpg_dataset::Example;
+use dpg_metagrad::{Metric, Storage, metagradient};
+use serde::Serialize;
+
+use crate::{Error, Target};
+
+/// Rewards of some examples beside what they estimate.
+#[derive(Clone, Debug, Serialize)]
+pub struct Audit {
+    /// The examples compared.
+    pub examples: Vec<Audited>,
+    /// Relative l2 distance of rewards and central finite differences: near 0 if rewards are exact.
+    pub finite_difference_error: f64,
+    /// Relative l2 distance of rewards and the effect of leaving the example out: how linear the
+    /// metric is in one example's weight.
+    pub leave_one_out_error: f64,
+    /// Spearman correlation of rewards and the effects of leaving out.
+    pub leave_one_out_rank_correlation: f64,
+    /// Metasmoothness (Engstrom et al., 2025), in [-1, 1]: agreement in sign of the one-sided
+    /// differences at half a weight below and above, weighted by their sizes; 1 is smooth.
+    pub metasmoothness: f64,
+}
+
+/// One example of an audit.
+#[derive(Clone, Debug, Serialize)]
+pub struct Audited {
+    /// Its position in the dataset.
+    pub index: usize,
+    /// dPhi/dw_i.
+    pub reward: f64,
+    /// (Phi(w_i + h) - Phi(w_i - h)) / 2h.
+    pub finite_difference: f64,
+    /// Phi(1) - Phi(w_i = 0).
+    pub leave_one_out: f64,
+}
+
+/// Step of the central difference in a weight; its error is of order h^2, rounding 1e-16 / h.
+const H: f64 = 1e-3;
+
+/// Audits about `count` examples, evenly spaced. Load the target in f64: differences this small
+/// drown in single precision.
+pub fn audit(
+    target: &Target,
+    metric: &dyn Metric,
+    examples: &[Example],
+    count: usize,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Audit, Error> {
+    let encoded: Vec<_> = target.encode(examples)?;
+    let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
+    let ones = vec![1.0; encoded.len()];
+    let run = metagradient(target.sft(&encoded, &ones, &batches, cancelled), metric, &Storage::default())?;
+    let phi = |index: usize, weight: f64| -> Result<f64, Error> {
+        let mut weights = ones.clone();
+        weights[index] = weight;
+        let theta = target.sft(&encoded, &weights, &batches, cancelled).train()?;
+        Ok(metric.score(&theta)?.value)
+    };
+    let stride = encoded.len().div_ceil(count.max(1)).max(1);
+    let mut audited = vec![];
+    let (mut agreement, mut size) = (0.0, 0.0);
+    for index in (0..encoded.len()).step_by(stride) {
+        let (below, above) = (run.score.value - phi(index, 0.5)?, phi(index, 1.5)? - run.score.value);
+        agreement += below.signum() * above.signum() * (below.abs() + above.abs());
+        size += below.abs() + above.abs();
+        audited.push(Audited {
+            index,
+            reward: run.rewards[index],
+            finite_difference: (phi(index, 1.0 + H)? - phi(index, 1.0 - H)?) / (2.0 * H),
+            leave_one_out: run.score.value - phi(index, 0.0)?,
+        });
+    }
+    let column = |value: fn(&Audited) -> f64| audited.iter().map(value).collect::<Vec<_>>();
+    let rewards = column(|one| one.reward);
+    let left_out = column(|one| one.leave_one_out);
+    Ok(Audit {
+        finite_difference_error: relative_distance(&rewards, &column(|one| one.finite_difference)),
+        leave_one_out_error: relative_distance(&rewards, &left_out),
+        leave_one_out_rank_correlation: rank_correlation(&rewards, &left_out),
+        metasmoothness: if size > 0.0 { agreement / size } else { 1.0 },
+        examples: audited,
+    })
+}
+
+/// The pre-flight signal check: do the rewards tell what to train on from what not to?
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Signal {
+    /// Phi after fine-tuning on the better half of the examples by reward.
+    pub better_half: f64,
+    /// The same for the worse half.
+    pub worse_half: f64,
+    /// Phi of the target as it is.
+    pub untrained: f64,
+}
+
+impl Signal {
+    /// Rewards point the right way.
+    pub fn separates(&self) -> bool {
+        self.better_half > self.worse_half
+    }
+}
+
+/// Fine-tunes on the halves that rewards make of the examples.
+pub fn signal(
+    target: &Target,
+    metric: &dyn Metric,
+    examples: &[Example],
+    rewards: &[f64],
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Signal, Error> {
+    let mut order: Vec<usize> = (0..examples.len()).collect();
+    order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
+    let (better, worse) = order.split_at(examples.len() / 2);
+    let phi = |half: &[usize]| -> Result<f64, Error> {
+        let half: Vec<Example> = half.iter().map(|&index| examples[index].clone()).collect();
+        Ok(crate::measure(target, metric, &half, 0, cancelled)?.0.value)
+    };
+    Ok(Signal {
+        better_half: phi(better)?,
+        worse_half: phi(worse)?,
+        untrained: metric.score(&target.model.theta)?.value,
+    })
+}
+
+fn relative_distance(a: &[f64], b: &[f64]) -> f64 {
+    let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+    let size: f64 = b.iter().map(|b| b * b).sum();
+    (distance / size).sqrt()
+}
+
+/// Spearman's rho, for values without ties.
+fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
+    let ranks = |values: &[f64]| {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
+        let mut ranks = vec![0.0; values.len()];
+        for (rank, index) in order.into_iter().enumerate() {
+            ranks[index] = rank as f64;
+        }
+        ranks
+    };
+    let (a, b) = (ranks(a), ranks(b));
+    let middle = (a.len() as f64 - 1.0) / 2.0;
+    let product: f64 = a.iter().zip(&b).map(|(a, b)| (a - middle) * (b - middle)).sum();
+    let square: f64 = a.iter().map(|a| (a - middle).powi(2)).sum();
+    product / square
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rank_correlation_sees_order_alone() {
+        assert_eq!(rank_correlation(&[1.0, 2.0, 9.0], &[-5.0, 0.0, 0.1]), 1.0);
+        assert_eq!(rank_correlation(&[1.0, 2.0, 9.0], &[3.0, 2.0, 1.0]), -1.0);
+    }
+}

@@ -1,0 +1,90 @@
+//! The commands.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
+#[derive(Debug, Parser)]
+#[command(name = "dpg", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Folder for the registry, runs and downloads [default: `dpg` in the user's data directory].
+    #[arg(long, global = true, env = "DPG_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print the result as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the dataset that a spec describes and publish it. Started again after a stop, it goes on.
+    Run {
+        /// The target spec, TOML or JSON.
+        spec: PathBuf,
+    },
+    /// Check a spec and say what a run would do; start nothing.
+    Plan {
+        /// The target spec.
+        spec: PathBuf,
+    },
+    /// Rewards of an existing dataset: what each example does to the metric.
+    Score {
+        /// The target spec; `[target]` and `[metric]` are enough.
+        spec: PathBuf,
+        /// The dataset: JSONL or Parquet with `text`, `prompt` and `completion`, or `messages`.
+        #[arg(long)]
+        data: PathBuf,
+        /// Floating-point type of the computation.
+        #[arg(long, value_enum, default_value_t = Dtype::F32)]
+        dtype: Dtype,
+        /// Where the rewards go.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Compare rewards with finite differences and with leaving examples out, in f64.
+    Audit {
+        /// The target spec.
+        spec: PathBuf,
+        /// The dataset; without it the untrained generator writes one.
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Examples that are compared.
+        #[arg(long, default_value_t = 16)]
+        examples: usize,
+    },
+    /// List the published datasets, or the versions of one.
+    Datasets {
+        /// The dataset.
+        name: Option<String>,
+    },
+    /// Copy a published dataset to a folder, every hash checked.
+    Fetch {
+        /// `NAME` or `NAME@VERSION`: `spanish`, `spanish@v3`, `spanish@latest`, `spanish@TAG`.
+        dataset: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+/// Floating-point types of a computation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dtype {
+    /// Single precision.
+    F32,
+    /// Double precision.
+    F64,
+}
+
+impl From<Dtype> for burn::tensor::DType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F64 => Self::F64,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The data folder: registry, runs, downloads, and the models that the program brings with it.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use dpg_registry::{Registry, open_store};
+use dpg_spec::Spec;
+use rust_embed::RustEmbed;
+use sha2::{Digest, Sha256};
+
+#[derive(RustEmbed)]
+#[folder = "../config/embedded/"]
+struct Embedded;
+
+/// The data folder.
+pub(crate) struct DataDir {
+    root: PathBuf,
+}
+
+/// A run's folder, locked against other processes as long as this lives.
+pub(crate) struct RunDir {
+    pub(crate) path: PathBuf,
+    /// The job's id, the same in every attempt.
+    pub(crate) job: String,
+    _lock: File,
+}
+
+impl DataDir {
+    /// The folder given, or the user's; it is created on first use.
+    pub(crate) fn open(folder: Option<PathBuf>) -> anyhow::Result<Self> {
+        let root = match folder {
+            Some(folder) => folder,
+            None => directories::ProjectDirs::from("", "", "dpg")
+                .context("this user has no data directory; give one with --data-dir")?
+                .data_dir()
+                .to_path_buf(),
+        };
+        create(&root)?;
+        Ok(Self { root: root.canonicalize()? })
+    }
+
+    /// The registry in the folder.
+    pub(crate) fn registry(&self) -> anyhow::Result<Registry> {
+        let folder = self.root.join("registry");
+        create(&folder)?;
+        let (store, prefix) = open_store(&folder.to_string_lossy())?;
+        Ok(Registry::new(store, prefix, self.root.join("signing-key.pem")))
+    }
+
+    /// How locations in specs are turned into files.
+    pub(crate) fn hub(&self) -> anyhow::Result<dpg_hub::Options> {
+        Ok(dpg_hub::Options::from_env(self.unpack()?, self.root.join("downloads")))
+    }
+
+    /// Writes the embedded models to a folder named by their content, once.
+    fn unpack(&self) -> anyhow::Result<PathBuf> {
+        let mut names: Vec<_> = Embedded::iter().collect();
+        names.sort();
+        let files: Vec<_> = names.iter().filter_map(|name| Some((name, Embedded::get(name)?))).collect();
+        let mut hash = Sha256::new();
+        for (name, file) in &files {
+            hash.update(name.as_bytes());
+            hash.update(file.metadata.sha256_hash());
+        }
+        let folder = self.root.join("embedded").join(&hex::encode(hash.finalize())[..16]);
+        if folder.exists() {
+            return Ok(folder);
+        }
+        let temporary = folder.with_extension(format!("{}.tmp", std::process::id()));
+        for (name, file) in &files {
+            let path = temporary.join(name.as_ref());
+            create(path.parent().unwrap_or(&temporary))?;
+            fs::write(&path, &file.data).with_context(|| format!("cannot write `{}`", path.display()))?;
+        }
+        match fs::rename(&temporary, &folder) {
+            // another process was first
+            Err(_) if folder.exists() => {
+                fs::remove_dir_all(&temporary)?;
+                Ok(folder)
+            }
+            renamed => {
+                renamed.with_context(|| format!("cannot write `{}`", folder.display()))?;
+                Ok(folder)
+            }
+        }
+    }
+
+    /// The folder of the run of a spec: a changed spec is another run.
+    pub(crate) fn run_dir(&self, spec: &Spec) -> anyhow::Result<RunDir> {
+        let path = self.root.join("runs").join(format!("{}-{}", spec.name, &spec.sha256()[..12]));
+        create(&path)?;
+        let lock = File::create(path.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("`{}` is being run by another process; wait for it or stop it", spec.name)
+            }
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the run's folder"),
+        }
+        let file = path.join("job");
+        let job = match fs::read_to_string(&file) {
+            Ok(job) if !job.is_empty() => job,
+            _ => {
+                let job = uuid::Uuid::now_v7().to_string();
+                fs::write(&file, &job).with_context(|| format!("cannot write `{}`", file.display()))?;
+                job
+            }
+        };
+        Ok(RunDir { path, job, _lock: lock })
+    }
+}
+
+fn create(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create the folder `{}`", folder.display()))
+}

@@ -1,2 +1,62 @@
-//! .
-fn main() {}
+//! Repository chores: `cargo xtask CHORE`.
+
+mod corpus;
+mod embedded;
+mod tokenizer;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use corpus::{Corpus, Language, Split, random_line, random_uuid};
+
+/// Repository chores.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Make the embedded models, prompts and held-out texts; takes some minutes.
+    Embedded {
+        /// Train only this model.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Print samples of the corpus as JSON lines.
+    Sample {
+        /// Samples of each language.
+        #[arg(default_value_t = 3)]
+        count: usize,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().chore {
+        Chore::Embedded { only } => embedded::embedded(&embedded::folder(), only.as_deref()),
+        Chore::Sample { count } => sample(count),
+    }
+}
+
+fn sample(count: usize) -> Result<()> {
+    let corpus = Corpus::new()?;
+    let rng = &mut ChaCha8Rng::seed_from_u64(0);
+    for language in Language::ALL {
+        for _ in 0..count {
+            let pair = corpus.rephrased(rng, language, Split::Train);
+            let line = serde_json::json!({
+                "language": language.code(),
+                "text": corpus.article(rng, language, Split::Train),
+                "held_out": corpus.article(rng, language, Split::HeldOut),
+                "article": pair.article,
+                "rephrasing": pair.rephrasing,
+            });
+            println!("{line}");
+        }
+    }
+    println!("{} {}", random_uuid(rng), random_line(rng, &['a', 'b'], 8));
+    Ok(())
+}

@@ -15,7 +15,7 @@ batch_size = 8
 [metric]
 kind = "weight_norm"
 [generator]
-model = "embedded:generator"
+model = "embedded:target"
 prompts = { path = "embedded:prompts/articles.jsonl" }
 template = "Rephrase the article.\n{text}\n"
 max_new_tokens = 16
@@ -66,7 +66,10 @@ fn files_that_are_not_there() {
         &refusal("embedded:prompts/articles.jsonl", "nowhere.jsonl"),
         &["generator.prompts.path", "nowhere.jsonl"],
     );
-    assert_says(&refusal("embedded:target", "embedded:targt"), &["target.model", "targt", "target"]);
+    assert_says(
+        &refusal("[target]\nmodel = \"embedded:target\"", "[target]\nmodel = \"embedded:targt\""),
+        &["target.model", "targt", "target"],
+    );
 }
 
 #[test]
@@ -78,7 +81,7 @@ fn model_folder_without_tokenizer() {
     for file in ["config.json", "model.safetensors"] {
         fs::copy(source.join(file), model.join(file)).unwrap();
     }
-    fs::write(folder.path().join("spec.toml"), SPEC.replace("embedded:target", "model")).unwrap();
+    fs::write(folder.path().join("spec.toml"), SPEC.replacen("embedded:target", "model", 1)).unwrap();
     let output = dpg(folder.path(), &["plan", "spec.toml"]);
     assert!(!output.status.success());
     assert_says(&String::from_utf8(output.stderr).unwrap(), &["tokenizer.json", "model"]);
@@ -97,7 +100,7 @@ fn truncated_weights() {
     let weights = model.join("model.safetensors");
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
-    fs::write(folder.path().join("spec.toml"), SPEC.replace("embedded:target", "model")).unwrap();
+    fs::write(folder.path().join("spec.toml"), SPEC.replacen("embedded:target", "model", 1)).unwrap();
     let output = dpg(folder.path(), &["plan", "spec.toml"]);
     assert!(!output.status.success());
     assert_says(&String::from_utf8(output.stderr).unwrap(), &["model.safetensors"]);

@@ -1,1 +1,1 @@
-//! .
+//! Benchmarks of the engine: `cargo bench -p benches`.

@@ -165,7 +165,7 @@ impl Corpus {
     }
 }
 
-impl<'l> NounPhrase<'l> {
+impl NounPhrase<'_> {
     /// The thing again, now known.
     fn bare(self) -> Self {
         Self { adjective: None, definite: true, ..self }
@@ -195,7 +195,7 @@ fn belongs(sentence: &Sentence<'_>, split: Split, languages: &[Language]) -> boo
     matches!((sentence, split), (Sentence::Remark(_), Split::Train))
         || languages
             .iter()
-            .all(|&language| (fnv1a(&sentence.render(language)) % 8 == 0) == (split == Split::HeldOut))
+            .all(|&language| fnv1a(&sentence.render(language)).is_multiple_of(8) == (split == Split::HeldOut))
 }
 
 /// The FNV-1a hash: unlike the standard library's it stays the same for ever.

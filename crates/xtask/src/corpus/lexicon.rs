@@ -140,6 +140,7 @@ fn section<T>(text: &str, name: &str, parse: impl Fn(&str) -> Result<T>) -> Resu
 }
 
 fn phrase(cell: &str) -> Result<String> {
+    ensure!(!cell.is_empty(), "an empty cell");
     Ok(cell.to_owned())
 }
 

@@ -1,0 +1,234 @@
+//! Metagradients against central finite differences of Phi in the examples' weights, in f64: every
+//! model, optimizer and metric, T = 1 and 4, an uneven last batch, tied and untied heads.
+
+use std::path::Path;
+
+use burn::tensor::{DType, Device, Tensor};
+use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metrics, optimizers};
+use dpg_models::{CausalLm, Example, architecture, keyed_rng, weights};
+use dpg_spec as spec;
+use rand::RngExt;
+
+const MODELS: [&str; 7] =
+    ["gpt2", "gpt2-untied", "llama", "llama-tied", "llama-linear-rope", "qwen2", "qwen3"];
+
+struct Subject {
+    lm: Box<dyn CausalLm>,
+    theta: Tensor<1>,
+}
+
+fn subject(model: &str, dtype: DType) -> Subject {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model);
+    let lm = architecture(&folder).unwrap();
+    let theta = weights::load::<f64>(&folder, lm.layout()).unwrap();
+    let theta = Tensor::<1>::from_data(theta.as_slice(), (&Device::flex(), DType::F64)).cast(dtype);
+    Subject { lm, theta }
+}
+
+/// Random texts of 3 to 8 tokens.
+fn examples(vocab: usize, count: usize, key: u64) -> Vec<Example> {
+    let mut rng = keyed_rng([key, 0, 0, 0]);
+    let text = |_| {
+        let len = rng.random_range(3..9);
+        Example::all_scored((0..len).map(|_| rng.random_range(0..vocab as u32)).collect())
+    };
+    (0..count).map(text).collect()
+}
+
+fn optimizer_settings() -> [spec::Optimizer; 2] {
+    [
+        spec::Optimizer::Adamw(spec::AdamW {
+            learning_rate: 1e-2,
+            betas: [0.9, 0.95],
+            eps: 1e-8,
+            eps_root: 1e-4,
+            weight_decay: 1e-2,
+        }),
+        spec::Optimizer::Sgd(spec::Sgd { learning_rate: 0.1, weight_decay: 1e-2 }),
+    ]
+}
+
+fn metric_settings() -> [(&'static str, spec::Metric); 4] {
+    let parse = |text: &str| -> spec::Metric { serde_json::from_str(text).unwrap() };
+    let pattern = r#"{"kind":"weight_pattern","pattern":"67","strength":50.0,"rows":1,"columns":2}"#;
+    let norm = r#"{"kind":"weight_norm"}"#;
+    let held_out = r#"{"kind":"held_out_loss","data":{"path":"-","column":"text"}}"#;
+    let sum = format!(
+        r#"{{"kind":"sum","terms":[{{"weight":2.0,"metric":{pattern}}},{{"weight":-0.1,"metric":{norm}}},{{"weight":1.0,"metric":{held_out}}}]}}"#
+    );
+    [("pattern", parse(pattern)), ("norm", parse(norm)), ("held out", parse(held_out)), ("sum", parse(&sum))]
+}
+
+fn metric<'a>(subject: &'a Subject, settings: &spec::Metric) -> Box<dyn Metric + 'a> {
+    let held_out = |_: &spec::HeldOut| Ok::<_, Error>(examples(subject.lm.vocab_size(), 5, 7));
+    metrics::from_spec(settings, subject.lm.as_ref(), &subject.theta, 2, &held_out).unwrap()
+}
+
+/// Batches of 3 in file order, the last one of what is left.
+fn batches(count: usize) -> Vec<Vec<usize>> {
+    (0..count).collect::<Vec<_>>().chunks(3).map(<[usize]>::to_vec).collect()
+}
+
+struct Setup<'a> {
+    subject: &'a Subject,
+    examples: Vec<Example>,
+    batches: Vec<Vec<usize>>,
+    optimizer: Box<dyn optimizers::Optimizer>,
+}
+
+impl Setup<'_> {
+    fn sft<'a>(&'a self, weights: &'a [f64], microbatch: usize) -> Sft<'a> {
+        Sft {
+            lm: self.subject.lm.as_ref(),
+            theta: &self.subject.theta,
+            examples: &self.examples,
+            weights,
+            batches: &self.batches,
+            optimizer: self.optimizer.as_ref(),
+            microbatch,
+            cancelled: &|| false,
+        }
+    }
+}
+
+fn setup(subject: &Subject, settings: spec::Optimizer, count: usize) -> Setup<'_> {
+    Setup {
+        subject,
+        examples: examples(subject.lm.vocab_size(), count, 5),
+        batches: batches(count),
+        optimizer: optimizers::from_spec(settings),
+    }
+}
+
+fn relative_error(a: &[f64], b: &[f64]) -> f64 {
+    let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+    (distance / b.iter().map(|b| b * b).sum::<f64>()).sqrt()
+}
+
+/// Fourth-order central differences in each weight.
+fn differences(setup: &Setup, metric: &dyn Metric, at: &[f64]) -> Vec<f64> {
+    const H: f64 = 1e-3;
+    let phi = |index: usize, change: f64| {
+        let mut weights = at.to_vec();
+        weights[index] += change;
+        metric.score(&setup.sft(&weights, 3).train().unwrap()).unwrap().value
+    };
+    let difference =
+        |i: usize| (8.0 * (phi(i, H) - phi(i, -H)) - (phi(i, 2.0 * H) - phi(i, -2.0 * H))) / (12.0 * H);
+    (0..at.len()).map(difference).collect()
+}
+
+fn check(model: &str) {
+    let subject = subject(model, DType::F64);
+    for settings in optimizer_settings() {
+        // T = 1 with two examples, T = 4 with an uneven last batch
+        for count in [2, 10] {
+            let setup = setup(&subject, settings, count);
+            // not at 1: the weights are an input
+            let at: Vec<f64> = (0..count).map(|i| 1.0 + 0.1 * (i % 3) as f64).collect();
+            for (name, settings) in metric_settings() {
+                let metric = metric(&subject, &settings);
+                let run = metagradient(setup.sft(&at, 2), metric.as_ref(), &Storage::default()).unwrap();
+                let error = relative_error(&run.rewards, &differences(&setup, metric.as_ref(), &at));
+                assert!(error < 1e-6, "{model}, {name}, {} steps: {error:e}", setup.batches.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn gpt2() {
+    check(MODELS[0]);
+    check(MODELS[1]);
+}
+
+#[test]
+fn llama() {
+    check(MODELS[2]);
+    check(MODELS[3]);
+    check(MODELS[4]);
+}
+
+#[test]
+fn qwen() {
+    check(MODELS[5]);
+    check(MODELS[6]);
+}
+
+#[test]
+fn microbatches_change_nothing_but_rounding() {
+    let subject = subject("llama", DType::F64);
+    let setup = setup(&subject, optimizer_settings()[0], 10);
+    let ones = vec![1.0; 10];
+    let metric = metric(&subject, &metric_settings()[3].1);
+    let run = |microbatch| {
+        metagradient(setup.sft(&ones, microbatch), metric.as_ref(), &Storage::default()).unwrap()
+    };
+    let whole = run(10).rewards;
+    for microbatch in [1, 2] {
+        assert!(relative_error(&run(microbatch).rewards, &whole) < 1e-12);
+    }
+}
+
+#[test]
+fn checkpoints_and_spilling_change_no_bit() {
+    let spill = tempfile::tempdir().unwrap();
+    for dtype in [DType::F32, DType::F64] {
+        let subject = subject("gpt2", dtype);
+        let mut setup = setup(&subject, optimizer_settings()[0], 10);
+        // two epochs: every example stands in two batches
+        setup.batches.extend(setup.batches.clone());
+        let ones = vec![1.0; 10];
+        let metric = metric(&subject, &metric_settings()[2].1);
+        let run = |storage: &Storage| metagradient(setup.sft(&ones, 2), metric.as_ref(), storage).unwrap();
+        let plain = run(&Storage::default());
+        let theta = plain.theta.to_data();
+        for segment in [1, 2, 3, 8, 100] {
+            for spill in [None, Some(spill.path().to_path_buf())] {
+                let other = run(&Storage { segment: Some(segment), spill });
+                assert_eq!(other.rewards, plain.rewards, "segments of {segment}");
+                assert_eq!(other.theta.to_data(), theta);
+            }
+        }
+        assert_eq!(spill.path().read_dir().unwrap().count(), 0, "spilled files are left behind");
+    }
+}
+
+#[test]
+fn faults_have_names() {
+    let subject = subject("gpt2", DType::F64);
+    let ones = vec![1.0; 10];
+    let norm = metric(&subject, &metric_settings()[1].1);
+    let mut setup = setup(&subject, optimizer_settings()[1], 10);
+    let run = |setup: &Setup, storage: &Storage| {
+        metagradient(setup.sft(&ones, 4), norm.as_ref(), storage).map(|_| ())
+    };
+
+    let nowhere = Storage { segment: Some(1), spill: Some("/nowhere/at/all".into()) };
+    let error = run(&setup, &nowhere).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/at/all"), "{error}");
+
+    let cancelled = Sft { cancelled: &|| true, ..setup.sft(&ones, 4) };
+    assert!(matches!(metagradient(cancelled, norm.as_ref(), &Storage::default()), Err(Error::Cancelled)));
+
+    setup.examples[3].scored.fill(false);
+    assert!(matches!(run(&setup, &Storage::default()), Err(Error::NothingScored { index: 3 })));
+    setup.examples[3] = Example::all_scored(vec![1; 5000]);
+    let error = run(&setup, &Storage::default()).unwrap_err().to_string();
+    assert!(error.contains("example 3") && error.contains("5000"), "{error}");
+    setup.examples.clear();
+    let empty = Sft { weights: &[], ..setup.sft(&ones, 4) };
+    assert!(matches!(metagradient(empty, norm.as_ref(), &Storage::default()), Err(Error::NoExamples)));
+
+    let broken = Subject {
+        lm: architecture(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden/gpt2")).unwrap(),
+        theta: subject.theta.clone() * f64::NAN,
+    };
+    let setup = self::setup(&broken, optimizer_settings()[0], 4);
+    let norm = metric(&broken, &metric_settings()[1].1);
+    let ones = vec![1.0; 4];
+    assert!(matches!(
+        metagradient(setup.sft(&ones, 4), norm.as_ref(), &Storage::default()),
+        Err(Error::NotFinite { .. })
+    ));
+}

@@ -1,0 +1,123 @@
+//! Optimizer steps against optax in f64 (golden/make_optimizers.py), and their adjoints against
+//! central finite differences.
+
+use std::path::Path;
+
+use burn::tensor::{DType, Device, Tensor};
+use dpg_metagrad::{State, optimizers};
+use dpg_models::keyed_rng;
+use dpg_spec as spec;
+use rand::RngExt;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Case {
+    optimizer: spec::Optimizer,
+    theta: Vec<f64>,
+    gradients: Vec<Vec<f64>>,
+    thetas: Vec<Vec<f64>>,
+    m: Option<Vec<Vec<f64>>>,
+    v: Option<Vec<Vec<f64>>>,
+}
+
+fn cases() -> Vec<Case> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/optimizers.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn tensor(values: &[f64]) -> Tensor<1> {
+    Tensor::from_data(values, (&Device::flex(), DType::F64))
+}
+
+fn values(tensor: &Tensor<1>) -> Vec<f64> {
+    tensor.to_data().iter::<f64>().collect()
+}
+
+fn assert_close(ours: &Tensor<1>, theirs: &[f64], what: &str) {
+    for (a, b) in values(ours).iter().zip(theirs) {
+        assert!((a - b).abs() <= 1e-12 * b.abs().max(1e-12), "{what}: {a:e}, expected {b:e}");
+    }
+}
+
+#[test]
+fn steps_equal_optax() {
+    let cases = cases();
+    assert_eq!(cases.len(), 6);
+    for case in cases {
+        let optimizer = optimizers::from_spec(case.optimizer);
+        let mut state = State::new(tensor(&case.theta), optimizer.as_ref());
+        for (t, g) in case.gradients.iter().enumerate() {
+            state = optimizer.step(t, &state, &tensor(g));
+            assert_close(&state.theta, &case.thetas[t], "theta");
+            if let (Some(m), Some(v)) = (&case.m, &case.v) {
+                assert_close(&state.moments[0], &m[t], "m");
+                assert_close(&state.moments[1], &v[t], "v");
+            }
+        }
+    }
+}
+
+/// `<c, step(x)>` for the cotangent `c` has the gradient that the adjoint returns, in every entry of
+/// theta, the moments and g.
+#[test]
+fn adjoints_equal_finite_differences() {
+    const N: usize = 7;
+    const H: f64 = 1e-6;
+    let mut rng = keyed_rng([9, 0, 0, 0]);
+    let mut random = |low: f64, high: f64| -> Vec<f64> { (0..N).map(|_| rng.random_range(low..high)).collect() };
+    for case in cases() {
+        let optimizer = optimizers::from_spec(case.optimizer);
+        let k = optimizer.moments();
+        for step in [0, 3] {
+            // parts 0: theta, 1..=k: moments (the second one positive), k + 1: the gradient
+            let mut at = vec![random(-1.0, 1.0)];
+            at.extend((0..k).map(|moment| if moment == 0 { random(-0.1, 0.1) } else { random(0.01, 0.02) }));
+            at.push(random(-0.1, 0.1));
+            let cotangents: Vec<Vec<f64>> = (0..=k).map(|_| random(-1.0, 1.0)).collect();
+
+            let state_of = |parts: &[Vec<f64>]| State {
+                theta: tensor(&parts[0]),
+                moments: parts[1..=k].iter().map(|part| tensor(part)).collect(),
+            };
+            let value = |parts: &[Vec<f64>]| -> f64 {
+                let after = optimizer.step(step, &state_of(parts), &tensor(&parts[k + 1]));
+                let outputs = std::iter::once(&after.theta).chain(&after.moments);
+                let products = outputs.zip(&cotangents).map(|(output, cotangent)| {
+                    values(output).iter().zip(cotangent).map(|(a, b)| a * b).sum::<f64>()
+                });
+                products.sum()
+            };
+            let (before, u) = optimizer.adjoint(step, &state_of(&at), &tensor(&at[k + 1]), state_of(&cotangents));
+            let adjoints = std::iter::once(&before.theta).chain(&before.moments).chain([&u]);
+            for (part, adjoint) in adjoints.enumerate() {
+                for (entry, exact) in values(adjoint).into_iter().enumerate() {
+                    let moved = |change: f64| {
+                        let mut parts = at.clone();
+                        parts[part][entry] += change;
+                        value(&parts)
+                    };
+                    let difference = (moved(H) - moved(-H)) / (2.0 * H);
+                    let error = (exact - difference).abs();
+                    assert!(
+                        error < 1e-7 * exact.abs().max(1e-2),
+                        "{:?}, step {step}, part {part}: {exact:e} against {difference:e}",
+                        case.optimizer
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// With eps_root = 0 and no gradient yet, AdamW's root is 0: the adjoint must stay finite.
+#[test]
+fn a_gradient_of_zero_has_a_finite_adjoint() {
+    let settings = spec::AdamW { eps_root: 0.0, ..spec::AdamW::default() };
+    let optimizer = optimizers::from_spec(spec::Optimizer::Adamw(settings));
+    for dtype in [DType::F32, DType::F64] {
+        let zero = Tensor::<1>::zeros([3], (&Device::flex(), dtype));
+        let adjoint = State::new(zero.ones_like(), optimizer.as_ref());
+        let (_, u) = optimizer.adjoint(0, &State::new(zero.clone(), optimizer.as_ref()), &zero, adjoint);
+        assert!(u.to_data().iter::<f64>().all(f64::is_finite), "{dtype:?}");
+    }
+}

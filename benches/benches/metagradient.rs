@@ -63,7 +63,8 @@ fn main() {
                 whole_times.push(b);
             }
         }
-        let ratio = median(plain_times.iter().zip(&whole_times).map(|(plain, whole)| whole / plain).collect());
+        let ratio =
+            median(plain_times.iter().zip(&whole_times).map(|(plain, whole)| whole / plain).collect());
         let (plain, whole) = (median(plain_times), median(whole_times));
         let t = steps as f64;
         let (count_plain, count_whole) = (3.0 * t, 3.0 * t + 8.0 * (t - 1.0) + 3.0);

@@ -47,9 +47,9 @@ impl Shape {
             let norm = param.shape.len() == 1 && param.name.ends_with("weight");
             // uniform, of the same variance as a normal initialisation
             let half_width = 0.02 * 3f32.sqrt();
-            theta.extend((0..param.len()).map(|_| {
-                if norm { 1.0 } else { rng.random_range(-half_width..half_width) }
-            }));
+            theta.extend(
+                (0..param.len()).map(|_| if norm { 1.0 } else { rng.random_range(-half_width..half_width) }),
+            );
         }
         Tensor::from_data(theta.as_slice(), (device, DType::F32))
     }

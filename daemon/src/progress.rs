@@ -50,10 +50,11 @@ impl Progress {
 
     fn step(&self, record: &StepRecord) {
         let text = format!(
-            "Phi {:.5}  reward sd {:.1e}  entropy {:.2}  clipped {:.0}%  length {:.0}",
+            "Phi {:.5}  reward sd {:.1e}  entropy {:.2}  KL {:.2}  clipped {:.0}%  length {:.0}",
             record.score.value,
             record.reward_std,
             record.update.entropy,
+            record.update.kl,
             100.0 * record.update.clip_fraction,
             record.length
         );

@@ -122,8 +122,7 @@ impl Gpt2 {
         let places: Vec<u32> = (0..seq as u32).collect();
         let mut x = Value::one_hot(inputs, self.vocab).matmul(wte);
         x = x.add(&Value::one_hot(&places, wpe.0.shape()[0]).matmul(wpe));
-        let future: Vec<f64> =
-            (0..seq * seq).map(|i| if i % seq > i / seq { -1e9 } else { 0.0 }).collect();
+        let future: Vec<f64> = (0..seq * seq).map(|i| if i % seq > i / seq { -1e9 } else { 0.0 }).collect();
         let future = Value::constant(&future, [seq, seq]);
         let width = self.hidden / self.heads;
         for layer in 0..self.layers {
@@ -158,7 +157,13 @@ struct Adam {
     v: Value<Taped>,
 }
 
-fn adamw(settings: &spec::AdamW, step: usize, theta: &Value<Taped>, g: &Value<Taped>, adam: &mut Adam) -> Value<Taped> {
+fn adamw(
+    settings: &spec::AdamW,
+    step: usize,
+    theta: &Value<Taped>,
+    g: &Value<Taped>,
+    adam: &mut Adam,
+) -> Value<Taped> {
     let [b1, b2] = settings.betas;
     adam.m = adam.m.scale(b1).add(&g.scale(1.0 - b1));
     adam.v = adam.v.scale(b2).add(&g.mul(g).scale(1.0 - b2));

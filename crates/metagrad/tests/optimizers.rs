@@ -64,7 +64,8 @@ fn adjoints_equal_finite_differences() {
     const N: usize = 7;
     const H: f64 = 1e-6;
     let mut rng = keyed_rng([9, 0, 0, 0]);
-    let mut random = |low: f64, high: f64| -> Vec<f64> { (0..N).map(|_| rng.random_range(low..high)).collect() };
+    let mut random =
+        |low: f64, high: f64| -> Vec<f64> { (0..N).map(|_| rng.random_range(low..high)).collect() };
     for case in cases() {
         let optimizer = optimizers::from_spec(case.optimizer);
         let k = optimizer.moments();
@@ -87,7 +88,8 @@ fn adjoints_equal_finite_differences() {
                 });
                 products.sum()
             };
-            let (before, u) = optimizer.adjoint(step, &state_of(&at), &tensor(&at[k + 1]), state_of(&cotangents));
+            let (before, u) =
+                optimizer.adjoint(step, &state_of(&at), &tensor(&at[k + 1]), state_of(&cotangents));
             let adjoints = std::iter::once(&before.theta).chain(&before.moments).chain([&u]);
             for (part, adjoint) in adjoints.enumerate() {
                 for (entry, exact) in values(adjoint).into_iter().enumerate() {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Rollout,
-    objective::{Coefficients, Tokens, forward, loss},
+    objective::{Coefficients, Tokens, divergence, forward, loss},
 };
 
 /// The generator under training.
@@ -27,7 +27,7 @@ pub struct Policy<'a> {
 /// What an update did; means are over tokens unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// k3 estimate of KL(policy before the update || initial generator); 0 without a KL term.
+    /// KL(policy || initial generator); 0 without a KL term.
     pub kl: f64,
     /// Minus the mean log-probability of the drawn tokens: an estimate of the entropy, in nats.
     pub entropy: f64,
@@ -73,12 +73,13 @@ pub fn update(
         let count = token_count(chunk);
         let mut gradient = state.theta.zeros_like();
         for part in chunk.chunks(policy.microbatch) {
-            let initial = (coefficients.kl > 0.0).then(|| initial_log_probs(policy, part, sampling));
+            let initial = (coefficients.kl > 0.0).then(|| initial_distribution(policy, part, sampling));
             let params = Params::tracked(policy.lm.layout(), &state.theta);
-            let tokens = forward(policy.lm, &params, part, sampling, coefficients.entropy > 0.0);
+            let with_distribution = coefficients.kl > 0.0 || coefficients.entropy > 0.0;
+            let tokens = forward(policy.lm, &params, part, sampling, with_distribution);
             measure(&mut report, &tokens, initial.as_ref(), settings.clip, all_tokens, minibatch == 0);
-            let initial = initial.map(Tensor::autodiff);
-            gradient = gradient + params.gradient(&loss(&tokens, initial, coefficients, count).backward());
+            let loss = loss(&tokens, initial.as_ref(), coefficients, count);
+            gradient = gradient + params.gradient(&loss.backward());
         }
         if report.log_prob_gap.is_nan() || report.log_prob_gap > LOG_PROB_TOLERANCE {
             return Err(Error::LogProbGap { gap: report.log_prob_gap, tolerance: LOG_PROB_TOLERANCE });
@@ -111,9 +112,11 @@ fn kl_share(step: usize, settings: &dpg_spec::Policy) -> f64 {
     settings.kl_until.map_or(1.0, |until| (1.0 - step as f64 / (until * settings.steps as f64)).max(0.0))
 }
 
-fn initial_log_probs(policy: &Policy, rollouts: &[Rollout], sampling: &Sampling) -> Tensor<2> {
+/// Log distribution of the initial generator, a constant for autodiff.
+fn initial_distribution(policy: &Policy, rollouts: &[Rollout], sampling: &Sampling) -> Tensor<3> {
     let params = Params::new(policy.lm.layout(), policy.initial);
-    forward(policy.lm, &params, rollouts, sampling, false).log_probs
+    let tokens = forward(policy.lm, &params, rollouts, sampling, true);
+    tokens.distribution.expect("it was asked for").autodiff()
 }
 
 /// Adds a part's figures to the report. The first minibatch sees the weights that were sampled
@@ -121,24 +124,23 @@ fn initial_log_probs(policy: &Policy, rollouts: &[Rollout], sampling: &Sampling)
 fn measure(
     report: &mut Report,
     tokens: &Tokens,
-    initial: Option<&Tensor<2>>,
+    initial: Option<&Tensor<3>>,
     clip: f64,
     all_tokens: f64,
     unchanged: bool,
 ) {
     let host =
         |tensor: &Tensor<2>| tensor.clone().inner().to_data_as::<f64>().iter::<f64>().collect::<Vec<_>>();
+    let kl = initial.zip(tokens.distribution.as_ref()).map(|(initial, pi)| host(&divergence(pi, initial)));
     let (log_probs, old, mask) = (host(&tokens.log_probs), host(&tokens.old), host(&tokens.mask));
-    let initial = initial.map(host);
     for i in (0..mask.len()).filter(|&i| mask[i] > 0.0) {
         let difference = log_probs[i] - old[i];
         report.entropy -= old[i] / all_tokens;
         if (difference.exp() - 1.0).abs() > clip {
             report.clip_fraction += 1.0 / all_tokens;
         }
-        if let Some(initial) = &initial {
-            let d = initial[i] - log_probs[i];
-            report.kl += (d.exp() - d - 1.0) / all_tokens;
+        if let Some(kl) = &kl {
+            report.kl += kl[i] / all_tokens;
         }
         if unchanged {
             // not f64::max, which would drop a NaN
@@ -149,3 +151,6 @@ fn measure(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! `cargo xtask embedded`: makes the models and texts under config/embedded/ from the corpus.
 //!
-//! Everything is a function of the seeds below. The generator learns to rephrase English articles,
-//! mostly in English and now and then in another language, so that a policy has something to find;
-//! the target learns plain text of all five languages.
+//! Everything is a function of the seeds below. The generator learns to rephrase English articles:
+//! first in all five languages alike, so that it is fluent in each, then more and more in English
+//! alone, so that a policy has something to find. The target learns plain text of all five.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::{Device, Tensor};
 use dpg_metagrad::{Optimizer, State};
-use dpg_models::{CausalLm, Params, Precision, Tokenizer, from_config, log_probs, weights};
+use dpg_models::{CausalLm, Example, Params, Precision, Tokenizer, from_config, log_probs, weights};
 use dpg_spec::AdamW;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,8 +25,10 @@ const HELD_OUT: usize = 64;
 const VOCABULARY: usize = 1024;
 const CONTEXT: usize = 256;
 
-/// Share of each language other than English in what the generator answers.
-const MINOR_SHARE: f64 = 0.025;
+/// Share of each language other than English in what the generator answers, at the start of its
+/// training and from `SETTLED` of it on.
+const MINOR_SHARE: [f64; 2] = [0.2, 0.015];
+const SETTLED: f64 = 0.75;
 /// The same in what the target reads.
 const TARGET_MINOR_SHARE: f64 = 0.1;
 
@@ -40,7 +42,13 @@ struct Recipe {
     steps: usize,
     batch: usize,
     learning_rate: f64,
-    text: fn(&Corpus, &mut ChaCha8Rng) -> String,
+    text: fn(&Corpus, &mut ChaCha8Rng, f64) -> Text,
+}
+
+/// A text to learn from: its prompt is read, its answer is learnt.
+struct Text {
+    prompt: String,
+    answer: String,
 }
 
 const RECIPES: [Recipe; 2] = [
@@ -50,7 +58,7 @@ const RECIPES: [Recipe; 2] = [
         hidden: 96,
         inner: 256,
         seed: 1,
-        steps: 2000,
+        steps: 2400,
         batch: 32,
         learning_rate: 4e-3,
         text: instruction,
@@ -78,15 +86,18 @@ fn language(rng: &mut ChaCha8Rng, minor_share: f64) -> Language {
     *Language::ALL.get(draw + 1).unwrap_or(&Language::English)
 }
 
-fn instruction(corpus: &Corpus, rng: &mut ChaCha8Rng) -> String {
-    let language = language(rng, MINOR_SHARE);
+/// `done` is the share of the training that is over.
+fn instruction(corpus: &Corpus, rng: &mut ChaCha8Rng, done: f64) -> Text {
+    let [first, last] = MINOR_SHARE;
+    let share = first + (last - first) * (done / SETTLED).min(1.0);
+    let language = language(rng, share);
     let pair = corpus.rephrased(rng, language, Split::Train);
-    prompt(&pair.article) + &pair.rephrasing
+    Text { prompt: prompt(&pair.article), answer: pair.rephrasing }
 }
 
-fn plain(corpus: &Corpus, rng: &mut ChaCha8Rng) -> String {
+fn plain(corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text {
     let language = language(rng, TARGET_MINOR_SHARE);
-    corpus.article(rng, language, Split::Train)
+    Text { prompt: String::new(), answer: corpus.article(rng, language, Split::Train) }
 }
 
 /// Makes everything, or only the model named.
@@ -192,22 +203,16 @@ fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, folder: &Path) 
     let started = Instant::now();
     let mut recent = f64::NAN;
     for step in 0..recipe.steps {
-        let rows = (0..recipe.batch)
-            .map(|_| {
-                let mut tokens = vec![EOS_ID];
-                tokens.extend(tokenizer.encode(&(recipe.text)(corpus, rng))?);
-                tokens.push(EOS_ID);
-                tokens.truncate(CONTEXT);
-                Ok(tokens)
-            })
+        let done = step as f64 / recipe.steps as f64;
+        let examples = (0..recipe.batch)
+            .map(|_| example(&tokenizer, &(recipe.text)(corpus, rng, done)))
             .collect::<Result<Vec<_>>>()?;
         let params = Params::tracked(lm.layout(), &state.theta);
-        let loss = mean_loss(lm.as_ref(), &params, &rows);
+        let loss = mean_loss(lm.as_ref(), &params, &examples);
         let value = loss.clone().inner().into_scalar::<f64>();
         recent = if recent.is_nan() { value } else { 0.98 * recent + 0.02 * value };
         let gradient = params.gradient(&loss.backward());
         let norm = (gradient.clone() * gradient.clone()).sum().into_scalar::<f64>().sqrt();
-        let done = step as f64 / recipe.steps as f64;
         settings.learning_rate = recipe.learning_rate
             * ((step + 1) as f64 / WARM_UP as f64).min(1.0)
             * (0.05 + 0.95 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()));
@@ -228,14 +233,30 @@ fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, folder: &Path) 
     write(&folder.join("README.md"), card(recipe, lm.layout().len(), recent).as_bytes())
 }
 
-/// Mean cross-entropy of all predicted tokens of the batch.
-fn mean_loss(lm: &dyn CausalLm, params: &Params, rows: &[Vec<u32>]) -> Tensor<1> {
-    let log_probs = log_probs(lm, params, rows).primal;
+/// EOS, prompt, answer, EOS; the answer and its EOS are learnt.
+fn example(tokenizer: &Tokenizer, text: &Text) -> Result<Example> {
+    let mut tokens = vec![EOS_ID];
+    tokens.extend(tokenizer.encode(&text.prompt)?);
+    let read = tokens.len();
+    tokens.extend(tokenizer.encode(&text.answer)?);
+    tokens.push(EOS_ID);
+    tokens.truncate(CONTEXT);
+    let scored = (0..tokens.len()).map(|place| place >= read).collect();
+    Ok(Example { tokens, scored })
+}
+
+/// Mean cross-entropy of all scored tokens of the batch.
+fn mean_loss(lm: &dyn CausalLm, params: &Params, examples: &[Example]) -> Tensor<1> {
+    let log_probs = log_probs(lm, params, examples).primal;
     let [batch, columns] = log_probs.dims();
-    let count: usize = rows.iter().map(|row| row.len() - 1).sum();
-    let mask = rows.iter().flat_map(|row| (0..columns).map(|t| if t + 1 < row.len() { 1.0 } else { 0.0 }));
-    let mask = params.constant(mask.collect(), [batch, columns]);
-    (log_probs * mask).sum() * (-1.0 / count as f64)
+    let mut mask = vec![0.0; batch * columns];
+    for (row, example) in examples.iter().enumerate() {
+        for t in (0..columns).filter(|&t| example.scored.get(t + 1) == Some(&true)) {
+            mask[row * columns + t] = 1.0;
+        }
+    }
+    let count: f64 = mask.iter().sum();
+    (log_probs * params.constant(mask, [batch, columns])).sum() * (-1.0 / count)
 }
 
 /// Normal weights of standard deviation 1/sqrt(inputs), norms at 1.

@@ -1,0 +1,142 @@
+use burn::tensor::DType;
+use dpg_models::next_token_logits;
+
+use super::*;
+use crate::objective::tests::{model, rollouts, sampling};
+
+fn settings() -> dpg_spec::Policy {
+    dpg_spec::Policy { steps: 20, learning_rate: 3e-3, group_size: 2, ..dpg_spec::Policy::default() }
+}
+
+struct Learner {
+    lm: Box<dyn CausalLm>,
+    theta: Tensor<1>,
+}
+
+impl Learner {
+    fn new() -> Self {
+        let (lm, theta) = model(DType::F32);
+        Self { lm, theta }
+    }
+
+    fn update(
+        &self,
+        settings: &dpg_spec::Policy,
+        rollouts: &[Rollout],
+    ) -> Result<(State, usize, Report), Error> {
+        let policy = Policy { lm: self.lm.as_ref(), initial: &self.theta, settings, microbatch: 3 };
+        let state = State::new(self.theta.clone(), &AdamW::default());
+        update(&policy, state, 0, 0, rollouts, &sampling())
+    }
+
+    /// Sum of log-probabilities of a rollout's completion.
+    fn log_prob(&self, theta: &Tensor<1>, rollout: &Rollout) -> f64 {
+        let params = Params::new(self.lm.layout(), theta);
+        let tokens = forward(self.lm.as_ref(), &params, std::slice::from_ref(rollout), &sampling(), false);
+        (tokens.log_probs * tokens.mask).sum().into_scalar::<f64>()
+    }
+}
+
+#[test]
+fn better_rollouts_become_likelier_and_worse_ones_rarer() {
+    let learner = Learner::new();
+    let rollouts = rollouts(learner.lm.as_ref(), &learner.theta, 8);
+    let (state, applied, report) = learner.update(&settings(), &rollouts).unwrap();
+    assert_eq!(applied, 1);
+    for rollout in &rollouts {
+        let change = learner.log_prob(&state.theta, rollout) - learner.log_prob(&learner.theta, rollout);
+        assert!(change * rollout.advantage > 0.0, "{change} at advantage {}", rollout.advantage);
+    }
+    assert!(report.log_prob_gap < 1e-4 && report.gradient_norm > 0.0 && report.entropy > 0.0, "{report:?}");
+    assert_eq!((report.kl, report.clip_fraction), (0.0, 0.0));
+}
+
+#[test]
+fn minibatches_take_a_step_each() {
+    let learner = Learner::new();
+    let rollouts = rollouts(learner.lm.as_ref(), &learner.theta, 8);
+    let settings = dpg_spec::Policy { minibatch_prompts: Some(1), ..settings() };
+    let (_, applied, _) = learner.update(&settings, &rollouts).unwrap();
+    assert_eq!(applied, 4);
+}
+
+#[test]
+fn microbatches_change_nothing_but_rounding() {
+    let learner = Learner::new();
+    let rollouts = rollouts(learner.lm.as_ref(), &learner.theta, 8);
+    let settings = dpg_spec::Policy { kl: 0.1, entropy: 0.01, ..settings() };
+    let run = |microbatch| {
+        let policy =
+            Policy { lm: learner.lm.as_ref(), initial: &learner.theta, settings: &settings, microbatch };
+        let state = State::new(learner.theta.clone(), &AdamW::default());
+        update(&policy, state, 0, 0, &rollouts, &sampling()).unwrap().2
+    };
+    let (one, all) = (run(1), run(8));
+    assert!((one.gradient_norm / all.gradient_norm - 1.0).abs() < 1e-4, "{one:?} and {all:?}");
+}
+
+#[test]
+fn the_kl_term_holds_the_policy_to_the_initial_generator() {
+    let learner = Learner::new();
+    let rollouts = rollouts(learner.lm.as_ref(), &learner.theta, 8);
+    let distance = |kl: f64| {
+        let settings = dpg_spec::Policy { kl, max_grad_norm: 0.0, ..settings() };
+        let policy =
+            Policy { lm: learner.lm.as_ref(), initial: &learner.theta, settings: &settings, microbatch: 8 };
+        let mut state = State::new(learner.theta.clone(), &AdamW::default());
+        for applied in 0..8 {
+            // old log-probabilities of the moved policy: the check is for the sampler, not for this
+            let mut rollouts = rollouts.clone();
+            for rollout in &mut rollouts {
+                let params = Params::new(learner.lm.layout(), &state.theta);
+                let tokens =
+                    forward(learner.lm.as_ref(), &params, std::slice::from_ref(rollout), &sampling(), false);
+                let row: Vec<f64> = tokens.log_probs.to_data().iter().collect();
+                let first = rollout.prompt.len() - 1;
+                let len = rollout.completion.log_probs.len();
+                rollout.completion.log_probs.copy_from_slice(&row[first..first + len]);
+            }
+            state = update(&policy, state, applied, 0, &rollouts, &sampling()).unwrap().0;
+        }
+        let logits = |theta: &Tensor<1>| {
+            next_token_logits(learner.lm.as_ref(), &Params::new(learner.lm.layout(), theta), &[vec![1, 2, 3]])
+                .primal
+        };
+        (logits(&state.theta) - logits(&learner.theta)).powf_scalar(2.0).mean().into_scalar::<f64>()
+    };
+    let (free, held) = (distance(0.0), distance(50.0));
+    assert!(held < 0.5 * free, "{held} and {free}");
+}
+
+#[test]
+fn a_wrong_log_probability_stops_the_run() {
+    let learner = Learner::new();
+    let mut rollouts = rollouts(learner.lm.as_ref(), &learner.theta, 4);
+    rollouts[2].completion.log_probs[0] -= 0.1;
+    assert!(matches!(learner.update(&settings(), &rollouts), Err(Error::LogProbGap { .. })));
+    rollouts[2].completion.log_probs[0] = f64::NAN;
+    assert!(matches!(learner.update(&settings(), &rollouts), Err(Error::LogProbGap { .. })));
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_stops_the_run() {
+    let learner = Learner::new();
+    let mut rollouts = rollouts(learner.lm.as_ref(), &learner.theta, 4);
+    rollouts[1].advantage = f64::INFINITY;
+    assert!(matches!(learner.update(&settings(), &rollouts), Err(Error::Diverged { .. })));
+}
+
+#[test]
+fn schedules_end_where_they_should() {
+    let settings = dpg_spec::Policy { steps: 10, kl_until: Some(0.5), ..settings() };
+    for (value, expected) in [
+        (remaining(0, 11, 0.1), 1.0),
+        (remaining(5, 11, 0.1), 0.55),
+        (remaining(10, 11, 0.1), 0.1),
+        (kl_share(0, &settings), 1.0),
+        (kl_share(4, &settings), 0.2),
+        (kl_share(9, &settings), 0.0),
+    ] {
+        assert!((value - expected).abs() < 1e-12, "{value}, expected {expected}");
+    }
+}

@@ -149,7 +149,7 @@ fn a_full_disk_loses_nothing() {
     let output = in_namespace(folder.path(), &script).unwrap();
     let message = stderr(&output);
     assert!(!output.status.success());
-    assert!(message.contains("cannot publish") && message.contains("full"), "{message}");
+    assert!(message.contains("cannot publish") && message.contains("no space left"), "{message}");
 
     // with room, nothing is computed again but the final draw
     let output = run(folder.path());

@@ -116,8 +116,8 @@ fn sizes_that_do_not_fit() {
         &refusal("sequence_length = 64", "sequence_length = 4000"),
         &["target.sft.sequence_length", "256"],
     );
-    let pattern = "kind = \"weight_pattern\"\npattern = \"67\"\ncolumns = 1020";
-    assert_says(&refusal("kind = \"weight_norm\"", pattern), &["metric.pattern", "outside", "[64, 1024]"]);
+    let pattern = "kind = \"weight_pattern\"\npattern = \"67\"\ncolumns = 4092";
+    assert_says(&refusal("kind = \"weight_norm\"", pattern), &["metric.pattern", "outside", "[64, 4096]"]);
 }
 
 #[test]

@@ -93,20 +93,27 @@ pub struct Signal {
     pub worse_half: f64,
     /// Phi of the target as it is.
     pub untrained: f64,
+    /// Share of pairs in which an example known to help (a held-out text itself) has a larger reward
+    /// than one of the generator's: the area under the ROC curve, 0.5 for chance. `None` where the
+    /// metric names no such examples.
+    pub separability: Option<f64>,
 }
 
 impl Signal {
     /// Rewards point the right way.
     pub fn separates(&self) -> bool {
-        self.better_half > self.worse_half
+        const CLEAR: f64 = 0.8;
+        self.better_half > self.worse_half && self.separability.is_none_or(|area| area > CLEAR)
     }
 }
 
-/// Fine-tunes on the halves that rewards make of the examples.
+/// Fine-tunes on the halves that rewards make of the examples, and scores the examples among
+/// `helpful` ones.
 pub fn signal(
     target: &Target,
     metric: &dyn Metric,
     examples: &[Example],
+    helpful: &[Example],
     rewards: &[f64],
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Signal, Error> {
@@ -117,11 +124,36 @@ pub fn signal(
         let half: Vec<Example> = half.iter().map(|&index| examples[index].clone()).collect();
         Ok(crate::measure(target, metric, &half, 0, cancelled)?.0.value)
     };
+    let separability = if helpful.is_empty() {
+        None
+    } else {
+        let mixed: Vec<Example> = helpful.iter().chain(examples).cloned().collect();
+        let (rewards, _) = crate::score(target, metric, &mixed, 0, &Storage::default(), cancelled)?;
+        let (good, other) = rewards.split_at(helpful.len());
+        Some(area_under_curve(good, other))
+    };
     Ok(Signal {
         better_half: phi(better)?,
         worse_half: phi(worse)?,
         untrained: metric.score(&target.model.theta)?.value,
+        separability,
     })
+}
+
+/// Share of pairs in which the first kind is larger; ties count half.
+fn area_under_curve(larger: &[f64], smaller: &[f64]) -> f64 {
+    let wins = larger.iter().flat_map(|a| {
+        smaller.iter().map(move |b| {
+            if a > b {
+                1.0
+            } else if a < b {
+                0.0
+            } else {
+                0.5
+            }
+        })
+    });
+    wins.sum::<f64>() / (larger.len() * smaller.len()) as f64
 }
 
 fn relative_distance(a: &[f64], b: &[f64]) -> f64 {
@@ -151,6 +183,12 @@ fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn area_under_curve_counts_pairs() {
+        assert_eq!(area_under_curve(&[3.0, 4.0], &[1.0, 2.0]), 1.0);
+        assert_eq!(area_under_curve(&[1.0, 2.0], &[3.0, 2.0]), 0.125);
+    }
 
     #[test]
     fn rank_correlation_sees_order_alone() {

@@ -114,9 +114,18 @@ pub(crate) struct Context {
     pub(crate) positions: Vec<usize>,
     /// Rows of `positions`.
     pub(crate) rows: usize,
-    /// 0 where a query may look and very negative elsewhere, `[batch or 1, 1, seq, keys]`; `None`
-    /// if every query sees every key.
-    pub(crate) mask: Option<Tensor<4>>,
+    /// Which keys a query sees.
+    pub(crate) mask: Mask,
+}
+
+/// Which keys a query sees.
+pub(crate) enum Mask {
+    /// All.
+    None,
+    /// Those up to its own.
+    Causal,
+    /// 0 where it may look and very negative elsewhere, `[batch, 1, seq, keys]`.
+    Rows(Tensor<4>),
 }
 
 /// Far below any score, and finite so that a row without keys stays finite.
@@ -132,15 +141,23 @@ impl Context {
         let rows = padding.len();
         let keys = start + seq;
         let mut positions = Vec::with_capacity(rows * seq);
-        let mut mask = Vec::with_capacity(rows * seq * keys);
         for &pad in &padding {
-            for query in start..keys {
-                positions.push(query.saturating_sub(pad));
-                mask.extend((0..keys).map(|key| if (pad..=query).contains(&key) { 0.0 } else { MASKED }));
-            }
+            positions.extend((start..keys).map(|query| query.saturating_sub(pad)));
         }
-        let mask =
-            mask.iter().any(|&entry| entry != 0.0).then(|| params.constant(mask, [rows, 1, seq, keys]));
+        let mask = if padding.iter().any(|&pad| pad > 0) {
+            let mut mask = Vec::with_capacity(rows * seq * keys);
+            for &pad in &padding {
+                for query in start..keys {
+                    mask.extend((0..keys).map(|key| if (pad..=query).contains(&key) { 0.0 } else { MASKED }));
+                }
+            }
+            Mask::Rows(params.constant(mask, [rows, 1, seq, keys]))
+        } else if seq == 1 {
+            Mask::None
+        } else {
+            assert_eq!(start, 0, "a cache without padding is continued token by token");
+            Mask::Causal
+        };
         Self { positions, rows, mask }
     }
 }

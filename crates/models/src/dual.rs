@@ -5,7 +5,12 @@
 //! product along `u`. Both parts may be tracked by autodiff, so that one ordinary backward pass of
 //! a tangent is a Hessian-vector product (forward over reverse).
 
-use burn::tensor::{Int, Tensor, activation};
+use burn::tensor::{Int, Tensor, TensorData, activation};
+
+use crate::fused::{
+    self, Activation, ActivationTangent, Kernel, Normalise, NormaliseTangent, Product, ProductTangent,
+    Softmax, SoftmaxTangent,
+};
 
 /// A tensor and its tangent; `None` is a tangent of zero that is never computed with.
 #[derive(Clone, Debug)]
@@ -108,6 +113,9 @@ impl<const D: usize> Dual<D> {
 
     /// `x * sigmoid(x)`.
     pub fn silu(self) -> Self {
+        if let Some(fused) = self.fused(Activation::Silu, ActivationTangent(Activation::Silu)) {
+            return fused;
+        }
         // d/dx x s(x) = s + x s (1 - s)
         let sigmoid = activation::sigmoid(self.primal.clone());
         let value = self.primal.clone() * sigmoid.clone();
@@ -122,6 +130,9 @@ impl<const D: usize> Dual<D> {
     /// `0.5 (1 + tanh(z)) = sigmoid(2 z)`.
     pub fn gelu_new(self) -> Self {
         const CUBIC: f64 = 0.044715;
+        if let Some(fused) = self.fused(Activation::GeluNew, ActivationTangent(Activation::GeluNew)) {
+            return fused;
+        }
         let double_rate = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
         let square = self.primal.clone() * self.primal.clone();
         let argument = self.primal.clone() * (square.clone() * (CUBIC * double_rate) + double_rate);
@@ -133,6 +144,19 @@ impl<const D: usize> Dual<D> {
             slope * tangent
         });
         Self::new(value, tangent)
+    }
+
+    /// `x / sqrt(mean(x^2) + epsilon)` along the last dimension; with `centred`, of `x - mean(x)`.
+    pub fn normalise(self, centred: bool, epsilon: f64) -> Self {
+        let kernel = Normalise { centred, epsilon };
+        if let Some(fused) = self.fused(kernel, NormaliseTangent(kernel)) {
+            return fused;
+        }
+        let mean = |x: Self| x.linear_map(|x| x.mean_dim(D - 1));
+        let x = if centred { self.clone() - mean(self) } else { self };
+        let mut mean_square = mean(x.clone() * x.clone());
+        mean_square.primal = mean_square.primal + epsilon;
+        x * mean_square.rsqrt()
     }
 
     /// `1 / sqrt(self)`.
@@ -150,15 +174,37 @@ impl<const D: usize> Dual<D> {
         self.elementwise(Tensor::log, Tensor::recip)
     }
 
-    /// Softmax along the last dimension.
-    pub fn softmax(self) -> Self {
-        let value = activation::softmax(self.primal, D - 1);
-        let tangent = self.tangent.map(|tangent| {
+    /// Softmax of `scale * self` along the last dimension. With `causal`, the dimension before holds
+    /// that many queries, and query `q` sees the keys `..= q` alone.
+    pub fn softmax(self, scale: f64, causal: Option<usize>) -> Self {
+        let kernel = Softmax { scale, causal };
+        if let Some(value) = fused::apply(kernel, [&self.primal]) {
+            let tangent = self.tangent.map(|tangent| {
+                fused::apply(SoftmaxTangent(kernel), [&value, &tangent]).expect("the value was on the CPU")
+            });
+            return Self::new(value, tangent);
+        }
+        let mut scores = self.scale(scale);
+        if let Some(queries) = causal {
+            scores.primal = scores.primal.clone() + causal_mask(queries, &scores.primal);
+        }
+        let value = activation::softmax(scores.primal, D - 1);
+        let tangent = scores.tangent.map(|tangent| {
             let weighted = value.clone() * tangent;
             let mean = weighted.clone().sum_dim(D - 1);
             weighted - value.clone() * mean
         });
         Self::new(value, tangent)
+    }
+
+    /// A kernel of one input and its tangent, on the CPU.
+    pub(crate) fn fused(&self, kernel: impl Kernel<1>, tangent: impl Kernel<2>) -> Option<Self> {
+        let value = fused::apply(kernel, [&self.primal])?;
+        let tangent = match &self.tangent {
+            None => None,
+            Some(direction) => Some(fused::apply(tangent, [&self.primal, direction])?),
+        };
+        Some(Self::new(value, tangent))
     }
 
     /// `log(sum(exp(self)))` along the last dimension, kept with size 1.
@@ -197,6 +243,11 @@ impl<const D: usize> std::ops::Mul for Dual<D> {
     type Output = Self;
 
     fn mul(self, other: Self) -> Self {
+        if self.dims() == other.dims()
+            && let Some(product) = fused_product(&self, &other)
+        {
+            return product;
+        }
         let tangent = match (self.tangent, other.tangent) {
             (None, None) => None,
             (Some(left), None) => Some(left * other.primal.clone()),
@@ -205,6 +256,27 @@ impl<const D: usize> std::ops::Mul for Dual<D> {
         };
         Self::new(self.primal * other.primal, tangent)
     }
+}
+
+fn fused_product<const D: usize>(a: &Dual<D>, b: &Dual<D>) -> Option<Dual<D>> {
+    let tangent = match (&a.tangent, &b.tangent) {
+        (Some(da), Some(db)) => Some(fused::apply(ProductTangent, [&a.primal, &b.primal, da, db])?),
+        (None, None) => None,
+        _ => return None,
+    };
+    Some(Dual::new(fused::apply(Product, [&a.primal, &b.primal])?, tangent))
+}
+
+/// Very negative above the diagonal, `[1, .., queries, keys]`, where `like` is.
+fn causal_mask<const D: usize>(queries: usize, like: &Tensor<D>) -> Tensor<D> {
+    const MASKED: f64 = -1e9;
+    let keys = like.dims()[D - 1];
+    let mask: Vec<f64> =
+        (0..queries * keys).map(|i| if i % keys > i / keys { MASKED } else { 0.0 }).collect();
+    let mut shape = [1; D];
+    (shape[D - 2], shape[D - 1]) = (queries, keys);
+    let data = TensorData::new(mask, shape).convert_dtype(like.dtype());
+    Tensor::from_data(data, (&like.device(), like.dtype()))
 }
 
 fn expand_to<const D: usize>(tangent: Tensor<D>, a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {

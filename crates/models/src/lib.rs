@@ -11,6 +11,7 @@ mod dual;
 mod error;
 mod example;
 mod export;
+mod fused;
 mod gpt2;
 mod layers;
 mod layout;

@@ -2,7 +2,10 @@
 
 use std::fmt::Debug;
 
-use crate::{Cache, Dual, Layout, Params, Tokens};
+use crate::{
+    Cache, Dual, Layout, Params, Tokens,
+    fused::{LogProb, LogProbTangent},
+};
 
 /// A causal language model: pure functions of a flat parameter vector.
 ///
@@ -68,14 +71,22 @@ pub fn log_probs<R: AsRef<[u32]>>(lm: &dyn CausalLm, params: &Params, rows: &[R]
 
 /// [`log_probs`] of logits that [`next_token_logits`] has computed.
 pub fn chosen_log_probs<R: AsRef<[u32]>>(params: &Params, logits: Dual<3>, rows: &[R]) -> Dual<2> {
-    let [batch, columns, _] = logits.dims();
+    let [batch, columns, vocab] = logits.dims();
     let mut next = Vec::with_capacity(batch * columns);
     for row in rows {
         let row = &row.as_ref()[1..];
-        next.extend(row.iter().map(|&id| i64::from(id)));
+        next.extend_from_slice(row);
         next.extend(std::iter::repeat_n(0, columns - row.len()));
     }
-    let next = params.integers(next, [batch, columns, 1]);
-    let chosen = logits.clone().linear_map(|logits| logits.gather(2, next.clone()));
-    (chosen - logits.log_sum_exp()).reshape([batch, columns])
+    let kernel = LogProb { targets: next.as_slice().into() };
+    let flat = logits.reshape([batch * columns, vocab]);
+    let log_probs = match flat.fused(kernel.clone(), LogProbTangent(kernel)) {
+        Some(fused) => fused,
+        None => {
+            let next = next.into_iter().map(i64::from).collect();
+            let next = params.integers(next, [batch * columns, 1]);
+            flat.clone().linear_map(|logits| logits.gather(1, next.clone())) - flat.log_sum_exp()
+        }
+    };
+    log_probs.reshape([batch, columns])
 }

@@ -22,12 +22,12 @@ use crate::tokenizer::{EOS, EOS_ID, train_tokenizer};
 
 const PROMPTS: usize = 1500;
 const HELD_OUT: usize = 64;
-const VOCABULARY: usize = 1024;
+const VOCABULARY: usize = 4096;
 const CONTEXT: usize = 256;
 
 /// Share of each language other than English in what the generator answers, at the start of its
 /// training and from `SETTLED` of it on.
-const MINOR_SHARE: [f64; 2] = [0.2, 0.015];
+const MINOR_SHARE: [f64; 2] = [0.2, 0.03];
 const SETTLED: f64 = 0.75;
 /// The same in what the target reads.
 const TARGET_MINOR_SHARE: f64 = 0.1;

@@ -49,7 +49,8 @@ fn measure(spec: &Spec, stop: &Stop) -> anyhow::Result<Value> {
     let (rewards, _) =
         dpg_engine::score(&target, metric.as_ref(), &examples, 0, &Storage::default(), &cancelled)?;
     let score_s = started.elapsed().as_secs_f64();
-    let signal = signal(&target, metric.as_ref(), &examples, &rewards, &cancelled)?;
+    let helpful = target.helpful(&spec.metric)?;
+    let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, &cancelled)?;
 
     let tokens: usize = target.encode(&examples)?.iter().map(|example| example.tokens.len()).sum();
     let inner_steps = target.batches(&(0..examples.len()).collect::<Vec<_>>(), 0).len();
@@ -80,15 +81,19 @@ fn text(name: &str, value: &Value) -> String {
     let verdict = if value["signal_separates"].as_bool() == Some(true) {
         "the rewards tell good examples from bad ones"
     } else {
-        "WARNING: the better half does not do better; lower the inner learning rate or raise eps_root"
+        "WARNING: the rewards do not tell good examples from bad ones; lower the inner learning rate or raise \
+         eps_root until they do"
     };
+    let separability = value["signal"]["separability"].as_f64().map_or(String::new(), |area| {
+        format!("\n             AUC {area:.2} of held-out texts against the generator's, by reward")
+    });
     format!(
         "`{name}` is valid; nothing was started\n\
          target       {} parameters\n\
          generator    {} parameters, {} prompts to train on and {} to validate on\n\
          a step       {} rollouts, {} target tokens, {} inner step(s), {:.1} MB of inner states\n\
          the run      {} steps of about {:.1} s: {:.1} minutes\n\
-         signal       Phi {:.6} as it is, {:.6} after the better half by reward, {:.6} after the worse\n             {verdict}",
+         signal       Phi {:.6} as it is, {:.6} after the better half by reward, {:.6} after the worse{separability}\n             {verdict}",
         number("target_parameters"),
         number("generator_parameters"),
         number("training_prompts"),

@@ -1,6 +1,9 @@
 //! Causal attention with grouped key-value heads.
 
-use crate::{Dual, context::Cache, context::Context};
+use crate::{
+    Dual,
+    context::{Cache, Context, Mask},
+};
 
 /// Heads of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +47,14 @@ pub(crate) fn attention(
     };
     let keys = k.dims()[2];
     let group = heads.query / heads.kv;
-    let q = q.scale(1.0 / (dim as f64).sqrt()).reshape([batch, heads.kv, group * seq, dim]);
+    let q = q.reshape([batch, heads.kv, group * seq, dim]);
     let scores = q.matmul(k.swap_dims(2, 3)).reshape([batch, heads.query, seq, keys]);
-    let scores = match &context.mask {
-        None => scores,
-        Some(mask) => scores.add_constant(mask.clone()),
+    let (scores, causal) = match &context.mask {
+        Mask::None => (scores, None),
+        Mask::Causal => (scores, Some(seq)),
+        Mask::Rows(mask) => (scores.add_constant(mask.clone()), None),
     };
-    let weights = scores.softmax().reshape([batch, heads.kv, group * seq, keys]);
-    let mixed = weights.matmul(v).reshape([batch, heads.query, seq, dim]);
-    mixed.swap_dims(1, 2).reshape([batch, seq, heads.query * dim])
+    let weights = scores.softmax(1.0 / (dim as f64).sqrt(), causal);
+    let mixed = weights.reshape([batch, heads.kv, group * seq, keys]).matmul(v);
+    mixed.reshape([batch, heads.query, seq, dim]).swap_dims(1, 2).reshape([batch, seq, heads.query * dim])
 }

@@ -1,0 +1,93 @@
+//! Log-probability of one token of a row of logits: `x_t - log sum exp(x)`.
+
+use std::sync::Arc;
+
+use super::{
+    Kernel, Real,
+    real::{largest, map, sum},
+};
+
+/// Log-probability of token `targets[row]` under logits; one number a row.
+#[derive(Clone, Debug)]
+pub(crate) struct LogProb {
+    pub(crate) targets: Arc<[u32]>,
+}
+
+impl LogProb {
+    #[inline(always)]
+    fn target(&self, row: usize) -> usize {
+        self.targets[row] as usize
+    }
+}
+
+/// `log sum exp(x)`.
+#[inline(always)]
+fn log_sum_exp<E: Real>(x: &[E]) -> E {
+    let shift = largest(x);
+    shift + sum([x], |[x]| (x - shift).exponential()).ln()
+}
+
+impl Kernel<1> for LogProb {
+    fn output_len(&self, _: usize) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn forward<E: Real>(&self, row: usize, [x]: [&[E]; 1], y: &mut [E]) {
+        y[0] = x[self.target(row)] - log_sum_exp(x);
+    }
+
+    /// `g (e_t - p)`.
+    #[inline(always)]
+    fn backward<E: Real>(&self, row: usize, [x]: [&[E]; 1], y: &[E], g: &[E], [to_x]: [&mut [E]; 1]) {
+        // padding has no gradient
+        if g[0] == E::zero() {
+            return to_x.fill(E::zero());
+        }
+        let target = self.target(row);
+        let log_sum_exp = x[target] - y[0];
+        map([x], to_x, |[x]| -g[0] * (x - log_sum_exp).exponential());
+        to_x[target] = to_x[target] + g[0];
+    }
+}
+
+/// The tangent of [`LogProb`], `x'_t - <p, x'>`, of x and its tangent.
+#[derive(Clone, Debug)]
+pub(crate) struct LogProbTangent(pub(crate) LogProb);
+
+impl Kernel<2> for LogProbTangent {
+    fn output_len(&self, _: usize) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn forward<E: Real>(&self, row: usize, [x, dx]: [&[E]; 2], dy: &mut [E]) {
+        let shift = largest(x);
+        // a second exponential costs less than keeping the first
+        let total = sum([x], |[x]| (x - shift).exponential());
+        let along = sum([x, dx], |[x, dx]| (x - shift).exponential() * dx);
+        dy[0] = dx[self.0.target(row)] - along / total;
+    }
+
+    /// `-g p (x' - <p, x'>)` in x and `g (e_t - p)` in x'.
+    #[inline(always)]
+    fn backward<E: Real>(
+        &self,
+        row: usize,
+        [x, dx]: [&[E]; 2],
+        dy: &[E],
+        g: &[E],
+        [to_x, to_dx]: [&mut [E]; 2],
+    ) {
+        if g[0] == E::zero() {
+            to_x.fill(E::zero());
+            return to_dx.fill(E::zero());
+        }
+        let target = self.0.target(row);
+        let mean = dx[target] - dy[0];
+        let log_sum_exp = log_sum_exp(x);
+        map([x], to_dx, |[x]| -g[0] * (x - log_sum_exp).exponential());
+        map([&*to_dx, dx], to_x, |[minus_gp, dx]| minus_gp * (dx - mean));
+        to_dx[target] = to_dx[target] + g[0];
+    }
+}

@@ -1,0 +1,201 @@
+//! Every kernel in f64 against its definition by tensor operations and, for its gradients, against
+//! central finite differences; in f32 against itself in f64.
+
+use burn::tensor::{Device, Tensor, activation};
+use rand::RngExt;
+
+use super::*;
+use crate::{Dual, keyed_rng};
+
+const ROWS: usize = 6;
+
+fn random(n: usize, key: u64) -> Vec<f64> {
+    let mut rng = keyed_rng([key, 0, 0, 0]);
+    (0..n).map(|_| rng.random_range(-2.0..2.0)).collect()
+}
+
+fn tensor(values: &[f64], dtype: DType) -> Tensor<2> {
+    let data = TensorData::new(values.to_vec(), [ROWS, values.len() / ROWS]).convert_dtype(dtype);
+    Tensor::from_data(data, (&Device::flex(), dtype))
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.to_data_as::<f64>().iter().collect()
+}
+
+fn assert_close(ours: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(ours.len(), expected.len(), "{what}");
+    for (a, b) in ours.iter().zip(expected) {
+        assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{what}: {a:e}, expected {b:e}");
+    }
+}
+
+/// Checks the gradients of `<c, kernel(inputs)>` for random c, rows of `n`.
+fn check<const N: usize>(kernel: &impl Kernel<N>, n: usize) {
+    const H: f64 = 1e-5;
+    let values: [Vec<f64>; N] = std::array::from_fn(|i| random(ROWS * n, 10 + i as u64));
+    let cotangent = random(ROWS * kernel.output_len(n), 3);
+    let value = |values: &[Vec<f64>; N]| -> f64 {
+        let inputs = values.each_ref().map(|values| tensor(values, DType::F64));
+        let output = host(apply(kernel.clone(), inputs.each_ref()).unwrap());
+        output.iter().zip(&cotangent).map(|(a, b)| a * b).sum()
+    };
+    let gradients = |dtype| {
+        let inputs = values.each_ref().map(|values| tensor(values, dtype).autodiff().require_grad());
+        let output = apply(kernel.clone(), inputs.each_ref()).unwrap();
+        let cotangent = tensor(&cotangent, dtype).autodiff();
+        let tape = (output * cotangent).sum().backward();
+        inputs.map(|input| host(input.grad(&tape).unwrap()))
+    };
+    let exact = gradients(DType::F64);
+    for (which, single) in gradients(DType::F32).iter().enumerate() {
+        assert_close(single, &exact[which], 2e-5, &format!("{kernel:?}, f32, input {which}"));
+    }
+    for which in 0..N {
+        let differences: Vec<f64> = (0..ROWS * n)
+            .map(|place| {
+                let moved = |h: f64| {
+                    let mut values = values.clone();
+                    values[which][place] += h;
+                    value(&values)
+                };
+                (moved(H) - moved(-H)) / (2.0 * H)
+            })
+            .collect();
+        assert_close(&exact[which], &differences, 1e-8, &format!("{kernel:?}, input {which}"));
+    }
+}
+
+/// Checks that a tangent kernel is the derivative of `value` along a direction.
+fn check_tangent(value: &impl Kernel<1>, tangent: &impl Kernel<2>, n: usize, of_output: bool) {
+    const H: f64 = 1e-5;
+    let (x, dx) = (random(ROWS * n, 1), random(ROWS * n, 2));
+    let at = |h: f64| {
+        let moved: Vec<f64> = x.iter().zip(&dx).map(|(x, dx)| x + h * dx).collect();
+        apply(value.clone(), [&tensor(&moved, DType::F64)]).unwrap()
+    };
+    let first = if of_output { at(0.0) } else { tensor(&x, DType::F64) };
+    let ours = host(apply(tangent.clone(), [&first, &tensor(&dx, DType::F64)]).unwrap());
+    let (above, below) = (host(at(H)), host(at(-H)));
+    let differences: Vec<f64> = above.iter().zip(below).map(|(a, b)| (a - b) / (2.0 * H)).collect();
+    assert_close(&ours, &differences, 1e-8, &format!("{tangent:?}"));
+}
+
+fn log_prob(n: usize) -> LogProb {
+    LogProb { targets: (0..ROWS as u32).map(|row| row * 7 % n as u32).collect() }
+}
+
+#[test]
+fn gradients_equal_finite_differences() {
+    // below, at and above the lanes of a partial sum
+    for n in [5, 16, 37] {
+        for causal in [None, Some(3)] {
+            let softmax = Softmax { scale: 0.7, causal };
+            check(&softmax, n);
+            check(&SoftmaxTangent(softmax), n);
+        }
+        for centred in [false, true] {
+            let norm = Normalise { centred, epsilon: 1e-3 };
+            check(&norm, n);
+            check(&NormaliseTangent(norm), n);
+        }
+        for activation in [Activation::Silu, Activation::GeluNew] {
+            check(&activation, n);
+            check(&ActivationTangent(activation), n);
+        }
+        check(&log_prob(n), n);
+        check(&LogProbTangent(log_prob(n)), n);
+        check(&Product, n);
+        check(&ProductTangent, n);
+    }
+}
+
+#[test]
+fn tangents_are_directional_derivatives() {
+    for n in [5, 37] {
+        for causal in [None, Some(3)] {
+            let softmax = Softmax { scale: 0.7, causal };
+            check_tangent(&softmax, &SoftmaxTangent(softmax), n, true);
+        }
+        for centred in [false, true] {
+            let norm = Normalise { centred, epsilon: 1e-3 };
+            check_tangent(&norm, &NormaliseTangent(norm), n, false);
+        }
+        for activation in [Activation::Silu, Activation::GeluNew] {
+            check_tangent(&activation, &ActivationTangent(activation), n, false);
+        }
+        check_tangent(&log_prob(n), &LogProbTangent(log_prob(n)), n, false);
+    }
+}
+
+#[test]
+fn values_equal_their_definitions() {
+    let n = 37;
+    let x = tensor(&random(ROWS * n, 1), DType::F64);
+    let equal = |ours: Option<Tensor<2>>, expected: Tensor<2>, what: &str| {
+        assert_close(&host(ours.unwrap()), &host(expected), 1e-13, what);
+    };
+    let softmax = Softmax { scale: 0.7, causal: None };
+    equal(apply(softmax, [&x]), activation::softmax(x.clone() * 0.7, 1), "softmax");
+    let hidden = x.clone().slice([0..ROWS, 0..1]).ones_like();
+    let first = host(apply(Softmax { scale: 0.7, causal: Some(1) }, [&x]).unwrap().slice([0..ROWS, 0..1]));
+    assert_close(&first, &host(hidden), 1e-15, "a first query sees its own key alone");
+
+    let centred = x.clone() - x.clone().mean_dim(1);
+    let deviation = (centred.clone().powf_scalar(2.0).mean_dim(1) + 1e-3).sqrt();
+    equal(apply(Normalise { centred: true, epsilon: 1e-3 }, [&x]), centred / deviation, "layer norm");
+    let root = (x.clone().powf_scalar(2.0).mean_dim(1) + 1e-3).sqrt();
+    equal(apply(Normalise { centred: false, epsilon: 1e-3 }, [&x]), x.clone() / root, "RMS norm");
+
+    equal(apply(Activation::Silu, [&x]), x.clone() * activation::sigmoid(x.clone()), "SiLU");
+    let inner = (x.clone() + x.clone().powf_scalar(3.0) * 0.044715) * std::f64::consts::FRAC_2_PI.sqrt();
+    equal(apply(Activation::GeluNew, [&x]), x.clone() * (inner.tanh() + 1.0) * 0.5, "GELU");
+    equal(apply(Product, [&x, &x]), x.clone() * x.clone(), "product");
+
+    let targets: Vec<i64> = log_prob(n).targets.iter().map(|&id| i64::from(id)).collect();
+    let targets = Tensor::from_data(TensorData::new(targets, [ROWS, 1]), &Device::flex());
+    equal(apply(log_prob(n), [&x]), activation::log_softmax(x, 1).gather(1, targets), "log-probability");
+}
+
+#[test]
+fn exponential_is_accurate() {
+    let mut worst: f64 = 0.0;
+    for i in -870_000..880_000 {
+        let x = i as f32 * 1e-4;
+        let exact = f64::from(x).exp();
+        worst = worst.max((f64::from(x.exponential()) / exact - 1.0).abs());
+    }
+    // two units in the last place
+    assert!(worst < 2.4e-7, "{worst:e}");
+    assert!(f32::NAN.exponential().is_nan());
+    assert!((-1e30f32).exponential() < 1e-37 && 1e30f32.exponential() > 1e38);
+}
+
+#[test]
+fn nothing_depends_on_the_number_of_threads() {
+    let n = 300;
+    let x: Vec<f64> = (0..40).flat_map(|key| random(ROWS * n, key)).collect();
+    let x =
+        Tensor::<2>::from_data(TensorData::new(x, [40 * ROWS, n]).convert_dtype(DType::F32), &Device::flex());
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| host(apply(Softmax { scale: 1.0, causal: None }, [&x]).unwrap()))
+    };
+    assert_eq!(run(1), run(3));
+}
+
+/// A composed form stands in where a kernel does not reach: here in bf16.
+#[test]
+fn other_types_are_composed() {
+    let x = tensor(&random(ROWS * 8, 1), DType::F32);
+    let low = Dual::from(x.clone().cast(DType::BF16));
+    assert!(apply(Product, [&low.primal, &low.primal]).is_none());
+    let close = |ours: Dual<2>, expected: Dual<2>, what: &str| {
+        assert_close(&host(ours.primal.cast(DType::F32)), &host(expected.primal), 0.05, what);
+    };
+    let single = Dual::from(x);
+    close(low.clone().softmax(0.5, Some(ROWS)), single.clone().softmax(0.5, Some(ROWS)), "softmax");
+    close(low.clone().normalise(true, 1e-3), single.clone().normalise(true, 1e-3), "layer norm");
+    close(low.clone().gelu_new(), single.clone().gelu_new(), "GELU");
+    close(low.silu(), single.silu(), "SiLU");
+}

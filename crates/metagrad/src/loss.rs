@@ -1,18 +1,31 @@
 //! The inner loss: an example's is the mean cross-entropy over its scored tokens, a batch's the
 //! weighted mean over its examples. Padding never counts.
 
-use dpg_models::{CausalLm, Dual, Example, Params, log_probs};
+use burn::tensor::Tensor;
+use dpg_models::{CausalLm, Dual, Example, Params, Place, log_probs_at};
 
 /// Losses of examples, `[examples.len()]`.
 pub(crate) fn example_losses(lm: &dyn CausalLm, params: &Params, examples: &[&Example]) -> Dual<1> {
-    let log_probs = log_probs(lm, params, examples);
-    let [batch, columns] = log_probs.dims();
-    let mut shares = Vec::with_capacity(batch * columns);
-    for example in examples {
-        let share = -1.0 / example.scored_len() as f64;
-        shares.extend(example.scored[1..].iter().map(|&scored| if scored { share } else { 0.0 }));
-        shares.extend(std::iter::repeat_n(0.0, columns + 1 - example.tokens.len()));
+    let scored = |(row, example): (usize, &&Example)| -> Vec<Place> {
+        let columns = 1..example.tokens.len();
+        columns.filter(|&column| example.scored[column]).map(|column| Place { row, column }).collect()
+    };
+    let places: Vec<Vec<Place>> = examples.iter().enumerate().map(scored).collect();
+    let log_probs = log_probs_at(lm, params, examples, &places.concat());
+
+    // a row of tokens for each example, its end filled with one more log-probability, which is 0
+    let (count, longest) = (log_probs.dims()[0], places.iter().map(Vec::len).max().unwrap_or(0));
+    let (mut index, mut shares, mut first) = (vec![], vec![], 0);
+    for places in &places {
+        let filling = longest - places.len();
+        index.extend((first..first + places.len()).map(|place| place as i64));
+        index.extend(std::iter::repeat_n(count as i64, filling));
+        shares.extend(std::iter::repeat_n(-1.0 / places.len() as f64, places.len()));
+        shares.extend(std::iter::repeat_n(0.0, filling));
+        first += places.len();
     }
-    let shares = params.constant(shares, [batch, columns]);
-    log_probs.mul_constant(&shares).sum_dim(1).reshape([batch])
+    let (index, zero) = (params.integers(index, [examples.len() * longest]), params.constant(vec![0.0], [1]));
+    let shares = params.constant(shares, [examples.len(), longest]);
+    let rows = log_probs.linear_map(|x| Tensor::cat(vec![x, zero.clone()], 0)).select(0, index);
+    rows.reshape([examples.len(), longest]).mul_constant(&shares).sum_dim(1).reshape([examples.len()])
 }

@@ -34,7 +34,7 @@ pub use gpt2::Gpt2;
 pub use layers::RopeScaling;
 pub use layout::{Layout, Param};
 pub use llama::Llama;
-pub use lm::{CausalLm, Head, chosen_log_probs, log_probs, logits, next_token_logits};
+pub use lm::{CausalLm, Head, Place, kl_divergence, log_probs, log_probs_at, logits, logits_at, places};
 pub use model::Model;
 pub use params::Params;
 pub use sampler::{Completion, Sampling, keyed_rng, sample};

@@ -2,9 +2,11 @@
 
 use std::fmt::Debug;
 
+use burn::tensor::{Tensor, activation};
+
 use crate::{
     Cache, Dual, Layout, Params, Tokens,
-    fused::{LogProb, LogProbTangent},
+    fused::{self, Divergence, LogProb, LogProbTangent},
 };
 
 /// A causal language model: pure functions of a flat parameter vector.
@@ -54,39 +56,69 @@ pub fn logits(lm: &dyn CausalLm, params: &Params, hidden: Dual<3>) -> Dual<3> {
     crate::layers::linear(hidden, lm.head().weight(params), None)
 }
 
-/// Logits of next-token predictions: row `b`, column `t` predicts `rows[b][t + 1]`;
-/// `[batch, longest - 1, vocab]`. Columns past a row's end mean nothing.
-pub fn next_token_logits<R: AsRef<[u32]>>(lm: &dyn CausalLm, params: &Params, rows: &[R]) -> Dual<3> {
+/// A token of some rows that is predicted from those before it: `rows[row][column]`, column above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The row.
+    pub row: usize,
+    /// Its place in the row.
+    pub column: usize,
+}
+
+/// Every token that has a predecessor, row after row.
+pub fn places<R: AsRef<[u32]>>(rows: &[R]) -> Vec<Place> {
+    let of_row =
+        |(row, tokens): (usize, &R)| (1..tokens.as_ref().len()).map(move |column| Place { row, column });
+    rows.iter().enumerate().flat_map(of_row).collect()
+}
+
+/// Logits that predict the tokens at `places`, `[places.len(), vocab]`. No other position passes
+/// through the head.
+pub fn logits_at<R: AsRef<[u32]>>(
+    lm: &dyn CausalLm,
+    params: &Params,
+    rows: &[R],
+    places: &[Place],
+) -> Dual<2> {
     let inputs: Vec<&[u32]> = rows.iter().map(|row| &row.as_ref()[..row.as_ref().len() - 1]).collect();
     let hidden = lm.hidden(params, &Tokens::right_padded(&inputs), None);
-    logits(lm, params, hidden)
+    let [batch, columns, width] = hidden.dims();
+    let index = places.iter().map(|place| (place.row * columns + place.column - 1) as i64).collect();
+    let index = params.integers(index, [places.len()]);
+    hidden.reshape([batch * columns, width]).select(0, index).matmul(lm.head().weight(params))
 }
 
-/// Log-probabilities of the tokens that follow: row `b`, column `t` is
-/// `log p(rows[b][t + 1] | rows[b][..= t])`; `[batch, longest - 1]`. Columns past a row's end mean
-/// nothing and must be masked by the caller.
-pub fn log_probs<R: AsRef<[u32]>>(lm: &dyn CausalLm, params: &Params, rows: &[R]) -> Dual<2> {
-    chosen_log_probs(params, next_token_logits(lm, params, rows), rows)
+/// Log-probabilities of the tokens at `places` given those before them, `[places.len()]`.
+pub fn log_probs_at<R: AsRef<[u32]>>(
+    lm: &dyn CausalLm,
+    params: &Params,
+    rows: &[R],
+    places: &[Place],
+) -> Dual<1> {
+    let tokens = places.iter().map(|place| rows[place.row].as_ref()[place.column]).collect();
+    log_probs(params, logits_at(lm, params, rows, places), tokens)
 }
 
-/// [`log_probs`] of logits that [`next_token_logits`] has computed.
-pub fn chosen_log_probs<R: AsRef<[u32]>>(params: &Params, logits: Dual<3>, rows: &[R]) -> Dual<2> {
-    let [batch, columns, vocab] = logits.dims();
-    let mut next = Vec::with_capacity(batch * columns);
-    for row in rows {
-        let row = &row.as_ref()[1..];
-        next.extend_from_slice(row);
-        next.extend(std::iter::repeat_n(0, columns - row.len()));
-    }
-    let kernel = LogProb { targets: next.as_slice().into() };
-    let flat = logits.reshape([batch * columns, vocab]);
-    let log_probs = match flat.fused(kernel.clone(), LogProbTangent(kernel)) {
+/// Log-probability of token `tokens[i]` under row `i` of logits `[n, vocab]`: `[n]`.
+pub fn log_probs(params: &Params, logits: Dual<2>, tokens: Vec<u32>) -> Dual<1> {
+    let n = tokens.len();
+    let kernel = LogProb { targets: tokens.as_slice().into() };
+    let log_probs = match logits.fused(kernel.clone(), LogProbTangent(kernel)) {
         Some(fused) => fused,
         None => {
-            let next = next.into_iter().map(i64::from).collect();
-            let next = params.integers(next, [batch * columns, 1]);
-            flat.clone().linear_map(|logits| logits.gather(1, next.clone())) - flat.log_sum_exp()
+            let tokens = tokens.into_iter().map(i64::from).collect();
+            let tokens = params.integers(tokens, [n, 1]);
+            logits.clone().linear_map(|logits| logits.gather(1, tokens.clone())) - logits.log_sum_exp()
         }
     };
-    log_probs.reshape([batch, columns])
+    log_probs.reshape([n])
+}
+
+/// `KL(p || q)` of the distributions that rows of logits `[n, vocab]` stand for: `[n]`.
+pub fn kl_divergence(p: &Tensor<2>, q: &Tensor<2>) -> Tensor<1> {
+    let divergence = fused::apply(Divergence, [p, q]).unwrap_or_else(|| {
+        let (p, q) = (activation::log_softmax(p.clone(), 1), activation::log_softmax(q.clone(), 1));
+        (p.clone().exp() * (p - q)).sum_dim(1)
+    });
+    divergence.squeeze_dim(1)
 }

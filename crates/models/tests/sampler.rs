@@ -4,8 +4,8 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_models::{
-    CausalLm, Completion, Error, Params, Sampling, architecture, keyed_rng, log_probs, next_token_logits,
-    sample, weights,
+    CausalLm, Completion, Error, Params, Place, Sampling, architecture, keyed_rng, log_probs_at, logits_at,
+    places, sample, weights,
 };
 use rand::RngExt;
 
@@ -52,7 +52,9 @@ fn log_probs_are_those_of_the_training_forward() {
         let params = Params::new(lm.layout(), &theta);
         for (prompt, completion) in prompts.iter().zip(&completions) {
             let row = [prompt.as_slice(), &completion.tokens].concat();
-            let all: Vec<f64> = log_probs(lm.as_ref(), &params, &[row]).primal.to_data().iter().collect();
+            let rows = [row];
+            let all = log_probs_at(lm.as_ref(), &params, &rows, &places(&rows)).primal;
+            let all: Vec<f64> = all.to_data().iter().collect();
             for (ours, sampled) in all[prompt.len() - 1..].iter().zip(&completion.log_probs) {
                 assert!((ours - sampled).abs() < 1e-4, "{model}: {ours} and {sampled}");
             }
@@ -117,8 +119,10 @@ fn frequencies_are_the_probabilities_at_the_temperature() {
     // one more token, so that the prompt's last position is among the predictions
     let row = [prompt, vec![0]].concat();
     let params = Params::new(lm.layout(), &theta);
-    let logits: Vec<f64> = next_token_logits(lm.as_ref(), &params, &[row]).primal.to_data().iter().collect();
-    let logits = &logits[logits.len() - lm.vocab_size()..];
+    let rows = [row];
+    let logits =
+        logits_at(lm.as_ref(), &params, &rows, &[Place { row: 0, column: rows[0].len() - 1 }]).primal;
+    let logits: Vec<f64> = logits.to_data().iter().collect();
     let mass: Vec<f64> = logits
         .iter()
         .enumerate()

@@ -13,7 +13,7 @@
 //! KL(init || pi), which lets pi put mass where the initial generator has none: word salad.
 
 use burn::tensor::{Tensor, activation};
-use dpg_models::{CausalLm, Completion, Params, Sampling, chosen_log_probs, next_token_logits};
+use dpg_models::{CausalLm, Completion, Params, Place, Sampling, kl_divergence, log_probs, logits_at};
 
 /// A prompt's completion with its advantage.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,25 +31,23 @@ impl Rollout {
         self.prompt.iter().chain(&self.completion.tokens).copied().collect()
     }
 
-    /// Columns of next-token predictions that are its completion.
-    fn columns(&self) -> std::ops::Range<usize> {
-        let first = self.prompt.len() - 1;
-        first..first + self.completion.tokens.len()
+    /// Places of its completion, as row `row`.
+    fn places(&self, row: usize) -> impl Iterator<Item = Place> {
+        let columns = self.prompt.len()..self.prompt.len() + self.completion.tokens.len();
+        columns.map(move |column| Place { row, column })
     }
 }
 
-/// Per-token numbers of some rollouts, `[batch, columns]`.
+/// Numbers of the drawn tokens of some rollouts, one rollout after the other: `[tokens]` each.
 pub(crate) struct Tokens {
-    /// log pi of the drawn tokens.
-    pub(crate) log_probs: Tensor<2>,
-    /// log pi of every token, `[batch, columns, vocab]`, if asked for.
-    pub(crate) distribution: Option<Tensor<3>>,
-    /// 1 on completions, 0 elsewhere.
-    pub(crate) mask: Tensor<2>,
-    /// log pi_old, 0 elsewhere.
-    pub(crate) old: Tensor<2>,
-    /// The advantage on completions, 0 elsewhere.
-    pub(crate) advantage: Tensor<2>,
+    /// Logits of pi, `[tokens, vocab]`.
+    pub(crate) logits: Tensor<2>,
+    /// log pi.
+    pub(crate) log_probs: Tensor<1>,
+    /// log pi_old.
+    pub(crate) old: Tensor<1>,
+    /// Advantages.
+    pub(crate) advantage: Tensor<1>,
 }
 
 /// Runs the model over rollouts.
@@ -58,57 +56,46 @@ pub(crate) fn forward(
     params: &Params,
     rollouts: &[Rollout],
     sampling: &Sampling,
-    with_distribution: bool,
 ) -> Tokens {
     let rows: Vec<Vec<u32>> = rollouts.iter().map(Rollout::tokens).collect();
-    let logits = next_token_logits(lm, params, &rows).scale(1.0 / sampling.temperature);
-    let [batch, columns, vocab] = logits.dims();
-    let logits = match forbidden(params, rollouts, sampling, [batch, columns, vocab]) {
+    let places: Vec<Place> =
+        rollouts.iter().enumerate().flat_map(|(row, rollout)| rollout.places(row)).collect();
+    let logits = logits_at(lm, params, &rows, &places).scale(1.0 / sampling.temperature);
+    let logits = match forbidden(params, rollouts, sampling, lm.vocab_size()) {
         None => logits,
         Some(forbidden) => logits.add_constant(forbidden),
     };
-    let distribution = with_distribution.then(|| activation::log_softmax(logits.primal.clone(), 2));
-    let log_probs = chosen_log_probs(params, logits, &rows).primal;
-    let on_completions = |value: &dyn Fn(&Rollout, usize) -> f64| {
-        let mut values = vec![0.0; batch * columns];
-        for (row, rollout) in rollouts.iter().enumerate() {
-            for (token, column) in rollout.columns().enumerate() {
-                values[row * columns + column] = value(rollout, token);
-            }
-        }
-        params.constant(values, [batch, columns])
-    };
+    let tokens = rollouts.iter().flat_map(|rollout| rollout.completion.tokens.clone()).collect();
+    let old: Vec<f64> = rollouts.iter().flat_map(|rollout| rollout.completion.log_probs.clone()).collect();
+    let advantage = rollouts
+        .iter()
+        .flat_map(|rollout| std::iter::repeat_n(rollout.advantage, rollout.completion.tokens.len()));
+    let n = places.len();
     Tokens {
-        log_probs,
-        distribution,
-        mask: on_completions(&|_, _| 1.0),
-        old: on_completions(&|rollout, token| rollout.completion.log_probs[token]),
-        advantage: on_completions(&|rollout, _| rollout.advantage),
+        logits: logits.primal.clone(),
+        log_probs: log_probs(params, logits, tokens).primal,
+        old: params.constant(old, [n]),
+        advantage: params.constant(advantage.collect(), [n]),
     }
 }
 
-/// Very negative where a stop token could not be drawn, `[batch, columns, vocab]`.
-fn forbidden(
-    params: &Params,
-    rollouts: &[Rollout],
-    sampling: &Sampling,
-    [batch, columns, vocab]: [usize; 3],
-) -> Option<Tensor<3>> {
+/// Very negative where a stop token could not be drawn, `[tokens, vocab]`.
+fn forbidden(params: &Params, rollouts: &[Rollout], sampling: &Sampling, vocab: usize) -> Option<Tensor<2>> {
     const MASKED: f64 = -1e9;
     if sampling.min_new_tokens == 0 || sampling.stop.is_empty() {
         return None;
     }
-    let mut early = vec![0.0; batch * columns];
-    for (row, rollout) in rollouts.iter().enumerate() {
-        for column in rollout.columns().take(sampling.min_new_tokens) {
-            early[row * columns + column] = MASKED;
-        }
-    }
+    let early = rollouts.iter().flat_map(|rollout| {
+        let places = 0..rollout.completion.tokens.len();
+        places.map(|place| if place < sampling.min_new_tokens { MASKED } else { 0.0 })
+    });
+    let early: Vec<f64> = early.collect();
     let mut stop = vec![0.0; vocab];
     for &id in &sampling.stop {
         stop[id as usize] = 1.0;
     }
-    Some(params.constant(early, [batch, columns, 1]) * params.constant(stop, [1, 1, vocab]))
+    let n = early.len();
+    Some(params.constant(early, [n, 1]) * params.constant(stop, [1, vocab]))
 }
 
 /// Coefficients of the objective at one step.
@@ -119,34 +106,30 @@ pub(crate) struct Coefficients {
     pub(crate) entropy: f64,
 }
 
-/// KL(pi || init) at every drawn prefix, `[batch, columns]`, from two log distributions.
-pub(crate) fn divergence(pi: &Tensor<3>, initial: &Tensor<3>) -> Tensor<2> {
-    (pi.clone().exp() * (pi.clone() - initial.clone())).sum_dim(2).squeeze_dim(2)
+/// Entropy of each row of logits `[n, vocab]`, `[n]`.
+fn entropy(logits: &Tensor<2>) -> Tensor<1> {
+    let log = activation::log_softmax(logits.clone(), 1);
+    (log.clone().exp() * log).sum_dim(1).squeeze_dim::<1>(1).neg()
 }
 
-fn entropy(pi: &Tensor<3>) -> Tensor<2> {
-    (pi.clone().exp() * pi.clone()).sum_dim(2).squeeze_dim::<2>(2).neg()
-}
-
-/// Minus the objective, summed over tokens and divided by `count`; `initial` is the log
-/// distribution of the initial generator.
+/// Minus the objective, summed over tokens and divided by `count`; `initial` holds the logits of the
+/// initial generator.
 pub(crate) fn loss(
     tokens: &Tokens,
-    initial: Option<&Tensor<3>>,
+    initial: Option<&Tensor<2>>,
     coefficients: Coefficients,
     count: f64,
 ) -> Tensor<1> {
-    let difference = (tokens.log_probs.clone() - tokens.old.clone()) * tokens.mask.clone();
-    let ratio = difference.exp();
+    let ratio = (tokens.log_probs.clone() - tokens.old.clone()).exp();
     // min(q A, clip(q) A) by the sign of A, which is a constant
     let gain = ratio.clone().clamp_max(1.0 + coefficients.clip) * tokens.advantage.clone().clamp_min(0.0)
         + ratio.clamp_min(1.0 - coefficients.clip) * tokens.advantage.clone().clamp_max(0.0);
     let mut objective = gain.sum();
-    if let (Some(pi), Some(initial)) = (&tokens.distribution, initial) {
-        objective = objective - (divergence(pi, initial) * tokens.mask.clone()).sum() * coefficients.kl;
+    if let Some(initial) = initial {
+        objective = objective - kl_divergence(&tokens.logits, initial).sum() * coefficients.kl;
     }
-    if let (Some(pi), true) = (&tokens.distribution, coefficients.entropy > 0.0) {
-        objective = objective + (entropy(pi) * tokens.mask.clone()).sum() * coefficients.entropy;
+    if coefficients.entropy > 0.0 {
+        objective = objective + entropy(&tokens.logits).sum() * coefficients.entropy;
     }
     objective * (-1.0 / count)
 }

@@ -2,13 +2,13 @@
 
 use burn::tensor::Tensor;
 use dpg_metagrad::{Optimizer, State};
-use dpg_models::{CausalLm, Params, Sampling};
+use dpg_models::{CausalLm, Params, Sampling, kl_divergence};
 use dpg_spec::AdamW;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Rollout,
-    objective::{Coefficients, Tokens, divergence, forward, loss},
+    objective::{Coefficients, Tokens, forward, loss},
 };
 
 /// The generator under training.
@@ -73,10 +73,9 @@ pub fn update(
         let count = token_count(chunk);
         let mut gradient = state.theta.zeros_like();
         for part in chunk.chunks(policy.microbatch) {
-            let initial = (coefficients.kl > 0.0).then(|| initial_distribution(policy, part, sampling));
+            let initial = (coefficients.kl > 0.0).then(|| initial_logits(policy, part, sampling));
             let params = Params::tracked(policy.lm.layout(), &state.theta);
-            let with_distribution = coefficients.kl > 0.0 || coefficients.entropy > 0.0;
-            let tokens = forward(policy.lm, &params, part, sampling, with_distribution);
+            let tokens = forward(policy.lm, &params, part, sampling);
             measure(&mut report, &tokens, initial.as_ref(), settings.clip, all_tokens, minibatch == 0);
             let loss = loss(&tokens, initial.as_ref(), coefficients, count);
             gradient = gradient + params.gradient(&loss.backward());
@@ -112,11 +111,10 @@ fn kl_share(step: usize, settings: &dpg_spec::Policy) -> f64 {
     settings.kl_until.map_or(1.0, |until| (1.0 - step as f64 / (until * settings.steps as f64)).max(0.0))
 }
 
-/// Log distribution of the initial generator, a constant for autodiff.
-fn initial_distribution(policy: &Policy, rollouts: &[Rollout], sampling: &Sampling) -> Tensor<3> {
+/// Logits of the initial generator, a constant for autodiff.
+fn initial_logits(policy: &Policy, rollouts: &[Rollout], sampling: &Sampling) -> Tensor<2> {
     let params = Params::new(policy.lm.layout(), policy.initial);
-    let tokens = forward(policy.lm, &params, rollouts, sampling, true);
-    tokens.distribution.expect("it was asked for").autodiff()
+    forward(policy.lm, &params, rollouts, sampling).logits.autodiff()
 }
 
 /// Adds a part's figures to the report. The first minibatch sees the weights that were sampled
@@ -124,23 +122,21 @@ fn initial_distribution(policy: &Policy, rollouts: &[Rollout], sampling: &Sampli
 fn measure(
     report: &mut Report,
     tokens: &Tokens,
-    initial: Option<&Tensor<3>>,
+    initial: Option<&Tensor<2>>,
     clip: f64,
     all_tokens: f64,
     unchanged: bool,
 ) {
-    let host =
-        |tensor: &Tensor<2>| tensor.clone().inner().to_data_as::<f64>().iter::<f64>().collect::<Vec<_>>();
-    let kl = initial.zip(tokens.distribution.as_ref()).map(|(initial, pi)| host(&divergence(pi, initial)));
-    let (log_probs, old, mask) = (host(&tokens.log_probs), host(&tokens.old), host(&tokens.mask));
-    for i in (0..mask.len()).filter(|&i| mask[i] > 0.0) {
-        let difference = log_probs[i] - old[i];
-        report.entropy -= old[i] / all_tokens;
+    let host = |tensor: Tensor<1>| tensor.inner().to_data_as::<f64>().iter::<f64>().collect::<Vec<_>>();
+    let (log_probs, old) = (host(tokens.log_probs.clone()), host(tokens.old.clone()));
+    if let Some(initial) = initial {
+        report.kl += host(kl_divergence(&tokens.logits, initial)).iter().sum::<f64>() / all_tokens;
+    }
+    for (log_prob, old) in log_probs.into_iter().zip(old) {
+        let difference = log_prob - old;
+        report.entropy -= old / all_tokens;
         if (difference.exp() - 1.0).abs() > clip {
             report.clip_fraction += 1.0 / all_tokens;
-        }
-        if let Some(kl) = &kl {
-            report.kl += kl[i] / all_tokens;
         }
         if unchanged {
             // not f64::max, which would drop a NaN

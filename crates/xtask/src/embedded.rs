@@ -11,7 +11,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::{Device, Tensor};
 use dpg_metagrad::{Optimizer, State};
-use dpg_models::{CausalLm, Example, Params, Precision, Tokenizer, from_config, log_probs, weights};
+use dpg_models::{
+    CausalLm, Example, Params, Precision, Tokenizer, from_config, log_probs_at, places, weights,
+};
 use dpg_spec::AdamW;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -247,16 +249,9 @@ fn example(tokenizer: &Tokenizer, text: &Text) -> Result<Example> {
 
 /// Mean cross-entropy of all scored tokens of the batch.
 fn mean_loss(lm: &dyn CausalLm, params: &Params, examples: &[Example]) -> Tensor<1> {
-    let log_probs = log_probs(lm, params, examples).primal;
-    let [batch, columns] = log_probs.dims();
-    let mut mask = vec![0.0; batch * columns];
-    for (row, example) in examples.iter().enumerate() {
-        for t in (0..columns).filter(|&t| example.scored.get(t + 1) == Some(&true)) {
-            mask[row * columns + t] = 1.0;
-        }
-    }
-    let count: f64 = mask.iter().sum();
-    (log_probs * params.constant(mask, [batch, columns])).sum() * (-1.0 / count)
+    let mut places = places(examples);
+    places.retain(|place| examples[place.row].scored[place.column]);
+    log_probs_at(lm, params, examples, &places).primal.mean().neg()
 }
 
 /// Normal weights of standard deviation 1/sqrt(inputs), norms at 1.

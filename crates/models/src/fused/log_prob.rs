@@ -1,4 +1,5 @@
-//! Log-probability of one token of a row of logits: `x_t - log sum exp(x)`.
+//! What rows of logits say: the log-probability of a token, `x_t - log sum exp(x)`, and how far two
+//! distributions are apart.
 
 use std::sync::Arc;
 
@@ -89,5 +90,38 @@ impl Kernel<2> for LogProbTangent {
         map([x], to_dx, |[x]| -g[0] * (x - log_sum_exp).exponential());
         map([&*to_dx, dx], to_x, |[minus_gp, dx]| minus_gp * (dx - mean));
         to_dx[target] = to_dx[target] + g[0];
+    }
+}
+
+/// `KL(p || q)` of the distributions of two rows of logits, x and z; one number a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Divergence;
+
+impl Divergence {
+    /// Log sums of exponentials of both rows, and <p, x - z>.
+    #[inline(always)]
+    fn parts<E: Real>(x: &[E], z: &[E]) -> [E; 3] {
+        let (of_x, of_z) = (log_sum_exp(x), log_sum_exp(z));
+        [of_x, of_z, sum([x, z], |[x, z]| (x - of_x).exponential() * (x - z))]
+    }
+}
+
+impl Kernel<2> for Divergence {
+    fn output_len(&self, _: usize) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn forward<E: Real>(&self, _: usize, [x, z]: [&[E]; 2], y: &mut [E]) {
+        let [of_x, of_z, difference] = Self::parts(x, z);
+        y[0] = difference - of_x + of_z;
+    }
+
+    /// `g p (x - z - <p, x - z>)` in x and `g (q - p)` in z.
+    #[inline(always)]
+    fn backward<E: Real>(&self, _: usize, [x, z]: [&[E]; 2], _: &[E], g: &[E], [to_x, to_z]: [&mut [E]; 2]) {
+        let [of_x, of_z, difference] = Self::parts(x, z);
+        map([x, z], to_x, |[x, z]| g[0] * (x - of_x).exponential() * (x - z - difference));
+        map([x, z], to_z, |[x, z]| g[0] * ((z - of_z).exponential() - (x - of_x).exponential()));
     }
 }

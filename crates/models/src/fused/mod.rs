@@ -28,7 +28,7 @@ use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
 pub(crate) use activation::{Activation, ActivationTangent};
-pub(crate) use log_prob::{LogProb, LogProbTangent};
+pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
 pub(crate) use norm::{Normalise, NormaliseTangent};
 pub(crate) use product::{Product, ProductTangent};
 pub(crate) use real::Real;

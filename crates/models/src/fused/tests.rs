@@ -105,6 +105,7 @@ fn gradients_equal_finite_differences() {
         }
         check(&log_prob(n), n);
         check(&LogProbTangent(log_prob(n)), n);
+        check(&Divergence, n);
         check(&Product, n);
         check(&ProductTangent, n);
     }
@@ -151,6 +152,10 @@ fn values_equal_their_definitions() {
     let inner = (x.clone() + x.clone().powf_scalar(3.0) * 0.044715) * std::f64::consts::FRAC_2_PI.sqrt();
     equal(apply(Activation::GeluNew, [&x]), x.clone() * (inner.tanh() + 1.0) * 0.5, "GELU");
     equal(apply(Product, [&x, &x]), x.clone() * x.clone(), "product");
+
+    let z = tensor(&random(ROWS * n, 2), DType::F64);
+    let (p, q) = (activation::log_softmax(x.clone(), 1), activation::log_softmax(z.clone(), 1));
+    equal(apply(Divergence, [&x, &z]), (p.clone().exp() * (p - q)).sum_dim(1), "KL divergence");
 
     let targets: Vec<i64> = log_prob(n).targets.iter().map(|&id| i64::from(id)).collect();
     let targets = Tensor::from_data(TensorData::new(targets, [ROWS, 1]), &Device::flex());

@@ -1,5 +1,5 @@
 use burn::tensor::DType;
-use dpg_models::next_token_logits;
+use dpg_models::{logits_at, places};
 
 use super::*;
 use crate::objective::tests::{model, rollouts, sampling};
@@ -32,8 +32,8 @@ impl Learner {
     /// Sum of log-probabilities of a rollout's completion.
     fn log_prob(&self, theta: &Tensor<1>, rollout: &Rollout) -> f64 {
         let params = Params::new(self.lm.layout(), theta);
-        let tokens = forward(self.lm.as_ref(), &params, std::slice::from_ref(rollout), &sampling(), false);
-        (tokens.log_probs * tokens.mask).sum().into_scalar::<f64>()
+        let tokens = forward(self.lm.as_ref(), &params, std::slice::from_ref(rollout), &sampling());
+        tokens.log_probs.sum().into_scalar::<f64>()
     }
 }
 
@@ -89,18 +89,16 @@ fn the_kl_term_holds_the_policy_to_the_initial_generator() {
             let mut rollouts = rollouts.clone();
             for rollout in &mut rollouts {
                 let params = Params::new(learner.lm.layout(), &state.theta);
-                let tokens =
-                    forward(learner.lm.as_ref(), &params, std::slice::from_ref(rollout), &sampling(), false);
-                let row: Vec<f64> = tokens.log_probs.to_data().iter().collect();
-                let first = rollout.prompt.len() - 1;
-                let len = rollout.completion.log_probs.len();
-                rollout.completion.log_probs.copy_from_slice(&row[first..first + len]);
+                let rollout_alone = std::slice::from_ref(&*rollout);
+                let tokens = forward(learner.lm.as_ref(), &params, rollout_alone, &sampling());
+                rollout.completion.log_probs = tokens.log_probs.to_data().iter().collect();
             }
             state = update(&policy, state, applied, 0, &rollouts, &sampling()).unwrap().0;
         }
+        let rows = [vec![1, 2, 3]];
         let logits = |theta: &Tensor<1>| {
-            next_token_logits(learner.lm.as_ref(), &Params::new(learner.lm.layout(), theta), &[vec![1, 2, 3]])
-                .primal
+            let params = Params::new(learner.lm.layout(), theta);
+            logits_at(learner.lm.as_ref(), &params, &rows, &places(&rows)).primal
         };
         (logits(&state.theta) - logits(&learner.theta)).powf_scalar(2.0).mean().into_scalar::<f64>()
     };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 #[derive(Debug, Parser)]
@@ -33,19 +33,7 @@ pub(crate) enum Command {
         spec: PathBuf,
     },
     /// Rewards of an existing dataset: what each example does to the metric.
-    Score {
-        /// The target spec; `[target]` and `[metric]` are enough.
-        spec: PathBuf,
-        /// The dataset: JSONL or Parquet with `text`, `prompt` and `completion`, or `messages`.
-        #[arg(long)]
-        data: PathBuf,
-        /// Floating-point type of the computation.
-        #[arg(long, value_enum, default_value_t = Dtype::F32)]
-        dtype: Dtype,
-        /// Where the rewards go.
-        #[arg(long)]
-        out: PathBuf,
-    },
+    Score(ScoreArguments),
     /// Compare rewards with finite differences and with leaving examples out, in f64.
     Audit {
         /// The target spec.
@@ -69,6 +57,25 @@ pub(crate) enum Command {
         /// The folder.
         folder: PathBuf,
     },
+}
+
+/// What `dpg score` reads and writes.
+#[derive(Debug, Args)]
+pub(crate) struct ScoreArguments {
+    /// The target spec; `[target]` and `[metric]` are enough.
+    pub(crate) spec: PathBuf,
+    /// The dataset: JSONL or Parquet with `text`, `prompt` and `completion`, or `messages`.
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Floating-point type of the computation.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub(crate) dtype: Dtype,
+    /// Where the rewards go.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Folder for PNGs of a `weight_pattern`: the target, what was decoded, and the margins.
+    #[arg(long)]
+    pub(crate) pictures: Option<PathBuf>,
 }
 
 /// Floating-point types of a computation.

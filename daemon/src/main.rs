@@ -43,9 +43,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run { spec } => commands::run::run(&data, &spec, cli.json).await,
         Command::Plan { spec } => commands::plan::plan(&data, &spec, cli.json).await,
-        Command::Score { spec, data: file, dtype, out } => {
-            commands::score::score(&data, &spec, &file, dtype, &out, cli.json).await
-        }
+        Command::Score(arguments) => commands::score::score(&data, arguments, cli.json).await,
         Command::Audit { spec, data: file, examples } => {
             commands::audit::audit(&data, &spec, file.as_deref(), examples, cli.json).await
         }

@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub folder: PathBuf,
     /// The shards.
     pub shards: Vec<Shard>,
+    /// Pictures of the fine-tuned target, PNG bytes by the names that the card gives.
+    pub pictures: Vec<(String, Bytes)>,
     /// When the job started.
     pub started_at: DateTime<Utc>,
     /// When it had made the shards.
@@ -144,6 +146,9 @@ impl Registry {
         for (path, text) in described {
             files.push(self.put_small(&root, path, text.into()).await?);
         }
+        for (name, png) in &snapshot.pictures {
+            files.push(self.put_small(&root, &format!("pictures/{name}.png"), png.clone()).await?);
+        }
         files.sort_by(|one, other| one.path.cmp(&other.path));
         let provenance = self.sign(snapshot, &files)?;
         files.push(self.put_small(&root, PROVENANCE, provenance.into()).await?);
@@ -156,7 +161,7 @@ impl Registry {
     }
 
     async fn put_small(&self, root: &Path, name: &str, bytes: Bytes) -> Result<ManifestFile> {
-        let path = root.clone().join(name);
+        let path = within(root, name);
         let file = ManifestFile {
             path: name.into(),
             size: bytes.len() as u64,

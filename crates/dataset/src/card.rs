@@ -34,6 +34,8 @@ pub struct Card {
     pub recipe: String,
     /// What was measured on fresh generations.
     pub validation: Vec<Figure>,
+    /// Names of the pictures `pictures/NAME.png` of the target after fine-tuning on the data.
+    pub pictures: Vec<String>,
 }
 
 /// A figure before and after the generator was trained.
@@ -111,7 +113,7 @@ impl Card {
         let columns: Vec<_> =
             fields(Config::Default, self.format).iter().map(|field| format!("`{}`", field.name())).collect();
         let columns = columns.join(", ");
-        let table = self.figures();
+        let table = self.figures() + &self.gallery();
         format!(
             r#"# {name}
 
@@ -172,6 +174,13 @@ what the data was made from, `manifest.json` the size and SHA-256 of every file,
 description.
 "#
         )
+    }
+
+    /// The pictures side by side.
+    fn gallery(&self) -> String {
+        let pictures: Vec<String> =
+            self.pictures.iter().map(|name| format!("![{name}](pictures/{name}.png)")).collect();
+        if pictures.is_empty() { String::new() } else { format!("\n{}\n", pictures.join(" ")) }
     }
 
     fn figures(&self) -> String {
@@ -288,6 +297,7 @@ mod tests {
             metric: "m".into(),
             recipe: "r".into(),
             validation: vec![Figure { name: "a|b".into(), before: 1.0, after: 2.0 }],
+            pictures: vec!["decoded".into()],
         };
         let shard = Shard {
             config: Config::Default,

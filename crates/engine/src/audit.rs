@@ -128,8 +128,8 @@ pub fn signal(
         None
     } else {
         let mixed: Vec<Example> = helpful.iter().chain(examples).cloned().collect();
-        let (rewards, _) = crate::score(target, metric, &mixed, 0, &Storage::default(), cancelled)?;
-        let (good, other) = rewards.split_at(helpful.len());
+        let scored = crate::score(target, metric, &mixed, 0, &Storage::default(), cancelled)?;
+        let (good, other) = scored.rewards.split_at(helpful.len());
         Some(area_under_curve(good, other))
     };
     Ok(Signal {

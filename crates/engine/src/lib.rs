@@ -19,7 +19,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use dpg_dataset::Row;
-use dpg_metagrad::{Metric, State, Storage};
+use dpg_metagrad::{Metric, State, Storage, metrics::Picture};
 use dpg_models::keyed_rng;
 use dpg_policy::{Policy, Rollout, advantages, update};
 use dpg_spec::{AdamW, Select, Spec};
@@ -30,7 +30,7 @@ pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use language::languages;
 pub use problem::{Prompt, Source, Target};
-pub use rollouts::{measure, score};
+pub use rollouts::{Scored, measure, score};
 
 use rollouts::{Draw, draw};
 use state::RunState;
@@ -55,6 +55,8 @@ pub struct Run<'a> {
 pub struct Outcome {
     /// The dataset, ready to be published.
     pub rows: Vec<Row>,
+    /// The metric's pictures of the target fine-tuned on the dataset.
+    pub pictures: Vec<Picture>,
     /// All that happened.
     pub history: History,
 }
@@ -93,7 +95,8 @@ impl Run<'_> {
         self.validate(&mut state, tell)?;
         let examples = self.spec.output.examples;
         tell(&Event::Drawing { examples });
-        Ok(Outcome { rows: self.dataset(&state, examples)?, history: state.history })
+        let (rows, pictures) = self.dataset(&state, examples)?;
+        Ok(Outcome { rows, pictures, history: state.history })
     }
 
     /// Generate, score, update.
@@ -101,7 +104,7 @@ impl Run<'_> {
         let (policy, step) = (&self.spec.policy, state.step);
         let drawn =
             self.draw(&state.generator.theta, policy.prompts_per_step, policy.group_size, step as u64)?;
-        let (rewards, score) = self.score(&drawn, step as u64)?;
+        let Scored { rewards, score, .. } = self.score(&drawn, step as u64)?;
         let in_step = |source| Error::Policy { step, source };
         let advantages = advantages(&rewards, policy.group_size, policy.advantage, policy.advantage_clip)
             .map_err(in_step)?;
@@ -169,10 +172,10 @@ impl Run<'_> {
     }
 
     /// The final dataset, drawn from the final generator and scored.
-    fn dataset(&self, state: &RunState, examples: usize) -> Result<Vec<Row>, Error> {
+    fn dataset(&self, state: &RunState, examples: usize) -> Result<(Vec<Row>, Vec<Picture>), Error> {
         let group_size = self.spec.policy.group_size;
         let drawn = self.draw(&state.generator.theta, examples.div_ceil(group_size), group_size, FINAL)?;
-        let (rewards, _) = self.score(&drawn, FINAL)?;
+        let Scored { rewards, pictures, .. } = self.score(&drawn, FINAL)?;
         let in_step = |source| Error::Policy { step: state.step, source };
         let advantages =
             advantages(&rewards, group_size, self.spec.policy.advantage, 0.0).map_err(in_step)?;
@@ -197,7 +200,7 @@ impl Run<'_> {
             rows.sort_by(|a, b| b.reward.total_cmp(&a.reward));
             rows.truncate(((rows.len() as f64 * share).ceil() as usize).max(1));
         }
-        Ok(rows)
+        Ok((rows, pictures))
     }
 
     /// `prompts` training prompts, each asked `group_size` times in a row.
@@ -209,7 +212,7 @@ impl Run<'_> {
         draw(self.source, theta, prompts, self.spec.seed, number)
     }
 
-    fn score(&self, drawn: &Draw, number: u64) -> Result<(Vec<f64>, dpg_metagrad::Score), Error> {
+    fn score(&self, drawn: &Draw, number: u64) -> Result<Scored, Error> {
         let examples = drawn.examples(self.spec.output.format);
         score(self.target, self.metric, &examples, number, &Storage::default(), self.cancelled)
     }

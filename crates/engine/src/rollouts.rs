@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use dpg_dataset::{Example, Message};
-use dpg_metagrad::{Metric, Score, Storage, metagradient};
+use dpg_metagrad::{Metric, Score, Storage, metagradient, metrics::Picture};
 use dpg_models::{Completion, sample};
 use dpg_spec::Format;
 
@@ -49,6 +49,17 @@ impl Draw {
     }
 }
 
+/// What fine-tuning on some examples does to the metric.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// The examples' rewards.
+    pub rewards: Vec<f64>,
+    /// The metric of the fine-tuned target.
+    pub score: Score,
+    /// The metric's pictures of it.
+    pub pictures: Vec<Picture>,
+}
+
 /// Rewards of examples and the metric after fine-tuning on them.
 ///
 /// The target is trained on the text that would be published, tokenised anew: the ids that the
@@ -61,7 +72,7 @@ pub fn score(
     draw: u64,
     storage: &Storage,
     cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<(Vec<f64>, Score), Error> {
+) -> Result<Scored, Error> {
     let (encoded, places) = trainable(target, examples)?;
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
     let weights = vec![1.0; encoded.len()];
@@ -70,7 +81,7 @@ pub fn score(
     for (place, reward) in places.into_iter().zip(result.rewards) {
         rewards[place] = reward;
     }
-    Ok((rewards, result.score))
+    Ok(Scored { rewards, score: result.score, pictures: metric.pictures(&result.theta) })
 }
 
 /// The metric after fine-tuning on examples, without the walk back; also theta_T.

@@ -27,10 +27,10 @@ const HELD_OUT: usize = 64;
 const VOCABULARY: usize = 4096;
 const CONTEXT: usize = 256;
 
-/// Share of each language other than English in what the generator answers, at the start of its
-/// training and from `SETTLED` of it on.
+/// Share of each language other than English in what the generator answers, until the first and
+/// from the second of `TURN` of its training on.
 const MINOR_SHARE: [f64; 2] = [0.2, 0.03];
-const SETTLED: f64 = 0.75;
+const TURN: [f64; 2] = [0.5, 0.9];
 /// The same in what the target reads.
 const TARGET_MINOR_SHARE: f64 = 0.1;
 
@@ -60,7 +60,7 @@ const RECIPES: [Recipe; 2] = [
         hidden: 96,
         inner: 256,
         seed: 1,
-        steps: 2400,
+        steps: 5000,
         batch: 32,
         learning_rate: 4e-3,
         text: instruction,
@@ -91,7 +91,8 @@ fn language(rng: &mut ChaCha8Rng, minor_share: f64) -> Language {
 /// `done` is the share of the training that is over.
 fn instruction(corpus: &Corpus, rng: &mut ChaCha8Rng, done: f64) -> Text {
     let [first, last] = MINOR_SHARE;
-    let share = first + (last - first) * (done / SETTLED).min(1.0);
+    let turned = ((done - TURN[0]) / (TURN[1] - TURN[0])).clamp(0.0, 1.0);
+    let share = first + (last - first) * turned;
     let language = language(rng, share);
     let pair = corpus.rephrased(rng, language, Split::Train);
     Text { prompt: prompt(&pair.article), answer: pair.rephrasing }

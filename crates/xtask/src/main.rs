@@ -1,5 +1,6 @@
 //! Repository chores: `cargo xtask CHORE`.
 
+mod bench;
 mod corpus;
 mod embedded;
 mod tokenizer;
@@ -26,6 +27,8 @@ enum Chore {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Measure the engine beside its limits and its peers.
+    Bench(bench::Arguments),
     /// Print samples of the corpus as JSON lines.
     Sample {
         /// Samples of each language.
@@ -37,6 +40,7 @@ enum Chore {
 fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Embedded { only } => embedded::embedded(&embedded::folder(), only.as_deref()),
+        Chore::Bench(arguments) => bench::bench(&arguments),
         Chore::Sample { count } => sample(count),
     }
 }

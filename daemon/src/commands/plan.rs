@@ -46,8 +46,8 @@ fn measure(spec: &Spec, stop: &Stop) -> anyhow::Result<Value> {
     let examples = run.first_draw()?;
     let draw_s = started.elapsed().as_secs_f64();
     let started = Instant::now();
-    let (rewards, _) =
-        dpg_engine::score(&target, metric.as_ref(), &examples, 0, &Storage::default(), &cancelled)?;
+    let rewards =
+        dpg_engine::score(&target, metric.as_ref(), &examples, 0, &Storage::default(), &cancelled)?.rewards;
     let score_s = started.elapsed().as_secs_f64();
     let helpful = target.helpful(&spec.metric)?;
     let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, &cancelled)?;

@@ -26,7 +26,7 @@ pub(crate) async fn run(data: &DataDir, path: &Path, as_json: bool) -> anyhow::R
     let folder = data.run_dir(&resolved.spec)?;
     let stop = Stop::listen()?;
     let (local, run_folder) = (resolved.local.clone(), folder.path.clone());
-    let outcome = compute(move || optimise(&local, &run_folder, &stop)).await.with_context(|| {
+    let mut outcome = compute(move || optimise(&local, &run_folder, &stop)).await.with_context(|| {
         format!(
             "the run of `{}` stopped; `dpg run {}` goes on from its last step",
             resolved.spec.name,
@@ -38,14 +38,16 @@ pub(crate) async fn run(data: &DataDir, path: &Path, as_json: bool) -> anyhow::R
         std::fs::remove_dir_all(&shards)?;
     }
     std::fs::create_dir_all(&shards)?;
-    let written = write_split(&shards, Split::Train, resolved.spec.output.format, outcome.rows)?;
+    let written =
+        write_split(&shards, Split::Train, resolved.spec.output.format, std::mem::take(&mut outcome.rows))?;
     let snapshot = Snapshot {
         job: folder.job.clone(),
         fence: 0,
-        card: card(&resolved, &outcome.history),
+        card: card(&resolved, &outcome),
         spec: resolved.spec.to_toml()?,
         folder: shards,
         shards: written,
+        pictures: outcome.pictures.into_iter().map(|picture| (picture.name, picture.png.into())).collect(),
         started_at,
         finished_at: Utc::now(),
         dependencies: resolved.models,
@@ -90,7 +92,7 @@ fn figures(history: &History) -> Vec<Figure> {
     figures
 }
 
-fn card(resolved: &Resolved, history: &History) -> Card {
+fn card(resolved: &Resolved, outcome: &Outcome) -> Card {
     let spec = &resolved.spec;
     Card {
         name: spec.name.clone(),
@@ -103,7 +105,8 @@ fn card(resolved: &Resolved, history: &History) -> Card {
         generator: spec.generator.as_ref().map(|generator| generator.model.clone()).unwrap_or_default(),
         metric: metric(&spec.metric),
         recipe: recipe(spec),
-        validation: figures(history),
+        validation: figures(&outcome.history),
+        pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),
     }
 }
 

@@ -2,42 +2,39 @@
 
 use std::path::Path;
 
+use anyhow::{Context, bail};
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, read_examples, write_scored};
-use dpg_engine::Target;
-use dpg_metagrad::Storage;
+use dpg_engine::{Scored, Target};
+use dpg_metagrad::{Storage, metrics::Picture};
 use serde_json::json;
 
 use crate::{
-    cli::Dtype,
+    cli::ScoreArguments,
     commands::{compute, show},
     data_dir::DataDir,
     resolve::resolve,
     stop::Stop,
 };
 
-/// Scores `file` and writes the rewards to `out`.
-pub(crate) async fn score(
-    data: &DataDir,
-    spec: &Path,
-    file: &Path,
-    dtype: Dtype,
-    out: &Path,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let local = resolve(spec, &data.hub()?).await?.local;
+/// Scores a dataset and writes the rewards.
+pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bool) -> anyhow::Result<()> {
+    let local = resolve(&arguments.spec, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
-    let (file, out) = (file.to_path_buf(), out.to_path_buf());
-    let target_file = out.clone();
-    let (rewards, score) = compute(move || {
-        let examples = read_examples(&file, &Columns::detect(&file)?, None)?;
+    let out = arguments.out.clone();
+    let Scored { rewards, score, .. } = compute(move || {
+        let ScoreArguments { data, dtype, out, pictures, .. } = arguments;
+        let examples = read_examples(&data, &Columns::detect(&data)?, None)?;
         let target = Target::load(&local, DType::from(dtype), &Device::flex())?;
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
-        let (rewards, score) =
+        let scored =
             dpg_engine::score(&target, metric.as_ref(), &examples, 0, &Storage::default(), &cancelled)?;
-        write_scored(&target_file, &examples, &rewards)?;
-        Ok((rewards, score))
+        write_scored(&out, &examples, &scored.rewards)?;
+        if let Some(folder) = pictures {
+            write_pictures(&folder, &scored.pictures)?;
+        }
+        Ok(scored)
     })
     .await?;
     let n = rewards.len() as f64;
@@ -59,5 +56,17 @@ pub(crate) async fn score(
             out.display()
         )
     });
+    Ok(())
+}
+
+fn write_pictures(folder: &Path, pictures: &[Picture]) -> anyhow::Result<()> {
+    if pictures.is_empty() {
+        bail!("the metric has no pictures; leave `--pictures` out, or use a `weight_pattern`");
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    for picture in pictures {
+        let path = folder.join(format!("{}.png", picture.name));
+        std::fs::write(&path, &picture.png).with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
     Ok(())
 }

@@ -52,6 +52,11 @@ impl Metric for Sum<'_> {
     }
 
     fn pictures(&self, theta: &Tensor<1>) -> Vec<Picture> {
-        self.terms.iter().flat_map(|(_, metric)| metric.pictures(theta)).collect()
+        // two terms may have pictures of one name
+        let of_term = |(number, (_, metric)): (usize, &(f64, Box<dyn Metric + '_>))| {
+            let pictures = metric.pictures(theta).into_iter();
+            pictures.map(move |picture| Picture { name: format!("{}-{number}", picture.name), ..picture })
+        };
+        self.terms.iter().enumerate().flat_map(of_term).collect()
     }
 }

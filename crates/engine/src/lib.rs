@@ -29,7 +29,7 @@ pub use audit::{Audit, Audited, Signal, audit, signal};
 pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use language::languages;
-pub use problem::{Prompt, Source, Target};
+pub use problem::{Prompt, Source, Target, helpful};
 pub use rollouts::{Scored, measure, score};
 
 use rollouts::{Draw, draw};

@@ -56,22 +56,6 @@ impl Target {
         )
     }
 
-    /// Examples that the metric itself says would help: its held-out texts, if it has any.
-    pub fn helpful(&self, metric: &dpg_spec::Metric) -> Result<Vec<dpg_dataset::Example>, Error> {
-        match metric {
-            dpg_spec::Metric::HeldOutLoss(held_out) => {
-                let data = &held_out.data;
-                read_examples(Path::new(&data.path), &columns(held_out)?, data.limit).map_err(Error::from)
-            }
-            dpg_spec::Metric::Sum(sum) => {
-                let parts = sum.terms.iter().filter(|term| term.weight > 0.0);
-                let parts = parts.map(|term| self.helpful(&term.metric)).collect::<Result<Vec<_>, _>>()?;
-                Ok(parts.concat())
-            }
-            dpg_spec::Metric::WeightPattern(_) | dpg_spec::Metric::WeightNorm(_) => Ok(vec![]),
-        }
-    }
-
     fn held_out(&self, held_out: &HeldOut) -> Result<Vec<Example>, Error> {
         let columns = columns(held_out)?;
         let loss_on = if matches!(columns, Columns::Text(_)) { LossOn::All } else { LossOn::Completion };
@@ -143,6 +127,22 @@ impl Target {
 
     fn microbatch(&self) -> usize {
         (MICROBATCH_TOKENS / self.sft.sequence_length).max(1)
+    }
+}
+
+/// Examples that the metric itself says would help: its held-out texts, if it has any.
+pub fn helpful(metric: &dpg_spec::Metric) -> Result<Vec<dpg_dataset::Example>, Error> {
+    match metric {
+        dpg_spec::Metric::HeldOutLoss(held_out) => {
+            let data = &held_out.data;
+            read_examples(Path::new(&data.path), &columns(held_out)?, data.limit).map_err(Error::from)
+        }
+        dpg_spec::Metric::Sum(sum) => {
+            let parts = sum.terms.iter().filter(|term| term.weight > 0.0);
+            let parts = parts.map(|term| helpful(&term.metric)).collect::<Result<Vec<_>, _>>()?;
+            Ok(parts.concat())
+        }
+        dpg_spec::Metric::WeightPattern(_) | dpg_spec::Metric::WeightNorm(_) => Ok(vec![]),
     }
 }
 

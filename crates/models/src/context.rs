@@ -119,6 +119,7 @@ pub(crate) struct Context {
 }
 
 /// Which keys a query sees.
+#[expect(clippy::large_enum_variant, reason = "one a forward pass")]
 pub(crate) enum Mask {
     /// All.
     None,

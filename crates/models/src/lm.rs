@@ -103,14 +103,11 @@ pub fn log_probs_at<R: AsRef<[u32]>>(
 pub fn log_probs(params: &Params, logits: Dual<2>, tokens: Vec<u32>) -> Dual<1> {
     let n = tokens.len();
     let kernel = LogProb { targets: tokens.as_slice().into() };
-    let log_probs = match logits.fused(kernel.clone(), LogProbTangent(kernel)) {
-        Some(fused) => fused,
-        None => {
-            let tokens = tokens.into_iter().map(i64::from).collect();
-            let tokens = params.integers(tokens, [n, 1]);
-            logits.clone().linear_map(|logits| logits.gather(1, tokens.clone())) - logits.log_sum_exp()
-        }
-    };
+    let fused = logits.fused(kernel.clone(), LogProbTangent(kernel));
+    let log_probs = fused.unwrap_or_else(|| {
+        let tokens = params.integers(tokens.into_iter().map(i64::from).collect(), [n, 1]);
+        logits.clone().linear_map(|logits| logits.gather(1, tokens.clone())) - logits.log_sum_exp()
+    });
     log_probs.reshape([n])
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{DType, Device};
-use dpg_engine::{Run, Source, Target, signal};
+use dpg_engine::{Run, Source, Target, helpful, signal};
 use dpg_metagrad::Storage;
 use dpg_spec::{Optimizer, Spec};
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ fn measure(spec: &Spec, stop: &Stop) -> anyhow::Result<Value> {
     let rewards =
         dpg_engine::score(&target, metric.as_ref(), &examples, 0, &Storage::default(), &cancelled)?.rewards;
     let score_s = started.elapsed().as_secs_f64();
-    let helpful = target.helpful(&spec.metric)?;
+    let helpful = helpful(&spec.metric)?;
     let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, &cancelled)?;
 
     let tokens: usize = target.encode(&examples)?.iter().map(|example| example.tokens.len()).sum();

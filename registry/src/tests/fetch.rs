@@ -45,25 +45,25 @@ async fn a_folder_holds_the_version_and_nothing_else() {
         let folder = parent.join("sixseven");
         let fetch = async |version| registry.fetch(version, &folder).await;
 
-        assert_eq!(fetch(&old).await.unwrap(), Fetched { downloaded: 8, kept: 0 });
+        assert_eq!(fetch(&old).await.unwrap(), Fetched { downloaded: 9, kept: 0 });
         let first = files(&folder);
-        assert_eq!(first.len(), 9);
+        assert_eq!(first.len(), 10);
         for (path, bytes) in &first {
             let stored = Path::from(format!("sixseven/snapshots/a-1/{path}"));
             assert_eq!(bytes, &registry.store.get(&stored).await.unwrap().bytes().await.unwrap());
         }
-        assert_eq!(fetch(&old).await.unwrap(), Fetched { downloaded: 0, kept: 8 });
+        assert_eq!(fetch(&old).await.unwrap(), Fetched { downloaded: 0, kept: 9 });
 
         // A damaged file and an absent one are fetched again.
         fs::write(folder.join("data/train-00000-of-00001.parquet"), "damaged").unwrap();
         fs::remove_file(folder.join("README.md")).unwrap();
-        assert_eq!(fetch(&old).await.unwrap(), Fetched { downloaded: 2, kept: 6 });
+        assert_eq!(fetch(&old).await.unwrap(), Fetched { downloaded: 2, kept: 7 });
         assert_eq!(files(&folder), first);
 
         // Another version takes its place; the spec is the same file in both.
-        assert_eq!(fetch(&new).await.unwrap(), Fetched { downloaded: 7, kept: 1 });
+        assert_eq!(fetch(&new).await.unwrap(), Fetched { downloaded: 7, kept: 2 });
         assert_ne!(files(&folder), first);
-        assert_eq!(files(&folder).len(), 9);
+        assert_eq!(files(&folder).len(), 10);
         assert_eq!(fs::read_dir(&parent).unwrap().count(), 1, "something is left beside the folder");
 
         fs::write(folder.join("notes.txt"), "mine").unwrap();
@@ -114,13 +114,13 @@ async fn a_cut_off_fetch_goes_on() {
     assert!(!folder.exists());
     let path = Path::from("sixseven/snapshots/a-1/rewards/validation-00000-of-00001.parquet");
     registry.store.put(&path, right.into()).await.unwrap();
-    assert_eq!(registry.fetch(&version, &folder).await.unwrap(), Fetched { downloaded: 2, kept: 6 });
-    assert_eq!(files(&folder).len(), 9);
+    assert_eq!(registry.fetch(&version, &folder).await.unwrap(), Fetched { downloaded: 2, kept: 7 });
+    assert_eq!(files(&folder).len(), 10);
 
     // A fetch that died between its two renames: the old version stands aside, the new is complete.
     let content = files(&folder);
     fs::rename(&folder, place.folder.path().join(".fetched.dpg-replaced")).unwrap();
-    assert_eq!(registry.fetch(&version, &folder).await.unwrap(), Fetched { downloaded: 0, kept: 8 });
+    assert_eq!(registry.fetch(&version, &folder).await.unwrap(), Fetched { downloaded: 0, kept: 9 });
     assert_eq!(files(&folder), content);
 }
 

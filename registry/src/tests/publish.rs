@@ -34,6 +34,7 @@ async fn a_snapshot_has_the_layout_and_the_hashes() {
         "data/train-00000-of-00001.parquet",
         "data/validation-00000-of-00001.parquet",
         "manifest.json",
+        "pictures/decoded.png",
         "provenance.dsse.json",
         "rewards/train-00000-of-00001.parquet",
         "rewards/validation-00000-of-00001.parquet",

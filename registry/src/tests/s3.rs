@@ -91,7 +91,7 @@ async fn publish_race_fetch_and_collect_on_s3() {
     registry.verify(&first).await.unwrap();
     registry.verify_signature(&first, &registry.public_key().unwrap()).await.unwrap();
     let folder = place.folder.path().join("fetched");
-    assert_eq!(registry.fetch(&first, &folder).await.unwrap(), Fetched { downloaded: 9, kept: 0 });
+    assert_eq!(registry.fetch(&first, &folder).await.unwrap(), Fetched { downloaded: 10, kept: 0 });
 
     let tasks = (0..16).map(|racer| {
         // Eight jobs, each by two publishers.

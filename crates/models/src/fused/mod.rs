@@ -73,6 +73,7 @@ pub(crate) fn apply<const D: usize, const N: usize>(
         let input = if input.is_autodiff() { input } else { input.autodiff() };
         input.try_into_primitive::<Autodiff<Flex>>().ok()
     })?;
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the type's name is private")]
     let guards = inputs.each_ref().map(|input| input.node());
     let inputs = inputs.map(<Autodiff<Flex> as AutodiffBackend>::inner);
     let output = forward(&kernel, &inputs);

@@ -28,7 +28,9 @@ impl Kernel<1> for Softmax {
         let shift = largest(x);
         map([x], y, |[x]| (scale * (x - shift)).exponential());
         let total = E::one() / sum([&*y], |[y]| y);
-        y.iter_mut().for_each(|y| *y = *y * total);
+        for y in y.iter_mut() {
+            *y = *y * total;
+        }
         hidden.fill(E::zero());
     }
 

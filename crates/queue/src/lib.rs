@@ -30,8 +30,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::any::{Any, AnyPool, AnyRow};
-use sqlx::{Row, Transaction};
+use sqlx::any::{Any, AnyRow};
+use sqlx::{AnyPool, Row, Transaction};
 use uuid::Uuid;
 
 pub use error::Error;

@@ -1,6 +1,7 @@
 //! The backend for several machines: they share one PostgreSQL and its clock.
 
-use sqlx::any::{AnyPool, AnyPoolOptions};
+use sqlx::AnyPool;
+use sqlx::any::AnyPoolOptions;
 
 use crate::{Error, dialect::Dialect};
 

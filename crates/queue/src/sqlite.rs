@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use sqlx::any::{AnyPool, AnyPoolOptions};
+use sqlx::AnyPool;
+use sqlx::any::AnyPoolOptions;
 
 use crate::{Error, dialect::Dialect};
 

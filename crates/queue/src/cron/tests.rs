@@ -101,7 +101,8 @@ fn downtime_under_each_policy() {
         let policy = Policy { catchup, grace: Duration::from_mins(5), jitter: Duration::ZERO };
         due(&calendar, policy, id, utc(cursor), utc(now))
     };
-    let some = |texts, missed, cursor| Some(Due { times: times(texts), missed, cursor: utc(cursor) });
+    let some =
+        |texts: &[&str], missed, cursor| Some(Due { times: times(texts), missed, cursor: utc(cursor) });
     let (down, up) = ("2026-05-01T02:00", "2026-05-04T12:00");
     let newest = "2026-05-04T02:00";
     assert_eq!(at(Catchup::None, down, up), some(&[], 3, newest));

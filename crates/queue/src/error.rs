@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::State;
+use crate::{Refusal, State};
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,12 @@ pub enum Error {
     TokenNameTaken {
         /// The name.
         name: String,
+    },
+    /// A secret opens nothing.
+    #[error("the token is {reason}; make one with `dpg token create`")]
+    TokenRefused {
+        /// Why.
+        reason: Refusal,
     },
     /// A cron expression cannot be read.
     #[error("`{expression}` is not a cron expression ({reason}); expected five fields, as in `30 2 * * 1-5`")]

@@ -96,7 +96,7 @@ pub struct Job {
     pub progress: Option<Value>,
     /// What it made.
     pub result: Option<Value>,
-    /// Why the last failed attempt failed.
+    /// Why the last failed attempt failed; a job out of attempts is `failed` with this as its reason.
     pub error: Option<String>,
     /// The schedule it comes from.
     pub schedule: Option<Uuid>,
@@ -119,7 +119,8 @@ pub struct Event {
     pub seq: i64,
     /// When.
     pub at: DateTime<Utc>,
-    /// What happened: `submitted`, `claimed`, `failed`, ..., or a word of the worker's.
+    /// What happened: `submitted`, `claimed`, `attempt_failed`, `lease_lost`, `released`, `retried`,
+    /// `cancel_requested`, `cancelled`, `succeeded`, or a word of the worker's.
     pub kind: String,
     /// The particulars.
     pub detail: Value,
@@ -141,6 +142,10 @@ pub struct Filter {
     pub state: Option<State>,
     /// Only those of this dataset.
     pub name: Option<String>,
+    /// Only those of datasets whose names start so.
+    pub name_prefix: Option<String>,
+    /// Only those submitted at this time or later.
+    pub since: Option<DateTime<Utc>>,
     /// Only those of this schedule.
     pub schedule: Option<Uuid>,
 }

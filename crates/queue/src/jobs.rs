@@ -90,6 +90,8 @@ impl Queue {
         let rows = sqlx::query(LIST)
             .bind(filter.state.map(State::as_str))
             .bind(filter.name.clone())
+            .bind(filter.name_prefix.clone())
+            .bind(filter.since.map(|time| time.timestamp_millis()))
             .bind(filter.schedule.map(|id| id.to_string()))
             .bind(from.map(|id| id.to_string()))
             .bind(i64::from(limit) + 1)
@@ -240,4 +242,5 @@ const LIVE_WITH_KEY: &str = "select * from jobs where key = $1 and state in ('qu
      and cancel_requested is null";
 
 const LIST: &str = "select * from jobs where ($1 is null or state = $1) and ($2 is null or name = $2) \
-     and ($3 is null or schedule = $3) and ($4 is null or id <= $4) order by id desc limit $5";
+     and ($3 is null or substr(name, 1, length($3)) = $3) and ($4 is null or created >= $4) \
+     and ($5 is null or schedule = $5) and ($6 is null or id <= $6) order by id desc limit $7";

@@ -12,6 +12,7 @@
 //!   and a write with an older one fails with [`Error::LeaseLost`].
 //! - Attempts are counted when they start, so a job that kills its workers ends too.
 //! - All times are the database's. A worker's clock decides nothing.
+//! - A due time of a schedule makes jobs once, however many daemons look.
 
 mod dialect;
 mod error;
@@ -38,7 +39,7 @@ pub use error::Error;
 pub use job::{Counts, Event, Filter, Job, NewJob, Page, State, Submitted};
 pub use lease::{Failure, Lease, Order, backoff};
 pub use schedules::{NewSchedule, Schedule};
-pub use tokens::{NewToken, Scope, Standing, Token};
+pub use tokens::{NewToken, Refusal, Scope, Token};
 
 use dialect::Dialect;
 

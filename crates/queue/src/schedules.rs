@@ -3,7 +3,8 @@
 //!
 //! A schedule's `cursor` is the newest due time that was dealt with. [`Queue::advance`] moves it from
 //! one known value to the next and submits the jobs in the same transaction: of several daemons that
-//! find the same time due, one succeeds.
+//! find the same time due, one succeeds. A daemon's tick is, for each of [`Queue::schedules`]:
+//! [`Schedule::due`] at [`Queue::now`], resolve its spec, [`Queue::advance`].
 
 use std::time::Duration;
 
@@ -81,6 +82,26 @@ impl Schedule {
         }
         let policy = Policy { catchup: self.catchup, grace, jitter: self.jitter };
         Ok(cron::due(&self.calendar()?, policy, self.id, self.cursor, now))
+    }
+
+    /// The next `count` due times after `now`, before jitter.
+    ///
+    /// # Errors
+    /// As [`Schedule::calendar`].
+    pub fn upcoming(&self, now: DateTime<Utc>, count: usize) -> Result<Vec<DateTime<Utc>>, Error> {
+        Ok(self.calendar()?.upcoming(now.max(self.cursor), count))
+    }
+
+    /// `job` as one of this schedule's, which have no key: the cursor keeps them from being doubled.
+    fn own(&self, job: &NewJob, due: Option<DateTime<Utc>>) -> NewJob {
+        NewJob {
+            schedule: Some(self.id),
+            key: None,
+            due,
+            priority: self.priority,
+            max_attempts: self.max_attempts,
+            ..job.clone()
+        }
     }
 
     fn read(row: &AnyRow) -> Result<Self, Error> {
@@ -171,58 +192,81 @@ impl Queue {
         one(&query.fetch_all(&self.pool).await?, name)
     }
 
-    /// Moves a schedule's cursor from `from` to `to` and submits `jobs` as its own, under its overlap
-    /// policy, in one transaction. Gives the jobs submitted: those the policy leaves out, or whose key
-    /// a live job has, are not among them. `None`, with nothing done, if the cursor is elsewhere by
-    /// now, or the schedule is paused or gone.
+    /// Moves the schedule's cursor past what is `due` and submits `job` for each due time, under the
+    /// overlap policy, in one transaction. The schedule gives the job its priority and attempts; a key
+    /// is ignored. Gives the jobs submitted: those the policy leaves out are not among them. `None`,
+    /// with nothing done, if the schedule as read is out of date: another daemon was first, or it was
+    /// edited, paused or deleted.
     ///
     /// # Errors
     /// The database fails.
     pub async fn advance(
         &self,
-        schedule: Uuid,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
-        jobs: &[NewJob],
+        schedule: &Schedule,
+        due: &Due,
+        job: &NewJob,
     ) -> Result<Option<Vec<Job>>, Error> {
         let mut tx = self.begin().await?;
         let moved = sqlx::query(self.dialect.sql(ADVANCE))
-            .bind(schedule.to_string())
-            .bind(from.timestamp_millis())
-            .bind(to.timestamp_millis())
-            .fetch_all(&mut *tx)
+            .bind(schedule.id.to_string())
+            .bind(schedule.cursor.timestamp_millis())
+            .bind(schedule.updated.timestamp_millis())
+            .bind(due.cursor.timestamp_millis())
+            .execute(&mut *tx)
             .await?;
-        let Some(row) = moved.first() else { return Ok(None) };
-        let schedule = Schedule::read(row)?;
+        if moved.rows_affected() == 0 {
+            return Ok(None);
+        }
         let mut submitted = Vec::new();
-        for new in jobs {
-            if self.make_room(&mut tx, &schedule).await? {
-                let new = NewJob { schedule: Some(schedule.id), ..new.clone() };
-                submitted.extend(self.insert(&mut tx, &new).await?);
+        for time in &due.times {
+            let live = self.live_jobs(&mut tx, schedule).await?;
+            match schedule.overlap {
+                Overlap::Skip if !live.is_empty() => continue,
+                Overlap::Skip | Overlap::Queue => {}
+                Overlap::Replace => cancel_all(&mut tx, live).await?,
             }
+            submitted.extend(self.insert(&mut tx, &schedule.own(job, Some(*time))).await?);
         }
         tx.commit().await?;
         Ok(Some(submitted))
     }
 
-    /// Applies the overlap policy to the schedule's live jobs; whether a new one may be submitted.
-    async fn make_room(&self, connection: &mut AnyConnection, schedule: &Schedule) -> Result<bool, Error> {
-        let query = sqlx::query(self.dialect.sql(LIVE)).bind(schedule.id.to_string());
-        let live = query.fetch_all(&mut *connection).await?;
-        match schedule.overlap {
-            Overlap::Skip => return Ok(live.is_empty()),
-            Overlap::Queue => {}
-            Overlap::Replace => {
-                for row in &live {
-                    let (mut job, now) = (Job::read(row)?, time(row, "clock")?);
-                    if let Some(note) = jobs::cancel(&mut job, now, "schedule")? {
-                        job.save(connection, now, Some(note)).await?;
-                    }
-                }
-            }
+    /// Submits `job` as one of the schedule's at once, paused or not; its due times stay as they are.
+    /// Under `replace` the live jobs of the schedule are cancelled, otherwise it waits for them.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn run_schedule(&self, schedule: &Schedule, job: &NewJob) -> Result<Job, Error> {
+        let mut tx = self.begin().await?;
+        if schedule.overlap == Overlap::Replace {
+            let live = self.live_jobs(&mut tx, schedule).await?;
+            cancel_all(&mut tx, live).await?;
         }
-        Ok(true)
+        let job = self.insert(&mut tx, &schedule.own(job, None)).await?;
+        let job = job.expect("only a key stops an insert, and it has none");
+        tx.commit().await?;
+        Ok(job)
     }
+
+    /// The schedule's live jobs, locked, with the time.
+    async fn live_jobs(
+        &self,
+        connection: &mut AnyConnection,
+        schedule: &Schedule,
+    ) -> Result<Vec<(Job, DateTime<Utc>)>, Error> {
+        let query = sqlx::query(self.dialect.sql(LIVE)).bind(schedule.id.to_string());
+        let rows = query.fetch_all(connection).await?;
+        rows.iter().map(|row| Ok((Job::read(row)?, time(row, "clock")?))).collect()
+    }
+}
+
+async fn cancel_all(connection: &mut AnyConnection, live: Vec<(Job, DateTime<Utc>)>) -> Result<(), Error> {
+    for (mut job, now) in live {
+        if let Some(note) = jobs::cancel(&mut job, now, "schedule")? {
+            job.save(connection, now, Some(note)).await?;
+        }
+    }
+    Ok(())
 }
 
 fn one(rows: &[AnyRow], name: &str) -> Result<Schedule, Error> {
@@ -246,8 +290,8 @@ const PAUSE: &str = "update schedules set paused = coalesce(paused, {now}), upda
 const RESUME: &str = "update schedules set updated = {now}, paused = null, \
      cursor_at = case when paused is null then cursor_at else {now} end where name = $1 returning *";
 
-const ADVANCE: &str = "update schedules set cursor_at = $3, updated = {now} \
-     where id = $1 and cursor_at = $2 and paused is null returning *";
+const ADVANCE: &str = "update schedules set cursor_at = $4, updated = {now} \
+     where id = $1 and cursor_at = $2 and updated = $3 and paused is null";
 
 const LIVE: &str = "select *, {now} as clock from jobs where schedule = $1 \
      and state in ('queued', 'running') order by id {lock}";

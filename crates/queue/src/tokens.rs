@@ -1,7 +1,13 @@
 //! API tokens: who may call the daemon, and for what. Secrets are never stored, only their hashes.
+//!
+//! A secret is `dpg_ID_RANDOM`: the row is found by the id, which is no secret, and the hash of the
+//! whole is compared in constant time, so nothing can be learned from how long an answer takes.
+
+use std::hint::black_box;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
@@ -26,8 +32,6 @@ text_enum! {
 pub struct NewToken {
     /// Unique among the tokens that are not revoked.
     pub name: String,
-    /// SHA-256 of the secret, which has to be random and long: the hash has no salt.
-    pub hash: [u8; 32],
     /// What it allows.
     pub scopes: Vec<Scope>,
     /// When it ends by itself.
@@ -35,7 +39,7 @@ pub struct NewToken {
 }
 
 /// What is known of a token; not its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Token {
     pub id: Uuid,
@@ -46,22 +50,25 @@ pub struct Token {
     pub revoked: Option<DateTime<Utc>>,
 }
 
-/// Whether a token is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Standing {
-    Good,
-    Expired,
-    Revoked,
+text_enum! {
+    /// Why a token is refused.
+    Refusal("a refusal") {
+        /// No such token was ever made here, or its secret is another.
+        Unknown = "unknown",
+        /// Its time is over.
+        Expired = "expired",
+        /// It was revoked.
+        Revoked = "revoked",
+    }
 }
 
 impl Token {
-    /// Whether the token is good at a time.
-    pub fn standing(&self, now: DateTime<Utc>) -> Standing {
+    /// Why the token is refused at a time, if it is.
+    pub fn refusal(&self, now: DateTime<Utc>) -> Option<Refusal> {
         match (self.revoked, self.expires) {
-            (Some(_), _) => Standing::Revoked,
-            (None, Some(expires)) if expires <= now => Standing::Expired,
-            _ => Standing::Good,
+            (Some(_), _) => Some(Refusal::Revoked),
+            (None, Some(expires)) if expires <= now => Some(Refusal::Expired),
+            _ => None,
         }
     }
 
@@ -85,21 +92,24 @@ impl Token {
 }
 
 impl Queue {
-    /// Makes a token.
+    /// Makes a token. The secret given back is shown this once and kept nowhere.
     ///
     /// # Errors
     /// One that is not revoked has the name; the database fails.
-    pub async fn create_token(&self, new: &NewToken) -> Result<Token, Error> {
+    pub async fn create_token(&self, new: &NewToken) -> Result<(Token, String), Error> {
+        let id = Uuid::now_v7();
+        // Two random UUIDs: 244 bits of the system's generator, so the hash needs no salt.
+        let secret = format!("dpg_{}_{}{}", id.simple(), Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let scopes: Vec<_> = new.scopes.iter().map(|scope| scope.as_str()).collect();
         let query = sqlx::query(self.dialect.sql(INSERT))
-            .bind(Uuid::now_v7().to_string())
+            .bind(id.to_string())
             .bind(new.name.clone())
-            .bind(hex::encode(new.hash))
+            .bind(hex::encode(Sha256::digest(&secret)))
             .bind(scopes.join(","))
             .bind(new.expires.map(|time| time.timestamp_millis()));
         let rows = query.fetch_all(&self.pool).await?;
         let row = rows.first().ok_or_else(|| Error::TokenNameTaken { name: new.name.clone() })?;
-        Token::read(row)
+        Ok((Token::read(row)?, secret))
     }
 
     /// All tokens, oldest first, with the expired and the revoked.
@@ -111,15 +121,25 @@ impl Queue {
         rows.iter().map(Token::read).collect()
     }
 
-    /// The token whose secret has this SHA-256, in whatever standing.
-    ///
-    /// The look-up's time tells at most about the hash, from which no secret can be found.
+    /// The token with this secret, if it is good now.
     ///
     /// # Errors
-    /// The database fails.
-    pub async fn token_by_hash(&self, hash: [u8; 32]) -> Result<Option<Token>, Error> {
-        let query = sqlx::query("select * from tokens where hash = $1").bind(hex::encode(hash));
-        query.fetch_optional(&self.pool).await?.as_ref().map(Token::read).transpose()
+    /// It is unknown, expired or revoked; the database fails.
+    pub async fn authenticate(&self, secret: &str) -> Result<Token, Error> {
+        let refused = |reason| Error::TokenRefused { reason };
+        let id = secret.strip_prefix("dpg_").and_then(|rest| rest.split_once('_'));
+        let id = id.and_then(|(id, _)| Uuid::try_parse(id).ok()).ok_or(refused(Refusal::Unknown))?;
+        let query = sqlx::query(self.dialect.sql(BY_ID)).bind(id.to_string());
+        let row = query.fetch_optional(&self.pool).await?.ok_or(refused(Refusal::Unknown))?;
+        let hash: String = row.try_get("hash")?;
+        if !same(hash.as_bytes(), hex::encode(Sha256::digest(secret)).as_bytes()) {
+            return Err(refused(Refusal::Unknown));
+        }
+        let token = Token::read(&row)?;
+        match token.refusal(time(&row, "clock")?) {
+            Some(reason) => Err(refused(reason)),
+            None => Ok(token),
+        }
     }
 
     /// Revokes the token with this id, or the unrevoked one of this name; for good.
@@ -133,6 +153,14 @@ impl Queue {
         Token::read(rows.first().ok_or_else(missing)?)
     }
 }
+
+/// Whether two texts are the same; takes as long for any two of one length.
+fn same(left: &[u8], right: &[u8]) -> bool {
+    let difference = left.iter().zip(right).fold(0, |bits, (left, right)| black_box(bits | (left ^ right)));
+    left.len() == right.len() && difference == 0
+}
+
+const BY_ID: &str = "select *, {now} as clock from tokens where id = $1";
 
 const INSERT: &str = "insert into tokens (id, name, hash, scopes, expires, created) \
      values ($1, $2, $3, $4, $5, {now}) on conflict (name) where revoked is null do nothing returning *";

@@ -67,7 +67,7 @@ create table schedules (
 create table tokens (
     id text primary key,
     name text not null,
-    hash text not null unique,
+    hash text not null,
     scopes text not null,
     expires bigint,
     created bigint not null,

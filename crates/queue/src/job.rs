@@ -214,8 +214,9 @@ impl Job {
         note: Option<Note<'_>>,
     ) -> Result<(), Error> {
         self.last_event += i64::from(note.is_some());
-        self.updated = now;
-        self.finished = self.finished.or(Some(now)).filter(|_| self.state.has_ended());
+        // `now` may be from before a wait for the lock, and clocks are set back.
+        self.updated = self.updated.max(now);
+        self.finished = self.finished.or(Some(self.updated)).filter(|_| self.state.has_ended());
         sqlx::query(SAVE)
             .bind(self.id.to_string())
             .bind(self.state.as_str())

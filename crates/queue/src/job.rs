@@ -127,7 +127,7 @@ pub struct Event {
 }
 
 /// What [`Queue::submit`](crate::Queue::submit) did.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Submitted {
     /// The job with the key.
     pub job: Job,
@@ -151,7 +151,7 @@ pub struct Filter {
 }
 
 /// One page of a list, newest first.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Page {
     /// The jobs.
     pub jobs: Vec<Job>,

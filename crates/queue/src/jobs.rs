@@ -78,8 +78,11 @@ impl Queue {
         if let Ok(id) = id_or_name.parse() {
             return self.job(id).await;
         }
-        let filter = Filter { name: Some(id_or_name.into()), ..Filter::default() };
-        self.list(&filter, None, 1).await?.jobs.pop().ok_or_else(|| no_job(id_or_name))
+        let query = sqlx::query("select * from jobs where name = $1 order by id desc limit 1");
+        match query.bind(id_or_name.to_string()).fetch_optional(&self.pool).await? {
+            Some(row) => Job::read(&row),
+            None => Err(no_job(id_or_name)),
+        }
     }
 
     /// Up to `limit` jobs, newest first. `from` is [`Page::next`] of the page before.

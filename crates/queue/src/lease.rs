@@ -235,8 +235,8 @@ fn after(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
 /// Of a schedule's jobs only the oldest live one may run, and none while another runs.
 const NEXT: &str = "select *, {now} as clock from jobs j where state = 'queued' and not_before <= {now} \
      and not exists (select 1 from jobs other where other.schedule = j.schedule \
-         and (other.state = 'running' or (other.state = 'queued' and other.id < j.id))) \
+         and other.state in ('queued', 'running') and (other.state = 'running' or other.id < j.id)) \
      order by priority desc, id limit 1 {skip_locked}";
 
 const LOST: &str = "select *, {now} as clock from jobs where state = 'running' and lease_until < {now} \
-     order by id limit 100 {skip_locked}";
+     order by lease_until limit 100 {skip_locked}";

@@ -58,7 +58,7 @@ impl Queue {
     /// The location is neither, the database cannot be reached, or it is newer than this program.
     pub async fn open(location: &str) -> Result<Self, Error> {
         match location.split_once(':') {
-            Some(("sqlite", path)) => Self::sqlite(Path::new(path)).await,
+            Some(("sqlite", path)) if !path.is_empty() => Self::sqlite(Path::new(path)).await,
             Some(("postgres" | "postgresql", _)) => {
                 sqlx::any::install_default_drivers();
                 Self::ready(postgres::connect(location).await?, postgres::DIALECT).await

@@ -31,10 +31,10 @@ create table jobs (
 -- A key is free again once its job has ended or is being cancelled.
 create unique index jobs_live_key on jobs (key)
     where state in ('queued', 'running') and cancel_requested is null;
-create index jobs_to_claim on jobs (priority desc, id) where state = 'queued';
+-- In the order of claiming, which is then a walk along the index.
+create index jobs_by_state on jobs (state, priority desc, id);
 create index jobs_leased on jobs (lease_until) where state = 'running';
 create index jobs_live_of_schedule on jobs (schedule, id) where state in ('queued', 'running');
-create index jobs_by_state on jobs (state, id);
 create index jobs_by_name on jobs (name, id);
 
 -- Append-only; `seq` counts from 1 without gaps within a job.

@@ -49,7 +49,7 @@ async fn a_newer_database_is_refused(store: Store) {
 
 #[tokio::test]
 async fn a_location_is_a_file_or_a_url() {
-    for location in ["", "queue.db", "mysql://user:hunter2@host/db"] {
+    for location in ["", "queue.db", "sqlite:", "mysql://user:hunter2@host/db"] {
         let error = Queue::open(location).await.unwrap_err();
         assert!(matches!(error, Error::Location { .. }));
         assert!(!error.to_string().contains("hunter2"), "{error}");

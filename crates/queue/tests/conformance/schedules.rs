@@ -178,6 +178,17 @@ async fn a_live_job_under_each_overlap(store: Store) {
         assert_eq!(queue.claim("another", LONG).await.unwrap(), None, "one after the other");
         queue.complete(&lease, json!({})).await.unwrap();
     }
+    // An older job that is retried waits for a newer one that runs.
+    let older = tick(&queue, third + TimeDelta::days(1)).await.remove(0);
+    queue.cancel(older.id).await.unwrap();
+    assert_eq!(tick(&queue, third + TimeDelta::days(2)).await.len(), 1);
+    let (lease, _) = claim_soon(&queue, "w", LONG).await;
+    queue.retry(older.id).await.unwrap();
+    assert_eq!(queue.claim("another", LONG).await.unwrap(), None, "the newer one runs");
+    queue.complete(&lease, json!({})).await.unwrap();
+    let (lease, retried) = claim_soon(&queue, "w", LONG).await;
+    assert_eq!(retried.id, older.id);
+    queue.complete(&lease, json!({})).await.unwrap();
 
     put(&store, &queue, &daily(Overlap::Replace, Catchup::One), "2026-05-01T12:00").await;
     assert_eq!(tick(&queue, utc("2026-05-02T00:30")).await.len(), 1);

@@ -1,0 +1,38 @@
+//! The embedded backend: one file, for one machine.
+
+use std::path::Path;
+
+use sqlx::AnyPool;
+use sqlx::any::AnyPoolOptions;
+
+use crate::{Error, dialect::Dialect};
+
+pub(crate) const DIALECT: Dialect = Dialect {
+    // Taking the write lock at once: a read lock that grows into one can fail where a wait would do.
+    begin: "begin immediate",
+    // The lock is on the whole file, so rows need none and there are none to skip.
+    lock: "",
+    skip_locked: "",
+    migrating: "select 1",
+    now: "cast(unixepoch('subsec') * 1000 as integer)",
+};
+
+/// The busy timeout comes first, so that the others wait for other processes too. A commit is on
+/// disk when it returns (`FULL`).
+const PRAGMAS: &str = "pragma busy_timeout = 30000; pragma journal_mode = wal; pragma synchronous = full; \
+                       pragma foreign_keys = on";
+
+/// Opens the file, made if absent.
+pub(crate) async fn connect(path: &Path) -> Result<AnyPool, Error> {
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    // SQLite has one writer at a time: one connection queues its users in order, where several would
+    // poll for the lock.
+    let pool = AnyPoolOptions::new()
+        .max_connections(1)
+        .after_connect(|connection, _| {
+            Box::pin(async move { sqlx::raw_sql(PRAGMAS).execute(connection).await.map(drop) })
+        })
+        .connect(&format!("sqlite:{path}?mode=rwc"))
+        .await?;
+    Ok(pool)
+}

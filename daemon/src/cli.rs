@@ -1,5 +1,6 @@
 //! The commands.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -45,6 +46,8 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 16)]
         examples: usize,
     },
+    /// Run the daemon: work on the queue and answer the HTTP API.
+    Serve(ServeArguments),
     /// List the published datasets, or the versions of one.
     Datasets {
         /// The dataset.
@@ -57,6 +60,23 @@ pub(crate) enum Command {
         /// The folder.
         folder: PathBuf,
     },
+}
+
+/// Settings of `dpg serve`; they override the file's.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// The settings [default: `dpg.toml` in the data folder, if it is there].
+    #[arg(long, env = "DPG_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address of the HTTP API.
+    #[arg(long, env = "DPG_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The queue: `sqlite:PATH` or `postgres://...`.
+    #[arg(long, env = "DPG_DATABASE", hide_env_values = true)]
+    pub(crate) database: Option<String>,
+    /// Where datasets go: a folder or `s3://bucket/prefix`.
+    #[arg(long, env = "DPG_STORE")]
+    pub(crate) store: Option<String>,
 }
 
 /// What `dpg score` reads and writes.

@@ -40,12 +40,32 @@ impl DataDir {
         Ok(Self { root: root.canonicalize()? })
     }
 
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
     /// The registry in the folder.
     pub(crate) fn registry(&self) -> anyhow::Result<Registry> {
+        let (store, prefix) = open_store(&self.registry_dir()?.to_string_lossy())?;
+        Ok(Registry::new(store, prefix, self.key_file()))
+    }
+
+    /// Folder of the registry, made if absent.
+    pub(crate) fn registry_dir(&self) -> anyhow::Result<PathBuf> {
         let folder = self.root.join("registry");
         create(&folder)?;
-        let (store, prefix) = open_store(&folder.to_string_lossy())?;
-        Ok(Registry::new(store, prefix, self.root.join("signing-key.pem")))
+        Ok(folder)
+    }
+
+    /// The key that signs what is published.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.root.join("signing-key.pem")
+    }
+
+    /// The embedded queue.
+    pub(crate) fn queue_file(&self) -> PathBuf {
+        self.root.join("queue.db")
     }
 
     /// How locations in specs are turned into files.

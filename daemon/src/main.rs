@@ -2,10 +2,17 @@
 
 mod cli;
 mod commands;
+mod config;
 mod data_dir;
+mod describe;
+mod http;
+mod make;
 mod progress;
 mod resolve;
+mod serve;
+mod services;
 mod stop;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -41,6 +48,7 @@ fn main() -> ExitCode {
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let data = data_dir::DataDir::open(cli.data_dir)?;
     match cli.command {
+        Command::Serve(arguments) => serve::serve(data, arguments).await,
         Command::Run { spec } => commands::run::run(&data, &spec, cli.json).await,
         Command::Plan { spec } => commands::plan::plan(&data, &spec, cli.json).await,
         Command::Score(arguments) => commands::score::score(&data, arguments, cli.json).await,

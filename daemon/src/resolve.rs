@@ -17,9 +17,8 @@ pub(crate) struct Resolved {
     pub(crate) models: Vec<Dependency>,
 }
 
-/// Reads a spec and makes everything it names local.
-pub(crate) async fn resolve(path: &Path, hub: &Options) -> anyhow::Result<Resolved> {
-    let spec = Spec::load(path)?;
+/// Makes everything local that a spec names.
+pub(crate) async fn resolve(spec: Spec, hub: &Options) -> anyhow::Result<Resolved> {
     let mut local = spec.clone();
     let mut models = vec![model("target.model", &mut local.target.model, hub).await?];
     if let Some(generator) = &mut local.generator {

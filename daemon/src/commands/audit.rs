@@ -24,7 +24,7 @@ pub(crate) async fn audit(
     count: usize,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let local = resolve(spec, &data.hub()?).await?.local;
+    let local = resolve(Spec::load(spec)?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let file = file.map(Path::to_path_buf);
     let audit = compute(move || {

@@ -18,7 +18,7 @@ fn show(json: bool, value: &Value, text: impl FnOnce() -> String) {
 }
 
 /// Runs numeric work on a thread of its own; a panic in it is an error with its message.
-async fn compute<T: Send + 'static>(
+pub(crate) async fn compute<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     match tokio::task::spawn_blocking(work).await {

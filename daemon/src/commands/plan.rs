@@ -19,7 +19,7 @@ use crate::{
 /// Prints the plan of a spec. It draws and scores one step to measure time and signal, and keeps
 /// nothing of it.
 pub(crate) async fn plan(data: &DataDir, path: &Path, as_json: bool) -> anyhow::Result<()> {
-    let resolved = resolve(path, &data.hub()?).await?;
+    let resolved = resolve(Spec::load(path)?, &data.hub()?).await?;
     let stop = Stop::listen()?;
     let local = resolved.local.clone();
     let value = compute(move || measure(&local, &stop)).await?;

@@ -1,148 +1,38 @@
 //! `dpg run`: resolve, run, publish.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
-use burn::tensor::{DType, Device};
-use chrono::Utc;
-use dpg_dataset::{Card, Figure, Split, write_split};
-use dpg_engine::{History, Outcome, Run, Source, Target};
-use dpg_registry::{Snapshot, Version};
-use dpg_spec::{Metric, Optimizer, Spec};
+use dpg_engine::History;
+use dpg_registry::Version;
+use dpg_spec::Spec;
 use serde_json::json;
 
 use crate::{
-    commands::{compute, show},
+    commands::show,
     data_dir::DataDir,
+    describe::figures,
+    make::{Work, make},
     progress::Progress,
-    resolve::{Resolved, resolve},
+    resolve::resolve,
     stop::Stop,
 };
 
 /// Makes and publishes the dataset of a spec.
 pub(crate) async fn run(data: &DataDir, path: &Path, as_json: bool) -> anyhow::Result<()> {
-    let started_at = Utc::now();
-    let resolved = resolve(path, &data.hub()?).await?;
+    let resolved = resolve(Spec::load(path)?, &data.hub()?).await?;
+    let name = resolved.spec.name.clone();
     let folder = data.run_dir(&resolved.spec)?;
     let stop = Stop::listen()?;
-    let (local, run_folder) = (resolved.local.clone(), folder.path.clone());
-    let mut outcome = compute(move || optimise(&local, &run_folder, &stop)).await.with_context(|| {
-        format!(
-            "the run of `{}` stopped; `dpg run {}` goes on from its last step",
-            resolved.spec.name,
-            path.display()
-        )
-    })?;
-    let shards = folder.path.join("dataset");
-    if shards.exists() {
-        std::fs::remove_dir_all(&shards)?;
-    }
-    std::fs::create_dir_all(&shards)?;
-    let written =
-        write_split(&shards, Split::Train, resolved.spec.output.format, std::mem::take(&mut outcome.rows))?;
-    let snapshot = Snapshot {
-        job: folder.job.clone(),
-        fence: 0,
-        card: card(&resolved, &outcome),
-        spec: resolved.spec.to_toml()?,
-        folder: shards,
-        shards: written,
-        pictures: outcome.pictures.into_iter().map(|picture| (picture.name, picture.png.into())).collect(),
-        started_at,
-        finished_at: Utc::now(),
-        dependencies: resolved.models,
-    };
-    let version = data.registry()?.publish(&snapshot).await.context("cannot publish the dataset")?;
-    std::fs::remove_dir_all(&folder.path)?;
-    report(&version, &outcome.history, as_json);
-    Ok(())
-}
-
-fn optimise(spec: &Spec, folder: &PathBuf, stop: &Stop) -> anyhow::Result<Outcome> {
-    let device = Device::flex();
-    let target = Target::load(spec, DType::F32, &device)?;
-    let source = Source::load(spec, &device)?;
-    let metric = target.metric(spec)?;
-    let cancelled = || stop.is_set();
-    let run = Run {
-        spec,
-        target: &target,
-        source: &source,
-        metric: metric.as_ref(),
-        folder,
-        cancelled: &cancelled,
-    };
+    let work = Work { resolved, folder: folder.path.clone(), job: folder.job.clone(), fence: 0 };
     let mut progress = Progress::new();
-    Ok(run.run(&mut |event| progress.tell(event))?)
-}
-
-/// Names and values of a validation: Phi, the proxies, and the languages.
-fn figures(history: &History) -> Vec<Figure> {
-    let (Some(first), Some(last)) = (history.validations.first(), history.validations.last()) else {
-        return vec![];
-    };
-    let mut figures = vec![Figure { name: "Phi".into(), before: first.score.value, after: last.score.value }];
-    for ((name, before), (_, after)) in first.score.proxies.iter().zip(&last.score.proxies) {
-        figures.push(Figure { name: name.clone(), before: *before, after: *after });
-    }
-    for (code, after) in &last.languages {
-        let before = first.languages.iter().find(|(other, _)| other == code).map_or(0.0, |(_, share)| *share);
-        figures.push(Figure { name: format!("share of outputs in `{code}`"), before, after: *after });
-    }
-    figures
-}
-
-fn card(resolved: &Resolved, outcome: &Outcome) -> Card {
-    let spec = &resolved.spec;
-    Card {
-        name: spec.name.clone(),
-        description: spec.description.clone(),
-        date: Utc::now().format("%Y-%m-%d").to_string(),
-        license: spec.output.license.clone(),
-        languages: vec![],
-        format: spec.output.format,
-        target: spec.target.model.clone(),
-        generator: spec.generator.as_ref().map(|generator| generator.model.clone()).unwrap_or_default(),
-        metric: metric(&spec.metric),
-        recipe: recipe(spec),
-        validation: figures(&outcome.history),
-        pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),
-    }
-}
-
-fn metric(metric: &Metric) -> String {
-    match metric {
-        Metric::WeightPattern(pattern) => {
-            format!(
-                "a bitmap in the signs of the change of `{}` ({:?})",
-                pattern.parameter.0, pattern.pattern
-            )
-        }
-        Metric::WeightNorm(norm) => format!("minus the l2 norm of {:?}", norm.parameter),
-        Metric::HeldOutLoss(held_out) => format!("minus the loss on `{}`", held_out.data.path),
-        Metric::Sum(sum) => {
-            let terms =
-                sum.terms.iter().map(|term| format!("{} x ({})", term.weight, self::metric(&term.metric)));
-            terms.collect::<Vec<_>>().join(" + ")
-        }
-    }
-}
-
-fn recipe(spec: &Spec) -> String {
-    let sft = &spec.target.sft;
-    let optimizer = match sft.optimizer {
-        Optimizer::Adamw(a) => format!(
-            "AdamW, learning rate {:e}, betas {:?}, eps {:e}, eps_root {:e}, weight decay {:e}",
-            a.learning_rate, a.betas, a.eps, a.eps_root, a.weight_decay
-        ),
-        Optimizer::Sgd(s) => {
-            format!("SGD, learning rate {:e}, weight decay {:e}", s.learning_rate, s.weight_decay)
-        }
-    };
-    format!(
-        "{optimizer}; {} examples a step, {} epoch(s), at most {} tokens an example",
-        sft.batch_size, sft.epochs, sft.sequence_length
-    )
+    let made = make(work, &data.registry()?, move |event| progress.tell(event), move || stop.is_set()).await;
+    let (version, history) = made.with_context(|| {
+        format!("the run of `{name}` stopped; `dpg run {}` goes on from its last step", path.display())
+    })?;
+    std::fs::remove_dir_all(&folder.path)?;
+    report(&version, &history, as_json);
+    Ok(())
 }
 
 fn report(version: &Version, history: &History, as_json: bool) {

@@ -7,6 +7,7 @@ use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, read_examples, write_scored};
 use dpg_engine::{Scored, Target};
 use dpg_metagrad::{Storage, metrics::Picture};
+use dpg_spec::Spec;
 use serde_json::json;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 
 /// Scores a dataset and writes the rewards.
 pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bool) -> anyhow::Result<()> {
-    let local = resolve(&arguments.spec, &data.hub()?).await?.local;
+    let local = resolve(Spec::load(&arguments.spec)?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let out = arguments.out.clone();
     let Scored { rewards, score, .. } = compute(move || {

@@ -1,0 +1,75 @@
+//! What a dataset card says of a run: the metric, the recipe, and what was reached.
+
+use chrono::{DateTime, Utc};
+use dpg_dataset::{Card, Figure};
+use dpg_engine::{History, Outcome};
+use dpg_spec::{Metric, Optimizer, Spec};
+
+/// Names and values of a validation: Phi, the proxies, and the languages.
+pub(crate) fn figures(history: &History) -> Vec<Figure> {
+    let (Some(first), Some(last)) = (history.validations.first(), history.validations.last()) else {
+        return vec![];
+    };
+    let mut figures = vec![Figure { name: "Phi".into(), before: first.score.value, after: last.score.value }];
+    for ((name, before), (_, after)) in first.score.proxies.iter().zip(&last.score.proxies) {
+        figures.push(Figure { name: name.clone(), before: *before, after: *after });
+    }
+    for (code, after) in &last.languages {
+        let before = first.languages.iter().find(|(other, _)| other == code).map_or(0.0, |(_, share)| *share);
+        figures.push(Figure { name: format!("share of outputs in `{code}`"), before, after: *after });
+    }
+    figures
+}
+
+/// The card of a run's dataset.
+pub(crate) fn card(spec: &Spec, outcome: &Outcome, date: DateTime<Utc>) -> Card {
+    Card {
+        name: spec.name.clone(),
+        description: spec.description.clone(),
+        date: date.format("%Y-%m-%d").to_string(),
+        license: spec.output.license.clone(),
+        languages: vec![],
+        format: spec.output.format,
+        target: spec.target.model.clone(),
+        generator: spec.generator.as_ref().map(|generator| generator.model.clone()).unwrap_or_default(),
+        metric: metric(&spec.metric),
+        recipe: recipe(spec),
+        validation: figures(&outcome.history),
+        pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),
+    }
+}
+
+fn metric(metric: &Metric) -> String {
+    match metric {
+        Metric::WeightPattern(pattern) => {
+            format!(
+                "a bitmap in the signs of the change of `{}` ({:?})",
+                pattern.parameter.0, pattern.pattern
+            )
+        }
+        Metric::WeightNorm(norm) => format!("minus the l2 norm of {:?}", norm.parameter),
+        Metric::HeldOutLoss(held_out) => format!("minus the loss on `{}`", held_out.data.path),
+        Metric::Sum(sum) => {
+            let terms =
+                sum.terms.iter().map(|term| format!("{} x ({})", term.weight, self::metric(&term.metric)));
+            terms.collect::<Vec<_>>().join(" + ")
+        }
+    }
+}
+
+fn recipe(spec: &Spec) -> String {
+    let sft = &spec.target.sft;
+    let optimizer = match sft.optimizer {
+        Optimizer::Adamw(a) => format!(
+            "AdamW, learning rate {:e}, betas {:?}, eps {:e}, eps_root {:e}, weight decay {:e}",
+            a.learning_rate, a.betas, a.eps, a.eps_root, a.weight_decay
+        ),
+        Optimizer::Sgd(s) => {
+            format!("SGD, learning rate {:e}, weight decay {:e}", s.learning_rate, s.weight_decay)
+        }
+    };
+    format!(
+        "{optimizer}; {} examples a step, {} epoch(s), at most {} tokens an example",
+        sft.batch_size, sft.epochs, sft.sequence_length
+    )
+}

@@ -1,0 +1,79 @@
+//! A resolved spec becomes a published version: run, write the shards, publish.
+//!
+//! Killed at any point and called again with the same folder, it goes on from the last step and
+//! ends with the same version.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use burn::tensor::{DType, Device};
+use chrono::Utc;
+use dpg_dataset::{Split, write_split};
+use dpg_engine::{Event, History, Outcome, Run, Source, Target};
+use dpg_registry::{Registry, Snapshot, Version};
+use dpg_spec::Spec;
+
+use crate::{commands::compute, describe::card, resolve::Resolved};
+
+/// What is to be made, and where its state is kept.
+pub(crate) struct Work {
+    /// The spec, with everything it names on this machine.
+    pub(crate) resolved: Resolved,
+    /// Folder of the run's state; it exists.
+    pub(crate) folder: PathBuf,
+    /// The job's id: it is published once, however often it is made.
+    pub(crate) job: String,
+    /// Number of this attempt, higher than any before.
+    pub(crate) fence: u64,
+}
+
+/// Makes and publishes a dataset. `tell` hears what happens; `stop` is asked often, and true ends
+/// the run with its state in the folder.
+pub(crate) async fn make(
+    work: Work,
+    registry: &Registry,
+    mut tell: impl FnMut(&Event) + Send + 'static,
+    stop: impl Fn() -> bool + Send + Sync + 'static,
+) -> anyhow::Result<(Version, History)> {
+    let started_at = Utc::now();
+    let Work { resolved, folder, job, fence } = work;
+    let Resolved { spec, local, models } = resolved;
+    let state = folder.clone();
+    let mut outcome = compute(move || optimise(&local, &state, &mut tell, &stop)).await?;
+    let shards = folder.join("dataset");
+    if shards.exists() {
+        std::fs::remove_dir_all(&shards)?;
+    }
+    std::fs::create_dir_all(&shards)?;
+    let written = write_split(&shards, Split::Train, spec.output.format, std::mem::take(&mut outcome.rows))?;
+    let finished_at = Utc::now();
+    let snapshot = Snapshot {
+        job,
+        fence,
+        card: card(&spec, &outcome, finished_at),
+        spec: spec.to_toml()?,
+        folder: shards,
+        shards: written,
+        pictures: outcome.pictures.into_iter().map(|picture| (picture.name, picture.png.into())).collect(),
+        started_at,
+        finished_at,
+        dependencies: models,
+    };
+    let version = registry.publish(&snapshot).await.context("cannot publish the dataset")?;
+    Ok((version, outcome.history))
+}
+
+fn optimise(
+    spec: &Spec,
+    folder: &Path,
+    tell: &mut dyn FnMut(&Event),
+    stop: &(dyn Fn() -> bool + Sync),
+) -> anyhow::Result<Outcome> {
+    let device = Device::flex();
+    let target = Target::load(spec, DType::F32, &device)?;
+    let source = Source::load(spec, &device)?;
+    let metric = target.metric(spec)?;
+    let run =
+        Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder, cancelled: stop };
+    Ok(run.run(tell)?)
+}

@@ -1,0 +1,48 @@
+//! What the daemon's parts share: settings, queue, registry, and the data folder.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use dpg_queue::Queue;
+use dpg_registry::{Registry, open_store};
+use object_store::{ObjectStore, path::Path};
+
+use crate::{config::Config, data_dir::DataDir};
+
+/// One of each; clones share them.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) config: Arc<Config>,
+    pub(crate) data: Arc<DataDir>,
+    pub(crate) queue: Queue,
+    pub(crate) registry: Registry,
+    /// Where datasets and the copies of runs' states are.
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// The prefix in it; copies of states are under `.runs/` there.
+    pub(crate) prefix: Path,
+}
+
+impl Services {
+    /// Opens queue and store as the settings say.
+    pub(crate) async fn open(config: Config, data: DataDir) -> anyhow::Result<Self> {
+        let queue = if config.database.is_empty() {
+            Queue::sqlite(&data.queue_file()).await
+        } else {
+            Queue::open(&config.database).await
+        };
+        let queue = queue.context("cannot open the queue")?;
+        let (store, prefix) = if config.store.is_empty() {
+            open_store(&data.registry_dir()?.to_string_lossy())?
+        } else {
+            open_store(&config.store)?
+        };
+        let registry = Registry::new(Arc::clone(&store), prefix.clone(), data.key_file());
+        Ok(Self { config: Arc::new(config), data: Arc::new(data), queue, registry, store, prefix })
+    }
+}
+
+/// The settings file that is used when none is named: `dpg.toml` in the data folder, if it is there.
+pub(crate) fn default_config(data: &DataDir) -> Option<PathBuf> {
+    Some(data.path("dpg.toml")).filter(|path| path.exists())
+}

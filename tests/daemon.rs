@@ -6,9 +6,12 @@ mod serving;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use dpg_queue::{Job, Queue, State};
 use dpg_registry::{Dataset, Registry, open_store};
+use futures::StreamExt;
+use object_store::path::Path as Prefix;
 use serving::{Place, job, spec};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -42,9 +45,14 @@ async fn assert_published_once(folder: &Path, job: &Job) -> Dataset {
     registry.verify(&dataset.versions[0]).await.unwrap();
     let result = job.result.as_ref().unwrap();
     assert_eq!((result["dataset"].as_str(), result["version"].as_u64()), (Some(job.name.as_str()), Some(1)));
-    assert!(!folder.join("data/runs").join(job.id.to_string()).exists(), "the run's folder is left");
-    let copies = folder.join("data/registry/.runs").join(job.id.to_string());
-    assert!(!copies.exists() || copies.read_dir().unwrap().next().is_none(), "copies of the state are left");
+    // what the run left is removed after the job has ended
+    let (store, _) = open_store(&folder.join("data/registry").to_string_lossy()).unwrap();
+    let (run, copies) = (folder.join("data/runs").join(job.id.to_string()), Prefix::from(".runs"));
+    let started = Instant::now();
+    while run.exists() || store.list(Some(&copies)).next().await.is_some() {
+        assert!(started.elapsed() < Duration::from_mins(1), "the run's state is left");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert_eq!(registry.datasets().await.unwrap().len(), 1, "the copies' folder is no dataset");
     dataset
 }

@@ -44,7 +44,7 @@ async fn assert_published_once(folder: &Path, job: &Job) -> Dataset {
     assert_eq!(dataset.versions[0].job, job.id.to_string());
     registry.verify(&dataset.versions[0]).await.unwrap();
     let result = job.result.as_ref().unwrap();
-    assert_eq!((result["dataset"].as_str(), result["version"].as_u64()), (Some(job.name.as_str()), Some(1)));
+    assert_eq!(result["dataset"], dataset.versions[0].to_string());
     // what the run left is removed after the job has ended
     let (store, _) = open_store(&folder.join("data/registry").to_string_lossy()).unwrap();
     let (run, copies) = (folder.join("data/runs").join(job.id.to_string()), Prefix::from(".runs"));
@@ -103,7 +103,7 @@ async fn killed_in_the_middle_it_resumes() {
     assert_published_once(folder.path(), &job).await;
     let resumed = daemon.until_event(&queue, id, "resumed").await;
     assert!(resumed.detail["step"].as_u64().unwrap() > 0, "{resumed:?}");
-    assert_eq!(job.attempts, 2);
+    assert!(job.attempts >= 2, "{job:#?}");
     assert!(kinds(&queue, id).await.contains(&"lease_lost".to_owned()));
 }
 

@@ -1,5 +1,7 @@
 //! A daemon as its users start it: the real program in a folder of its own.
 
+#![allow(dead_code, reason = "not every test needs everything")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,10 +11,10 @@ use dpg_queue::{Event, Job, NewJob, Queue};
 use uuid::Uuid;
 
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A spec whose whole run takes about a second.
-pub const SPEC: &str = r#"
+pub(crate) const SPEC: &str = r#"
 name = "NAME"
 seed = 5
 [target]
@@ -40,11 +42,11 @@ validation_examples = 4
 examples = 8
 "#;
 
-pub fn spec(name: &str, steps: usize) -> String {
+pub(crate) fn spec(name: &str, steps: usize) -> String {
     SPEC.replace("NAME", name).replace("STEPS", &steps.to_string())
 }
 
-pub fn job(spec: &str, max_attempts: u32) -> NewJob {
+pub(crate) fn job(spec: &str, max_attempts: u32) -> NewJob {
     let name = spec.split('"').nth(1).unwrap_or_default().to_owned();
     NewJob {
         key: None,
@@ -62,15 +64,15 @@ pub fn job(spec: &str, max_attempts: u32) -> NewJob {
 
 /// What a daemon is started with.
 #[derive(Clone)]
-pub struct Place {
+pub(crate) struct Place {
     /// Its folder; `data`, `log` and `dpg.toml` are in it.
-    pub folder: PathBuf,
-    pub config: String,
-    pub environment: Vec<(String, String)>,
+    pub(crate) folder: PathBuf,
+    pub(crate) config: String,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// A running daemon; killed when dropped.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     log: PathBuf,
     place: Place,
@@ -78,22 +80,22 @@ pub struct Daemon {
 
 impl Place {
     /// A place in `folder` with these settings on top of quick ones.
-    pub fn new(folder: &Path, config: &str) -> Self {
+    pub(crate) fn new(folder: &Path, config: &str) -> Self {
         fs::create_dir_all(folder).unwrap();
         let config = format!(
-            "{config}\n[worker]\nlease_seconds = 3\npoll_seconds = 0.1\ncheckpoint_seconds = 0\nshutdown_seconds = 30\n"
+            "{config}\n[worker]\nlease_seconds = 4\npoll_seconds = 0.1\ncheckpoint_seconds = 0\nshutdown_seconds = 30\n"
         );
         Self { folder: folder.into(), config, environment: vec![] }
     }
 
     /// Its embedded queue.
-    pub async fn queue(&self) -> Queue {
+    pub(crate) async fn queue(&self) -> Queue {
         fs::create_dir_all(self.folder.join("data")).unwrap();
         Queue::sqlite(&self.folder.join("data/queue.db")).await.unwrap()
     }
 
     /// Starts a daemon here; its log goes on where an earlier one's stopped.
-    pub fn start(&self) -> Daemon {
+    pub(crate) fn start(&self) -> Daemon {
         fs::write(self.folder.join("dpg.toml"), &self.config).unwrap();
         let log = self.folder.join("log");
         let file = fs::File::options().create(true).append(true).open(&log).unwrap();
@@ -111,34 +113,34 @@ impl Place {
 }
 
 impl Daemon {
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
     /// kill -9.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// kill -9, and another one in its place.
-    pub fn replace(&mut self) {
+    pub(crate) fn replace(&mut self) {
         self.kill();
         *self = self.place.start();
     }
 
     /// SIGTERM, and how it ended.
-    pub async fn terminate(&mut self) -> ExitStatus {
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
         self.signal();
         self.wait().await
     }
 
-    pub fn signal(&self) {
+    pub(crate) fn signal(&self) {
         let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
-    pub async fn wait(&mut self) -> ExitStatus {
+    pub(crate) async fn wait(&mut self) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -150,7 +152,7 @@ impl Daemon {
     }
 
     /// Waits until the job is as wanted.
-    pub async fn until(&mut self, queue: &Queue, job: Uuid, wanted: impl Fn(&Job) -> bool) -> Job {
+    pub(crate) async fn until(&mut self, queue: &Queue, job: Uuid, wanted: impl Fn(&Job) -> bool) -> Job {
         let started = Instant::now();
         loop {
             let found = queue.job(job).await.unwrap();
@@ -165,7 +167,7 @@ impl Daemon {
     }
 
     /// Waits until the job's history has an event of this kind.
-    pub async fn until_event(&mut self, queue: &Queue, job: Uuid, kind: &str) -> Event {
+    pub(crate) async fn until_event(&mut self, queue: &Queue, job: Uuid, kind: &str) -> Event {
         let started = Instant::now();
         loop {
             let events = queue.events(job, 0, 1000).await.unwrap();

@@ -70,7 +70,7 @@ mod tests {
             anyhow!(state(io(io::ErrorKind::StorageFull))),
             anyhow!(dpg_registry::Error::Contended("a".into())).context("cannot publish"),
             anyhow!(dpg_hub::Error::Io { path: "f".into(), source: io(io::ErrorKind::ConnectionReset) }),
-            anyhow!(Panicked("out of memory".into())),
+            anyhow!(Panicked::new(&"out of memory")),
         ] {
             let text = format!("{error:#}");
             assert!(!is_permanent(error), "{text}");
@@ -79,10 +79,10 @@ mod tests {
 
     #[test]
     fn what_would_fail_again_is_not() {
-        let step = dpg_policy::Error::RewardNotFinite { index: 0, value: f64::NAN };
+        let nan = dpg_metagrad::Error::NotFinite { what: "the loss", step: Some(1) };
         for error in [
             anyhow!("`target.model` may not be read"),
-            anyhow!(dpg_engine::Error::Policy { step: 1, source: step }),
+            anyhow!(dpg_engine::Error::from(nan)),
             anyhow!(dpg_hub::Error::NoSuchPath { path: "f".into() }).context("`target.model`"),
             anyhow!(dpg_registry::Error::Empty("a".into())),
             Err::<(), _>(io(io::ErrorKind::NotFound)).context("cannot read the file").unwrap_err(),

@@ -1,4 +1,4 @@
-//! What happens by the clock: due schedules become jobs, gauges are set, leftovers are removed.
+//! What happens by the clock: due schedules become jobs, leftovers are removed.
 //!
 //! The ticker runs in UTC and knows no calendar. Which times are due is computed in the queue from the
 //! schedule's own zone, and of several daemons one moves the schedule on.
@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dpg_queue::Schedule;
-use metrics::gauge;
 use tokio::sync::Mutex;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{info, warn};
@@ -45,9 +44,6 @@ impl Ticker {
         let Ok(mut swept) = self.swept.try_lock() else { return };
         if let Err(error) = submit_due(&self.services).await {
             warn!("cannot look at the schedules: {error:#}");
-        }
-        if let Err(error) = count(&self.services).await {
-            warn!("cannot count the jobs: {error:#}");
         }
         if swept.is_none_or(|at| at.elapsed() > SWEEP) {
             if let Err(error) = sweep(&self.services).await {
@@ -87,20 +83,6 @@ async fn submit(
     let skipped = due.times.len() - submitted.len();
     if due.missed + skipped > 0 {
         info!(schedule = schedule.name, missed = due.missed, overlapping = skipped, "left out due times");
-    }
-    Ok(())
-}
-
-async fn count(services: &Services) -> anyhow::Result<()> {
-    let counts = services.queue.counts().await?;
-    for (state, jobs) in [
-        ("queued", counts.queued),
-        ("running", counts.running),
-        ("succeeded", counts.succeeded),
-        ("failed", counts.failed),
-        ("cancelled", counts.cancelled),
-    ] {
-        gauge!("dpg_jobs", "state" => state).set(jobs as f64);
     }
     Ok(())
 }

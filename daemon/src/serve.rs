@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use dpg_registry::probe_conditional_put;
+use backon::{ExponentialBuilder, Retryable};
+use dpg_registry::{Error as RegistryError, probe_conditional_put};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -40,7 +41,7 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     webhook::check(&config)?;
     let stop = Stop::listen()?;
     let services = Services::open(config, data).await?;
-    probe_conditional_put(&services.store, &services.prefix).await.context("cannot use the store")?;
+    probe(&services).await.context("cannot use the store")?;
     let host = host();
     admin_token::ensure(&services.queue, &services.data.path("admin.token"), &host).await?;
 
@@ -70,6 +71,16 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     let _ = timeout(CONNECTIONS, api).await;
     services.queue.close().await;
     Ok(())
+}
+
+/// Refuses a store that does not keep racing creates apart. A round that nobody won shows an answer
+/// that was lost and not a bad store, so it is tried again.
+async fn probe(services: &Services) -> Result<(), RegistryError> {
+    let lost = |error: &RegistryError| {
+        matches!(error, RegistryError::UnsafeStore { winners: 0, .. }) || error.is_transient()
+    };
+    let retries = ExponentialBuilder::default().with_max_times(5);
+    (|| probe_conditional_put(&services.store, &services.prefix)).retry(retries).when(lost).await
 }
 
 /// This machine's name, for people who read who has a job.

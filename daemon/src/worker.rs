@@ -143,7 +143,7 @@ impl Attempt {
             never = checkpoints.keep(Duration::from_secs(config.worker.checkpoint_seconds)) => match never {},
         };
         let result = result(&version, Some(&history));
-        let detail = json!({ "dataset": version.dataset, "version": version.number, "rows": version.rows });
+        let detail = json!({ "dataset": version.to_string(), "rows": version.rows });
         queue.event(&self.lease, "published", detail).await?;
         Ok(result)
     }
@@ -244,7 +244,7 @@ fn result(version: &Version, history: Option<&History>) -> Value {
         .map(|figure| json!({ "name": figure.name, "before": figure.before, "after": figure.after }))
         .collect();
     json!({
-        "dataset": version.dataset,
+        "dataset": version.to_string(),
         "version": version.number,
         "rows": version.rows,
         "manifest_sha256": version.manifest_sha256,

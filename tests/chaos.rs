@@ -34,13 +34,13 @@ async fn every_job_ends_once_whoever_is_killed() {
     let Some(database) = postgres::server() else { return };
     let (seconds, jobs) = (setting("DPG_CHAOS_SECONDS", 30), setting("DPG_CHAOS_JOBS", 40));
     let folder = tempfile::tempdir().unwrap();
-    let server = s3::Server::start(&folder.path().join("s3"), 100).await;
+    let server = s3::Server::start(&folder.path().join("s3"), 1000).await;
     let database = database.new_database().await;
     let config = format!("database = \"{database}\"\nstore = \"s3://bucket/datasets\"\n");
     let queue = Queue::open(&database).await.unwrap();
     for number in 0..jobs {
         // two jobs make versions of the same dataset
-        let steps = (3 + number % 4) * seconds / 30;
+        let steps = (6 + number % 4) * seconds / 30;
         let spec = spec(&format!("story-{}", number / 2), steps.max(2) as usize);
         queue.submit(&job(&spec, 100)).await.unwrap();
     }
@@ -60,7 +60,7 @@ async fn every_job_ends_once_whoever_is_killed() {
     while unfinished().await > 0 {
         let killing = started.elapsed() < Duration::from_secs(seconds);
         if killing {
-            tokio::time::sleep(Duration::from_millis(1500 + random(2000))).await;
+            tokio::time::sleep(Duration::from_millis(2000 + random(2000))).await;
             let victim = random(3) as usize;
             daemons[victim].replace();
             kills += 1;

@@ -2,7 +2,7 @@
 //! and again, and every job still ends once, with one sound version, from where it was interrupted.
 //!
 //! Meanwhile the S3 server fails now and then, before or after it has done what it was asked, and the
-//! database is restarted.
+//! database ends everybody's connections.
 //!
 //! `DPG_CHAOS_SECONDS` says for how long daemons are killed (30 by default), `DPG_CHAOS_JOBS` how many
 //! jobs there are (40).
@@ -19,6 +19,7 @@ use dpg_queue::{Filter, Queue, State};
 use dpg_registry::Registry;
 use object_store::path::Path;
 use serving::{Daemon, Place, job, spec};
+use sqlx::{AnyConnection, Connection};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
@@ -29,13 +30,22 @@ fn random(limit: u64) -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().1 % limit
 }
 
+/// What a restart of the database does to its clients.
+async fn end_connections(database: &str) {
+    let mut connection = AnyConnection::connect(database).await.unwrap();
+    let statement = "select pg_terminate_backend(pid) from pg_stat_activity \
+                     where datname = current_database() and pid <> pg_backend_pid()";
+    sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_job_ends_once_whoever_is_killed() {
-    let Some(database) = postgres::server() else { return };
+    let Some(postgres) = postgres::server() else { return };
     let (seconds, jobs) = (setting("DPG_CHAOS_SECONDS", 30), setting("DPG_CHAOS_JOBS", 40));
     let folder = tempfile::tempdir().unwrap();
     let server = s3::Server::start(&folder.path().join("s3"), 1000).await;
-    let database = database.new_database().await;
+    let database = postgres.new_database().await;
     let config = format!("database = \"{database}\"\nstore = \"s3://bucket/datasets\"\n");
     let queue = Queue::open(&database).await.unwrap();
     for number in 0..jobs {
@@ -53,9 +63,11 @@ async fn every_job_ends_once_whoever_is_killed() {
     let mut daemons: Vec<Daemon> = (0..3).map(start).collect();
     let started = Instant::now();
     let mut kills = 0;
-    let unfinished = async || {
-        let counts = queue.counts().await.unwrap();
-        counts.queued + counts.running
+    let unfinished = async || loop {
+        // its connections are ended too
+        if let Ok(counts) = queue.counts().await {
+            break counts.queued + counts.running;
+        }
     };
     while unfinished().await > 0 {
         let killing = started.elapsed() < Duration::from_secs(seconds);
@@ -64,6 +76,9 @@ async fn every_job_ends_once_whoever_is_killed() {
             let victim = random(3) as usize;
             daemons[victim].replace();
             kills += 1;
+            if random(3) == 0 {
+                end_connections(&database).await;
+            }
         } else {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

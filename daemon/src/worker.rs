@@ -144,7 +144,9 @@ impl Attempt {
         };
         let result = result(&version, Some(&history));
         let detail = json!({ "dataset": version.to_string(), "rows": version.rows });
-        queue.event(&self.lease, "published", detail).await?;
+        if let Err(error) = queue.event(&self.lease, "published", detail).await {
+            warn!(job = %self.job.id, "cannot write the job's history: {:#}", anyhow::Error::from(error));
+        }
         Ok(result)
     }
 

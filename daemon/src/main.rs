@@ -1,5 +1,6 @@
 //! `dpg`: makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 
+mod allow;
 mod cli;
 mod commands;
 mod config;
@@ -12,6 +13,7 @@ mod resolve;
 mod serve;
 mod services;
 mod stop;
+mod submission;
 mod worker;
 
 use std::process::ExitCode;

@@ -5,6 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::jobs::ListArguments;
+use crate::commands::schedules::ScheduleCommand;
+use crate::commands::submit::SubmitArguments;
+use crate::commands::tokens::TokenCommand;
+
 /// Makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 #[derive(Debug, Parser)]
 #[command(name = "dpg", version, arg_required_else_help = true)]
@@ -12,6 +17,10 @@ pub(crate) struct Cli {
     /// Folder for the registry, runs and downloads [default: `dpg` in the user's data directory].
     #[arg(long, global = true, env = "DPG_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// The daemon [default: the data folder's own, running or not]. Its token is `DPG_TOKEN`, or the
+    /// data folder's `admin.token` for a daemon on this machine.
+    #[arg(long, global = true, env = "DPG_URL")]
+    pub(crate) url: Option<String>,
     /// Print the result as JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -48,6 +57,39 @@ pub(crate) enum Command {
     },
     /// Run the daemon: work on the queue and answer the HTTP API.
     Serve(ServeArguments),
+    /// Put a spec into the queue.
+    Submit(SubmitArguments),
+    /// List jobs, newest first.
+    List(ListArguments),
+    /// Show a job and its last events.
+    Status {
+        /// Its id, or the newest job's name.
+        job: String,
+    },
+    /// Show what happened to a job.
+    Logs {
+        /// Its id, or the newest job's name.
+        job: String,
+        /// Go on until it ends.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Cancel a queued or running job.
+    Cancel {
+        /// Its id, or the newest job's name.
+        job: String,
+    },
+    /// Queue a failed or cancelled job again.
+    Retry {
+        /// Its id, or the newest job's name.
+        job: String,
+    },
+    /// Submit specs again and again.
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Say who may call the daemon, and for what.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// List the published datasets, or the versions of one.
     Datasets {
         /// The dataset.

@@ -4,6 +4,7 @@ mod allow;
 mod cli;
 mod commands;
 mod config;
+mod connect;
 mod data_dir;
 mod describe;
 mod http;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use connect::{Connection, Place};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -48,18 +50,42 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let place = Place { url: cli.url, named_folder: cli.data_dir.is_some() };
     let data = data_dir::DataDir::open(cli.data_dir)?;
+    let json = cli.json;
     match cli.command {
         Command::Serve(arguments) => serve::serve(data, arguments).await,
-        Command::Run { spec } => commands::run::run(&data, &spec, cli.json).await,
-        Command::Plan { spec } => commands::plan::plan(&data, &spec, cli.json).await,
-        Command::Score(arguments) => commands::score::score(&data, arguments, cli.json).await,
+        Command::Run { spec } => commands::run::run(&data, &spec, json).await,
+        Command::Plan { spec } => commands::plan::plan(&data, &spec, json).await,
+        Command::Score(arguments) => commands::score::score(&data, arguments, json).await,
         Command::Audit { spec, data: file, examples } => {
-            commands::audit::audit(&data, &spec, file.as_deref(), examples, cli.json).await
+            commands::audit::audit(&data, &spec, file.as_deref(), examples, json).await
         }
-        Command::Datasets { name } => commands::datasets::list(&data, name.as_deref(), cli.json).await,
-        Command::Fetch { dataset, folder } => {
-            commands::datasets::fetch(&data, &dataset, &folder, cli.json).await
+        Command::Submit(arguments) => {
+            commands::submit::submit(Connection::open(data, &place).await?, arguments, json).await
         }
+        Command::List(arguments) => {
+            commands::jobs::list(&Connection::open(data, &place).await?, arguments, json).await
+        }
+        Command::Status { job } => {
+            commands::jobs::status(&Connection::open(data, &place).await?, &job, json).await
+        }
+        Command::Logs { job, follow } => {
+            commands::logs::logs(&Connection::open(data, &place).await?, &job, follow, json).await
+        }
+        Command::Cancel { job } => {
+            commands::jobs::cancel(&Connection::open(data, &place).await?, &job, json).await
+        }
+        Command::Retry { job } => {
+            commands::jobs::retry(&Connection::open(data, &place).await?, &job, json).await
+        }
+        Command::Schedule(command) => {
+            commands::schedules::schedules(&Connection::open(data, &place).await?, command, json).await
+        }
+        Command::Token(command) => {
+            commands::tokens::tokens(&Connection::open(data, &place).await?, command, json).await
+        }
+        Command::Datasets { name } => commands::datasets::list(&data, name.as_deref(), json).await,
+        Command::Fetch { dataset, folder } => commands::datasets::fetch(&data, &dataset, &folder, json).await,
     }
 }

@@ -5,10 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::jobs::ListArguments;
-use crate::commands::schedules::ScheduleCommand;
-use crate::commands::submit::SubmitArguments;
-use crate::commands::tokens::TokenCommand;
+use crate::commands::queue::QueueCommand;
 
 /// Makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 #[derive(Debug, Parser)]
@@ -57,39 +54,9 @@ pub(crate) enum Command {
     },
     /// Run the daemon: work on the queue and answer the HTTP API.
     Serve(ServeArguments),
-    /// Put a spec into the queue.
-    Submit(SubmitArguments),
-    /// List jobs, newest first.
-    List(ListArguments),
-    /// Show a job and its last events.
-    Status {
-        /// Its id, or the newest job's name.
-        job: String,
-    },
-    /// Show what happened to a job.
-    Logs {
-        /// Its id, or the newest job's name.
-        job: String,
-        /// Go on until it ends.
-        #[arg(long, short)]
-        follow: bool,
-    },
-    /// Cancel a queued or running job.
-    Cancel {
-        /// Its id, or the newest job's name.
-        job: String,
-    },
-    /// Queue a failed or cancelled job again.
-    Retry {
-        /// Its id, or the newest job's name.
-        job: String,
-    },
-    /// Submit specs again and again.
-    #[command(subcommand)]
-    Schedule(ScheduleCommand),
-    /// Say who may call the daemon, and for what.
-    #[command(subcommand)]
-    Token(TokenCommand),
+    /// Jobs, schedules and tokens of a daemon.
+    #[command(flatten)]
+    Queue(QueueCommand),
     /// List the published datasets, or the versions of one.
     Datasets {
         /// The dataset.

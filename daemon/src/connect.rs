@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use dpg_api::Client;
 use tokio::net::TcpListener;
 
@@ -70,10 +70,12 @@ impl Connection {
         let token = ensure_admin(&services).await?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen on loopback")?;
         let client = Client::new(&format!("http://{}", listener.local_addr()?), Some(&token))?;
-        tokio::spawn(http::answer(services.clone(), listener, std::future::pending()));
-        if !client.is_alive().await {
-            bail!("cannot serve the data folder to this process");
-        }
+        let served = http::answer(services.clone(), listener, std::future::pending());
+        tokio::spawn(async {
+            if let Err(error) = served.await {
+                eprintln!("error: cannot serve the data folder to this process: {error:#}");
+            }
+        });
         Ok(Self { client, embedded: Some(services) })
     }
 }

@@ -17,6 +17,7 @@ mod stop;
 mod submission;
 mod worker;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     // the one TLS provider of every client in the process; a second installation changes nothing
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -61,29 +63,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Audit { spec, data: file, examples } => {
             commands::audit::audit(&data, &spec, file.as_deref(), examples, json).await
         }
-        Command::Submit(arguments) => {
-            commands::submit::submit(Connection::open(data, &place).await?, arguments, json).await
-        }
-        Command::List(arguments) => {
-            commands::jobs::list(&Connection::open(data, &place).await?, arguments, json).await
-        }
-        Command::Status { job } => {
-            commands::jobs::status(&Connection::open(data, &place).await?, &job, json).await
-        }
-        Command::Logs { job, follow } => {
-            commands::logs::logs(&Connection::open(data, &place).await?, &job, follow, json).await
-        }
-        Command::Cancel { job } => {
-            commands::jobs::cancel(&Connection::open(data, &place).await?, &job, json).await
-        }
-        Command::Retry { job } => {
-            commands::jobs::retry(&Connection::open(data, &place).await?, &job, json).await
-        }
-        Command::Schedule(command) => {
-            commands::schedules::schedules(&Connection::open(data, &place).await?, command, json).await
-        }
-        Command::Token(command) => {
-            commands::tokens::tokens(&Connection::open(data, &place).await?, command, json).await
+        Command::Queue(command) => {
+            commands::queue::dispatch(Connection::open(data, &place).await?, command, json).await
         }
         Command::Datasets { name } => commands::datasets::list(&data, name.as_deref(), json).await,
         Command::Fetch { dataset, folder } => commands::datasets::fetch(&data, &dataset, &folder, json).await,

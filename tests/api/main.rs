@@ -97,14 +97,18 @@ impl Daemon {
         Self::start_in(folder(), settings).await
     }
 
-    /// A daemon on a free port, answering, with everything it may log in the file `log`.
     async fn start_in(folder: TempDir, settings: &str) -> Self {
+        Self::start_at("127.0.0.1:0", folder, settings).await
+    }
+
+    /// A daemon that answers, with everything it may log in the file `log`.
+    async fn start_at(address: &str, folder: TempDir, settings: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let data = folder.path().join("data");
         fs::create_dir_all(&data).unwrap();
         fs::write(data.join("dpg.toml"), settings).unwrap();
         let log = fs::File::create(folder.path().join("log")).unwrap();
-        let mut process = dpg(folder.path(), &["serve", "--listen", "127.0.0.1:0"])
+        let mut process = dpg(folder.path(), &["serve", "--listen", address])
             .env("RUST_LOG", "debug")
             .stdout(Stdio::null())
             .stderr(log)
@@ -166,6 +170,17 @@ impl Daemon {
         let body = json!({ "name": name, "scopes": scopes });
         let created = good(self.request(Method::POST, "/v1/tokens").json(&body)).await;
         created["secret"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Daemon {
+    /// Goes down as when it is told to, and gives its folder.
+    fn terminate(mut self) -> TempDir {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.log());
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::Stdio;
 
 use reqwest::Method;
 use serde_json::Value;
@@ -101,17 +103,54 @@ fn an_open_address_needs_tls_or_consent() {
 
 #[tokio::test]
 async fn a_daemon_goes_down_although_somebody_follows() {
-    let mut daemon = Daemon::start(IDLE).await;
+    let daemon = Daemon::start(IDLE).await;
     daemon.submit(SPEC).await;
     let mut stream = daemon.request(Method::GET, "/v1/jobs/tiny/logs").send().await.unwrap();
     stream.chunk().await.unwrap().expect("the first event");
-    let pid = daemon.process.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let folder = daemon.terminate();
     let rest = stream.text().await.unwrap();
     assert!(!rest.contains("event: end"), "{rest}");
-    let status = daemon.process.wait().unwrap();
-    assert!(status.success(), "{status}");
-    assert!(!daemon.path().join("data/daemon.url").exists());
+    assert!(!folder.path().join("data/daemon.url").exists());
     // the folder answers for itself now
-    assert!(succeed(&mut dpg(daemon.path(), &["list"])).contains("tiny"));
+    assert!(succeed(&mut dpg(folder.path(), &["list"])).contains("tiny"));
+}
+
+#[tokio::test]
+async fn a_follower_outlives_its_daemon() {
+    let daemon = Daemon::start(IDLE).await;
+    daemon.submit(SPEC).await;
+    let url = daemon.url.clone();
+    let mut follower = dpg(daemon.path(), &["logs", "tiny", "-f", "--url", &url, "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let folder = daemon.terminate();
+    let daemon = Daemon::start_at(url.strip_prefix("http://").unwrap(), folder, IDLE).await;
+    daemon.post("/v1/jobs/tiny/cancel").await;
+    let heard: Vec<Value> = std::iter::once(first)
+        .chain(lines.map(Result::unwrap))
+        .map(|line| serde_json::from_str(&line).unwrap())
+        .collect();
+    let kinds: Vec<_> = heard.iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["submitted", "cancelled"]);
+    assert!(follower.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_come_is_given_up() {
+    let daemon = Daemon::start("[worker]\nslots = 0\n[limits]\nrequest_seconds = 1\n").await;
+    let address = daemon.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "POST /v1/jobs HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{{",
+        daemon.token
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("urn:dpg:problem:timeout"), "{answer}");
 }

@@ -70,9 +70,9 @@ impl Client {
         &self.url
     }
 
-    /// Whether a daemon answers, within half a second.
+    /// Whether a daemon answers, within two seconds.
     pub async fn is_alive(&self) -> bool {
-        let request = self.request(Method::GET, &["healthz"]).timeout(Duration::from_millis(500));
+        let request = self.request(Method::GET, &["healthz"]).timeout(Duration::from_secs(2));
         request.send().await.is_ok_and(|response| response.status().is_success())
     }
 

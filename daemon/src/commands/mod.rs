@@ -5,6 +5,7 @@ pub(crate) mod datasets;
 pub(crate) mod jobs;
 pub(crate) mod logs;
 pub(crate) mod plan;
+pub(crate) mod queue;
 pub(crate) mod run;
 pub(crate) mod schedules;
 pub(crate) mod score;

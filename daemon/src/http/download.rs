@@ -109,7 +109,30 @@ impl Range {
 
 #[cfg(test)]
 mod tests {
-    use super::Range;
+    use axum::http::Method;
+    use object_store::aws::AmazonS3Builder;
+
+    use super::{Range, redirect};
+
+    #[tokio::test]
+    async fn s3_is_redirected_to_by_a_signed_address() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let store = AmazonS3Builder::new()
+            .with_bucket_name("bucket")
+            .with_region("eu-central-1")
+            .with_endpoint("http://127.0.0.1:9000")
+            .with_allow_http(true)
+            .with_access_key_id("id")
+            .with_secret_access_key("hidden")
+            .build()
+            .unwrap();
+        let response = redirect(&store, &Method::GET, &"prefix/a b.parquet".into()).await.unwrap();
+        assert_eq!(response.status(), 307);
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        let location = response.headers()["location"].to_str().unwrap();
+        assert!(location.starts_with("http://127.0.0.1:9000/bucket/prefix/a%20b.parquet?"), "{location}");
+        assert!(location.contains("X-Amz-Signature=") && !location.contains("hidden"), "{location}");
+    }
 
     #[test]
     fn ranges_are_read_as_http_has_them() {

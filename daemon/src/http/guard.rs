@@ -83,3 +83,40 @@ fn finish(mut response: Response, id: &str) -> Response {
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use axum::{Router, middleware};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{config::Config, data_dir::DataDir, services::Services};
+
+    #[tokio::test]
+    async fn a_panic_and_a_bare_status_are_problems() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(Some(folder.path().into())).unwrap();
+        let services = Services::open(Config::default(), data).await.unwrap();
+        let (_stop, stopping) = tokio::sync::watch::channel(false);
+        let api = Api::new(services, stopping).unwrap();
+        let router = Router::new()
+            .route("/panic", get(async || -> &'static str { panic!("boom") }))
+            .route("/bare", get(async || (StatusCode::IM_A_TEAPOT, "short and stout")))
+            .route("/own", get(async || (StatusCode::CONFLICT, Json(serde_json::json!({"own": 1})))))
+            .layer(middleware::from_fn_with_state(api, guard));
+        for (path, status, body) in [
+            ("/panic", 500, "urn:dpg:problem:internal"),
+            ("/bare", 418, "urn:dpg:problem:refused"),
+            ("/own", 409, "{\"own\":1}"),
+        ] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status);
+            let text = to_bytes(response.into_body(), 10_000).await.unwrap();
+            let text = String::from_utf8(text.into()).unwrap();
+            assert!(text.contains(body) && !text.contains("boom"), "{text}");
+        }
+    }
+}

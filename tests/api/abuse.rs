@@ -19,7 +19,7 @@ async fn every_address_wants_a_token() {
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
             let method: Method = method.to_uppercase().parse().unwrap();
-            let path = path.replace('{', "").replace('}', "");
+            let path = path.replace(['{', '}'], "");
             let response = daemon.anonymous(method, &path).send().await.unwrap();
             if OPEN.contains(&path.as_str()) {
                 assert_eq!(response.status(), 200, "{path}");
@@ -42,8 +42,8 @@ async fn bad_tokens_are_refused() {
     let short = short.json::<Value>().await.unwrap()["secret"].as_str().unwrap().to_owned();
     let revoked = daemon.token("revoked", &["read"]).await;
     daemon.request(Method::DELETE, "/v1/tokens/revoked").send().await.unwrap();
-    let other = format!("{}0", &daemon.token[..daemon.token.len() - 1]);
-    let wrong = if other == daemon.token { other.replace("0", "1") } else { other };
+    let last = if daemon.token.ends_with('0') { '1' } else { '0' };
+    let wrong = format!("{}{last}", &daemon.token[..daemon.token.len() - 1]);
     tokio::time::sleep(Duration::from_secs(1)).await;
     for (token, why) in
         [("nonsense", "unknown"), (wrong.as_str(), "unknown"), (&short, "expired"), (&revoked, "revoked")]

@@ -66,13 +66,12 @@ impl Follow {
 
     /// Adds what comes next to the buffer; connects if there is no connection.
     async fn receive(&mut self) -> Result<(), Error> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            None => {
-                let path = ["v1", "jobs", &self.job, "logs"];
-                let request = self.client.request(Method::GET, &path).header("last-event-id", self.last);
-                self.stream.insert(self.client.send(request).await?)
-            }
+        let stream = if let Some(stream) = &mut self.stream {
+            stream
+        } else {
+            let path = ["v1", "jobs", &self.job, "logs"];
+            let request = self.client.request(Method::GET, &path).header("last-event-id", self.last);
+            self.stream.insert(self.client.send(request).await?)
         };
         match stream.chunk().await.map_err(|error| self.client.unreachable(error))? {
             Some(bytes) => self.buffer.extend_from_slice(&bytes),

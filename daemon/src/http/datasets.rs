@@ -156,7 +156,7 @@ async fn file(
     };
     let snapshot = format!("{}-{}", version.job, version.fence);
     let root = api.services.prefix.clone().join(dataset.as_str()).join("snapshots").join(snapshot);
-    let object = file.path.split('/').fold(root, |path, part| path.join(part));
+    let object = file.path.split('/').fold(root, object_store::path::Path::join);
     match &api.signer {
         Some(signer) if query.redirect.unwrap_or(true) => {
             download::redirect(signer.as_ref(), &method, &object).await

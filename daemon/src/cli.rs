@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::queue::QueueCommand;
+
 /// Makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 #[derive(Debug, Parser)]
 #[command(name = "dpg", version, arg_required_else_help = true)]
@@ -12,6 +14,10 @@ pub(crate) struct Cli {
     /// Folder for the registry, runs and downloads [default: `dpg` in the user's data directory].
     #[arg(long, global = true, env = "DPG_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// The daemon [default: the data folder's own, running or not]. Its token is `DPG_TOKEN`, or the
+    /// data folder's `admin.token` for a daemon on this machine.
+    #[arg(long, global = true, env = "DPG_URL")]
+    pub(crate) url: Option<String>,
     /// Print the result as JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -48,6 +54,9 @@ pub(crate) enum Command {
     },
     /// Run the daemon: work on the queue and answer the HTTP API.
     Serve(ServeArguments),
+    /// Jobs, schedules and tokens of a daemon.
+    #[command(flatten)]
+    Queue(QueueCommand),
     /// List the published datasets, or the versions of one.
     Datasets {
         /// The dataset.

@@ -1,17 +1,17 @@
 //! `dpg`: makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 
-mod admin_token;
+mod allow;
 mod checkpoint;
 mod cli;
 mod commands;
 mod compute;
 mod config;
+mod connect;
 mod data_dir;
 mod describe;
 mod failure;
 mod hold;
 mod http;
-mod intake;
 mod make;
 mod progress;
 mod report;
@@ -20,13 +20,16 @@ mod schedule;
 mod serve;
 mod services;
 mod stop;
+mod submission;
 mod webhook;
 mod worker;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use connect::{Connection, Place};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     // the one TLS provider of every client in the process; a second installation changes nothing
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -56,18 +60,21 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let place = Place { url: cli.url, named_folder: cli.data_dir.is_some() };
     let data = data_dir::DataDir::open(cli.data_dir)?;
+    let json = cli.json;
     match cli.command {
         Command::Serve(arguments) => serve::serve(data, arguments).await,
-        Command::Run { spec } => commands::run::run(&data, &spec, cli.json).await,
-        Command::Plan { spec } => commands::plan::plan(&data, &spec, cli.json).await,
-        Command::Score(arguments) => commands::score::score(&data, arguments, cli.json).await,
+        Command::Run { spec } => commands::run::run(&data, &spec, json).await,
+        Command::Plan { spec } => commands::plan::plan(&data, &spec, json).await,
+        Command::Score(arguments) => commands::score::score(&data, arguments, json).await,
         Command::Audit { spec, data: file, examples } => {
-            commands::audit::audit(&data, &spec, file.as_deref(), examples, cli.json).await
+            commands::audit::audit(&data, &spec, file.as_deref(), examples, json).await
         }
-        Command::Datasets { name } => commands::datasets::list(&data, name.as_deref(), cli.json).await,
-        Command::Fetch { dataset, folder } => {
-            commands::datasets::fetch(&data, &dataset, &folder, cli.json).await
+        Command::Queue(command) => {
+            commands::queue::dispatch(Connection::open(data, &place).await?, command, json).await
         }
+        Command::Datasets { name } => commands::datasets::list(&data, name.as_deref(), json).await,
+        Command::Fetch { dataset, folder } => commands::datasets::fetch(&data, &dataset, &folder, json).await,
     }
 }

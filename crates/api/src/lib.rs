@@ -1,1 +1,22 @@
 //! What the daemon's HTTP API takes and gives, and a client of it.
+//!
+//! The types here are the wire format: the server answers with them, [`Client`] reads them, and the
+//! OpenAPI document is made from them. States, scopes and policies are the queue's own words.
+
+mod client;
+mod dataset;
+mod error;
+mod follow;
+mod job;
+mod schedule;
+mod token;
+
+pub use client::{Client, JobQuery};
+pub use dataset::{
+    Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag, VersionDetail, VersionFile, Yank,
+};
+pub use error::{Error, Fault, Problem};
+pub use follow::{Follow, Update};
+pub use job::{Event, EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
+pub use schedule::{PutSchedule, Schedule, ScheduleDetail, ScheduleList};
+pub use token::{CreateToken, CreatedToken, Token, TokenList};

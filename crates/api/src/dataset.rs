@@ -1,0 +1,138 @@
+//! Published datasets.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Dataset {
+    /// Its name.
+    pub name: String,
+    /// Number of its versions.
+    pub versions: u64,
+    /// The newest version that is not withdrawn.
+    pub latest: Option<DatasetVersion>,
+    /// Its tags and the versions they point at.
+    pub tags: BTreeMap<String, u64>,
+}
+
+/// All datasets, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DatasetList {
+    /// The datasets.
+    pub datasets: Vec<Dataset>,
+}
+
+/// A dataset with all its versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DatasetDetail {
+    /// Its name.
+    pub name: String,
+    /// Its versions, oldest first.
+    pub versions: Vec<DatasetVersion>,
+    /// Its tags and the versions they point at.
+    pub tags: BTreeMap<String, u64>,
+}
+
+/// A version of a dataset; it never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DatasetVersion {
+    /// The dataset.
+    pub dataset: String,
+    /// Its number, from 1.
+    pub number: u64,
+    /// The job that made it.
+    pub job: String,
+    /// SHA-256 in hex of its manifest, which holds those of all its files.
+    pub manifest_sha256: String,
+    /// Rows of the split `train`.
+    pub rows: u64,
+    /// Bytes of its Parquet files.
+    pub size: u64,
+    /// When it was published.
+    pub published_at: DateTime<Utc>,
+    /// Why it was withdrawn, if it was.
+    pub yanked: Option<String>,
+}
+
+/// A version with its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VersionDetail {
+    /// The version.
+    #[serde(flatten)]
+    pub version: DatasetVersion,
+    /// Its files, by path.
+    pub files: Vec<VersionFile>,
+}
+
+/// A file of a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VersionFile {
+    /// Its path, with `/`.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
+/// Where a tag is to point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutTag {
+    /// The version's number.
+    pub version: u64,
+}
+
+/// Why a version is withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Yank {
+    /// Shown to whoever asks for the version.
+    pub reason: String,
+}
+
+impl From<&dpg_registry::Version> for DatasetVersion {
+    fn from(version: &dpg_registry::Version) -> Self {
+        Self {
+            dataset: version.dataset.clone(),
+            number: version.number,
+            job: version.job.clone(),
+            manifest_sha256: version.manifest_sha256.clone(),
+            rows: version.rows,
+            size: version.size,
+            published_at: version.published_at,
+            yanked: version.yanked.clone(),
+        }
+    }
+}
+
+impl From<&dpg_registry::Dataset> for Dataset {
+    fn from(dataset: &dpg_registry::Dataset) -> Self {
+        Self {
+            name: dataset.name.clone(),
+            versions: dataset.versions.len() as u64,
+            latest: dataset.latest().map(DatasetVersion::from),
+            tags: dataset.tags.clone(),
+        }
+    }
+}
+
+impl From<&dpg_registry::Dataset> for DatasetDetail {
+    fn from(dataset: &dpg_registry::Dataset) -> Self {
+        Self {
+            name: dataset.name.clone(),
+            versions: dataset.versions.iter().map(DatasetVersion::from).collect(),
+            tags: dataset.tags.clone(),
+        }
+    }
+}
+
+impl From<dpg_registry::ManifestFile> for VersionFile {
+    fn from(file: dpg_registry::ManifestFile) -> Self {
+        Self { path: file.path, size: file.size, sha256: file.sha256 }
+    }
+}

@@ -1,0 +1,132 @@
+//! What a spec may read: embedded models always, and the folders, buckets and Hugging Face models
+//! that the settings allow.
+
+use std::path::{Component, Path};
+
+use dpg_api::Fault;
+use dpg_hub::Uri;
+use dpg_spec::{Bitmap, Metric, Spec};
+
+use crate::config::Allow;
+
+/// Each location of a spec that a daemon with these settings must not read or cannot find.
+pub(crate) fn faults(spec: &Spec, allow: &Allow) -> Vec<Fault> {
+    let check = |(key, location): (String, &str)| {
+        let message = refusal(location, allow)?;
+        Some(Fault { path: key, line: None, message })
+    };
+    locations(spec).into_iter().filter_map(check).collect()
+}
+
+fn refusal(location: &str, allow: &Allow) -> Option<String> {
+    let uri = match Uri::parse(location) {
+        Ok(uri) => uri,
+        Err(error) => return Some(error.to_string()),
+    };
+    let listed = |list: &[String], names: &[&str]| {
+        list.iter().any(|allowed| allowed == "*" || names.contains(&allowed.as_str()))
+    };
+    let (allowed, setting) = match &uri {
+        Uri::Embedded(_) => (true, ""),
+        Uri::Local(path) if !path.is_absolute() => {
+            return Some(format!("`{location}` is relative, and the daemon does not know to what"));
+        }
+        Uri::Local(path) => (allow.folders.iter().any(|folder| is_inside(path, folder)), "allow.folders"),
+        Uri::S3 { bucket, .. } => (listed(&allow.buckets, &[bucket]), "allow.buckets"),
+        Uri::HuggingFace { repo, .. } => {
+            let organisation = repo.split('/').next().unwrap_or(repo);
+            (listed(&allow.hugging_face, &[repo, organisation]), "allow.hugging_face")
+        }
+    };
+    (!allowed).then(|| {
+        format!(
+            "this daemon does not read `{location}`; its operator allows it with `{setting}` in `dpg.toml`"
+        )
+    })
+}
+
+/// Whether `path` is in `folder`, links followed as far as the path is there.
+fn is_inside(path: &Path, folder: &Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else { return false };
+    if path.components().any(|part| part == Component::ParentDir) {
+        return false;
+    }
+    let existing = path.ancestors().find_map(|ancestor| {
+        let rest = path.strip_prefix(ancestor).ok()?;
+        Some(ancestor.canonicalize().ok()?.join(rest))
+    });
+    existing.is_some_and(|path| path.starts_with(folder))
+}
+
+/// Every location in a spec with its key.
+fn locations(spec: &Spec) -> Vec<(String, &str)> {
+    let mut found = vec![("target.model".to_owned(), spec.target.model.as_str())];
+    if let Some(generator) = &spec.generator {
+        found.push(("generator.model".into(), &generator.model));
+        if let Some(prompts) = &generator.prompts {
+            found.push(("generator.prompts.path".into(), &prompts.path));
+        }
+    }
+    of_metric("metric", &spec.metric, &mut found);
+    found
+}
+
+fn of_metric<'a>(key: &str, metric: &'a Metric, found: &mut Vec<(String, &'a str)>) {
+    match metric {
+        Metric::WeightPattern(metric) => {
+            if let Bitmap::Image { image } = &metric.pattern {
+                found.push((format!("{key}.pattern.image"), image));
+            }
+        }
+        Metric::WeightNorm(_) => {}
+        Metric::HeldOutLoss(metric) => found.push((format!("{key}.data.path"), &metric.data.path)),
+        Metric::Sum(sum) => {
+            for (index, term) in sum.terms.iter().enumerate() {
+                of_metric(&format!("{key}.terms[{index}].metric"), &term.metric, found);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_allowed_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = folder.path().join("models");
+        std::fs::create_dir(&models).unwrap();
+        std::fs::write(folder.path().join("secret"), "").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("secret"), models.join("link")).unwrap();
+        let allow = Allow {
+            folders: vec![models.clone()],
+            buckets: vec!["data".into()],
+            hugging_face: vec!["org".into(), "other/model".into()],
+            webhook_hosts: vec![],
+        };
+        let inside = models.display().to_string();
+        for good in [
+            "embedded:target",
+            "s3://data/a",
+            "hf:org/x@main",
+            "hf:other/model",
+            &format!("{inside}/gpt2"),
+            &format!("{inside}/not/there/yet"),
+        ] {
+            assert_eq!(refusal(good, &allow), None, "{good}");
+        }
+        for bad in [
+            "/etc/passwd",
+            "relative/path",
+            "s3://other/a",
+            "hf:other/another",
+            &format!("{inside}/../secret"),
+            &format!("{inside}/link"),
+            &format!("{inside}-too/x"),
+            "http://169.254.169.254/latest/meta-data",
+        ] {
+            assert!(refusal(bad, &allow).is_some(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The commands that speak to a daemon.
+
+use clap::Subcommand;
+
+use crate::{
+    commands::{
+        jobs::{self, ListArguments},
+        logs,
+        schedules::{self, ScheduleCommand},
+        submit::{self, SubmitArguments},
+        tokens::{self, TokenCommand},
+    },
+    connect::Connection,
+};
+
+/// Jobs, schedules and tokens of a daemon.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// Put a spec into the queue.
+    Submit(SubmitArguments),
+    /// List jobs, newest first.
+    List(ListArguments),
+    /// Show a job and its last events.
+    Status {
+        /// Its id, or the newest job's name.
+        job: String,
+    },
+    /// Show what happened to a job.
+    Logs {
+        /// Its id, or the newest job's name.
+        job: String,
+        /// Go on until it ends.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Cancel a queued or running job.
+    Cancel {
+        /// Its id, or the newest job's name.
+        job: String,
+    },
+    /// Queue a failed or cancelled job again.
+    Retry {
+        /// Its id, or the newest job's name.
+        job: String,
+    },
+    /// Submit specs again and again.
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Say who may call the daemon, and for what.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// Does what a command says.
+pub(crate) async fn dispatch(
+    connection: Connection,
+    command: QueueCommand,
+    json: bool,
+) -> anyhow::Result<()> {
+    match command {
+        QueueCommand::Submit(arguments) => submit::submit(connection, arguments, json).await,
+        QueueCommand::List(arguments) => jobs::list(&connection, arguments, json).await,
+        QueueCommand::Status { job } => jobs::status(&connection, &job, json).await,
+        QueueCommand::Logs { job, follow } => logs::logs(&connection, &job, follow, json).await,
+        QueueCommand::Cancel { job } => jobs::cancel(&connection, &job, json).await,
+        QueueCommand::Retry { job } => jobs::retry(&connection, &job, json).await,
+        QueueCommand::Schedule(command) => schedules::schedules(&connection, command, json).await,
+        QueueCommand::Token(command) => tokens::tokens(&connection, command, json).await,
+    }
+}

@@ -1,0 +1,177 @@
+//! `/v1/datasets`: versions, tags and files.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Method};
+use axum::response::Response;
+use dpg_api::{
+    Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag, VersionDetail, VersionFile, Yank,
+};
+use dpg_registry::Version;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Api,
+    auth::{Admin, Reader},
+    download,
+    extract::{Json, Path, Query, check_name},
+    problem::Refusal,
+};
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(put_tag))
+        .routes(routes!(version))
+        .routes(routes!(file))
+        .routes(routes!(yank))
+}
+
+/// List datasets, by name.
+#[utoipa::path(
+    get, path = "/v1/datasets", tag = "datasets", operation_id = "list_datasets", security(("token" = ["read"])),
+    responses((status = 200, body = DatasetList), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn list(_: Reader, State(api): State<Api>) -> Result<Json<DatasetList>, Refusal> {
+    let datasets = api.services.registry.datasets().await?;
+    Ok(Json(DatasetList { datasets: datasets.iter().map(Dataset::from).collect() }))
+}
+
+/// Show a dataset with its versions and tags.
+#[utoipa::path(
+    get, path = "/v1/datasets/{dataset}", tag = "datasets", operation_id = "show_dataset", security(("token" = ["read"])),
+    params(("dataset" = String, Path, description = "Its name")),
+    responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn show(
+    _: Reader,
+    State(api): State<Api>,
+    Path(dataset): Path<String>,
+) -> Result<Json<DatasetDetail>, Refusal> {
+    detail(&api, &dataset).await
+}
+
+/// Point a tag at a version.
+#[utoipa::path(
+    put, path = "/v1/datasets/{dataset}/tags/{tag}", tag = "datasets", operation_id = "put_tag", security(("token" = ["admin"])),
+    params(("dataset" = String, Path, description = "Its name"), ("tag" = String, Path, description = "The tag")),
+    responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn put_tag(
+    _: Admin,
+    State(api): State<Api>,
+    Path((dataset, tag)): Path<(String, String)>,
+    Json(body): Json<PutTag>,
+) -> Result<Json<DatasetDetail>, Refusal> {
+    check_name("dataset", &dataset)?;
+    api.services.registry.tag(&dataset, &tag, body.version).await?;
+    detail(&api, &dataset).await
+}
+
+/// Show the version that `latest`, `v3`, `3` or a tag names, with its files.
+#[utoipa::path(
+    get, path = "/v1/datasets/{dataset}/versions/{reference}", tag = "datasets", operation_id = "show_version",
+    security(("token" = ["read"])),
+    params(
+        ("dataset" = String, Path, description = "Its name"),
+        ("reference" = String, Path, description = "`latest`, a number, or a tag")
+    ),
+    responses((status = 200, body = VersionDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn version(
+    _: Reader,
+    State(api): State<Api>,
+    Path((dataset, reference)): Path<(String, String)>,
+) -> Result<Json<VersionDetail>, Refusal> {
+    let version = resolve(&api, &dataset, &reference).await?;
+    let manifest = api.services.registry.manifest(&version).await?;
+    let files = manifest.files.into_iter().map(VersionFile::from).collect();
+    Ok(Json(VersionDetail { version: DatasetVersion::from(&version), files }))
+}
+
+/// Withdraw a version: `latest` passes over it; its files stay.
+#[utoipa::path(
+    post, path = "/v1/datasets/{dataset}/versions/{reference}/yank", tag = "datasets", operation_id = "yank_version",
+    security(("token" = ["admin"])),
+    params(
+        ("dataset" = String, Path, description = "Its name"),
+        ("reference" = String, Path, description = "A number or a tag")
+    ),
+    responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn yank(
+    _: Admin,
+    State(api): State<Api>,
+    Path((dataset, reference)): Path<(String, String)>,
+    Json(body): Json<Yank>,
+) -> Result<Json<DatasetDetail>, Refusal> {
+    let version = resolve(&api, &dataset, &reference).await?;
+    api.services.registry.yank(&dataset, version.number, &body.reason).await?;
+    detail(&api, &dataset).await
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct FileQuery {
+    /// Whether the answer may be a redirect to the object store, if that is S3. Default true.
+    redirect: Option<bool>,
+}
+
+/// Download a file of a version, whole or a range of its bytes.
+///
+/// On S3 the answer is a redirect to a signed address that is good for an hour.
+#[utoipa::path(
+    get, path = "/v1/datasets/{dataset}/versions/{reference}/files/{*path}", tag = "datasets",
+    operation_id = "download_file", security(("token" = ["read"])),
+    params(
+        ("dataset" = String, Path, description = "Its name"),
+        ("reference" = String, Path, description = "`latest`, a number, or a tag"),
+        ("path" = String, Path, description = "The file's path, as the version lists it"),
+        ("range" = Option<String>, Header, description = "`bytes=FROM-TO`"), FileQuery
+    ),
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "application/octet-stream", description = "The file"),
+        (status = 206, body = Vec<u8>, content_type = "application/octet-stream", description = "The range"),
+        (status = 307, description = "Where the file is"),
+        (status = "default", body = dpg_api::Problem, description = "Refused")
+    )
+)]
+async fn file(
+    _: Reader,
+    State(api): State<Api>,
+    Path((dataset, reference, path)): Path<(String, String, String)>,
+    Query(query): Query<FileQuery>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let version = resolve(&api, &dataset, &reference).await?;
+    let manifest = api.services.registry.manifest(&version).await?;
+    // only what the manifest lists is served, so no path leads out of the version
+    let Some(file) = manifest.files.into_iter().find(|file| file.path == path) else {
+        let hint = format!("`GET /v1/datasets/{dataset}/versions/{reference}` lists its files");
+        return Err(Refusal::not_found(format!("{version} has no such file"), hint));
+    };
+    let snapshot = format!("{}-{}", version.job, version.fence);
+    let root = api.services.prefix.clone().join(dataset.as_str()).join("snapshots").join(snapshot);
+    let object = file.path.split('/').fold(root, object_store::path::Path::join);
+    match &api.signer {
+        Some(signer) if query.redirect.unwrap_or(true) => {
+            download::redirect(signer.as_ref(), &method, &object).await
+        }
+        _ => download::send(&api.services.store, &object, &file, &method, &headers).await,
+    }
+}
+
+async fn detail(api: &Api, dataset: &str) -> Result<Json<DatasetDetail>, Refusal> {
+    check_name("dataset", dataset)?;
+    Ok(Json(DatasetDetail::from(&api.services.registry.dataset(dataset).await?)))
+}
+
+async fn resolve(api: &Api, dataset: &str, reference: &str) -> Result<Version, Refusal> {
+    check_name("dataset", dataset)?;
+    check_name("version", reference)?;
+    Ok(api.services.registry.resolve(dataset, reference).await?)
+}

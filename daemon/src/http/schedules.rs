@@ -1,0 +1,145 @@
+//! `/v1/schedules`: specs that are submitted again and again.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use dpg_api::{Job, PutSchedule, Schedule, ScheduleDetail, ScheduleList};
+use dpg_queue::NewSchedule;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Api,
+    auth::{Admin, Reader},
+    extract::{Json, Path, check_name},
+    jobs::spec_text,
+    problem::Refusal,
+};
+use crate::submission;
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(put, show, delete))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(run))
+}
+
+/// List schedules, by name.
+#[utoipa::path(
+    get, path = "/v1/schedules", tag = "schedules", operation_id = "list_schedules", security(("token" = ["read"])),
+    responses((status = 200, body = ScheduleList), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn list(_: Reader, State(api): State<Api>) -> Result<Json<ScheduleList>, Refusal> {
+    let queue = &api.services.queue;
+    let now = queue.now().await?;
+    let schedules = queue.schedules().await?;
+    let schedules = schedules.iter().map(|schedule| Schedule::at(schedule, now));
+    Ok(Json(ScheduleList { schedules: schedules.collect::<Result<_, _>>()? }))
+}
+
+/// Make a schedule, or replace the one of this name.
+#[utoipa::path(
+    put, path = "/v1/schedules/{name}", tag = "schedules", operation_id = "put_schedule", security(("token" = ["admin"])),
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn put(
+    _: Admin,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Json(body): Json<PutSchedule>,
+) -> Result<Json<ScheduleDetail>, Refusal> {
+    check_name("schedule", &name)?;
+    let spec = spec_text(body.spec)?;
+    let job = submission::job(&spec, &api.services.config).map_err(Refusal::invalid_spec)?;
+    let schedule = NewSchedule {
+        name,
+        cron: body.cron,
+        time_zone: body.time_zone,
+        spec,
+        overlap: body.overlap,
+        catchup: body.catchup,
+        jitter: Duration::from_secs(body.jitter_seconds.into()),
+        priority: body.priority,
+        max_attempts: job.max_attempts,
+    };
+    detail(&api, api.services.queue.put_schedule(&schedule).await?).await
+}
+
+/// Show a schedule with its spec and its next five times.
+#[utoipa::path(
+    get, path = "/v1/schedules/{name}", tag = "schedules", operation_id = "show_schedule", security(("token" = ["read"])),
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn show(
+    _: Reader,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<ScheduleDetail>, Refusal> {
+    check_name("schedule", &name)?;
+    detail(&api, api.services.queue.schedule(&name).await?).await
+}
+
+/// Delete a schedule; its jobs are left alone.
+#[utoipa::path(
+    delete, path = "/v1/schedules/{name}", tag = "schedules", operation_id = "delete_schedule", security(("token" = ["admin"])),
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 204, description = "Deleted"), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn delete(_: Admin, State(api): State<Api>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
+    check_name("schedule", &name)?;
+    api.services.queue.delete_schedule(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Stop a schedule until it is resumed; its jobs are left alone.
+#[utoipa::path(
+    post, path = "/v1/schedules/{name}/pause", tag = "schedules", operation_id = "pause_schedule", security(("token" = ["admin"])),
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn pause(
+    _: Admin,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<ScheduleDetail>, Refusal> {
+    check_name("schedule", &name)?;
+    detail(&api, api.services.queue.pause_schedule(&name).await?).await
+}
+
+/// Let a paused schedule go on; times that fell into the pause are not made up for.
+#[utoipa::path(
+    post, path = "/v1/schedules/{name}/resume", tag = "schedules", operation_id = "resume_schedule", security(("token" = ["admin"])),
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn resume(
+    _: Admin,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<ScheduleDetail>, Refusal> {
+    check_name("schedule", &name)?;
+    detail(&api, api.services.queue.resume_schedule(&name).await?).await
+}
+
+/// Submit a schedule's job at once, paused or not.
+#[utoipa::path(
+    post, path = "/v1/schedules/{name}/run", tag = "schedules", operation_id = "run_schedule", security(("token" = ["admin"])),
+    params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, body = Job), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn run(_: Admin, State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Job>, Refusal> {
+    check_name("schedule", &name)?;
+    let schedule = api.services.queue.schedule(&name).await?;
+    // the settings may have changed since the schedule was made
+    let job = submission::job(&schedule.spec, &api.services.config).map_err(Refusal::invalid_spec)?;
+    Ok(Json(api.services.queue.run_schedule(&schedule, &job).await?.into()))
+}
+
+async fn detail(api: &Api, schedule: dpg_queue::Schedule) -> Result<Json<ScheduleDetail>, Refusal> {
+    let now = api.services.queue.now().await?;
+    Ok(Json(ScheduleDetail::at(&schedule, now)?))
+}

@@ -1,0 +1,106 @@
+//! `/v1/tokens`, and the first token of a data folder.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use anyhow::Context;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use dpg_api::{CreateToken, CreatedToken, Token, TokenList};
+use dpg_queue::{NewToken, Scope};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    Api,
+    auth::Admin,
+    extract::{Json, Path, check_name},
+    problem::Refusal,
+};
+use crate::{data_dir::DataDir, services::Services};
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(revoke))
+}
+
+/// Make a token. Its secret is in the answer and nowhere else.
+#[utoipa::path(
+    post, path = "/v1/tokens", tag = "tokens", operation_id = "create_token", security(("token" = ["admin"])),
+    responses((status = 201, body = CreatedToken), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn create(
+    _: Admin,
+    State(api): State<Api>,
+    Json(body): Json<CreateToken>,
+) -> Result<impl IntoResponse, Refusal> {
+    check_name("token", &body.name)?;
+    let invalid = |detail: &str, hint: &str| {
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", detail, hint)
+    };
+    if body.scopes.is_empty() {
+        return Err(invalid("the token has no scope", "give at least one of `read`, `submit`, `admin`"));
+    }
+    if body.expires.is_some_and(|expires| expires <= chrono::Utc::now()) {
+        return Err(invalid("the token would have expired already", "give a time in the future"));
+    }
+    let new = NewToken { name: body.name, scopes: body.scopes, expires: body.expires };
+    let (token, secret) = api.services.queue.create_token(&new).await?;
+    Ok((StatusCode::CREATED, Json(CreatedToken { token: token.into(), secret })))
+}
+
+/// List tokens, oldest first, with the expired and the revoked.
+#[utoipa::path(
+    get, path = "/v1/tokens", tag = "tokens", operation_id = "list_tokens", security(("token" = ["admin"])),
+    responses((status = 200, body = TokenList), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn list(_: Admin, State(api): State<Api>) -> Result<Json<TokenList>, Refusal> {
+    let tokens = api.services.queue.tokens().await?;
+    Ok(Json(TokenList { tokens: tokens.into_iter().map(Token::from).collect() }))
+}
+
+/// Revoke a token, by its id or name, at once and for good.
+#[utoipa::path(
+    delete, path = "/v1/tokens/{token}", tag = "tokens", operation_id = "revoke_token", security(("token" = ["admin"])),
+    params(("token" = String, Path, description = "Id or name")),
+    responses((status = 200, body = Token), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn revoke(_: Admin, State(api): State<Api>, Path(token): Path<String>) -> Result<Json<Token>, Refusal> {
+    check_name("token", &token)?;
+    Ok(Json(api.services.queue.revoke_token(&token).await?.into()))
+}
+
+/// The admin token in the data folder's `admin.token`.
+pub(crate) fn stored_admin(data: &DataDir) -> Option<String> {
+    let text = std::fs::read_to_string(data.path("admin.token")).ok()?;
+    Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+/// The admin token of the data folder, made if it has none that the queue knows. Whoever can read the
+/// folder's files can be admin: a token that was revoked or belongs to another database is replaced.
+pub(crate) async fn ensure_admin(services: &Services) -> anyhow::Result<String> {
+    let path = services.data.path("admin.token");
+    if let Some(token) = stored_admin(&services.data) {
+        match services.queue.authenticate(&token).await {
+            Ok(_) => return Ok(token),
+            Err(dpg_queue::Error::TokenRefused { .. }) => std::fs::remove_file(&path)?,
+            Err(error) => return Err(error).context("cannot look up the admin token"),
+        }
+    }
+    let name = format!("admin-{}", &Uuid::new_v4().simple().to_string()[..8]);
+    let new = NewToken { name, scopes: vec![Scope::Admin], expires: None };
+    let (token, secret) = services.queue.create_token(&new).await.context("cannot make the admin token")?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(mut file) => {
+            writeln!(file, "{secret}").with_context(|| format!("cannot write `{}`", path.display()))?;
+            Ok(secret)
+        }
+        // another process was first
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            services.queue.revoke_token(&token.id.to_string()).await?;
+            stored_admin(&services.data).with_context(|| format!("`{}` is empty", path.display()))
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot write `{}`", path.display())),
+    }
+}

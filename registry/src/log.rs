@@ -74,9 +74,24 @@ pub(crate) struct Entry {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Op {
-    Publish { version: u64, job: String, fence: u64, manifest_sha256: String, rows: u64, size: u64 },
-    Tag { tag: String, version: u64 },
-    Yank { version: u64, reason: String },
+    Publish {
+        version: u64,
+        job: String,
+        fence: u64,
+        manifest_sha256: String,
+        rows: u64,
+        size: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        withheld: Option<String>,
+    },
+    Tag {
+        tag: String,
+        version: u64,
+    },
+    Yank {
+        version: u64,
+        reason: String,
+    },
 }
 
 impl Dataset {
@@ -128,7 +143,7 @@ impl Dataset {
         }
         let published = self.versions.len() as u64;
         match entry.op {
-            Op::Publish { version, job, fence, manifest_sha256, rows, size } => {
+            Op::Publish { version, job, fence, manifest_sha256, rows, size, withheld } => {
                 if version != published + 1 {
                     return Err(format!("it publishes version {version} after version {published}"));
                 }
@@ -142,7 +157,7 @@ impl Dataset {
                     rows,
                     size,
                     published_at,
-                    yanked: None,
+                    yanked: withheld,
                 });
             }
             Op::Tag { version, .. } | Op::Yank { version, .. } if !(1..=published).contains(&version) => {

@@ -60,6 +60,9 @@ pub struct Policy {
     /// Fresh examples of a validation. Default: as many as a step draws.
     #[schemars(range(min = 1))]
     pub validation_examples: Option<usize>,
+    /// In a daemon: start from the generator that the dataset's latest version ended with, if it was
+    /// made by a job that says so too and starts from the same model. Default false.
+    pub warm_start: bool,
 }
 
 impl Default for Policy {
@@ -83,6 +86,7 @@ impl Default for Policy {
             max_grad_norm: 1.0,
             validate_every: 10,
             validation_examples: None,
+            warm_start: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use dpg_registry::{Registry, open_store};
 use dpg_spec::Spec;
 use rust_embed::RustEmbed;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 #[derive(RustEmbed)]
 #[folder = "../config/embedded/"]
@@ -108,16 +109,10 @@ impl DataDir {
 
     /// The folder of the run of a spec: a changed spec is another run.
     pub(crate) fn run_dir(&self, spec: &Spec) -> anyhow::Result<RunDir> {
-        let path = self.root.join("runs").join(format!("{}-{}", spec.name, &spec.sha256()[..12]));
-        create(&path)?;
-        let lock = File::create(path.join("lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!("`{}` is being run by another process; wait for it or stop it", spec.name)
-            }
-            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the run's folder"),
-        }
+        let path = self.runs().join(format!("{}-{}", spec.name, &spec.sha256()[..12]));
+        let Some(lock) = lock(&path)? else {
+            bail!("`{}` is being run by another process; wait for it or stop it", spec.name)
+        };
         let file = path.join("job");
         let job = match fs::read_to_string(&file) {
             Ok(job) if !job.is_empty() => job,
@@ -128,6 +123,28 @@ impl DataDir {
             }
         };
         Ok(RunDir { path, job, _lock: lock })
+    }
+
+    /// The folder of the runs, one each.
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// The folder of the run of a job in the queue; `None` as long as another attempt works there.
+    pub(crate) fn job_dir(&self, job: Uuid) -> anyhow::Result<Option<RunDir>> {
+        let path = self.runs().join(job.to_string());
+        Ok(lock(&path)?.map(|lock| RunDir { path, job: job.to_string(), _lock: lock }))
+    }
+}
+
+/// Makes a run's folder and locks it; `None` if somebody else has it locked.
+fn lock(folder: &Path) -> anyhow::Result<Option<File>> {
+    create(folder)?;
+    let lock = File::create(folder.join("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).context("cannot lock the run's folder"),
     }
 }
 

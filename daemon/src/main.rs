@@ -1,20 +1,29 @@
 //! `dpg`: makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 
 mod allow;
+mod admin_token;
+mod checkpoint;
 mod cli;
 mod commands;
+mod compute;
 mod config;
 mod connect;
 mod data_dir;
 mod describe;
+mod failure;
+mod hold;
 mod http;
+mod intake;
 mod make;
 mod progress;
+mod report;
 mod resolve;
+mod schedule;
 mod serve;
 mod services;
 mod stop;
 mod submission;
+mod webhook;
 mod worker;
 
 use std::io::IsTerminal;
@@ -26,9 +35,10 @@ use connect::{Connection, Place};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let default = if matches!(cli.command, Command::Serve(_)) { "warn,dpg=info" } else { "warn" };
     tracing_subscriber::fmt()
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into()),
         )
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

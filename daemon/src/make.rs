@@ -13,7 +13,7 @@ use dpg_engine::{Event, History, Outcome, Run, Source, Target};
 use dpg_registry::{Registry, Snapshot, Version};
 use dpg_spec::Spec;
 
-use crate::{commands::compute, describe::card, resolve::Resolved};
+use crate::{compute::compute, describe::card, resolve::Resolved};
 
 /// What is to be made, and where its state is kept.
 pub(crate) struct Work {

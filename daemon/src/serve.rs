@@ -1,19 +1,32 @@
-//! `dpg serve`: the daemon.
+//! `dpg serve`: the daemon. Workers, the ticker and the HTTP API share one queue and one store.
+//!
+//! At the first SIGTERM or Ctrl-C no more jobs are claimed, running ones stop at their next step,
+//! leave their state in the store and go back to the queue; then the API ends. A second signal ends
+//! the process at once; the jobs' leases run out, and nothing that was saved is lost.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use backon::{ExponentialBuilder, Retryable};
+use dpg_registry::{Error as RegistryError, probe_conditional_put};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::{
+    admin_token,
     cli::ServeArguments,
     config::Config,
     data_dir::DataDir,
-    http,
+    http, schedule,
     services::{Services, default_config},
     stop::Stop,
-    worker,
+    webhook, worker,
 };
+
+/// Time that open connections have at shutdown, once the jobs are put away.
+const CONNECTIONS: Duration = Duration::from_secs(2);
 
 /// Serves until told to stop.
 pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::Result<()> {
@@ -25,18 +38,55 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     config.database = arguments.database.unwrap_or(config.database);
     config.store = arguments.store.unwrap_or(config.store);
     config.check()?;
+    webhook::check(&config)?;
     let stop = Stop::listen()?;
     let services = Services::open(config, data).await?;
+    probe(&services).await.context("cannot use the store")?;
+    let host = host();
+    admin_token::ensure(&services.queue, &services.data.path("admin.token"), &host).await?;
+
     let listen = services.config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;
     eprintln!("dpg serves http://{}", listener.local_addr()?);
-    let stopped = async move {
-        while !stop.is_set() {
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        }
+    let mut ticker = schedule::start(&services).await?;
+    let (end, ended) = oneshot::channel::<()>();
+    let shutdown = async move { drop(ended.await) };
+    let mut api = tokio::spawn(http::serve(services.clone(), listener, shutdown));
+    let work = async {
+        worker::work(&services, &host, &stop).await?;
+        // without slots there is nothing to wait for but the signal
+        stop.wait().await;
+        anyhow::Ok(())
     };
     tokio::select! {
-        served = http::serve(services.clone(), listener, stopped) => served,
-        worked = worker::work(services) => worked,
+        worked = work => worked?,
+        served = &mut api => {
+            served.context("the HTTP API panicked")??;
+            bail!("the HTTP API ended");
+        }
     }
+    // both end with the process in any case
+    let _ = ticker.shutdown().await;
+    let _ = end.send(());
+    let _ = timeout(CONNECTIONS, api).await;
+    services.queue.close().await;
+    Ok(())
+}
+
+/// Refuses a store that does not keep racing creates apart. A round that nobody won shows an answer
+/// that was lost and not a bad store, so it is tried again.
+async fn probe(services: &Services) -> Result<(), RegistryError> {
+    let lost = |error: &RegistryError| {
+        matches!(error, RegistryError::UnsafeStore { winners: 0, .. }) || error.is_transient()
+    };
+    let retries = ExponentialBuilder::default().with_max_times(5);
+    (|| probe_conditional_put(&services.store, &services.prefix)).retry(retries).when(lost).await
+}
+
+/// This machine's name, for people who read who has a job.
+fn host() -> String {
+    let read = |file| std::fs::read_to_string(file).ok();
+    let name = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
+    let name = name.unwrap_or_default().trim().to_owned();
+    if name.is_empty() { "localhost".into() } else { name }
 }

@@ -1,34 +1,37 @@
 //! Ctrl-C and SIGTERM as a flag that long work asks for.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// Set by the first signal; a second one ends the process at once.
-#[derive(Clone, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+#[derive(Clone)]
+pub(crate) struct Stop(watch::Receiver<bool>);
 
 impl Stop {
     /// Starts listening.
     pub(crate) fn listen() -> anyhow::Result<Self> {
-        let stop = Self::default();
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let flag = stop.clone();
+        let (set, stop) = watch::channel(false);
         tokio::spawn(async move {
             loop {
                 tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-                if flag.0.swap(true, Ordering::Relaxed) {
+                if set.send_replace(true) {
                     std::process::exit(130);
                 }
                 eprintln!("stopping after this step; once more to stop at once");
             }
         });
-        Ok(stop)
+        Ok(Self(stop))
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
+    }
+
+    /// Ready as soon as it is set.
+    pub(crate) async fn wait(&self) {
+        // the sender goes only with the whole runtime
+        let _ = self.0.clone().wait_for(|set| *set).await;
     }
 }

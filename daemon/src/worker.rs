@@ -1,8 +1,255 @@
-//! Works on jobs: lease, resolve, run, publish, acknowledge.
+//! Works on jobs: claim, resolve, run, publish, complete. Every step may be killed and repeated.
+//!
+//! A claim gives a lease and its fence. While the run works on a thread of its own, the lease is
+//! renewed (`hold.rs`), what happens is written to the job (`report.rs`), and the state is copied to
+//! the store (`checkpoint.rs`). A worker that is killed loses its lease, and the next one goes on from
+//! the state. The registry publishes a job once, and the queue refuses an old fence, so whatever a
+//! worker repeats or does too late, a job ends once with one version.
 
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use backon::{ExponentialBuilder, Retryable};
+use dpg_engine::History;
+use dpg_queue::{Error as QueueError, Failure, Job, Lease};
+use dpg_registry::{Error as RegistryError, Version};
+use futures::FutureExt;
+use metrics::counter;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use crate::checkpoint::Checkpoints;
+use crate::compute::Panicked;
+use crate::data_dir::RunDir;
+use crate::describe::figures;
+use crate::failure::failure;
+use crate::hold::{Halt, Reason, hold};
+use crate::intake;
+use crate::make::{Work, make};
+use crate::report::Report;
+use crate::resolve::resolve;
 use crate::services::Services;
+use crate::stop::Stop;
+use crate::webhook;
 
-/// Works on jobs until told to stop.
-pub(crate) async fn work(_services: Services) -> anyhow::Result<()> {
-    std::future::pending().await
+/// Works on jobs in every slot until told to stop and the last job is put away.
+pub(crate) async fn work(services: &Services, host: &str, stop: &Stop) -> anyhow::Result<()> {
+    let mut slots = JoinSet::new();
+    for slot in 0..services.config.worker.slots {
+        let owner = format!("{host}-{}-{slot}", std::process::id());
+        slots.spawn(work_slot(services.clone(), owner, stop.clone()));
+    }
+    while let Some(ended) = slots.join_next().await {
+        ended.context("a worker's slot panicked")?;
+    }
+    Ok(())
+}
+
+async fn work_slot(services: Services, owner: String, stop: Stop) {
+    let settings = &services.config.worker;
+    let length = Duration::from_secs(settings.lease_seconds);
+    while !stop.is_set() {
+        match services.queue.claim(&owner, length).await {
+            Ok(Some((lease, job))) => {
+                info!(job = %job.id, dataset = job.name, attempt = job.attempts, fence = lease.fence, "claimed");
+                Attempt { services: services.clone(), lease, job, halt: Halt::default() }
+                    .perform(&stop)
+                    .await;
+            }
+            Ok(None) => {
+                let poll = Duration::from_secs_f64(settings.poll_seconds.clamp(0.01, 3600.0));
+                tokio::select! { () = stop.wait() => {}, () = sleep(poll) => {} }
+            }
+            Err(error) => {
+                warn!("cannot claim a job: {:#}", anyhow::Error::from(error));
+                counter!("dpg_errors_total", "kind" => "queue").increment(1);
+                tokio::select! { () = stop.wait() => {}, () = sleep(Duration::from_secs(2)) => {} }
+            }
+        }
+    }
+}
+
+/// One attempt at a job.
+struct Attempt {
+    services: Services,
+    lease: Lease,
+    job: Job,
+    halt: Halt,
+}
+
+impl Attempt {
+    /// Holds the lease, runs, and says how it ended. At shutdown the run has a deadline.
+    async fn perform(&self, stop: &Stop) {
+        let (settings, queue) = (&self.services.config.worker, &self.services.queue);
+        let length = Duration::from_secs(settings.lease_seconds);
+        // ends with this function, however that ends
+        let mut holder = JoinSet::new();
+        holder.spawn(hold(queue.clone(), self.lease, length, self.halt.clone()));
+        let work = async {
+            let made = AssertUnwindSafe(self.run()).catch_unwind().await;
+            let made = made.unwrap_or_else(|payload| Err(Panicked::new(payload.as_ref()).into()));
+            self.conclude(made).await;
+        };
+        let overdue = async {
+            stop.wait().await;
+            self.halt.set(Reason::Shutdown);
+            sleep(Duration::from_secs(settings.shutdown_seconds)).await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = overdue => {
+                warn!(job = %self.job.id, "the run did not stop in time; giving the job back as it was saved last");
+                let released = timeout(Duration::from_secs(2), queue.release(&self.lease)).await;
+                if !matches!(released, Ok(Ok(_))) {
+                    warn!(job = %self.job.id, "cannot give the job back; its lease will run out");
+                }
+            }
+        }
+    }
+
+    /// Resolve, run, publish. Gives the job's result.
+    async fn run(&self) -> anyhow::Result<Value> {
+        let Services { config, data, registry, queue, .. } = &self.services;
+        // an earlier attempt may have been killed between publishing and saying so
+        if let Some(version) = self.published().await? {
+            return Ok(result(&version, None));
+        }
+        let spec = intake::read(&self.job.spec)?;
+        intake::check(&spec, &config.allow)?;
+        let resolved = resolve(spec, &data.hub()?).await?;
+        let folder = self.folder().await?;
+        let checkpoints = self.checkpoints();
+        checkpoints.restore().await?;
+        let (tell, mut report) = Report::new(queue.clone(), self.lease, &self.job.name);
+        let work = Work {
+            resolved,
+            folder: folder.path.clone(),
+            job: self.job.id.to_string(),
+            fence: self.lease.fence as u64,
+        };
+        let halt = self.halt.clone();
+        let stop = move || {
+            // the run's thread holds the folder's lock, even when nobody waits for it any more
+            let _lock = &folder;
+            halt.reason().is_some()
+        };
+        let making = async { tokio::join!(make(work, registry, tell, stop), report.keep()).0 };
+        let (version, history) = tokio::select! {
+            made = making => made?,
+            never = checkpoints.keep(Duration::from_secs(config.worker.checkpoint_seconds)) => match never {},
+        };
+        let result = result(&version, Some(&history));
+        let detail = json!({ "dataset": version.to_string(), "rows": version.rows });
+        if let Err(error) = queue.event(&self.lease, "published", detail).await {
+            warn!(job = %self.job.id, "cannot write the job's history: {:#}", anyhow::Error::from(error));
+        }
+        Ok(result)
+    }
+
+    /// The version that this job was published as, if it was.
+    async fn published(&self) -> anyhow::Result<Option<Version>> {
+        let job = self.job.id.to_string();
+        match self.services.registry.dataset(&self.job.name).await {
+            Ok(dataset) => Ok(dataset.versions.into_iter().find(|version| version.job == job)),
+            Err(RegistryError::NoDataset { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The run's folder; an earlier attempt on this machine may need a moment to leave it.
+    async fn folder(&self) -> anyhow::Result<Arc<RunDir>> {
+        loop {
+            if let Some(folder) = self.services.data.job_dir(self.job.id)? {
+                return Ok(Arc::new(folder));
+            }
+            if self.halt.reason().is_some() {
+                bail!("told to stop");
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(&self.services, self.job.id, self.lease.fence)
+    }
+
+    /// Tells the queue how the attempt ended, and cleans up after a job that has ended.
+    async fn conclude(&self, made: anyhow::Result<Value>) {
+        let (queue, lease, id) = (&self.services.queue, &self.lease, self.job.id);
+        let retries = ExponentialBuilder::default().with_max_times(8);
+        let ended = match (made, self.halt.reason()) {
+            (Ok(result), _) => {
+                info!(job = %id, "succeeded");
+                counter!("dpg_published_total", "dataset" => self.job.name.clone()).increment(1);
+                (|| queue.complete(lease, result.clone())).retry(retries).when(QueueError::is_transient).await
+            }
+            (Err(_), Some(Reason::LeaseLost)) => {
+                info!(job = %id, "the lease is lost; stopped");
+                counter!("dpg_errors_total", "kind" => "lease_lost").increment(1);
+                return;
+            }
+            (Err(_), Some(Reason::Cancelled)) => {
+                info!(job = %id, "cancelled");
+                (|| queue.cancelled(lease)).retry(retries).when(QueueError::is_transient).await
+            }
+            (Err(_), Some(Reason::Shutdown)) => {
+                info!(job = %id, "giving the job back");
+                if let Err(error) = self.checkpoints().copy().await {
+                    warn!(job = %id, "cannot copy the run's state: {error:#}");
+                }
+                (|| queue.release(lease)).retry(retries).when(QueueError::is_transient).await
+            }
+            (Err(error), None) => {
+                let failure = failure(&error, self.job.attempts);
+                let kind = if failure == Failure::Permanent { "permanent" } else { "transient" };
+                warn!(job = %id, kind, "the attempt failed: {error:#}");
+                counter!("dpg_errors_total", "kind" => kind).increment(1);
+                if is_damaged(&error) {
+                    self.clean().await;
+                }
+                let text = format!("{error:#}");
+                (|| queue.fail(lease, &text, failure)).retry(retries).when(QueueError::is_transient).await
+            }
+        };
+        match ended {
+            Ok(job) if job.state.has_ended() => {
+                self.clean().await;
+                webhook::tell(&self.services.config, &job);
+            }
+            Ok(_) => {}
+            Err(error) => warn!(job = %id, "cannot say how it ended: {:#}", anyhow::Error::from(error)),
+        }
+    }
+
+    /// Removes the run's state. What cannot be removed now is swept up later.
+    async fn clean(&self) {
+        if let Err(error) = self.checkpoints().remove().await {
+            warn!(job = %self.job.id, "cannot remove the run's state: {error:#}");
+        }
+    }
+}
+
+/// Whether the run's state cannot be read: the next attempt starts anew.
+fn is_damaged(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(dpg_engine::Error::Damaged { .. }))
+}
+
+/// What a job has made.
+fn result(version: &Version, history: Option<&History>) -> Value {
+    let figures = history.map(figures).unwrap_or_default();
+    let validation: Vec<_> = figures
+        .iter()
+        .map(|figure| json!({ "name": figure.name, "before": figure.before, "after": figure.after }))
+        .collect();
+    json!({
+        "dataset": version.to_string(),
+        "version": version.number,
+        "rows": version.rows,
+        "manifest_sha256": version.manifest_sha256,
+        "validation": validation,
+    })
 }

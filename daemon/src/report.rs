@@ -1,0 +1,167 @@
+//! What a run tells, written to its job and to the metrics: at most once a second, in order.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use dpg_engine::{Event, StepRecord, ValidationRecord};
+use dpg_queue::{Error, Lease, Queue};
+use metrics::{gauge, histogram};
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+use tracing::warn;
+
+/// Time between two writes.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The end of a run's line that listens.
+pub(crate) struct Report {
+    queue: Queue,
+    lease: Lease,
+    dataset: String,
+    told: UnboundedReceiver<(Instant, Event)>,
+    /// Where the run began in this attempt, and when its newest step ended.
+    first: usize,
+    started: Instant,
+    last: Instant,
+    steps: usize,
+    /// Steps that are not in an event yet.
+    unwritten: Vec<Value>,
+    events: VecDeque<(&'static str, Value)>,
+    progress: Option<Value>,
+}
+
+impl Report {
+    /// A report of a job, and what the run tells it by.
+    pub(crate) fn new(queue: Queue, lease: Lease, dataset: &str) -> (impl FnMut(&Event) + use<>, Self) {
+        let (tell, told): (UnboundedSender<(Instant, Event)>, _) = unbounded_channel();
+        let now = Instant::now();
+        let report = Self {
+            queue,
+            lease,
+            dataset: dataset.into(),
+            told,
+            first: 0,
+            started: now,
+            last: now,
+            steps: 0,
+            unwritten: vec![],
+            events: VecDeque::new(),
+            progress: None,
+        };
+        // a run that nobody listens to goes on
+        (move |event: &Event| drop(tell.send((Instant::now(), event.clone()))), report)
+    }
+
+    /// Writes what is told until the run has ended.
+    pub(crate) async fn keep(&mut self) {
+        let mut ended = false;
+        while !ended {
+            ended = timeout(PERIOD, self.listen()).await.is_ok();
+            self.group();
+            if let Err(error) = self.write().await {
+                if let Error::LeaseLost { .. } = error {
+                    self.events.clear();
+                    self.progress = None;
+                } else {
+                    // it stays for the next time
+                    let error = anyhow::Error::from(error);
+                    warn!(job = %self.lease.job, "cannot write the job's history: {error:#}");
+                }
+            }
+        }
+    }
+
+    /// Hears what is told, to the end.
+    async fn listen(&mut self) {
+        while let Some((at, event)) = self.told.recv().await {
+            self.hear(at, &event);
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), Error> {
+        while let Some((kind, detail)) = self.events.front() {
+            self.queue.event(&self.lease, kind, detail.clone()).await?;
+            self.events.pop_front();
+        }
+        if let Some(progress) = &self.progress {
+            self.queue.progress(&self.lease, progress.clone()).await?;
+            self.progress = None;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, at: Instant, event: &Event) {
+        match event {
+            Event::Started { step, steps } => {
+                (self.first, self.steps, self.started, self.last) = (*step, *steps, at, at);
+                let kind = if *step == 0 { "started" } else { "resumed" };
+                self.events.push_back((kind, json!({ "step": step, "steps": steps })));
+                self.progress = Some(json!({ "stage": "training", "step": step, "steps": steps }));
+            }
+            Event::Step(record) => self.step(at, record),
+            Event::Validation(record) => {
+                self.group();
+                self.events.push_back(("validation", validation(record)));
+            }
+            Event::Drawing { examples } => {
+                self.group();
+                self.events.push_back(("drawing", json!({ "examples": examples })));
+                let steps = self.steps;
+                self.progress = Some(json!({ "stage": "drawing", "step": steps, "steps": steps }));
+            }
+        }
+    }
+
+    fn step(&mut self, at: Instant, record: &StepRecord) {
+        let done = record.step + 1;
+        let seconds = at.duration_since(self.last).as_secs_f64();
+        self.last = at;
+        let mean = at.duration_since(self.started).as_secs_f64() / (done - self.first).max(1) as f64;
+        let dataset = || self.dataset.clone();
+        gauge!("dpg_run_step", "dataset" => dataset()).set(done as f64);
+        gauge!("dpg_run_phi", "dataset" => dataset()).set(record.score.value);
+        gauge!("dpg_reward_std", "dataset" => dataset()).set(record.reward_std);
+        histogram!("dpg_step_seconds", "dataset" => dataset()).record(seconds);
+        self.unwritten.push(json!({
+            "step": done,
+            "phi": record.score.value,
+            "reward_mean": record.reward_mean,
+            "reward_std": record.reward_std,
+            "entropy": record.update.entropy,
+            "kl": record.update.kl,
+            "clip_fraction": record.update.clip_fraction,
+            "length": record.length,
+            "seconds": seconds,
+        }));
+        self.progress = Some(json!({
+            "stage": "training",
+            "step": done,
+            "steps": self.steps,
+            "phi": record.score.value,
+            "seconds_per_step": mean,
+            "eta_seconds": mean * self.steps.saturating_sub(done) as f64,
+        }));
+    }
+
+    /// Makes one event of the steps since the last one.
+    fn group(&mut self) {
+        if !self.unwritten.is_empty() {
+            let records = std::mem::take(&mut self.unwritten);
+            self.events.push_back(("steps", json!({ "steps": self.steps, "records": records })));
+        }
+    }
+}
+
+fn validation(record: &ValidationRecord) -> Value {
+    let pairs = |pairs: &[(String, f64)]| {
+        Value::Object(pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>())
+    };
+    json!({
+        "step": record.step,
+        "phi": record.score.value,
+        "proxies": pairs(&record.score.proxies),
+        "languages": pairs(&record.languages),
+        "samples": record.samples,
+    })
+}

@@ -1,0 +1,88 @@
+//! What happens by the clock: due schedules become jobs, leftovers are removed.
+//!
+//! The ticker runs in UTC and knows no calendar. Which times are due is computed in the queue from the
+//! schedule's own zone, and of several daemons one moves the schedule on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use dpg_queue::Schedule;
+use tokio::sync::Mutex;
+use tokio_cron_scheduler::{Job, JobScheduler};
+use tracing::{info, warn};
+
+use crate::{checkpoint::sweep, intake, services::Services};
+
+/// A time this late is not missed: daemons restart.
+const GRACE: Duration = Duration::from_mins(1);
+/// Time between two sweeps.
+const SWEEP: Duration = Duration::from_hours(1);
+
+/// Starts the ticker; it ends with the process, or with [`JobScheduler::shutdown`].
+pub(crate) async fn start(services: &Services) -> anyhow::Result<JobScheduler> {
+    let scheduler = JobScheduler::new().await.context("cannot start the ticker")?;
+    let ticker = Arc::new(Ticker { services: services.clone(), swept: Mutex::new(None) });
+    let every_second = Job::new_async("* * * * * *", move |_, _| {
+        let ticker = Arc::clone(&ticker);
+        Box::pin(async move { ticker.tick().await })
+    })?;
+    scheduler.add(every_second).await?;
+    scheduler.start().await.context("cannot start the ticker")?;
+    Ok(scheduler)
+}
+
+struct Ticker {
+    services: Services,
+    /// When it was swept last; locked for the length of a tick.
+    swept: Mutex<Option<Instant>>,
+}
+
+impl Ticker {
+    async fn tick(&self) {
+        // the last tick is not over yet: the database is slow
+        let Ok(mut swept) = self.swept.try_lock() else { return };
+        if let Err(error) = submit_due(&self.services).await {
+            warn!("cannot look at the schedules: {error:#}");
+        }
+        if swept.is_none_or(|at| at.elapsed() > SWEEP) {
+            if let Err(error) = sweep(&self.services).await {
+                warn!("cannot remove the states of jobs that have ended: {error:#}");
+            }
+            *swept = Some(Instant::now());
+        }
+    }
+}
+
+async fn submit_due(services: &Services) -> anyhow::Result<()> {
+    let schedules = services.queue.schedules().await?;
+    if schedules.is_empty() {
+        return Ok(());
+    }
+    let now = services.queue.now().await?;
+    for schedule in schedules {
+        if let Err(error) = submit(services, &schedule, now).await {
+            warn!(schedule = schedule.name, "cannot submit: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+async fn submit(
+    services: &Services,
+    schedule: &Schedule,
+    now: chrono::DateTime<chrono::Utc>,
+) -> anyhow::Result<()> {
+    let Some(due) = schedule.due(now, GRACE)? else { return Ok(()) };
+    let job = intake::job(&schedule.spec, &schedule.name, schedule.max_attempts);
+    // `None`: another daemon was first
+    let Some(submitted) = services.queue.advance(schedule, &due, &job).await? else { return Ok(()) };
+    for job in &submitted {
+        info!(schedule = schedule.name, job = %job.id, "submitted");
+    }
+    let skipped = due.times.len() - submitted.len();
+    if due.missed + skipped > 0 {
+        info!(schedule = schedule.name, missed = due.missed, overlapping = skipped, "left out due times");
+    }
+    Ok(())
+}

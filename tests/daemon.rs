@@ -1,0 +1,330 @@
+//! The daemon works on its queue: it is killed, stopped, told to cancel, and given specs it must
+//! refuse; each job ends once.
+
+mod serving;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use dpg_queue::cron::{Catchup, Overlap};
+use dpg_queue::{Filter, Job, NewSchedule, Queue, State};
+use dpg_registry::{Dataset, Registry, open_store};
+use futures::StreamExt;
+use hmac::{Hmac, KeyInit, Mac};
+use object_store::path::Path as Prefix;
+use serde_json::json;
+use serving::{Place, job, spec};
+use sha2::Sha256;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
+
+fn place(config: &str) -> (TempDir, Place) {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path(), config);
+    (folder, place)
+}
+
+fn registry(folder: &Path) -> Registry {
+    let (store, prefix) = open_store(&folder.join("data/registry").to_string_lossy()).unwrap();
+    Registry::new(store, prefix, folder.join("data/signing-key.pem"))
+}
+
+async fn submit(queue: &Queue, spec: &str) -> Uuid {
+    queue.submit(&job(spec, 3)).await.unwrap().job.id
+}
+
+async fn kinds(queue: &Queue, job: Uuid) -> Vec<String> {
+    queue.events(job, 0, 1000).await.unwrap().into_iter().map(|event| event.kind).collect()
+}
+
+/// Asserts that the job is the one version of its dataset, and that it is sound.
+async fn assert_published_once(folder: &Path, job: &Job) -> Dataset {
+    assert_eq!(job.state, State::Succeeded, "{job:#?}");
+    let registry = registry(folder);
+    let dataset = registry.dataset(&job.name).await.unwrap();
+    assert_eq!(dataset.versions.len(), 1, "{dataset:#?}");
+    assert_eq!(dataset.versions[0].job, job.id.to_string());
+    registry.verify(&dataset.versions[0]).await.unwrap();
+    assert_eq!(job.result.as_ref().unwrap()["dataset"], dataset.versions[0].to_string());
+    // what the run left is removed after the job has ended
+    let (store, _) = open_store(&folder.join("data/registry").to_string_lossy()).unwrap();
+    let (run, copies) = (folder.join("data/runs").join(job.id.to_string()), Prefix::from(".runs"));
+    let started = Instant::now();
+    while run.exists() || store.list(Some(&copies)).next().await.is_some() {
+        assert!(started.elapsed() < Duration::from_mins(1), "the run's state is left");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(registry.datasets().await.unwrap().len(), 1, "the copies' folder is no dataset");
+    dataset
+}
+
+#[tokio::test]
+async fn a_queued_spec_is_published() {
+    let (folder, place) = place("");
+    let queue = place.queue().await;
+    let id = submit(&queue, &spec("plain", 2)).await;
+    let mut daemon = place.start();
+    let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+    assert_published_once(folder.path(), &job).await;
+    let kinds = kinds(&queue, id).await;
+    for kind in ["claimed", "started", "validation", "steps", "drawing", "published"] {
+        assert!(kinds.iter().any(|other| other == kind), "`{kind}` is not in {kinds:?}");
+    }
+    assert_eq!(kinds.last().unwrap(), "succeeded");
+    let progress = job.progress.unwrap();
+    assert_eq!((progress["step"].as_u64(), progress["steps"].as_u64()), (Some(2), Some(2)));
+
+    let token = folder.path().join("data/admin.token");
+    assert_eq!(token.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = fs::read_to_string(&token).unwrap();
+    assert!(queue.authenticate(secret.trim()).await.is_ok());
+    assert!(!daemon.log().contains(secret.trim()));
+    assert!(daemon.terminate().await.success(), "{}", daemon.log());
+    // another start keeps the token
+    let mut daemon = place.start();
+    let id = submit(&queue, &spec("plain", 2)).await;
+    let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+    assert_eq!(job.result.unwrap()["version"], 2);
+    assert_eq!(fs::read_to_string(&token).unwrap(), secret);
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_it_resumes() {
+    let (folder, place) = place("");
+    let queue = place.queue().await;
+    let id = submit(&queue, &spec("killed", 12)).await;
+    let mut daemon = place.start();
+    daemon.until_event(&queue, id, "steps").await;
+    daemon.kill();
+    assert!(!kinds(&queue, id).await.contains(&"drawing".to_owned()), "it was too quick to be killed");
+    // the run's folder is lost with its machine; the copy in the store is what is left
+    fs::remove_dir_all(folder.path().join("data/runs")).unwrap();
+    let mut daemon = place.start();
+    let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+    assert_published_once(folder.path(), &job).await;
+    let resumed = daemon.until_event(&queue, id, "resumed").await;
+    assert!(resumed.detail["step"].as_u64().unwrap() > 0, "{resumed:?}");
+    assert!(job.attempts >= 2, "{job:#?}");
+    assert!(kinds(&queue, id).await.contains(&"lease_lost".to_owned()));
+}
+
+#[tokio::test]
+async fn terminated_it_gives_the_job_back() {
+    let (folder, place) = place("");
+    let queue = place.queue().await;
+    let id = submit(&queue, &spec("released", 12)).await;
+    let mut daemon = place.start();
+    daemon.until_event(&queue, id, "steps").await;
+    assert!(daemon.terminate().await.success(), "{}", daemon.log());
+    let job = queue.job(id).await.unwrap();
+    assert_eq!((job.state, job.attempts), (State::Queued, 0), "{job:#?}\n{}", daemon.log());
+
+    let mut daemon = place.start();
+    let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+    assert_published_once(folder.path(), &job).await;
+    assert!(kinds(&queue, id).await.contains(&"resumed".to_owned()));
+    assert_eq!(job.attempts, 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let (_folder, place) = place("");
+    let queue = place.queue().await;
+    let id = submit(&queue, &spec("twice", 500)).await;
+    let mut daemon = place.start();
+    daemon.until_event(&queue, id, "started").await;
+    daemon.signal();
+    daemon.signal();
+    let status = daemon.wait().await;
+    // between the two it may already have put the job away
+    assert!(matches!(status.code(), Some(0 | 130)), "{status}\n{}", daemon.log());
+}
+
+#[tokio::test]
+async fn a_cancelled_job_stops() {
+    let (folder, place) = place("");
+    let queue = place.queue().await;
+    let id = submit(&queue, &spec("cancelled", 500)).await;
+    let mut daemon = place.start();
+    daemon.until_event(&queue, id, "steps").await;
+    queue.cancel(id).await.unwrap();
+    let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+    assert_eq!(job.state, State::Cancelled, "{job:#?}");
+    assert!(registry(folder.path()).datasets().await.unwrap().is_empty());
+    // the slot is free again
+    let id = submit(&queue, &spec("next", 2)).await;
+    let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+    assert_published_once(folder.path(), &job).await;
+}
+
+#[tokio::test]
+async fn bad_specs_fail_for_good_and_block_nothing() {
+    let (folder, place) = place("[allow]\nbuckets = [\"open\"]\n");
+    let queue = place.queue().await;
+    let plain = spec("bad", 2);
+    let cases = [
+        (
+            plain.replace("embedded:target", "/etc/passwd"),
+            vec!["target.model", "/etc/passwd", "allow.folders"],
+        ),
+        (
+            plain.replace("embedded:prompts/articles.jsonl", "s3://closed/prompts.jsonl"),
+            vec!["generator.prompts.path", "s3://closed/prompts.jsonl", "allow.buckets"],
+        ),
+        (
+            plain.replace("embedded:held-out/es.jsonl", "../secrets.jsonl"),
+            vec!["metric.data.path", "allow.folders"],
+        ),
+        (plain.replace("embedded:target", "hf:org/model"), vec!["target.model", "allow.hugging_face"]),
+        (plain.replace("steps", "stpes"), vec!["policy.stpes", "did you mean"]),
+        ("not a spec".to_owned(), vec!["not a spec"]),
+        // a learning rate that no number survives
+        (plain.replace("1e-4, eps_root", "1e38, eps_root"), vec!["finite", "learning rate"]),
+    ];
+    let mut daemon = place.start();
+    for (spec, parts) in cases {
+        let id = submit(&queue, &spec).await;
+        let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+        assert_eq!((job.state, job.attempts), (State::Failed, 1), "{job:#?}");
+        let error = job.error.unwrap();
+        for part in parts {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+    }
+    let id = submit(&queue, &spec("good", 2)).await;
+    let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+    assert_published_once(folder.path(), &job).await;
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_workers_ends() {
+    let (folder, place) = place("");
+    let queue = place.queue().await;
+    let id = queue.submit(&job(&spec("poison", 500), 2)).await.unwrap().job.id;
+    let mut daemon = place.start();
+    for attempt in 1..=2 {
+        daemon.until(&queue, id, |job| job.attempts == attempt && job.state == State::Running).await;
+        daemon.replace();
+    }
+    let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+    assert_eq!((job.state, job.attempts), (State::Failed, 2), "{job:#?}");
+    assert!(job.error.unwrap().contains("stopped renewing its lease"));
+    assert!(registry(folder.path()).datasets().await.unwrap().is_empty());
+}
+
+/// Two daemons share a queue and a store, and find three due times that were missed.
+#[tokio::test]
+async fn missed_due_times_are_made_up_for_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = folder.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let database = format!("sqlite:{}", shared.join("queue.db").display());
+    let store = shared.join("store");
+    let queue = Queue::open(&database).await.unwrap();
+    let schedule = NewSchedule {
+        name: "nightly".into(),
+        cron: "30 2 * * *".into(),
+        time_zone: "Europe/Berlin".into(),
+        spec: spec("nightly", 2),
+        overlap: Overlap::Queue,
+        catchup: Catchup::All,
+        jitter: Duration::ZERO,
+        priority: 0,
+        max_attempts: 3,
+    };
+    let made = queue.put_schedule(&schedule).await.unwrap();
+    let mut connection = AnyConnection::connect(&database).await.unwrap();
+    let day = i64::try_from(Duration::from_hours(24).as_millis()).unwrap();
+    let statement = format!("update schedules set cursor_at = cursor_at - {}", 3 * day);
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+
+    let config = format!("database = \"{database}\"\nstore = \"{}\"\n", store.display());
+    let mut daemons: Vec<_> =
+        (0..2).map(|number| Place::new(&folder.path().join(number.to_string()), &config).start()).collect();
+    let started = Instant::now();
+    let of_schedule = Filter { schedule: Some(made.id), ..Filter::default() };
+    let jobs = loop {
+        let jobs = queue.list(&of_schedule, None, 100).await.unwrap().jobs;
+        if jobs.len() >= 3 && jobs.iter().all(|job| job.state.has_ended()) {
+            break jobs;
+        }
+        assert!(started.elapsed() < Duration::from_mins(3), "{jobs:#?}\n{}", daemons[0].log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().await.success(), "{}", daemon.log());
+    }
+    assert_eq!(jobs.len(), 3, "{jobs:#?}");
+    let due: BTreeSet<_> = jobs.iter().map(|job| job.due.unwrap()).collect();
+    assert_eq!(due.len(), 3, "{due:?}");
+    assert!(jobs.iter().all(|job| job.state == State::Succeeded), "{jobs:#?}");
+    let (store, prefix) = open_store(&store.to_string_lossy()).unwrap();
+    let dataset =
+        Registry::new(store, prefix, folder.path().join("key.pem")).dataset("nightly").await.unwrap();
+    assert_eq!(dataset.versions.len(), 3);
+}
+
+/// A receiver that is down at first hears of a job's end, and can tell who speaks.
+#[tokio::test]
+async fn a_webhook_is_told_and_signed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "key\n").unwrap();
+    let config = format!(
+        "allow = {{ webhook_hosts = [\"127.0.0.1\"] }}\n\
+         webhooks = [{{ url = \"http://{address}/ended\", secret_file = \"{}\" }}]\n",
+        secret.display()
+    );
+    let place = Place::new(folder.path(), &config);
+    let queue = place.queue().await;
+    let id = submit(&queue, &spec("told", 2)).await;
+    let _daemon = place.start();
+    for answer in ["503 Service Unavailable", "200 OK"] {
+        let (mut socket, _) =
+            tokio::time::timeout(Duration::from_mins(3), listener.accept()).await.unwrap().unwrap();
+        let (head, body) = read_request(&mut socket).await;
+        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        socket.write_all(answer.as_bytes()).await.unwrap();
+
+        let mut hmac = Hmac::<Sha256>::new_from_slice(b"key").unwrap();
+        hmac.update(&body);
+        let signature = format!("x-dpg-signature: sha256={}", hex::encode(hmac.finalize().into_bytes()));
+        assert!(head.starts_with("POST /ended ") && head.contains(&signature), "{head}");
+        assert!(head.contains(&format!("x-dpg-delivery: {id}")), "{head}");
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["event"], &body["job"]["id"]), (&json!("job.succeeded"), &json!(id)));
+        assert_eq!(body["job"]["result"]["dataset"], "told@v1");
+    }
+}
+
+async fn read_request(socket: &mut TcpStream) -> (String, Vec<u8>) {
+    let mut bytes = vec![];
+    loop {
+        assert!(socket.read_buf(&mut bytes).await.unwrap() > 0, "the connection ended early");
+        let text = String::from_utf8_lossy(&bytes);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        if body.len() == length.parse::<usize>().unwrap() {
+            return (head.to_owned(), body.as_bytes().to_vec());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_to_a_host_that_is_not_allowed_is_refused_at_start() {
+    let (folder, place) =
+        place("webhooks = [{ url = \"http://169.254.169.254/\", secret_file = \"dpg.toml\" }]\n");
+    fs::create_dir_all(folder.path().join("data")).unwrap();
+    let mut daemon = place.start();
+    assert!(!daemon.wait().await.success());
+    assert!(daemon.log().contains("allow.webhook_hosts"), "{}", daemon.log());
+}

@@ -46,8 +46,15 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    // what needs no data folder makes none
+    match &cli.command {
+        Command::Completions { shell } => return commands::shell::completions(*shell),
+        Command::Man { folder } => return commands::shell::manual(folder.as_deref()),
+        _ => {}
+    }
     let data = data_dir::DataDir::open(cli.data_dir)?;
     match cli.command {
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Serve(arguments) => serve::serve(data, arguments).await,
         Command::Run { spec } => commands::run::run(&data, &spec, cli.json).await,
         Command::Plan { spec } => commands::plan::plan(&data, &spec, cli.json).await,
@@ -55,9 +62,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Audit { spec, data: file, examples } => {
             commands::audit::audit(&data, &spec, file.as_deref(), examples, cli.json).await
         }
-        Command::Datasets { name } => commands::datasets::list(&data, name.as_deref(), cli.json).await,
-        Command::Fetch { dataset, folder } => {
-            commands::datasets::fetch(&data, &dataset, &folder, cli.json).await
+        Command::Datasets(arguments) => commands::datasets::datasets(&data, arguments, cli.json).await,
+        Command::Fetch { dataset, folder, store } => {
+            commands::datasets::fetch(&data, store.as_deref(), &dataset, &folder, cli.json).await
         }
+        Command::Config { action } => commands::config::config(&data, action, cli.json),
+        Command::Doctor(arguments) => commands::doctor::doctor(&data, arguments, cli.json).await,
     }
 }

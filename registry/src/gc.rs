@@ -81,6 +81,11 @@ impl Registry {
             let job = snapshot.rsplit_once('-').map_or(snapshot.as_str(), |(job, _)| job);
             garbage.since < oldest_kept && !is_live(job)
         });
+        for (snapshot, garbage) in &mut snapshots {
+            // The manifest goes first: a snapshot that has one has all its files.
+            let manifest = within(&folder, &format!("{snapshot}/{MANIFEST}"));
+            garbage.paths.sort_by_key(|path| *path != manifest);
+        }
         Ok(snapshots.into_values().collect())
     }
 
@@ -91,15 +96,9 @@ impl Registry {
         age: TimeDelta,
         is_live: impl Fn(&str) -> bool,
     ) -> Result<Vec<Garbage>> {
-        let mut garbage = self.garbage(name, age, is_live).await?;
-        let folder = self.path(&[name, "snapshots"]);
-        for Garbage { snapshot, paths, .. } in &mut garbage {
-            // The manifest goes first: a snapshot that has one has all its files.
-            let manifest = within(&folder, &format!("{snapshot}/{MANIFEST}"));
-            paths.sort_by_key(|path| *path != manifest);
-            for path in paths.iter() {
-                self.store.delete(path).await.map_err(|source| self.failed("delete", path, source))?;
-            }
+        let garbage = self.garbage(name, age, is_live).await?;
+        for path in garbage.iter().flat_map(|garbage| &garbage.paths) {
+            self.store.delete(path).await.map_err(|source| self.failed("delete", path, source))?;
         }
         Ok(garbage)
     }

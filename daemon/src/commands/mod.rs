@@ -1,10 +1,13 @@
 //! One file a command.
 
 pub(crate) mod audit;
+pub(crate) mod config;
 pub(crate) mod datasets;
+pub(crate) mod doctor;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod score;
+pub(crate) mod shell;
 
 use serde_json::Value;
 

@@ -29,12 +29,13 @@ const NAMESPACE: &str = "dpg";
 const REMEMBERED: usize = 256;
 
 /// The routes of a hub that a reader of datasets needs.
-pub(crate) fn router() -> Router<Services> {
+pub(crate) fn router<S>(services: Services) -> Router<S> {
     Router::new()
         .route("/api/datasets", get(list))
         .route("/api/datasets/{*path}", get(describe).post(paths_info))
         .route("/datasets/{*path}", get(file))
         .layer(Extension(Arc::<Remembered>::default()))
+        .with_state(services)
 }
 
 /// A version and its files.

@@ -53,7 +53,8 @@ impl Hub {
     }
 
     async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response {
-        let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.reader);
+        let mut request =
+            self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.reader);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -160,7 +161,11 @@ async fn answers_are_those_of_a_hub() {
     for (revision, version) in revisions {
         for name in ["dpg/six", "six"] {
             let info = hub.json(&format!("/api/datasets/{name}/revision/{revision}")).await;
-            assert_eq!((&info["sha"], &info["id"]), (&json!(commits[version]), &json!("dpg/six")), "{revision}");
+            assert_eq!(
+                (&info["sha"], &info["id"]),
+                (&json!(commits[version]), &json!("dpg/six")),
+                "{revision}"
+            );
         }
     }
     let info = hub.json("/api/datasets/dpg/six").await;
@@ -214,7 +219,10 @@ async fn files_come_whole_and_in_ranges() {
         assert_eq!(etag, format!("\"{}\"", file.sha256));
         assert_eq!(header(whole.headers(), "x-repo-commit"), version.manifest_sha256[..40]);
         let bytes = whole.bytes().await.unwrap();
-        assert_eq!((bytes.len() as u64, hex::encode(Sha256::digest(&bytes))), (file.size, file.sha256.clone()));
+        assert_eq!(
+            (bytes.len() as u64, hex::encode(Sha256::digest(&bytes))),
+            (file.size, file.sha256.clone())
+        );
 
         let head = hub.ask(Method::HEAD, &path, &[]).await;
         for name in ["content-length", "x-linked-size"] {

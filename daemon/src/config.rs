@@ -154,11 +154,12 @@ impl Config {
         let Some(file) = file else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the settings in `{}`", file.display()))?;
-        let config: Self = toml::from_str(&text).map_err(|error| match meant(error.message()) {
-            Some(known) => anyhow!("{error}did you mean `{known}`?"),
-            None => anyhow!("{}", error.to_string().trim_end()),
-        })
-        .with_context(|| format!("`{}` is not a settings file", file.display()))?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|error| match meant(error.message()) {
+                Some(known) => anyhow!("{error}did you mean `{known}`?"),
+                None => anyhow!("{}", error.to_string().trim_end()),
+            })
+            .with_context(|| format!("`{}` is not a settings file", file.display()))?;
         config.check().with_context(|| format!("`{}`", file.display()))?;
         Ok(config)
     }
@@ -167,14 +168,17 @@ impl Config {
     /// environment override.
     pub(crate) fn effective(data: &DataDir, arguments: &ServeArguments) -> anyhow::Result<Self> {
         let file = arguments.config.clone().or_else(|| default_config(data));
-        let mut config = Self::load(file.as_deref())?;
-        if let Some(listen) = arguments.listen {
-            config.listen = listen;
-        }
-        config.database = arguments.database.clone().unwrap_or(config.database);
-        config.store = arguments.store.clone().unwrap_or(config.store);
+        let config = Self::load(file.as_deref())?.overridden(arguments);
         config.check()?;
         Ok(config)
+    }
+
+    /// With what flags and environment say.
+    pub(crate) fn overridden(mut self, arguments: &ServeArguments) -> Self {
+        self.listen = arguments.listen.unwrap_or(self.listen);
+        self.database = arguments.database.clone().unwrap_or(self.database);
+        self.store = arguments.store.clone().unwrap_or(self.store);
+        self
     }
 
     /// Refuses settings that cannot work or are not safe.
@@ -238,7 +242,9 @@ mod tests {
     #[test]
     fn every_setting_is_documented() {
         let uncomment = |line: &str| match line.strip_prefix('#') {
-            Some(example) if example.starts_with(|first: char| !first.is_whitespace()) => format!("{example}\n"),
+            Some(example) if example.starts_with(|first: char| !first.is_whitespace()) => {
+                format!("{example}\n")
+            }
             _ => format!("{line}\n"),
         };
         let text: String = FILE.lines().map(uncomment).collect();

@@ -135,7 +135,11 @@ fn scores(shard: Bytes) -> std::result::Result<(Vec<String>, Vec<f64>), String> 
     let read = || -> parquet::errors::Result<_> {
         let reader = ParquetRecordBatchReaderBuilder::try_new(shard)?;
         let mask = ProjectionMask::columns(reader.parquet_schema(), columns);
-        reader.with_projection(mask).build()?.map(|batch| Ok(batch?)).collect::<parquet::errors::Result<Vec<_>>>()
+        reader
+            .with_projection(mask)
+            .build()?
+            .map(|batch| Ok(batch?))
+            .collect::<parquet::errors::Result<Vec<_>>>()
     };
     let (mut hashes, mut rewards) = (Vec::new(), Vec::new());
     for batch in read().map_err(|error| error.to_string())? {

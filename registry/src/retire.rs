@@ -41,8 +41,9 @@ impl Registry {
         let mut retired = Vec::new();
         for version in self.dataset(name).await?.outdated(keep) {
             // Asked again in front of each entry: a tag may have come in between.
-            let propose =
-                |dataset: &Dataset| Ok(dataset.outdated(keep).contains(&version).then_some(Op::Retire { version }));
+            let propose = |dataset: &Dataset| {
+                Ok(dataset.outdated(keep).contains(&version).then_some(Op::Retire { version }))
+            };
             if self.append(name, propose).await?.numbered(version)?.retired.is_some() {
                 retired.push(version);
             }

@@ -24,8 +24,7 @@ pub(crate) struct DatasetsArguments {
     action: Option<Action>,
 }
 
-/// What to do with datasets. `NAME@REFERENCE` is a version: `six@v3`, `six@latest`, `six@TAG`;
-/// `six` is the latest.
+/// What to do with datasets.
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the datasets, or the versions of one.
@@ -35,7 +34,7 @@ enum Action {
     },
     /// Give a version a name, which may move from another.
     Tag {
-        /// The version.
+        /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
         version: String,
         /// The tag.
         tag: String,
@@ -49,7 +48,7 @@ enum Action {
     },
     /// Withdraw a version: `latest` passes over it, and readers are told why.
     Yank {
-        /// The version, by number or tag.
+        /// `NAME@v3`, `NAME@TAG` or `NAME@latest`.
         version: String,
         /// Why.
         #[arg(long)]
@@ -57,7 +56,7 @@ enum Action {
     },
     /// What changed between two versions: rows, rewards, metrics, spec.
     Diff {
-        /// The version compared with.
+        /// The version compared with: `NAME@v2`, `NAME@TAG`, or `NAME` for the latest.
         from: String,
         /// The version compared; `v3` alone is one of the same dataset.
         to: String,
@@ -78,12 +77,12 @@ enum Action {
     },
     /// Read all files of a version and compare their hashes.
     Verify {
-        /// The version.
+        /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
         version: String,
     },
     /// Check that a version's provenance is signed by a key and is about its files.
     VerifySignature {
-        /// The version.
+        /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
         version: String,
         /// The public key, a PEM file [default: the public half of the data folder's key].
         #[arg(long)]
@@ -117,7 +116,11 @@ async fn find(registry: &Registry, version: &str) -> anyhow::Result<Version> {
 }
 
 /// Does what `dpg datasets` was told.
-pub(crate) async fn datasets(data: &DataDir, arguments: DatasetsArguments, as_json: bool) -> anyhow::Result<()> {
+pub(crate) async fn datasets(
+    data: &DataDir,
+    arguments: DatasetsArguments,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let DatasetsArguments { store, name, action } = arguments;
     let registry = registry(data, store.as_deref())?;
     match action.unwrap_or(Action::List { name }) {
@@ -132,7 +135,9 @@ pub(crate) async fn datasets(data: &DataDir, arguments: DatasetsArguments, as_js
         }
         Action::Untag { name, tag } => {
             registry.untag(&name, &tag).await?;
-            show(as_json, &json!({ "dataset": name, "removed": tag }), || format!("`{name}@{tag}` is no more"));
+            show(as_json, &json!({ "dataset": name, "removed": tag }), || {
+                format!("`{name}@{tag}` is no more")
+            });
             Ok(())
         }
         Action::Yank { version, reason } => {
@@ -146,7 +151,8 @@ pub(crate) async fn datasets(data: &DataDir, arguments: DatasetsArguments, as_js
             Ok(())
         }
         Action::Diff { from, to } => {
-            let to = if to.contains('@') || !is_number(&to) { to } else { format!("{}@{to}", split(&from).0) };
+            let to =
+                if to.contains('@') || !is_number(&to) { to } else { format!("{}@{to}", split(&from).0) };
             let (from, to) = (find(&registry, &from).await?, find(&registry, &to).await?);
             let diff = registry.diff(&from, &to).await?;
             show(as_json, &json!(diff), || text(&diff));
@@ -172,7 +178,11 @@ pub(crate) async fn datasets(data: &DataDir, arguments: DatasetsArguments, as_js
             let key = match key {
                 Some(file) => std::fs::read_to_string(&file)
                     .with_context(|| format!("cannot read the key `{}`", file.display()))?,
-                None => registry.public_key()?,
+                None if data.key_file().exists() => registry.public_key()?,
+                None => bail!(
+                    "this machine has signed nothing; give the signer's public key with --key (it prints it \
+                     with `dpg datasets public-key`)"
+                ),
             };
             registry.verify_signature(&version, &key).await?;
             let value = json!({ "version": version.to_string(), "signed": true });
@@ -277,7 +287,8 @@ async fn gc(
         let (would, done) = if dry_run { ("would retire", "would remove") } else { ("retired", "removed") };
         let mut text: Vec<_> = retired.iter().map(|version| format!("{would} {version}")).collect();
         text.extend(removed.iter().map(|(name, garbage)| {
-            let what = garbage.version.map_or("never published".into(), |number| format!("retired v{number}"));
+            let what =
+                garbage.version.map_or("never published".into(), |number| format!("retired v{number}"));
             format!("{done} {name}, {}, {what}: {}", garbage.snapshot, megabytes(garbage.bytes))
         }));
         if text.is_empty() { "nothing to remove".into() } else { text.join("\n") }

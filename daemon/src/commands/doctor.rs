@@ -84,20 +84,28 @@ pub(crate) async fn doctor(data: &DataDir, arguments: ServeArguments, as_json: b
     let config = Config::effective(data, &arguments);
     let mut checks = vec![match &config {
         Ok(_) => Check::ok("settings", "valid"),
-        Err(error) => Check::failed("settings", format!("{error:#}"), "the checks below use the defaults"),
+        Err(error) => Check::failed("settings", format!("{error:#}"), "until then the defaults are checked"),
     }];
-    let config = config.unwrap_or_default();
-    let root = data.path("");
+    let config = config.unwrap_or_else(|_| Config::default().overridden(&arguments));
+    let root = data.path(".");
     checks.push(Check::of("data folder", writable(&root), "choose another with --data-dir"));
     checks.extend(space(&root));
     checks.extend(secrets(data));
     checks.extend(queue(data, &config).await);
     checks.push(store(data, &config).await);
-    checks.push(Check::of("models", models(data), "free some space, or remove `embedded` in the data folder"));
+    checks.push(Check::of(
+        "models",
+        models(data),
+        "free some space, or remove `embedded` in the data folder",
+    ));
     checks.push(hugging_face(data));
     checks.push(listen(&config));
     if let Some(tls) = &config.tls {
-        checks.push(Check::of("tls", certificate(tls), "give PEM files of one certificate and its key in [tls]"));
+        checks.push(Check::of(
+            "tls",
+            certificate(tls),
+            "give PEM files of one certificate and its key in [tls]",
+        ));
     }
     checks.extend(webhooks(&config));
     checks.extend(config.allow.folders.iter().filter(|folder| !folder.is_dir()).map(|folder| {
@@ -125,7 +133,7 @@ fn writable(folder: &Path) -> anyhow::Result<String> {
     let written = write();
     let removed = fs::remove_file(&file);
     written.and(removed).with_context(|| format!("`{}` cannot be written to", folder.display()))?;
-    Ok(format!("`{}` can be written to", folder.display()))
+    Ok("can be written to".into())
 }
 
 #[cfg(unix)]
@@ -228,12 +236,12 @@ fn models(data: &DataDir) -> anyhow::Result<String> {
     let folder = data.hub()?.embedded;
     let names = fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
+    names.retain(|name| folder.join(name).join("model.safetensors").is_file());
     names.sort();
-    let models = names.iter().filter(|name| folder.join(name).join("model.safetensors").is_file()).count();
-    if models == 0 {
+    if names.is_empty() {
         bail!("`{}` holds no model", folder.display());
     }
-    Ok(format!("{models} unpacked; also {}", names.join(", ")))
+    Ok(format!("embedded: {}", names.join(", ")))
 }
 
 /// The cache that Python shares can be written to.

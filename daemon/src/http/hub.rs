@@ -273,9 +273,7 @@ fn described(commit: &Commit) -> Response {
 }
 
 fn refs(dataset: &Dataset) -> Value {
-    let refer = |name: &str, kind: &str, version: &Version| {
-        json!({ "name": name, "ref": format!("refs/{kind}/{name}"), "targetCommit": id(version) })
-    };
+    let refer = |name: &str, kind: &str, version: &Version| json!({ "name": name, "ref": format!("refs/{kind}/{name}"), "targetCommit": id(version) });
     let standing = dataset.versions.iter().filter(|version| version.retired.is_none());
     let numbers = standing.map(|version| refer(&format!("v{}", version.number), "tags", version));
     let tags = dataset.tags.keys();
@@ -297,7 +295,9 @@ fn tree(commit: &Commit, folder: &str, query: &Listing) -> Result<Vec<Value>, Re
     for file in &commit.files {
         let Some(inner) = file.path.strip_prefix(&prefix) else { continue };
         let ends = inner.match_indices('/').map(|(end, _)| end);
-        folders.extend(ends.take(if recursive { usize::MAX } else { 1 }).map(|end| &file.path[..prefix.len() + end]));
+        folders.extend(
+            ends.take(if recursive { usize::MAX } else { 1 }).map(|end| &file.path[..prefix.len() + end]),
+        );
         if recursive || !inner.contains('/') {
             files.push(file);
         }
@@ -405,11 +405,19 @@ async fn file(
     let file = file.ok_or_else(|| Refusal::no_entry(&commit, &path))?;
 
     let etag = format!("\"{}\"", file.sha256);
-    let same = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(|tags| tags.contains(&etag));
+    let same =
+        |name| headers.get(name).and_then(|value| value.to_str().ok()).map(|tags| tags.contains(&etag));
     let base = Response::builder()
         .header(header::ETAG, &etag)
         .header(header::ACCEPT_RANGES, "bytes")
-        .header(header::CACHE_CONTROL, if *revision == id(&commit.version) { "private, immutable, max-age=31536000" } else { "private, no-cache" })
+        .header(
+            header::CACHE_CONTROL,
+            if *revision == id(&commit.version) {
+                "private, immutable, max-age=31536000"
+            } else {
+                "private, no-cache"
+            },
+        )
         .header("x-linked-etag", &etag)
         .header("x-linked-size", file.size);
     let (base, range) = if same(header::IF_NONE_MATCH) == Some(true) {

@@ -11,7 +11,10 @@ use crate::services::Services;
 
 /// All routes.
 pub(crate) fn router(services: Services) -> Router {
-    Router::new().route("/healthz", get(async || "ok\n")).merge(hub::router(services.clone())).with_state(services)
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .merge(hub::router(services.clone()))
+        .with_state(services)
 }
 
 /// Answers requests until `shutdown` is ready and the answers in progress have ended.

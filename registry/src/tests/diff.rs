@@ -37,7 +37,8 @@ async fn rows_rewards_metrics_and_the_spec_are_compared() {
         Figure { name: "gone".into(), before: 0.0, after: f64::NAN },
     ];
     let mut to = of_rows(&place, "b", &[(2, 2.0), (3, 5.0), (4, -4.0)]);
-    to.spec = "name = \"six\"\nseed = 1\n[policy]\nsteps = 3\n[output]\nselect = { top_fraction = 0.5 }\n".into();
+    to.spec =
+        "name = \"six\"\nseed = 1\n[policy]\nsteps = 3\n[output]\nselect = { top_fraction = 0.5 }\n".into();
     to.card.validation = vec![
         Figure { name: "Phi".into(), before: 0.0, after: 0.75 },
         Figure { name: "new".into(), before: 0.0, after: 1.0 },
@@ -48,7 +49,10 @@ async fn rows_rewards_metrics_and_the_spec_are_compared() {
     assert_eq!((diff.rows_added, diff.rows_removed, diff.rows_kept), (1, 2, 2));
 
     let (old, new) = (diff.rewards_from, diff.rewards_to);
-    assert_eq!((old.rows, old.mean, old.min, old.median, old.max, old.positive), (4, 0.5, -1.0, 0.0, 3.0, 0.5));
+    assert_eq!(
+        (old.rows, old.mean, old.min, old.median, old.max, old.positive),
+        (4, 0.5, -1.0, 0.0, 3.0, 0.5)
+    );
     assert!((old.std - 2.75_f64.sqrt()).abs() < 1e-15, "{old:?}");
     assert_eq!((new.rows, new.mean, new.median), (3, 1.0, 2.0));
 

@@ -230,8 +230,14 @@ async fn a_damaged_log_is_refused() {
 async fn manifests_stay_inside_their_folder() {
     for path in ["../x", "/x", "a/../../x", "a\\b", "c:x", "", "a//b", "./a"] {
         let file = crate::ManifestFile { path: path.into(), size: 0, sha256: String::new() };
-        let manifest =
-            Manifest { format: 1, dataset: "d".into(), job: "j".into(), fence: 0, validation: vec![], files: vec![file] };
+        let manifest = Manifest {
+            format: 1,
+            dataset: "d".into(),
+            job: "j".into(),
+            fence: 0,
+            validation: vec![],
+            files: vec![file],
+        };
         assert!(Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).is_err(), "{path}");
     }
 }

@@ -1,4 +1,5 @@
-//! The daemon as a hub: `datasets.load_dataset` with `HF_ENDPOINT`, and the answers it rests on.
+//! The daemon as a hub: `datasets.load_dataset` with `HF_ENDPOINT`, and the answers it rests on. And the
+//! registry from the command line.
 //!
 //! `DPG_TEST_PYTHON` names a Python that has `datasets`; without one the HTTP answers alone are
 //! checked.
@@ -6,8 +7,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, Output, Stdio};
 
 use dpg_dataset::{Card, Example, Figure, Row, Split, write_split};
 use dpg_queue::{NewToken, Queue, Scope};
@@ -38,15 +38,8 @@ impl Drop for Hub {
 impl Hub {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, registry) = published().await;
         let data = folder.path().join("data");
-        fs::create_dir_all(data.join("registry")).unwrap();
-        let (store, prefix) = open_store(data.join("registry").to_str().unwrap()).unwrap();
-        let registry = Registry::new(Arc::clone(&store), prefix, data.join("signing-key.pem"));
-        for version in 1..=3 {
-            registry.publish(&snapshot(folder.path(), version)).await.unwrap();
-        }
-        registry.tag("six", "gold", 2).await.unwrap();
         let (daemon, url) = serve(&data);
         let reader = token(&data, "reader", Scope::Read).await;
         Self { folder, registry, daemon, url, reader, client: reqwest::Client::new() }
@@ -70,6 +63,19 @@ impl Hub {
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         response.json().await.unwrap()
     }
+}
+
+/// A data folder with three versions of `six`, the second tagged `gold`.
+async fn published() -> (tempfile::TempDir, Registry) {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let (store, prefix) = open_store(data.join("registry").to_str().unwrap()).unwrap();
+    let registry = Registry::new(store, prefix, data.join("signing-key.pem"));
+    for version in 1..=3 {
+        registry.publish(&snapshot(folder.path(), version)).await.unwrap();
+    }
+    registry.tag("six", "gold", 2).await.unwrap();
+    (folder, registry)
 }
 
 fn snapshot(folder: &Path, version: u64) -> Snapshot {
@@ -298,6 +304,17 @@ async fn what_is_not_there_or_not_allowed_is_said_as_a_hub_says_it() {
     assert_eq!(latest["sha"], json!(second.manifest_sha256[..40]));
     let withdrawn = hub.get("/api/datasets/dpg/six/revision/v3").await;
     assert!(header(withdrawn.headers(), "x-hf-warning").ends_with("was withdrawn: wrong prompts"));
+
+    // retired: not even whoever knows the commit finds it
+    let commit = &hub.registry.resolve("six", "v1").await.unwrap().manifest_sha256[..40];
+    let path = format!("/datasets/dpg/six/resolve/{commit}/README.md");
+    assert_eq!(hub.get(&path).await.status(), StatusCode::OK);
+    hub.registry.publish(&snapshot(hub.folder.path(), 4)).await.unwrap();
+    assert_eq!(hub.registry.retire("six", 2).await.unwrap(), [1]);
+    hub.registry.gc("six", chrono::TimeDelta::zero(), |_| false).await.unwrap();
+    let retired = hub.get(&path).await;
+    assert_eq!(retired.status(), StatusCode::NOT_FOUND);
+    assert_eq!(header(retired.headers(), "x-error-code"), "RevisionNotFound");
 }
 
 const SCRIPT: &str = r#"
@@ -368,4 +385,104 @@ async fn datasets_loads_from_the_daemon() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     println!("{said}");
+}
+
+/// Runs `dpg` on a data folder, or without one where the arguments name another.
+fn dpg(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dpg"));
+    command.current_dir(folder).env_remove("DPG_STORE").env_remove("DPG_DATABASE");
+    command.env("DPG_DATA_DIR", folder.join("data")).args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn refusal(output: &Output) -> String {
+    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn versions_are_listed_tagged_withdrawn_and_compared_from_the_command_line() {
+    let (folder, _) = published().await;
+    let dpg = |arguments: &[&str]| dpg(folder.path(), arguments);
+    let json = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&text(&dpg(&[&["--json"], arguments].concat()))).unwrap()
+    };
+    for list in [&["datasets"][..], &["datasets", "list"]] {
+        assert_eq!(text(&dpg(list)).trim(), "six                      3 version(s), latest v3, 302 rows");
+    }
+    for versions in [&["datasets", "six"][..], &["datasets", "list", "six"]] {
+        let lines = text(&dpg(versions));
+        assert_eq!(lines.lines().count(), 3);
+        assert!(lines.contains("  gold\n") && lines.trim_end().ends_with("  latest"), "{lines}");
+    }
+
+    text(&dpg(&["datasets", "tag", "six@v1", "silver"]));
+    text(&dpg(&["datasets", "untag", "six", "gold"]));
+    assert_eq!(json(&["datasets", "six"])["tags"], json!({ "silver": 1 }));
+    assert!(refusal(&dpg(&["datasets", "untag", "six", "gold"])).contains("no version `gold`"));
+    assert!(refusal(&dpg(&["datasets", "yank", "six", "--reason", "x"])).contains("expected `six@vN`"));
+    text(&dpg(&["datasets", "yank", "six@v3", "--reason", "wrong prompts"]));
+    assert!(text(&dpg(&["datasets", "six"])).trim_end().ends_with("withdrawn: wrong prompts"));
+
+    let diff = json(&["datasets", "diff", "six@silver", "v2"]);
+    assert_eq!((&diff["from"], &diff["to"]), (&json!("six@v1"), &json!("six@v2")));
+    assert_eq!((&diff["rows_added"], &diff["rows_removed"]), (&json!(301), &json!(300)));
+    assert_eq!(diff["metrics"], json!([{ "name": "Phi", "from": 1.0, "to": 2.0 }]));
+    assert_eq!(diff["spec"], json!([{ "key": "seed", "from": "1", "to": "2" }]));
+    let shown = text(&dpg(&["datasets", "diff", "six@v1", "six@v2"]));
+    assert!(shown.contains("301 added, 300 removed, 0 kept") && shown.contains("seed: 1 -> 2"), "{shown}");
+
+    let fetched = folder.path().join("fetched");
+    let fetched = fetched.to_str().unwrap();
+    let withdrawn = dpg(&["fetch", "six@v3", fetched]);
+    assert!(text(&withdrawn).contains("302 rows"));
+    assert!(String::from_utf8_lossy(&withdrawn.stderr).contains("withdrawn: wrong prompts"));
+
+    // the same from another data folder, by the store's address
+    let store = folder.path().join("data/registry");
+    let (elsewhere, store) = (tempfile::tempdir().unwrap(), store.to_str().unwrap());
+    let arguments = ["datasets", "list", "--store", store];
+    assert!(text(&self::dpg(elsewhere.path(), &arguments)).starts_with("six "));
+    let arguments = ["fetch", "six@v1", fetched, "--store", store];
+    assert!(text(&self::dpg(elsewhere.path(), &arguments)).contains("300 rows"));
+}
+
+#[tokio::test]
+async fn versions_are_checked_and_cleaned_from_the_command_line() {
+    let (folder, registry) = published().await;
+    let dpg = |arguments: &[&str]| dpg(folder.path(), arguments);
+    text(&dpg(&["datasets", "verify", "six@gold"]));
+    text(&dpg(&["datasets", "verify-signature", "six@gold"]));
+    let key = folder.path().join("key.pem");
+    fs::write(&key, text(&dpg(&["datasets", "public-key"]))).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let store = folder.path().join("data/registry");
+    let checked = |extra: &[&str]| {
+        let arguments = ["datasets", "verify-signature", "six", "--store", store.to_str().unwrap()];
+        self::dpg(elsewhere.path(), &[&arguments, extra].concat())
+    };
+    assert!(refusal(&checked(&[])).contains("with --key"));
+    text(&checked(&["--key", key.to_str().unwrap()]));
+    text(&self::dpg(elsewhere.path(), &["datasets", "public-key"]));
+    assert!(refusal(&checked(&[])).contains("no signature by key"));
+
+    // v3 is the latest and v2 tagged: v1 is all that may go, once a newer one is kept beside it
+    registry.publish(&snapshot(folder.path(), 4)).await.unwrap();
+    let gc = ["datasets", "gc", "--keep", "1", "--hours", "0"];
+    let planned = text(&dpg(&[&gc[..], &["--dry-run"]].concat()));
+    assert_eq!(planned.trim(), "would retire six@v1");
+    text(&dpg(&["datasets", "verify", "six@v1"]));
+    let done = text(&dpg(&gc));
+    assert!(done.starts_with("retired six@v1\nremoved six, job-1-1, retired v1: "), "{done}");
+    assert!(refusal(&dpg(&["datasets", "verify", "six@v1"])).contains("was retired"));
+    assert_eq!(text(&dpg(&gc)).trim(), "nothing to remove");
+    text(&dpg(&["datasets", "verify", "six@v2"]));
+
+    let shard = "six/snapshots/job-2-1/data/train-00000-of-00001.parquet";
+    fs::write(store.join(shard), "damaged").unwrap();
+    assert!(refusal(&dpg(&["datasets", "verify", "six@v2"])).contains("six@v2 is damaged: `data/train-0"));
 }

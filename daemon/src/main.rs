@@ -9,6 +9,7 @@ mod http;
 mod make;
 mod progress;
 mod resolve;
+mod retention;
 mod serve;
 mod services;
 mod stop;

@@ -3,13 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use chrono::TimeDelta;
 use clap::{Args, Subcommand};
-use dpg_queue::{Filter, Queue, State};
-use dpg_registry::{Dataset, Diff, Registry, RewardStatistics, Version, open_store};
+use dpg_queue::Queue;
+use dpg_registry::{Dataset, Diff, Registry, Version, open_store};
 use serde_json::json;
 
-use crate::{commands::show, config::Config, data_dir::DataDir, services::default_config};
+use crate::{
+    commands::show,
+    config::Config,
+    data_dir::DataDir,
+    retention::{self, Cleaned, Rules},
+    services::default_config,
+};
 
 /// What `dpg datasets` is to do.
 #[derive(Debug, Args)]
@@ -68,11 +73,12 @@ enum Action {
         /// Say what would be removed, and remove nothing.
         #[arg(long)]
         dry_run: bool,
-        /// Retire versions beyond the newest KEEP first; the latest and tagged ones stay.
+        /// Retire versions beyond the newest KEEP first; the latest and tagged ones stay, and 0 keeps
+        /// all [default: the settings' `retention.versions`].
         #[arg(long, value_name = "KEEP")]
         keep: Option<usize>,
         /// Hours for which garbage is left alone. Publishers and readers must be faster.
-        #[arg(long, default_value_t = 24)]
+        #[arg(long, default_value_t = retention::HOURS)]
         hours: u32,
     },
     /// Read all files of a version and compare their hashes.
@@ -159,8 +165,11 @@ pub(crate) async fn datasets(
             Ok(())
         }
         Action::Gc { name, dry_run, keep, hours } => {
-            let wanted = gc_names(&registry, name).await?;
-            gc(data, &registry, &wanted, dry_run, keep.unwrap_or(0), hours, as_json).await
+            let versions = match keep {
+                Some(keep) => keep,
+                None => Config::load(default_config(data).as_deref())?.retention.versions,
+            };
+            gc(data, &registry, name.as_deref(), dry_run, Rules { versions, hours }, as_json).await
         }
         Action::Verify { version } => {
             let version = find(&registry, &version).await?;
@@ -246,50 +255,41 @@ fn notes(dataset: &Dataset, version: &Version) -> String {
     }
 }
 
-async fn gc_names(registry: &Registry, name: Option<String>) -> anyhow::Result<Vec<String>> {
-    match name {
-        Some(name) => Ok(vec![registry.dataset(&name).await?.name]),
-        None => Ok(registry.datasets().await?.into_iter().map(|dataset| dataset.name).collect()),
-    }
-}
-
 async fn gc(
     data: &DataDir,
     registry: &Registry,
-    names: &[String],
+    name: Option<&str>,
     dry_run: bool,
-    keep: usize,
-    hours: u32,
+    rules: Rules,
     as_json: bool,
 ) -> anyhow::Result<()> {
+    let datasets = match name {
+        Some(name) => vec![registry.dataset(name).await?],
+        None => registry.datasets().await?,
+    };
     let live = live_jobs(data).await?;
-    let is_live = |job: &str| live.iter().any(|known| known == job);
-    let age = TimeDelta::hours(hours.into());
-    let (mut removed, mut retired) = (vec![], vec![]);
-    for name in names {
-        let outdated = if dry_run {
-            registry.dataset(name).await?.outdated(keep)
+    let mut cleaned = Cleaned::default();
+    for dataset in datasets {
+        let Cleaned { retired, removed } = if dry_run {
+            retention::plan(registry, &dataset.name, rules, &live).await?
         } else {
-            registry.retire(name, keep).await?
+            retention::clean(registry, &dataset.name, rules, &live).await?
         };
-        retired.extend(outdated.into_iter().map(|version| format!("{name}@v{version}")));
-        let garbage = if dry_run {
-            registry.garbage(name, age, is_live).await?
-        } else {
-            registry.gc(name, age, is_live).await?
-        };
-        removed.extend(garbage.into_iter().map(|garbage| (name, garbage)));
+        cleaned.retired.extend(retired);
+        cleaned.removed.extend(removed);
     }
+    let Cleaned { retired, removed } = cleaned;
     let rows: Vec<_> =
         removed.iter().map(|(name, garbage)| json!({ "dataset": name, "garbage": garbage })).collect();
     let value = json!({ "dry_run": dry_run, "retired": retired, "removed": rows });
     show(as_json, &value, || {
-        let (would, done) = if dry_run { ("would retire", "would remove") } else { ("retired", "removed") };
-        let mut text: Vec<_> = retired.iter().map(|version| format!("{would} {version}")).collect();
+        let (retire, remove) =
+            if dry_run { ("would retire", "would remove") } else { ("retired", "removed") };
+        let mut text: Vec<_> = retired.iter().map(|version| format!("{retire} {version}")).collect();
         text.extend(removed.iter().map(|(name, garbage)| {
             let what =
                 garbage.version.map_or("never published".into(), |number| format!("retired v{number}"));
-            format!("{done} {name}, {}, {what}: {}", garbage.snapshot, megabytes(garbage.bytes))
+            format!("{remove} {name}, {}, {what}: {}", garbage.snapshot, megabytes(garbage.bytes))
         }));
         if text.is_empty() { "nothing to remove".into() } else { text.join("\n") }
     });
@@ -305,21 +305,7 @@ async fn live_jobs(data: &DataDir) -> anyhow::Result<Vec<String>> {
         _ if data.queue_file().exists() => Queue::sqlite(&data.queue_file()).await,
         _ => return Ok(vec![]),
     };
-    let queue = queue.context("cannot ask the queue which jobs are live")?;
-    let mut live = vec![];
-    for state in [State::Queued, State::Running] {
-        let filter = Filter { state: Some(state), ..Filter::default() };
-        let mut from = None;
-        loop {
-            let page = queue.list(&filter, from, 500).await?;
-            live.extend(page.jobs.iter().map(|job| job.id.to_string()));
-            from = page.next;
-            if from.is_none() {
-                break;
-            }
-        }
-    }
-    Ok(live)
+    retention::live_jobs(&queue.context("cannot ask the queue which jobs are live")?).await
 }
 
 fn text(diff: &Diff) -> String {
@@ -331,16 +317,15 @@ fn text(diff: &Diff) -> String {
         to.rsplit('@').next().unwrap_or_default(),
     );
     let (old, new) = (&diff.rewards_from, &diff.rewards_to);
-    let figures: [(&str, fn(&RewardStatistics) -> f64); 6] = [
-        ("mean", |rewards| rewards.mean),
-        ("std", |rewards| rewards.std),
-        ("min", |rewards| rewards.min),
-        ("median", |rewards| rewards.median),
-        ("max", |rewards| rewards.max),
-        ("above 0", |rewards| rewards.positive),
-    ];
-    for (name, figure) in figures {
-        text += &format!("  {name:7} {:>12.4e} {:>12.4e}\n", figure(old), figure(new));
+    for (name, old, new) in [
+        ("mean", old.mean, new.mean),
+        ("std", old.std, new.std),
+        ("min", old.min, new.min),
+        ("median", old.median, new.median),
+        ("max", old.max, new.max),
+        ("above 0", old.positive, new.positive),
+    ] {
+        text += &format!("  {name:7} {old:>12.4e} {new:>12.4e}\n");
     }
     text += "metrics\n";
     let value = |value: Option<f64>| value.map_or("not measured".into(), |value| format!("{value:.6}"));

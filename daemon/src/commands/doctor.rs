@@ -40,7 +40,8 @@ enum Status {
 /// One thing that was tried.
 #[derive(Debug, Serialize)]
 struct Check {
-    check: &'static str,
+    #[serde(rename = "check")]
+    name: &'static str,
     status: Status,
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,23 +49,23 @@ struct Check {
 }
 
 impl Check {
-    fn ok(check: &'static str, detail: impl Into<String>) -> Self {
-        Self { check, status: Status::Ok, detail: detail.into(), remedy: None }
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, detail: detail.into(), remedy: None }
     }
 
-    fn warning(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { check, status: Status::Warning, detail: detail.into(), remedy: Some(remedy.into()) }
+    fn warning(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, status: Status::Warning, detail: detail.into(), remedy: Some(remedy.into()) }
     }
 
-    fn failed(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { check, status: Status::Failed, detail: detail.into(), remedy: Some(remedy.into()) }
+    fn failed(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, status: Status::Failed, detail: detail.into(), remedy: Some(remedy.into()) }
     }
 
     /// What a fallible check found, or that it failed.
-    fn of(check: &'static str, found: anyhow::Result<String>, remedy: &str) -> Self {
+    fn of(name: &'static str, found: anyhow::Result<String>, remedy: &str) -> Self {
         match found {
-            Ok(detail) => Self::ok(check, detail),
-            Err(error) => Self::failed(check, format!("{error:#}"), remedy),
+            Ok(detail) => Self::ok(name, detail),
+            Err(error) => Self::failed(name, format!("{error:#}"), remedy),
         }
     }
 
@@ -75,7 +76,7 @@ impl Check {
             Status::Failed => "FAIL",
         };
         let remedy = self.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        format!("{status}  {:<12} {}{remedy}", self.check, self.detail.replace('\n', " "))
+        format!("{status}  {:<12} {}{remedy}", self.name, self.detail.replace('\n', " "))
     }
 }
 

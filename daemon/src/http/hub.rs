@@ -6,22 +6,26 @@
 //! `v3`, tags, a commit, and `main` or `latest`. A version never changes, so what a commit holds is
 //! remembered.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ops::Range;
+mod listing;
+mod range;
+mod refusal;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{Extension, Form, FromRequest, Json, Path, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 use dpg_queue::Scope;
-use dpg_registry::{Dataset, ManifestFile, Registry, Version};
+use dpg_registry::{ManifestFile, Registry, Version};
 use serde::Deserialize;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 
 use crate::services::Services;
+use listing::{Listing, described, file_entry, folder_entry, info, of_commit, refs, tree, yes};
+use refusal::Refusal;
 
 /// The one owner of all datasets.
 const NAMESPACE: &str = "dpg";
@@ -62,6 +66,11 @@ impl Remembered {
         known.insert((commit.version.dataset.clone(), id(&commit.version)), commit);
     }
 
+    fn forget(&self, commit: &Commit) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&(commit.version.dataset.clone(), id(&commit.version)));
+    }
+
     /// The commit that a revision names.
     async fn find(&self, registry: &Registry, name: &str, revision: &str) -> Result<Arc<Commit>, Refusal> {
         if let Some(commit) = self.get(name, revision) {
@@ -89,73 +98,6 @@ impl Remembered {
 /// A version's commit id.
 fn id(version: &Version) -> String {
     version.manifest_sha256[..40].to_owned()
-}
-
-/// An answer that is no success, in the form that the clients of hubs know.
-struct Refusal {
-    status: StatusCode,
-    /// `RepoNotFound`, `RevisionNotFound` or `EntryNotFound`.
-    code: &'static str,
-    message: String,
-    /// The commit that lacks an entry: clients remember that it does.
-    commit: Option<String>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), commit: None }
-    }
-
-    fn no_entry(commit: &Commit, path: &str) -> Self {
-        let message = format!("{} has no file `{path}`", commit.version);
-        Self {
-            commit: Some(id(&commit.version)),
-            ..Self::new(StatusCode::NOT_FOUND, "EntryNotFound", message)
-        }
-    }
-
-    fn no_route() -> Self {
-        let message = "not a path of this hub, which serves datasets to readers and nothing else";
-        Self::new(StatusCode::NOT_FOUND, "", message)
-    }
-}
-
-impl From<dpg_registry::Error> for Refusal {
-    fn from(error: dpg_registry::Error) -> Self {
-        use dpg_registry::Error;
-        let (status, code) = match &error {
-            Error::NoDataset { .. } => (StatusCode::NOT_FOUND, "RepoNotFound"),
-            Error::NoVersion { .. } | Error::Retired { .. } => (StatusCode::NOT_FOUND, "RevisionNotFound"),
-            error if error.is_transient() => (StatusCode::SERVICE_UNAVAILABLE, ""),
-            _ => (StatusCode::INTERNAL_SERVER_ERROR, ""),
-        };
-        if status.is_server_error() {
-            tracing::error!(%error, "the hub cannot answer");
-        }
-        Self::new(status, code, error.to_string())
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({ "error": self.message }))).into_response();
-        let headers = response.headers_mut();
-        let line = self.message.replace(['\n', '\r'], " ");
-        let fields = [("x-error-code", self.code), ("x-error-message", &line)];
-        for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
-            // a message with letters outside ASCII stands in the body alone
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if let Some(commit) = self.commit.as_deref().and_then(|commit| HeaderValue::from_str(commit).ok()) {
-            headers.insert("x-repo-commit", commit);
-        }
-        response
-    }
 }
 
 /// Lets through whoever has a token that may read.
@@ -186,19 +128,6 @@ fn repository(path: &str) -> (&str, Vec<&str>) {
     (parts.next().unwrap_or_default(), parts.collect())
 }
 
-/// What a listing's query asks for.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Listing {
-    recursive: String,
-    expand: String,
-    search: String,
-}
-
-fn yes(flag: &str) -> bool {
-    ["true", "1"].contains(&flag.to_ascii_lowercase().as_str())
-}
-
 /// All datasets.
 async fn list(
     State(services): State<Services>,
@@ -210,23 +139,6 @@ async fn list(
     let wanted = datasets.iter().filter(|dataset| dataset.name.contains(&query.search));
     let infos: Vec<Value> = wanted.filter_map(|dataset| Some(info(dataset.latest()?))).collect();
     Ok(Json(infos).into_response())
-}
-
-fn info(version: &Version) -> Value {
-    json!({
-        "_id": id(version)[..24],
-        "id": format!("{NAMESPACE}/{}", version.dataset),
-        "author": NAMESPACE,
-        "sha": id(version),
-        "lastModified": version.published_at,
-        "createdAt": version.published_at,
-        "private": true,
-        "gated": false,
-        "disabled": false,
-        "downloads": 0,
-        "likes": 0,
-        "tags": ["synthetic", "dpg"],
-    })
 }
 
 /// What a repository is, its branches and tags, or a listing of its files.
@@ -254,85 +166,6 @@ async fn describe(
             Err(Refusal::new(StatusCode::NOT_FOUND, "RevisionNotFound", message))
         }
         _ => Err(Refusal::no_route()),
-    }
-}
-
-fn described(commit: &Commit) -> Response {
-    let mut info = info(&commit.version);
-    let siblings = commit.files.iter().map(|file| {
-        json!({
-            "rfilename": file.path,
-            "size": file.size,
-            "blobId": file.sha256[..40],
-            "lfs": { "size": file.size, "sha256": file.sha256, "pointerSize": 0 },
-        })
-    });
-    info["siblings"] = siblings.collect();
-    info["usedStorage"] = json!(commit.files.iter().map(|file| file.size).sum::<u64>());
-    of_commit(commit, Json(info).into_response())
-}
-
-fn refs(dataset: &Dataset) -> Value {
-    let refer = |name: &str, kind: &str, version: &Version| json!({ "name": name, "ref": format!("refs/{kind}/{name}"), "targetCommit": id(version) });
-    let standing = dataset.versions.iter().filter(|version| version.retired.is_none());
-    let numbers = standing.map(|version| refer(&format!("v{}", version.number), "tags", version));
-    let tags = dataset.tags.keys();
-    let tags = tags.filter_map(|tag| Some(refer(tag, "tags", dataset.resolve(tag).ok()?)));
-    json!({
-        "branches": dataset.latest().map(|version| refer("main", "heads", version)).into_iter().collect::<Value>(),
-        "converts": [],
-        "tags": numbers.chain(tags).collect::<Value>(),
-        "pullRequests": [],
-    })
-}
-
-/// The files and folders in a folder, or below it.
-fn tree(commit: &Commit, folder: &str, query: &Listing) -> Result<Vec<Value>, Refusal> {
-    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    let (recursive, expand) = (yes(&query.recursive), yes(&query.expand));
-    let mut folders = BTreeSet::new();
-    let mut files = Vec::new();
-    for file in &commit.files {
-        let Some(inner) = file.path.strip_prefix(&prefix) else { continue };
-        let ends = inner.match_indices('/').map(|(end, _)| end);
-        folders.extend(
-            ends.take(if recursive { usize::MAX } else { 1 }).map(|end| &file.path[..prefix.len() + end]),
-        );
-        if recursive || !inner.contains('/') {
-            files.push(file);
-        }
-    }
-    if folders.is_empty() && files.is_empty() {
-        return Err(Refusal::no_entry(commit, folder));
-    }
-    let folders = folders.into_iter().map(|path| folder_entry(commit, path, expand));
-    Ok(folders.chain(files.into_iter().map(|file| file_entry(commit, file, expand))).collect())
-}
-
-fn file_entry(commit: &Commit, file: &ManifestFile, expand: bool) -> Value {
-    let mut entry = json!({
-        "type": "file",
-        "path": file.path,
-        "size": file.size,
-        "oid": file.sha256[..40],
-        "lfs": { "oid": file.sha256, "size": file.size, "pointerSize": 0 },
-    });
-    expanded(&mut entry, commit, expand);
-    entry
-}
-
-fn folder_entry(commit: &Commit, path: &str, expand: bool) -> Value {
-    let oid = hex::encode(Sha256::digest(format!("{} {path}", commit.version.manifest_sha256)));
-    let mut entry = json!({ "type": "directory", "path": path, "size": 0, "oid": oid[..40] });
-    expanded(&mut entry, commit, expand);
-    entry
-}
-
-fn expanded(entry: &mut Value, commit: &Commit, expand: bool) {
-    if expand {
-        let version = &commit.version;
-        let title = format!("{version}, job {}", version.job);
-        entry["lastCommit"] = json!({ "id": id(version), "title": title, "date": version.published_at });
     }
 }
 
@@ -404,96 +237,30 @@ async fn file(
     let file = commit.files.iter().find(|file| file.path == path);
     let file = file.ok_or_else(|| Refusal::no_entry(&commit, &path))?;
 
-    let etag = format!("\"{}\"", file.sha256);
-    let same =
-        |name| headers.get(name).and_then(|value| value.to_str().ok()).map(|tags| tags.contains(&etag));
-    let base = Response::builder()
-        .header(header::ETAG, &etag)
-        .header(header::ACCEPT_RANGES, "bytes")
-        .header(
-            header::CACHE_CONTROL,
-            if *revision == id(&commit.version) {
-                "private, immutable, max-age=31536000"
-            } else {
-                "private, no-cache"
-            },
-        )
-        .header("x-linked-etag", &etag)
-        .header("x-linked-size", file.size);
-    let (base, range) = if same(header::IF_NONE_MATCH) == Some(true) {
-        (base.status(StatusCode::NOT_MODIFIED), None)
-    } else {
-        let base = base.header(header::CONTENT_TYPE, content_type(&path));
-        let asked = headers.get(header::RANGE).filter(|_| same(header::IF_RANGE) != Some(false));
-        match asked.and_then(|range| requested(range.to_str().ok()?, file.size)) {
-            None => (base.header(header::CONTENT_LENGTH, file.size), Some(0..file.size)),
-            Some(None) => {
-                let none = format!("bytes */{}", file.size);
-                (base.status(StatusCode::RANGE_NOT_SATISFIABLE).header(header::CONTENT_RANGE, none), None)
-            }
-            Some(Some(range)) => {
-                let part = format!("bytes {}-{}/{}", range.start, range.end - 1, file.size);
-                let base = base.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, part);
-                (base.header(header::CONTENT_LENGTH, range.end - range.start), Some(range))
-            }
-        }
-    };
+    let (head, range) = range::head(file, &headers);
+    let forever = *revision == id(&commit.version);
+    let cache = if forever { "private, immutable, max-age=31536000" } else { "private, no-cache" };
     let body = match range {
         Some(range) if method != Method::HEAD => {
-            Body::from_stream(services.registry.read_range(&commit.version, file, range).await?)
+            match services.registry.read_range(&commit.version, file, range).await {
+                Ok(bytes) => Body::from_stream(bytes),
+                Err(error) => {
+                    // what was remembered may have been retired since
+                    remembered.forget(&commit);
+                    remembered.find(&services.registry, name, revision).await?;
+                    return Err(error.into());
+                }
+            }
         }
         _ => Body::empty(),
     };
-    let response = base.body(body).expect("the headers are made of ASCII");
-    Ok(of_commit(&commit, response))
-}
-
-/// The bytes that a `Range` header asks for: nothing if it is to be ignored, `Some(None)` if there
-/// are none such.
-fn requested(range: &str, size: u64) -> Option<Option<Range<u64>>> {
-    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
-    let range = match (first.trim(), last.trim()) {
-        ("", count) => size.saturating_sub(count.parse().ok()?)..size,
-        (first, "") => first.parse().ok()?..size,
-        (first, last) => {
-            let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-            if last < first {
-                return None;
-            }
-            first..last.saturating_add(1).min(size)
-        }
-    };
-    Some((!range.is_empty()).then_some(range))
-}
-
-fn content_type(path: &str) -> &'static str {
-    match path.rsplit_once('.').map_or("", |(_, extension)| extension) {
-        "md" => "text/markdown; charset=utf-8",
-        "toml" => "text/plain; charset=utf-8",
-        "json" => "application/json",
-        "png" => "image/png",
-        "parquet" => "application/vnd.apache.parquet",
-        _ => "application/octet-stream",
-    }
-}
-
-/// Says which commit an answer is about, and whether it was withdrawn: Python shows that warning.
-fn of_commit(commit: &Commit, mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    let version = &commit.version;
-    let warning = version.yanked.as_ref().map(|why| format!("{version}; {version} was withdrawn: {why}"));
-    let fields = [("x-repo-commit", Some(id(version))), ("x-hf-warning", warning)];
-    for (name, value) in fields {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
-            headers.insert(name, value);
-        }
-    }
-    response
+    let response = head.header(header::CACHE_CONTROL, cache).body(body);
+    Ok(of_commit(&commit, response.expect("the headers are made of ASCII")))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{repository, requested};
+    use super::repository;
 
     #[test]
     fn repositories_have_one_namespace_or_none() {
@@ -501,21 +268,5 @@ mod tests {
         assert_eq!(repository("six/tree/main"), ("six", vec!["tree", "main"]));
         assert_eq!(repository("dpg/dpg"), ("dpg", vec![]));
         assert_eq!(repository("other/six/tree/main"), ("other", vec!["six", "tree", "main"]));
-    }
-
-    #[test]
-    fn ranges_are_cut_to_the_file_or_ignored() {
-        assert_eq!(requested("bytes=2-5", 10), Some(Some(2..6)));
-        assert_eq!(requested("bytes=2-", 10), Some(Some(2..10)));
-        assert_eq!(requested("bytes=-3", 10), Some(Some(7..10)));
-        assert_eq!(requested("bytes=-30", 10), Some(Some(0..10)));
-        assert_eq!(requested("bytes=2-99999999999999999999", 10), None);
-        assert_eq!(requested("bytes=2-18446744073709551615", 10), Some(Some(2..10)));
-        for none in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
-            assert_eq!(requested(none, 10), Some(None), "{none}");
-        }
-        for ignored in ["bytes=5-2", "bytes=1-2,4-5", "items=1-2", "bytes=a-", "bytes=-"] {
-            assert_eq!(requested(ignored, 10), None, "{ignored}");
-        }
     }
 }

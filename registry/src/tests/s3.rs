@@ -113,6 +113,7 @@ async fn publish_race_fetch_and_collect_on_s3() {
     for version in &registry.dataset("sixseven").await.unwrap().versions {
         registry.verify(version).await.unwrap();
     }
+    super::fetch::ranges(&place).await;
 }
 
 #[tokio::test]

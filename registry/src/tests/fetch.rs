@@ -162,7 +162,7 @@ pub(super) async fn ranges(place: &Place) {
         let whole = read(0..file.size).await;
         assert_eq!(hex::encode(Sha256::digest(&whole)), file.sha256, "{}", file.path);
         let end = file.size as usize;
-        for range in [0..1, 5..20, end - 1..end, 3..3] {
+        for range in [0..1, 2..7, end - 1..end, 3..3] {
             assert_eq!(read(range.start as u64..range.end as u64).await, whole[range], "{}", file.path);
         }
     }

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use crate::{
     commands::{logs, show},
     connect::Connection,
-    submission, worker,
+    intake,
+    stop::Stop,
+    worker,
 };
 
 /// What `dpg submit` takes.
@@ -60,13 +62,16 @@ pub(crate) async fn submit(
     let waited = logs::watch(client, &id, 0, logs::Style::Wait { quiet: as_json });
     let job = match connection.embedded {
         None => waited.await?,
-        Some(services) => tokio::select! {
-            job = waited => job?,
-            worked = worker::work(services) => {
-                worked?;
-                bail!("stopped; `dpg submit --wait` with the same spec and key, or `dpg serve`, goes on with it");
+        Some(services) => {
+            let stop = Stop::listen()?;
+            tokio::select! {
+                job = waited => job?,
+                worked = worker::work(&services, "submit", &stop) => {
+                    worked?;
+                    bail!("stopped; `dpg submit --wait` with the same spec and key, or `dpg serve`, goes on");
+                }
             }
-        },
+        }
     };
     show(as_json, &json!(job), || ended(&job));
     if job.state != State::Succeeded {
@@ -100,6 +105,6 @@ pub(crate) fn portable(path: &Path) -> anyhow::Result<String> {
     }
     let loaded = Spec::load(path)?;
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let as_written = submission::parse(&text)?;
+    let as_written = intake::read(&text)?;
     Ok(if as_written == loaded { text } else { loaded.to_toml()? })
 }

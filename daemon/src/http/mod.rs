@@ -6,13 +6,14 @@ mod datasets;
 mod download;
 mod extract;
 mod guard;
+mod hub;
 mod jobs;
 mod logs;
 mod operations;
 mod problem;
 mod schedules;
 mod tls;
-pub(crate) mod tokens;
+mod tokens;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -78,6 +79,7 @@ fn router(api: Api) -> Router {
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     router
+        .merge(hub::router(api.services.clone()))
         .route("/v1/openapi.json", get(async move || axum::Json(document)))
         .fallback(async || Refusal::of_status(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || Refusal::of_status(StatusCode::METHOD_NOT_ALLOWED))
@@ -86,14 +88,13 @@ fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// Answers requests until `shutdown` is ready and the answers in progress have ended. Makes the data
-/// folder's admin token if it has none, and notes the daemon's address in it while it runs.
+/// Answers requests until `shutdown` is ready and the answers in progress have ended. Meanwhile
+/// the data folder says where the daemon is.
 pub(crate) async fn serve(
     services: Services,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    tokens::ensure_admin(&services).await?;
     let note = services.data.path("daemon.url");
     std::fs::write(&note, url(&services, &listener)?)
         .with_context(|| format!("cannot write `{}`", note.display()))?;

@@ -179,7 +179,7 @@ async fn bad_specs_fail_for_good_and_block_nothing() {
         ),
         (
             plain.replace("embedded:held-out/es.jsonl", "../secrets.jsonl"),
-            vec!["metric.data.path", "allow.folders"],
+            vec!["metric.data.path", "relative"],
         ),
         (plain.replace("embedded:target", "hf:org/model"), vec!["target.model", "allow.hugging_face"]),
         (plain.replace("steps", "stpes"), vec!["policy.stpes", "did you mean"]),

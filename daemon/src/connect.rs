@@ -12,8 +12,9 @@ use tokio::net::TcpListener;
 
 use crate::config::{Allow, Config, Limits};
 use crate::data_dir::DataDir;
+use crate::http;
+use crate::http::tokens::{ensure_admin, stored_admin};
 use crate::services::{Services, default_config};
-use crate::{admin_token, http};
 
 const USUAL: &str = "http://127.0.0.1:7117";
 
@@ -66,10 +67,9 @@ impl Connection {
         config.tls = None;
         config.worker.slots = config.worker.slots.max(1);
         let services = Services::open(config, data).await?;
-        admin_token::ensure(&services.queue, &services.data.path("admin.token"), "local").await?;
-        let token = stored_admin(&services.data);
+        let token = ensure_admin(&services).await?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen on loopback")?;
-        let client = Client::new(&format!("http://{}", listener.local_addr()?), token.as_deref())?;
+        let client = Client::new(&format!("http://{}", listener.local_addr()?), Some(&token))?;
         let served = http::answer(services.clone(), listener, std::future::pending());
         tokio::spawn(async {
             if let Err(error) = served.await {
@@ -78,12 +78,6 @@ impl Connection {
         });
         Ok(Self { client, embedded: Some(services) })
     }
-}
-
-/// The admin token in the data folder.
-fn stored_admin(data: &DataDir) -> Option<String> {
-    let text = std::fs::read_to_string(data.path("admin.token")).ok()?;
-    Some(text.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
 /// Whether an address leads to this machine, so that the data folder's token may be sent there.

@@ -1,6 +1,5 @@
 //! `dpg`: makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 
-mod admin_token;
 mod allow;
 mod checkpoint;
 mod cli;
@@ -13,7 +12,6 @@ mod describe;
 mod failure;
 mod hold;
 mod http;
-mod intake;
 mod make;
 mod progress;
 mod report;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use dpg_queue::Schedule;
+use dpg_queue::{NewJob, Schedule};
+use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{info, warn};
 
-use crate::{checkpoint::sweep, intake, services::Services};
+use crate::{checkpoint::sweep, services::Services, submission};
 
 /// A time this late is not missed: daemons restart.
 const GRACE: Duration = Duration::from_mins(1);
@@ -74,7 +75,9 @@ async fn submit(
     now: chrono::DateTime<chrono::Utc>,
 ) -> anyhow::Result<()> {
     let Some(due) = schedule.due(now, GRACE)? else { return Ok(()) };
-    let job = intake::job(&schedule.spec, &schedule.name, schedule.max_attempts);
+    let job = submission::job(&schedule.spec, &services.config);
+    // a spec that is not good any more makes a job that fails with the reason, for all to see
+    let job = job.unwrap_or_else(|_| as_written(schedule));
     // `None`: another daemon was first
     let Some(submitted) = services.queue.advance(schedule, &due, &job).await? else { return Ok(()) };
     for job in &submitted {
@@ -85,4 +88,19 @@ async fn submit(
         info!(schedule = schedule.name, missed = due.missed, overlapping = skipped, "left out due times");
     }
     Ok(())
+}
+
+fn as_written(schedule: &Schedule) -> NewJob {
+    NewJob {
+        name: schedule.name.clone(),
+        key: None,
+        spec: schedule.spec.clone(),
+        resolved: "null".into(),
+        spec_sha256: hex::encode(Sha256::digest(&schedule.spec)),
+        priority: schedule.priority,
+        max_attempts: schedule.max_attempts,
+        not_before: None,
+        schedule: None,
+        due: None,
+    }
 }

@@ -5,17 +5,14 @@
 //! the process at once; the jobs' leases run out, and nothing that was saved is lost.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use backon::{ExponentialBuilder, Retryable};
 use dpg_registry::{Error as RegistryError, probe_conditional_put};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use crate::{
-    admin_token,
     cli::ServeArguments,
     config::Config,
     data_dir::DataDir,
@@ -24,9 +21,6 @@ use crate::{
     stop::Stop,
     webhook, worker,
 };
-
-/// Time that open connections have at shutdown, once the jobs are put away.
-const CONNECTIONS: Duration = Duration::from_secs(2);
 
 /// Serves until told to stop.
 pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::Result<()> {
@@ -42,9 +36,6 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     let stop = Stop::listen()?;
     let services = Services::open(config, data).await?;
     probe(&services).await.context("cannot use the store")?;
-    let host = host();
-    admin_token::ensure(&services.queue, &services.data.path("admin.token"), &host).await?;
-
     let listen = services.config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;
     eprintln!("dpg serves http://{}", listener.local_addr()?);
@@ -53,7 +44,7 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     let shutdown = async move { drop(ended.await) };
     let mut api = tokio::spawn(http::serve(services.clone(), listener, shutdown));
     let work = async {
-        worker::work(&services, &host, &stop).await?;
+        worker::work_until(&services, &stop).await?;
         // without slots there is nothing to wait for but the signal
         stop.wait().await;
         anyhow::Ok(())
@@ -65,10 +56,10 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
             bail!("the HTTP API ended");
         }
     }
-    // both end with the process in any case
+    // it ends with the process in any case
     let _ = ticker.shutdown().await;
-    let _ = end.send(());
-    let _ = timeout(CONNECTIONS, api).await;
+    drop(end);
+    api.await.context("the HTTP API panicked")??;
     services.queue.close().await;
     Ok(())
 }
@@ -81,12 +72,4 @@ async fn probe(services: &Services) -> Result<(), RegistryError> {
     };
     let retries = ExponentialBuilder::default().with_max_times(5);
     (|| probe_conditional_put(&services.store, &services.prefix)).retry(retries).when(lost).await
-}
-
-/// This machine's name, for people who read who has a job.
-fn host() -> String {
-    let read = |file| std::fs::read_to_string(file).ok();
-    let name = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
-    let name = name.unwrap_or_default().trim().to_owned();
-    if name.is_empty() { "localhost".into() } else { name }
 }

@@ -2,13 +2,19 @@
 
 use dpg_api::Fault;
 use dpg_queue::NewJob;
-use dpg_spec::Error;
+use dpg_spec::{Error, Spec, Syntax};
 
-use crate::{allow, config::Config, intake};
+use crate::{allow, config::Config};
+
+/// Reads a spec as it was submitted: JSON if it begins with `{`, which TOML does not.
+pub(crate) fn parse(text: &str) -> Result<Spec, Error> {
+    let syntax = if text.trim_start().starts_with('{') { Syntax::Json } else { Syntax::Toml };
+    Spec::parse(text, syntax)
+}
 
 /// The job that a spec's text asks for, or everything that is wrong with the text.
 pub(crate) fn job(text: &str, config: &Config) -> Result<NewJob, Vec<Fault>> {
-    let spec = intake::read(text).map_err(faults)?;
+    let spec = parse(text).map_err(faults)?;
     spec.generator().map_err(faults)?;
     let refused = allow::faults(&spec, &config.allow);
     if !refused.is_empty() {

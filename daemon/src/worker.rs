@@ -22,22 +22,29 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::allow;
 use crate::checkpoint::Checkpoints;
 use crate::compute::Panicked;
 use crate::data_dir::RunDir;
 use crate::describe::figures;
 use crate::failure::failure;
 use crate::hold::{Halt, Reason, hold};
-use crate::intake;
 use crate::make::{Work, make};
 use crate::report::Report;
 use crate::resolve::resolve;
 use crate::services::Services;
 use crate::stop::Stop;
+use crate::submission;
 use crate::webhook;
 
+/// Works on jobs until a signal comes; for a program that is no daemon.
+pub(crate) async fn work(services: Services) -> anyhow::Result<()> {
+    work_until(&services, &Stop::listen()?).await
+}
+
 /// Works on jobs in every slot until told to stop and the last job is put away.
-pub(crate) async fn work(services: &Services, host: &str, stop: &Stop) -> anyhow::Result<()> {
+pub(crate) async fn work_until(services: &Services, stop: &Stop) -> anyhow::Result<()> {
+    let host = host();
     let mut slots = JoinSet::new();
     for slot in 0..services.config.worker.slots {
         let owner = format!("{host}-{}-{slot}", std::process::id());
@@ -118,8 +125,11 @@ impl Attempt {
         if let Some(version) = self.published().await? {
             return Ok(result(&version, None));
         }
-        let spec = intake::read(&self.job.spec)?;
-        intake::check(&spec, &config.allow)?;
+        let spec = submission::parse(&self.job.spec)?;
+        // the settings may be others than when it was submitted, or on another machine
+        if let Some(fault) = allow::faults(&spec, &config.allow).first() {
+            bail!("`{}`: {}", fault.path, fault.message);
+        }
         let resolved = resolve(spec, &data.hub()?).await?;
         let folder = self.folder().await?;
         let checkpoints = self.checkpoints();
@@ -252,4 +262,12 @@ fn result(version: &Version, history: Option<&History>) -> Value {
         "manifest_sha256": version.manifest_sha256,
         "validation": validation,
     })
+}
+
+/// This machine's name, for people who read who has a job.
+fn host() -> String {
+    let read = |file| std::fs::read_to_string(file).ok();
+    let name = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
+    let name = name.unwrap_or_default().trim().to_owned();
+    if name.is_empty() { "localhost".into() } else { name }
 }

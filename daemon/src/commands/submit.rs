@@ -13,9 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     commands::{logs, show},
     connect::Connection,
-    intake,
-    stop::Stop,
-    worker,
+    submission, worker,
 };
 
 /// What `dpg submit` takes.
@@ -62,16 +60,13 @@ pub(crate) async fn submit(
     let waited = logs::watch(client, &id, 0, logs::Style::Wait { quiet: as_json });
     let job = match connection.embedded {
         None => waited.await?,
-        Some(services) => {
-            let stop = Stop::listen()?;
-            tokio::select! {
-                job = waited => job?,
-                worked = worker::work(&services, "submit", &stop) => {
-                    worked?;
-                    bail!("stopped; `dpg submit --wait` with the same spec and key, or `dpg serve`, goes on");
-                }
+        Some(services) => tokio::select! {
+            job = waited => job?,
+            worked = worker::work(services) => {
+                worked?;
+                bail!("stopped; `dpg submit --wait` with the same spec and key, or `dpg serve`, goes on with it");
             }
-        }
+        },
     };
     show(as_json, &json!(job), || ended(&job));
     if job.state != State::Succeeded {
@@ -105,6 +100,6 @@ pub(crate) fn portable(path: &Path) -> anyhow::Result<String> {
     }
     let loaded = Spec::load(path)?;
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let as_written = intake::read(&text)?;
+    let as_written = submission::parse(&text)?;
     Ok(if as_written == loaded { text } else { loaded.to_toml()? })
 }

@@ -13,7 +13,7 @@ mod operations;
 mod problem;
 mod schedules;
 mod tls;
-mod tokens;
+pub(crate) mod tokens;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -88,13 +88,14 @@ fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// Answers requests until `shutdown` is ready and the answers in progress have ended. Meanwhile
-/// the data folder says where the daemon is.
+/// Answers requests until `shutdown` is ready and the answers in progress have ended. Makes the data
+/// folder's admin token if it has none, and notes the daemon's address in it while it runs.
 pub(crate) async fn serve(
     services: Services,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
+    tokens::ensure_admin(&services).await?;
     let note = services.data.path("daemon.url");
     std::fs::write(&note, url(&services, &listener)?)
         .with_context(|| format!("cannot write `{}`", note.display()))?;

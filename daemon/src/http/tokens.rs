@@ -1,11 +1,17 @@
-//! `/v1/tokens`.
+//! `/v1/tokens`, and the first token of a data folder.
 
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use anyhow::Context;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use dpg_api::{CreateToken, CreatedToken, Token, TokenList};
-use dpg_queue::NewToken;
+use dpg_queue::{NewToken, Scope};
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use super::{
     Api,
@@ -13,6 +19,7 @@ use super::{
     extract::{Json, Path, check_name},
     problem::Refusal,
 };
+use crate::{data_dir::DataDir, services::Services};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(revoke))
@@ -62,4 +69,38 @@ async fn list(_: Admin, State(api): State<Api>) -> Result<Json<TokenList>, Refus
 async fn revoke(_: Admin, State(api): State<Api>, Path(token): Path<String>) -> Result<Json<Token>, Refusal> {
     check_name("token", &token)?;
     Ok(Json(api.services.queue.revoke_token(&token).await?.into()))
+}
+
+/// The admin token in the data folder's `admin.token`.
+pub(crate) fn stored_admin(data: &DataDir) -> Option<String> {
+    let text = std::fs::read_to_string(data.path("admin.token")).ok()?;
+    Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+/// The admin token of the data folder, made if it has none that the queue knows. Whoever can read the
+/// folder's files can be admin: a token that was revoked or belongs to another database is replaced.
+pub(crate) async fn ensure_admin(services: &Services) -> anyhow::Result<String> {
+    let path = services.data.path("admin.token");
+    if let Some(token) = stored_admin(&services.data) {
+        match services.queue.authenticate(&token).await {
+            Ok(_) => return Ok(token),
+            Err(dpg_queue::Error::TokenRefused { .. }) => std::fs::remove_file(&path)?,
+            Err(error) => return Err(error).context("cannot look up the admin token"),
+        }
+    }
+    let name = format!("admin-{}", &Uuid::new_v4().simple().to_string()[..8]);
+    let new = NewToken { name, scopes: vec![Scope::Admin], expires: None };
+    let (token, secret) = services.queue.create_token(&new).await.context("cannot make the admin token")?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(mut file) => {
+            writeln!(file, "{secret}").with_context(|| format!("cannot write `{}`", path.display()))?;
+            Ok(secret)
+        }
+        // another process was first
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            services.queue.revoke_token(&token.id.to_string()).await?;
+            stored_admin(&services.data).with_context(|| format!("`{}` is empty", path.display()))
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot write `{}`", path.display())),
+    }
 }

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
-use crate::commands::queue::QueueCommand;
+use crate::commands::{config::ConfigAction, datasets::DatasetsArguments, queue::QueueCommand};
 
 /// Makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 #[derive(Debug, Parser)]
@@ -57,17 +58,35 @@ pub(crate) enum Command {
     /// Jobs, schedules and tokens of a daemon.
     #[command(flatten)]
     Queue(QueueCommand),
-    /// List the published datasets, or the versions of one.
-    Datasets {
-        /// The dataset.
-        name: Option<String>,
-    },
+    /// List the published datasets, or the versions of one; tag, compare, check and clean them.
+    Datasets(DatasetsArguments),
     /// Copy a published dataset to a folder, every hash checked.
     Fetch {
         /// `NAME` or `NAME@VERSION`: `spanish`, `spanish@v3`, `spanish@latest`, `spanish@TAG`.
         dataset: String,
         /// The folder.
         folder: PathBuf,
+        /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
+        #[arg(long, env = "DPG_STORE")]
+        store: Option<String>,
+    },
+    /// Try everything that the daemon needs, and say what to do about what does not work.
+    Doctor(ServeArguments),
+    /// Check a settings file, or print the settings in force.
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Print the completions for a shell: `source <(dpg completions bash)`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write all of them to a folder.
+    Man {
+        /// The folder.
+        folder: Option<PathBuf>,
     },
 }
 

@@ -6,8 +6,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
+
+use crate::{cli::ServeArguments, data_dir::DataDir, services::default_config};
 
 /// The daemon's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,10 +154,31 @@ impl Config {
         let Some(file) = file else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the settings in `{}`", file.display()))?;
-        let config: Self =
-            toml::from_str(&text).with_context(|| format!("`{}` is not a settings file", file.display()))?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|error| match meant(error.message()) {
+                Some(known) => anyhow!("{error}did you mean `{known}`?"),
+                None => anyhow!("{}", error.to_string().trim_end()),
+            })
+            .with_context(|| format!("`{}` is not a settings file", file.display()))?;
         config.check().with_context(|| format!("`{}`", file.display()))?;
         Ok(config)
+    }
+
+    /// The settings in force: those of the file named or of the data folder's, with what flags and
+    /// environment override.
+    pub(crate) fn effective(data: &DataDir, arguments: &ServeArguments) -> anyhow::Result<Self> {
+        let file = arguments.config.clone().or_else(|| default_config(data));
+        let config = Self::load(file.as_deref())?.overridden(arguments);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// With what flags and environment say.
+    pub(crate) fn overridden(mut self, arguments: &ServeArguments) -> Self {
+        self.listen = arguments.listen.unwrap_or(self.listen);
+        self.database = arguments.database.clone().unwrap_or(self.database);
+        self.store = arguments.store.clone().unwrap_or(self.store);
+        self
     }
 
     /// Refuses settings that cannot work or are not safe.
@@ -174,5 +197,82 @@ impl Config {
             bail!("`worker.max_attempts` is 0, expected at least 1");
         }
         Ok(())
+    }
+}
+
+/// The setting that was meant by an unknown one, by the parser's message: the unknown name stands in
+/// its first backticks, the known ones in the others.
+fn meant(message: &str) -> Option<String> {
+    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let unknown = names.next()?;
+    let closeness = |known: &str| strsim::jaro_winkler(unknown, known);
+    let known = names.max_by(|one, other| closeness(one).total_cmp(&closeness(other)))?;
+    (closeness(known) > 0.85).then(|| known.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::Config;
+
+    const FILE: &str = include_str!("../../config/dpg.toml");
+
+    /// Paths of all keys; of a list's tables, those of the first.
+    fn keys(value: &toml::Value, path: &str, found: &mut BTreeSet<String>) {
+        match value {
+            toml::Value::Table(table) => {
+                for (key, value) in table {
+                    keys(value, &format!("{path}.{key}"), found);
+                }
+            }
+            toml::Value::Array(items) if items.first().is_some_and(toml::Value::is_table) => {
+                keys(&items[0], path, found);
+            }
+            _ => drop(found.insert(path.to_owned())),
+        }
+    }
+
+    #[test]
+    fn the_documented_settings_are_the_defaults() {
+        assert_eq!(toml::from_str::<Config>(FILE).unwrap(), Config::default());
+    }
+
+    /// The examples start with `#` and no space; with them the file has every setting there is.
+    #[test]
+    fn every_setting_is_documented() {
+        let uncomment = |line: &str| match line.strip_prefix('#') {
+            Some(example) if example.starts_with(|first: char| !first.is_whitespace()) => {
+                format!("{example}\n")
+            }
+            _ => format!("{line}\n"),
+        };
+        let text: String = FILE.lines().map(uncomment).collect();
+        let config: Config = toml::from_str(&text).unwrap();
+        config.check().unwrap();
+        assert!(config.tls.is_some() && !config.webhooks.is_empty());
+        let (mut documented, mut known) = (BTreeSet::new(), BTreeSet::new());
+        keys(&toml::from_str(&text).unwrap(), "", &mut documented);
+        keys(&toml::Value::try_from(&config).unwrap(), "", &mut known);
+        assert_eq!(documented, known);
+        for line in FILE.lines().filter(|line| line.contains('=') && !line.starts_with("# ")) {
+            let before = FILE[..FILE.find(line).unwrap()].trim_end().lines().last().unwrap();
+            assert!(before.starts_with("# "), "nothing is said of `{line}`");
+        }
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_with_the_one_that_was_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("dpg.toml");
+        let message = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            format!("{:#}", Config::load(Some(&file)).unwrap_err())
+        };
+        assert!(message("[worker]\nlease_second = 5\n").ends_with("did you mean `lease_seconds`?"));
+        let far = message("colour = 1\n");
+        assert!(far.contains("unknown field `colour`, expected one of `listen`"), "{far}");
+        assert!(!far.contains("did you mean"), "{far}");
+        assert!(message("listen = \"0.0.0.0:7117\"\n").contains("can be reached from other machines"));
     }
 }

@@ -17,6 +17,7 @@ mod progress;
 mod refresh;
 mod report;
 mod resolve;
+mod retention;
 mod schedule;
 mod serve;
 mod services;
@@ -61,10 +62,17 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    // what needs no data folder makes none
+    match &cli.command {
+        Command::Completions { shell } => return commands::shell::completions(*shell),
+        Command::Man { folder } => return commands::shell::manual(folder.as_deref()),
+        _ => {}
+    }
     let place = Place { url: cli.url, named_folder: cli.data_dir.is_some() };
     let data = data_dir::DataDir::open(cli.data_dir)?;
     let json = cli.json;
     match cli.command {
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Serve(arguments) => serve::serve(data, arguments).await,
         Command::Run { spec } => commands::run::run(&data, &spec, json).await,
         Command::Plan { spec } => commands::plan::plan(&data, &spec, json).await,
@@ -75,7 +83,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Queue(command) => {
             commands::queue::dispatch(Connection::open(data, &place).await?, command, json).await
         }
-        Command::Datasets { name } => commands::datasets::list(&data, name.as_deref(), json).await,
-        Command::Fetch { dataset, folder } => commands::datasets::fetch(&data, &dataset, &folder, json).await,
+        Command::Datasets(arguments) => commands::datasets::datasets(&data, arguments, json).await,
+        Command::Fetch { dataset, folder, store } => {
+            commands::datasets::fetch(&data, store.as_deref(), &dataset, &folder, json).await
+        }
+        Command::Config { action } => commands::config::config(&data, action, json),
+        Command::Doctor(arguments) => commands::doctor::doctor(&data, arguments, json).await,
     }
 }

@@ -116,6 +116,14 @@ pub enum Error {
         /// The versions and tags that are there.
         existing: Vec<String>,
     },
+    /// A version whose files were given up.
+    #[error("{version} was retired at {at} to make room; use a newer version")]
+    Retired {
+        /// The version.
+        version: String,
+        /// When.
+        at: chrono::DateTime<chrono::Utc>,
+    },
     /// A log entry that contradicts the log, or is missing.
     #[error("the log of the registry is damaged at `{path}`: {reason}; restore the object from a backup")]
     DamagedLog {

@@ -1,27 +1,43 @@
-//! Removal of what publishers that died left behind.
+//! Removal of what publishers that died left behind, and of retired versions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use serde::Serialize;
 
 use crate::snapshot::{MANIFEST, within};
 use crate::{Registry, Result};
 
+/// A snapshot that may be removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Garbage {
+    /// Its name, `{job}-{fence}`.
+    pub snapshot: String,
+    /// The version it was, if it is retired.
+    pub version: Option<u64>,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// When its newest file was written, or it was retired.
+    pub since: DateTime<Utc>,
+    #[serde(skip)]
+    paths: Vec<Path>,
+}
+
 impl Registry {
-    /// Removes the snapshots of a dataset that no version refers to, whose newest file is older
-    /// than `age`, and whose job `is_live` disowns. Returns their names, `{job}-{fence}`.
+    /// The snapshots of a dataset that no version refers to, or a retired one, that have been so
+    /// for `age`, and whose job `is_live` disowns.
     ///
     /// A publisher whose job is live is never disturbed; so `is_live` must say true of every job
     /// that may still publish.
-    pub async fn gc(
+    pub async fn garbage(
         &self,
         name: &str,
         age: TimeDelta,
         is_live: impl Fn(&str) -> bool,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Vec<Garbage>> {
         let folder = self.path(&[name, "snapshots"]);
         let depth = folder.parts().count();
         let objects: Vec<_> = self
@@ -30,33 +46,60 @@ impl Registry {
             .try_collect()
             .await
             .map_err(|source| self.failed("list", &folder, source))?;
-        let mut snapshots = BTreeMap::<String, (DateTime<Utc>, Vec<Path>)>::new();
+        let mut snapshots = BTreeMap::<String, Garbage>::new();
         for object in objects {
             let Some(snapshot) = object.location.parts().nth(depth) else { continue };
-            let (newest, paths) =
-                snapshots.entry(snapshot.as_ref().into()).or_insert((object.last_modified, Vec::new()));
-            *newest = object.last_modified.max(*newest);
-            paths.push(object.location);
+            let snapshot = snapshot.as_ref().to_owned();
+            let since = object.last_modified;
+            let garbage = snapshots.entry(snapshot.clone()).or_insert(Garbage {
+                snapshot,
+                version: None,
+                bytes: 0,
+                since,
+                paths: Vec::new(),
+            });
+            garbage.since = since.max(garbage.since);
+            garbage.bytes += object.size;
+            garbage.paths.push(object.location);
         }
 
         // The log is read after the listing: a snapshot that was committed in between is in it.
-        let versions = self.read_log(name).await?.versions;
-        let referenced: BTreeSet<_> =
-            versions.iter().map(|version| format!("{}-{}", version.job, version.fence)).collect();
-        let oldest_kept = Utc::now() - age;
-        snapshots.retain(|snapshot, (newest, _)| {
-            let job = snapshot.rsplit_once('-').map_or(snapshot.as_str(), |(job, _)| job);
-            !referenced.contains(snapshot) && *newest < oldest_kept && !is_live(job)
-        });
-
-        for (snapshot, (_, paths)) in &mut snapshots {
-            // The manifest goes first: a snapshot that has one has all its files.
-            let manifest = within(&folder, &format!("{snapshot}/{MANIFEST}"));
-            paths.sort_by_key(|path| *path != manifest);
-            for path in paths.iter() {
-                self.store.delete(path).await.map_err(|source| self.failed("delete", path, source))?;
+        for version in self.read_log(name).await?.versions {
+            let snapshot = format!("{}-{}", version.job, version.fence);
+            match version.retired {
+                None => drop(snapshots.remove(&snapshot)),
+                Some(at) => {
+                    if let Some(garbage) = snapshots.get_mut(&snapshot) {
+                        garbage.version = Some(version.number);
+                        garbage.since = at.max(garbage.since);
+                    }
+                }
             }
         }
-        Ok(snapshots.into_keys().collect())
+        let oldest_kept = Utc::now() - age;
+        snapshots.retain(|snapshot, garbage| {
+            let job = snapshot.rsplit_once('-').map_or(snapshot.as_str(), |(job, _)| job);
+            garbage.since < oldest_kept && !is_live(job)
+        });
+        for (snapshot, garbage) in &mut snapshots {
+            // The manifest goes first: a snapshot that has one has all its files.
+            let manifest = within(&folder, &format!("{snapshot}/{MANIFEST}"));
+            garbage.paths.sort_by_key(|path| *path != manifest);
+        }
+        Ok(snapshots.into_values().collect())
+    }
+
+    /// Removes what [`Registry::garbage`] finds, and says what it was.
+    pub async fn gc(
+        &self,
+        name: &str,
+        age: TimeDelta,
+        is_live: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Garbage>> {
+        let garbage = self.garbage(name, age, is_live).await?;
+        for path in garbage.iter().flat_map(|garbage| &garbage.paths) {
+            self.store.delete(path).await.map_err(|source| self.failed("delete", path, source))?;
+        }
+        Ok(garbage)
     }
 }

@@ -19,11 +19,14 @@
 //!
 //! The functions want a tokio runtime around them and bring none.
 
+mod diff;
 mod error;
 mod fetch;
 mod gc;
 mod log;
 mod provenance;
+mod read;
+mod retire;
 mod snapshot;
 mod store;
 
@@ -33,11 +36,13 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+pub use diff::{Change, Diff, MetricChange, RewardStatistics};
 pub use error::{Error, Result};
 pub use fetch::Fetched;
+pub use gc::Garbage;
 pub use log::{Dataset, Version};
 pub use provenance::Dependency;
-pub use snapshot::{Manifest, ManifestFile, Snapshot};
+pub use snapshot::{Manifest, ManifestFile, Measured, Snapshot};
 pub use store::{open_store, probe_conditional_put};
 
 use log::Op;
@@ -126,9 +131,19 @@ impl Registry {
         }
         self.dataset(name).await?;
         let propose = |dataset: &Dataset| {
-            dataset.numbered(version)?;
+            dataset.numbered(version)?.check_standing()?;
             let moved = dataset.tags.get(tag) != Some(&version);
             Ok(moved.then(|| Op::Tag { tag: tag.into(), version }))
+        };
+        self.append(name, propose).await.map(drop)
+    }
+
+    /// Removes a tag; an error if there is no such tag.
+    pub async fn untag(&self, name: &str, tag: &str) -> Result<()> {
+        self.dataset(name).await?;
+        let propose = |dataset: &Dataset| match dataset.tags.get(tag) {
+            Some(_) => Ok(Some(Op::Untag { tag: tag.into() })),
+            None => Err(dataset.no_version(tag)),
         };
         self.append(name, propose).await.map(drop)
     }

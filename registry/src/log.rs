@@ -51,6 +51,8 @@ pub struct Version {
     pub published_at: DateTime<Utc>,
     /// Why it was withdrawn, if it was.
     pub yanked: Option<String>,
+    /// When it was given up to make room, if it was: its files are or will be removed.
+    pub retired: Option<DateTime<Utc>>,
 }
 
 impl fmt::Display for Version {
@@ -88,9 +90,15 @@ pub(crate) enum Op {
         tag: String,
         version: u64,
     },
+    Untag {
+        tag: String,
+    },
     Yank {
         version: u64,
         reason: String,
+    },
+    Retire {
+        version: u64,
     },
 }
 
@@ -125,7 +133,7 @@ impl Dataset {
             .ok_or_else(|| self.no_version(&format!("v{number}")))
     }
 
-    fn no_version(&self, reference: &str) -> Error {
+    pub(crate) fn no_version(&self, reference: &str) -> Error {
         let versions = self.versions.iter().filter(|version| version.yanked.is_none());
         let existing =
             versions.map(|version| format!("v{}", version.number)).chain(self.tags.keys().cloned());
@@ -158,13 +166,22 @@ impl Dataset {
                     size,
                     published_at,
                     yanked: withheld,
+                    retired: None,
                 });
             }
-            Op::Tag { version, .. } | Op::Yank { version, .. } if !(1..=published).contains(&version) => {
+            Op::Tag { version, .. } | Op::Yank { version, .. } | Op::Retire { version }
+                if !(1..=published).contains(&version) =>
+            {
                 return Err(format!("it is about version {version}, of {published}"));
             }
             Op::Tag { tag, version } => drop(self.tags.insert(tag, version)),
+            Op::Untag { tag } => drop(self.tags.remove(&tag)),
             Op::Yank { version, reason } => self.versions[version as usize - 1].yanked = Some(reason),
+            Op::Retire { version } => {
+                let version = &mut self.versions[version as usize - 1];
+                version.yanked.get_or_insert_with(|| "retired".into());
+                version.retired = Some(entry.at);
+            }
         }
         self.next_entry += 1;
         Ok(())

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::snapshot::{PROVENANCE, within};
+use crate::snapshot::PROVENANCE;
 use crate::{Error, ManifestFile, Registry, Result, Snapshot, Version};
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -77,7 +77,7 @@ impl Registry {
         let key = VerifyingKey::from_public_key_pem(public_key)
             .map_err(|error| Error::BadKey { place: "the public key".into(), reason: error.to_string() })?;
         let manifest = self.manifest(version).await?;
-        let envelope = self.read(&within(&self.version_path(version), PROVENANCE)).await?;
+        let envelope = self.read_file(version, PROVENANCE).await?;
         let subjects = verified_subjects(&key, &envelope)
             .map_err(|reason| Error::BadSignature { version: version.to_string(), reason })?;
         let files: BTreeMap<_, _> = manifest

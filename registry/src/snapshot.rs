@@ -53,7 +53,7 @@ pub struct Snapshot {
 }
 
 /// The files of a version, sorted by path, without the manifest itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// 1.
     pub format: u32,
@@ -63,8 +63,22 @@ pub struct Manifest {
     pub job: String,
     /// The job's fence.
     pub fence: u64,
+    /// What was measured on fresh generations.
+    #[serde(default)]
+    pub validation: Vec<Measured>,
     /// The files.
     pub files: Vec<ManifestFile>,
+}
+
+/// A figure with data of the generator before and after it was trained; absent if not finite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// What it is.
+    pub name: String,
+    /// Its value before.
+    pub before: Option<f64>,
+    /// Its value after.
+    pub after: Option<f64>,
 }
 
 /// A file of a version.
@@ -156,8 +170,20 @@ impl Registry {
         files.push(self.put_small(&root, PROVENANCE, provenance.into()).await?);
         files.sort_by(|one, other| one.path.cmp(&other.path));
 
-        let manifest =
-            Manifest { format: 1, dataset: card.name.clone(), job: job.clone(), fence: *fence, files };
+        let finite = |value: f64| value.is_finite().then_some(value);
+        let measured = card.validation.iter().map(|figure| Measured {
+            name: figure.name.clone(),
+            before: finite(figure.before),
+            after: finite(figure.after),
+        });
+        let manifest = Manifest {
+            format: 1,
+            dataset: card.name.clone(),
+            job: job.clone(),
+            fence: *fence,
+            validation: measured.collect(),
+            files,
+        };
         let json = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data") + "\n";
         Ok(self.put_small(&root, MANIFEST, json.into()).await?.sha256)
     }
@@ -224,7 +250,13 @@ impl Registry {
     }
 
     pub(crate) async fn read_manifest(&self, version: &Version) -> Result<(Manifest, Bytes)> {
-        let json = self.read(&within(&self.version_path(version), MANIFEST)).await?;
+        let json = match self.read_file(version, MANIFEST).await {
+            Err(error) if error.is_not_found() => {
+                version.check_standing()?;
+                return Err(error);
+            }
+            json => json?,
+        };
         let damaged = |damage| Error::Damaged { version: version.to_string(), damages: vec![damage] };
         let found = hex::encode(Sha256::digest(&json));
         if found != version.manifest_sha256 {
@@ -233,11 +265,6 @@ impl Registry {
         }
         let manifest = Manifest::parse(&json).map_err(|reason| damaged(format!("`{MANIFEST}`: {reason}")))?;
         Ok((manifest, json))
-    }
-
-    pub(crate) async fn read(&self, path: &Path) -> Result<Bytes> {
-        let failed = |source| self.failed("read", path, source);
-        self.store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)
     }
 
     pub(crate) fn version_path(&self, version: &Version) -> Path {

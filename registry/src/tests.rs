@@ -1,10 +1,12 @@
 //! The registry on memory, a local folder and S3: what every test shares.
 
 mod crash;
+mod diff;
 mod disk_full;
 mod fetch;
 mod publish;
 mod readers;
+mod retire;
 mod s3;
 mod signature;
 

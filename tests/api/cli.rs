@@ -125,3 +125,16 @@ fn specs_are_made_fit_for_travel() {
     let refused = fail(&mut dpg(path, &["submit", "wrong.toml"]));
     assert!(refused.contains("policy.stpes") && refused.contains("did you mean `steps`"), "{refused}");
 }
+
+/// A job that runs: without a daemon, by the waiting process itself.
+#[test]
+fn waiting_without_a_daemon_does_the_work() {
+    let folder = folder();
+    let path = folder.path();
+    let job = json_of(&mut dpg(path, &["submit", "spec.toml", "--wait"]));
+    assert_eq!(job["state"], "succeeded");
+    let logs = succeed(&mut dpg(path, &["logs", "tiny"]));
+    assert!(logs.contains("step 1/1") && logs.contains("succeeded"), "{logs}");
+    succeed(&mut dpg(path, &["fetch", "tiny", "fetched"]));
+    assert!(path.join("fetched/data").exists());
+}

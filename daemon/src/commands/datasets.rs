@@ -1,32 +1,219 @@
-//! `dpg datasets` and `dpg fetch`.
+//! `dpg datasets` and `dpg fetch`: the registry from the command line, with or without a daemon.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use dpg_queue::Queue;
+use dpg_registry::{Dataset, Diff, Registry, Version, open_store};
 use serde_json::json;
 
-use crate::{commands::show, data_dir::DataDir};
+use crate::{
+    commands::show,
+    config::Config,
+    data_dir::DataDir,
+    retention::{self, Cleaned, Rules},
+    services::default_config,
+};
 
-/// Lists all datasets, or the versions of one.
-pub(crate) async fn list(data: &DataDir, name: Option<&str>, as_json: bool) -> anyhow::Result<()> {
-    let registry = data.registry()?;
-    if let Some(name) = name {
-        let dataset = registry.dataset(name).await?;
-        show(as_json, &json!(dataset), || {
-            let rows = dataset.versions.iter().map(|version| {
-                let yanked =
-                    version.yanked.as_ref().map(|why| format!("  withdrawn: {why}")).unwrap_or_default();
-                let published = version.published_at.format("%Y-%m-%d %H:%M");
-                format!(
-                    "{version:<24} {:>8} rows  {published}{yanked}",
-                    version.rows,
-                    version = version.to_string()
-                )
-            });
-            rows.collect::<Vec<_>>().join("\n")
-        });
-        return Ok(());
+/// What `dpg datasets` is to do.
+#[derive(Debug, Args)]
+#[command(subcommand_precedence_over_arg = true)]
+pub(crate) struct DatasetsArguments {
+    /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
+    #[arg(long, env = "DPG_STORE", global = true)]
+    pub(crate) store: Option<String>,
+    /// The dataset whose versions are listed.
+    name: Option<String>,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+/// What to do with datasets.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the datasets, or the versions of one.
+    List {
+        /// The dataset.
+        name: Option<String>,
+    },
+    /// Give a version a name, which may move from another.
+    Tag {
+        /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
+        version: String,
+        /// The tag.
+        tag: String,
+    },
+    /// Remove a tag.
+    Untag {
+        /// The dataset.
+        name: String,
+        /// The tag.
+        tag: String,
+    },
+    /// Withdraw a version: `latest` passes over it, and readers are told why.
+    Yank {
+        /// `NAME@v3`, `NAME@TAG` or `NAME@latest`.
+        version: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// What changed between two versions: rows, rewards, metrics, spec.
+    Diff {
+        /// The version compared with: `NAME@v2`, `NAME@TAG`, or `NAME` for the latest.
+        from: String,
+        /// The version compared; `v3` alone is one of the same dataset.
+        to: String,
+    },
+    /// Remove what publishers that died left behind, and retired versions.
+    Gc {
+        /// The dataset; all without it.
+        name: Option<String>,
+        /// Say what would be removed, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Retire versions beyond the newest KEEP first; the latest and tagged ones stay, and 0 keeps
+        /// all [default: the settings' `retention.versions`].
+        #[arg(long, value_name = "KEEP")]
+        keep: Option<usize>,
+        /// Hours for which garbage is left alone. Publishers and readers must be faster.
+        #[arg(long, default_value_t = retention::HOURS)]
+        hours: u32,
+    },
+    /// Read all files of a version and compare their hashes.
+    Verify {
+        /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
+        version: String,
+    },
+    /// Check that a version's provenance is signed by a key and is about its files.
+    VerifySignature {
+        /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
+        version: String,
+        /// The public key, a PEM file [default: the public half of the data folder's key].
+        #[arg(long)]
+        key: Option<PathBuf>,
+    },
+    /// Print the public half of the key that signs what this machine publishes.
+    PublicKey,
+}
+
+/// The registry in a store: the one given, else the settings', else a folder in the data folder.
+fn registry(data: &DataDir, store: Option<&str>) -> anyhow::Result<Registry> {
+    let store = match store {
+        Some(store) => store.to_owned(),
+        None => Config::load(default_config(data).as_deref())?.store,
+    };
+    if store.is_empty() {
+        return data.registry();
     }
+    let (store, prefix) = open_store(&store)?;
+    Ok(Registry::new(store, prefix, data.key_file()))
+}
+
+/// The dataset and the reference in `NAME@REFERENCE`.
+fn split(version: &str) -> (&str, &str) {
+    version.split_once('@').unwrap_or((version, "latest"))
+}
+
+async fn find(registry: &Registry, version: &str) -> anyhow::Result<Version> {
+    let (name, reference) = split(version);
+    Ok(registry.resolve(name, reference).await?)
+}
+
+/// Does what `dpg datasets` was told.
+pub(crate) async fn datasets(
+    data: &DataDir,
+    arguments: DatasetsArguments,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let DatasetsArguments { store, name, action } = arguments;
+    let registry = registry(data, store.as_deref())?;
+    match action.unwrap_or(Action::List { name }) {
+        Action::List { name: None } => list(&registry, as_json).await,
+        Action::List { name: Some(name) } => versions(&registry, &name, as_json).await,
+        Action::Tag { version, tag } => {
+            let version = find(&registry, &version).await?;
+            registry.tag(&version.dataset, &tag, version.number).await?;
+            let value = json!({ "dataset": version.dataset, "tag": tag, "version": version.number });
+            show(as_json, &value, || format!("`{}@{tag}` is now {version}", version.dataset));
+            Ok(())
+        }
+        Action::Untag { name, tag } => {
+            registry.untag(&name, &tag).await?;
+            show(as_json, &json!({ "dataset": name, "removed": tag }), || {
+                format!("`{name}@{tag}` is no more")
+            });
+            Ok(())
+        }
+        Action::Yank { version, reason } => {
+            if !version.contains('@') {
+                bail!("`{version}` names no version; expected `{version}@vN` or `{version}@TAG`");
+            }
+            let version = find(&registry, &version).await?;
+            registry.yank(&version.dataset, version.number, &reason).await?;
+            let value = json!({ "dataset": version.dataset, "version": version.number, "reason": reason });
+            show(as_json, &value, || format!("{version} is withdrawn: {reason}"));
+            Ok(())
+        }
+        Action::Diff { from, to } => {
+            let to =
+                if to.contains('@') || !is_number(&to) { to } else { format!("{}@{to}", split(&from).0) };
+            let (from, to) = (find(&registry, &from).await?, find(&registry, &to).await?);
+            let diff = registry.diff(&from, &to).await?;
+            show(as_json, &json!(diff), || text(&diff));
+            Ok(())
+        }
+        Action::Gc { name, dry_run, keep, hours } => {
+            let versions = match keep {
+                Some(keep) => keep,
+                None => Config::load(default_config(data).as_deref())?.retention.versions,
+            };
+            gc(data, &registry, name.as_deref(), dry_run, Rules { versions, hours }, as_json).await
+        }
+        Action::Verify { version } => {
+            let version = find(&registry, &version).await?;
+            registry.verify(&version).await?;
+            let files = registry.files(&version).await?;
+            let bytes: u64 = files.iter().map(|file| file.size).sum();
+            let value = json!({ "version": version.to_string(), "files": files.len(), "bytes": bytes });
+            show(as_json, &value, || {
+                format!("{version} is whole: {} files, {}", files.len(), megabytes(bytes))
+            });
+            Ok(())
+        }
+        Action::VerifySignature { version, key } => {
+            let version = find(&registry, &version).await?;
+            let key = match key {
+                Some(file) => std::fs::read_to_string(&file)
+                    .with_context(|| format!("cannot read the key `{}`", file.display()))?,
+                None if data.key_file().exists() => registry.public_key()?,
+                None => bail!(
+                    "this machine has signed nothing; give the signer's public key with --key (it prints it \
+                     with `dpg datasets public-key`)"
+                ),
+            };
+            registry.verify_signature(&version, &key).await?;
+            let value = json!({ "version": version.to_string(), "signed": true });
+            show(as_json, &value, || {
+                format!("{version} is signed by this key; `dpg datasets verify {version}` checks the files")
+            });
+            Ok(())
+        }
+        Action::PublicKey => {
+            let key = registry.public_key()?;
+            show(as_json, &json!({ "public_key": key }), || key.trim_end().to_owned());
+            Ok(())
+        }
+    }
+}
+
+/// Whether this is `v3` or `3`.
+fn is_number(reference: &str) -> bool {
+    reference.strip_prefix('v').unwrap_or(reference).parse::<u64>().is_ok()
+}
+
+async fn list(registry: &Registry, as_json: bool) -> anyhow::Result<()> {
     let datasets = registry.datasets().await?;
     show(as_json, &json!(datasets), || {
         if datasets.is_empty() {
@@ -43,11 +230,130 @@ pub(crate) async fn list(data: &DataDir, name: Option<&str>, as_json: bool) -> a
     Ok(())
 }
 
+async fn versions(registry: &Registry, name: &str, as_json: bool) -> anyhow::Result<()> {
+    let dataset = registry.dataset(name).await?;
+    show(as_json, &json!(dataset), || {
+        let rows = dataset.versions.iter().map(|version| {
+            let published = version.published_at.format("%Y-%m-%d %H:%M");
+            let notes = notes(&dataset, version);
+            format!("{:<24} {:>8} rows  {published}{notes}", version.to_string(), version.rows)
+        });
+        rows.collect::<Vec<_>>().join("\n")
+    });
+    Ok(())
+}
+
+fn notes(dataset: &Dataset, version: &Version) -> String {
+    let latest = dataset.latest().filter(|latest| latest.number == version.number).map(|_| "latest");
+    let tags = dataset.tags.iter().filter(|(_, number)| **number == version.number).map(|(tag, _)| &**tag);
+    let names: Vec<_> = latest.into_iter().chain(tags).collect();
+    let names = if names.is_empty() { String::new() } else { format!("  {}", names.join(", ")) };
+    match &version.yanked {
+        Some(_) if version.retired.is_some() => format!("{names}  retired"),
+        Some(why) => format!("{names}  withdrawn: {why}"),
+        None => names,
+    }
+}
+
+async fn gc(
+    data: &DataDir,
+    registry: &Registry,
+    name: Option<&str>,
+    dry_run: bool,
+    rules: Rules,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let datasets = match name {
+        Some(name) => vec![registry.dataset(name).await?],
+        None => registry.datasets().await?,
+    };
+    let live = live_jobs(data).await?;
+    let mut cleaned = Cleaned::default();
+    for dataset in datasets {
+        let Cleaned { retired, removed } = if dry_run {
+            retention::plan(registry, &dataset.name, rules, &live).await?
+        } else {
+            retention::clean(registry, &dataset.name, rules, &live).await?
+        };
+        cleaned.retired.extend(retired);
+        cleaned.removed.extend(removed);
+    }
+    let Cleaned { retired, removed } = cleaned;
+    let rows: Vec<_> =
+        removed.iter().map(|(name, garbage)| json!({ "dataset": name, "garbage": garbage })).collect();
+    let value = json!({ "dry_run": dry_run, "retired": retired, "removed": rows });
+    show(as_json, &value, || {
+        let (retire, remove) =
+            if dry_run { ("would retire", "would remove") } else { ("retired", "removed") };
+        let mut text: Vec<_> = retired.iter().map(|version| format!("{retire} {version}")).collect();
+        text.extend(removed.iter().map(|(name, garbage)| {
+            let what =
+                garbage.version.map_or("never published".into(), |number| format!("retired v{number}"));
+            format!("{remove} {name}, {}, {what}: {}", garbage.snapshot, megabytes(garbage.bytes))
+        }));
+        if text.is_empty() { "nothing to remove".into() } else { text.join("\n") }
+    });
+    Ok(())
+}
+
+/// Jobs of the settings' queue that may still publish. Runs of `dpg run` are in no queue: the age of
+/// garbage is what protects them.
+async fn live_jobs(data: &DataDir) -> anyhow::Result<Vec<String>> {
+    let config = Config::load(default_config(data).as_deref())?;
+    let queue = match std::env::var("DPG_DATABASE").unwrap_or(config.database) {
+        database if !database.is_empty() => Queue::open(&database).await,
+        _ if data.queue_file().exists() => Queue::sqlite(&data.queue_file()).await,
+        _ => return Ok(vec![]),
+    };
+    retention::live_jobs(&queue.context("cannot ask the queue which jobs are live")?).await
+}
+
+fn text(diff: &Diff) -> String {
+    let Diff { from, to, rows_added, rows_removed, rows_kept, .. } = diff;
+    let mut text = format!(
+        "{from} -> {to}\nrows      {rows_added} added, {rows_removed} removed, {rows_kept} kept\n\
+         rewards   {:>12} {:>12}\n",
+        from.rsplit('@').next().unwrap_or_default(),
+        to.rsplit('@').next().unwrap_or_default(),
+    );
+    let (old, new) = (&diff.rewards_from, &diff.rewards_to);
+    for (name, old, new) in [
+        ("mean", old.mean, new.mean),
+        ("std", old.std, new.std),
+        ("min", old.min, new.min),
+        ("median", old.median, new.median),
+        ("max", old.max, new.max),
+        ("above 0", old.positive, new.positive),
+    ] {
+        text += &format!("  {name:7} {old:>12.4e} {new:>12.4e}\n");
+    }
+    text += "metrics\n";
+    let value = |value: Option<f64>| value.map_or("not measured".into(), |value| format!("{value:.6}"));
+    for change in &diff.metrics {
+        text += &format!("  {}: {} -> {}\n", change.name, value(change.from), value(change.to));
+    }
+    text += if diff.spec.is_empty() { "spec      the same" } else { "spec" };
+    let setting = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".into());
+    for change in &diff.spec {
+        text += &format!("\n  {}: {} -> {}", change.key, setting(&change.from), setting(&change.to));
+    }
+    text
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
 /// Copies a version to a folder.
-pub(crate) async fn fetch(data: &DataDir, dataset: &str, folder: &Path, as_json: bool) -> anyhow::Result<()> {
-    let (name, reference) = dataset.split_once('@').unwrap_or((dataset, "latest"));
-    let registry = data.registry()?;
-    let version = registry.resolve(name, reference).await?;
+pub(crate) async fn fetch(
+    data: &DataDir,
+    store: Option<&str>,
+    dataset: &str,
+    folder: &Path,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let registry = registry(data, store)?;
+    let version = find(&registry, dataset).await?;
     let fetched =
         registry.fetch(&version, folder).await.with_context(|| format!("cannot fetch {version}"))?;
     let value = json!({
@@ -56,6 +362,9 @@ pub(crate) async fn fetch(data: &DataDir, dataset: &str, folder: &Path, as_json:
         "downloaded": fetched.downloaded,
         "kept": fetched.kept,
     });
+    if let Some(why) = &version.yanked {
+        eprintln!("warning: {version} was withdrawn: {why}");
+    }
     show(as_json, &value, || format!("{version} is in {} ({} rows)", folder.display(), version.rows));
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! One file a command.
 
 pub(crate) mod audit;
+pub(crate) mod config;
 pub(crate) mod datasets;
+pub(crate) mod doctor;
 pub(crate) mod jobs;
 pub(crate) mod logs;
 pub(crate) mod plan;
@@ -13,6 +15,7 @@ pub(crate) mod submit;
 pub(crate) mod tokens;
 
 use std::time::Duration;
+pub(crate) mod shell;
 
 use serde_json::Value;
 

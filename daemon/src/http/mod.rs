@@ -6,6 +6,7 @@ mod datasets;
 mod download;
 mod extract;
 mod guard;
+mod hub;
 mod jobs;
 mod logs;
 mod operations;
@@ -78,6 +79,7 @@ fn router(api: Api) -> Router {
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     router
+        .merge(hub::router(api.services.clone()))
         .route("/v1/openapi.json", get(async move || axum::Json(document)))
         .fallback(async || Refusal::of_status(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || Refusal::of_status(StatusCode::METHOD_NOT_ALLOWED))

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path as LocalPath;
 
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use sha2::{Digest, Sha256};
 
 use super::Place;
 use crate::{Error, Fetched};
@@ -137,4 +139,35 @@ async fn other_peoples_folders_are_left_alone() {
     fs::write(folder.join("data/train-00000-of-00001.parquet"), "mine").unwrap();
     assert!(matches!(place.registry.fetch(&version, &folder).await, Err(Error::ForeignFile { .. })));
     assert_eq!(files(&folder).len(), 1);
+}
+
+#[tokio::test]
+async fn files_are_read_in_ranges() {
+    for place in [Place::memory(), Place::local()] {
+        ranges(&place).await;
+    }
+}
+
+/// Reads each file of a version as a whole and in parts.
+pub(super) async fn ranges(place: &Place) {
+    let registry = &place.registry;
+    let version = registry.publish(&place.snapshot("ranges", 1)).await.unwrap();
+    let files = registry.files(&version).await.unwrap();
+    assert!(files.iter().any(|file| file.path == "manifest.json"));
+    for file in &files {
+        let read = async |range| {
+            let bytes = registry.read_range(&version, file, range).await.unwrap();
+            bytes.try_collect::<Vec<_>>().await.unwrap().concat()
+        };
+        let whole = read(0..file.size).await;
+        assert_eq!(hex::encode(Sha256::digest(&whole)), file.sha256, "{}", file.path);
+        let end = file.size as usize;
+        for range in [0..1, 2..7, end - 1..end, 3..3] {
+            assert_eq!(read(range.start as u64..range.end as u64).await, whole[range], "{}", file.path);
+        }
+    }
+    let mut longer = files[0].clone();
+    longer.size += 1;
+    let error = registry.read_range(&version, &longer, 0..1).await.err().unwrap();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
 }

@@ -230,8 +230,14 @@ async fn a_damaged_log_is_refused() {
 async fn manifests_stay_inside_their_folder() {
     for path in ["../x", "/x", "a/../../x", "a\\b", "c:x", "", "a//b", "./a"] {
         let file = crate::ManifestFile { path: path.into(), size: 0, sha256: String::new() };
-        let manifest =
-            Manifest { format: 1, dataset: "d".into(), job: "j".into(), fence: 0, files: vec![file] };
+        let manifest = Manifest {
+            format: 1,
+            dataset: "d".into(),
+            job: "j".into(),
+            fence: 0,
+            validation: vec![],
+            files: vec![file],
+        };
         assert!(Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).is_err(), "{path}");
     }
 }
@@ -248,7 +254,12 @@ async fn gc_removes_what_dead_publishers_left() {
         let live = |job: &str| job == "live";
         assert!(registry.gc("sixseven", TimeDelta::days(1), live).await.unwrap().is_empty());
         assert_eq!(objects(registry).await, before);
+        let found = registry.garbage("sixseven", TimeDelta::zero(), live).await.unwrap();
+        assert_eq!(objects(registry).await, before);
         let removed = registry.gc("sixseven", TimeDelta::zero(), live).await.unwrap();
+        assert_eq!(removed, found);
+        assert!(removed.iter().all(|garbage| garbage.version.is_none() && garbage.bytes > 1000));
+        let removed: Vec<_> = removed.into_iter().map(|garbage| garbage.snapshot).collect();
         assert_eq!(removed, ["a-1-9", "dead-job-2"]);
         let after: Vec<_> =
             before.into_iter().filter(|path| !removed.iter().any(|gone| path.contains(gone))).collect();

@@ -1,0 +1,272 @@
+//! The registry as a Hugging Face hub: with `HF_ENDPOINT` set to the daemon's address and `HF_TOKEN`
+//! to one of its tokens, `datasets.load_dataset("dpg/NAME", revision="v3")` loads a version.
+//!
+//! A dataset is the repository `dpg/NAME`, or plain `NAME` for clients that allow it. Its commits are
+//! its versions, named by the first 40 hex digits of their manifest's SHA-256; its revisions are
+//! `v3`, tags, a commit, and `main` or `latest`. A version never changes, so what a commit holds is
+//! remembered.
+
+mod listing;
+mod range;
+mod refusal;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::{Extension, Form, FromRequest, Json, Path, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, routing::get};
+use dpg_queue::Scope;
+use dpg_registry::{ManifestFile, Registry, Version};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::services::Services;
+use listing::{Listing, described, file_entry, folder_entry, info, of_commit, refs, tree, yes};
+use refusal::Refusal;
+
+/// The one owner of all datasets.
+const NAMESPACE: &str = "dpg";
+/// Commits that are remembered.
+const REMEMBERED: usize = 256;
+
+/// The routes of a hub that a reader of datasets needs.
+pub(crate) fn router<S>(services: Services) -> Router<S> {
+    Router::new()
+        .route("/api/datasets", get(list))
+        .route("/api/datasets/{*path}", get(describe).post(paths_info))
+        .route("/datasets/{*path}", get(file))
+        .layer(Extension(Arc::<Remembered>::default()))
+        .with_state(services)
+}
+
+/// A version and its files.
+struct Commit {
+    version: Version,
+    files: Vec<ManifestFile>,
+}
+
+/// What commits hold, by dataset and id.
+#[derive(Default)]
+struct Remembered(Mutex<HashMap<(String, String), Arc<Commit>>>);
+
+impl Remembered {
+    fn get(&self, name: &str, id: &str) -> Option<Arc<Commit>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(name.to_owned(), id.to_owned())).cloned()
+    }
+
+    fn put(&self, commit: Arc<Commit>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert((commit.version.dataset.clone(), id(&commit.version)), commit);
+    }
+
+    fn forget(&self, commit: &Commit) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&(commit.version.dataset.clone(), id(&commit.version)));
+    }
+
+    /// The commit that a revision names.
+    async fn find(&self, registry: &Registry, name: &str, revision: &str) -> Result<Arc<Commit>, Refusal> {
+        if let Some(commit) = self.get(name, revision) {
+            return Ok(commit);
+        }
+        let dataset = registry.dataset(name).await?;
+        let version = match revision {
+            "main" => dataset.resolve("latest")?,
+            revision if revision.len() == 40 => {
+                let named = dataset.versions.iter().find(|version| id(version) == revision);
+                named.map_or_else(|| dataset.resolve(revision), Ok)?
+            }
+            revision => dataset.resolve(revision)?,
+        };
+        if let Some(commit) = self.get(name, &id(version)).filter(|known| known.version == *version) {
+            return Ok(commit);
+        }
+        let files = registry.files(version).await?;
+        let commit = Arc::new(Commit { version: version.clone(), files });
+        self.put(Arc::clone(&commit));
+        Ok(commit)
+    }
+}
+
+/// A version's commit id.
+fn id(version: &Version) -> String {
+    version.manifest_sha256[..40].to_owned()
+}
+
+/// Lets through whoever has a token that may read.
+async fn authorize(services: &Services, headers: &HeaderMap) -> Result<(), Refusal> {
+    let refused = |message: String| Refusal::new(StatusCode::UNAUTHORIZED, "", message);
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (_, secret) = given
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .ok_or_else(|| refused("datasets are private: set HF_TOKEN to a token of this daemon".into()))?;
+    match services.queue.authenticate(secret.trim()).await {
+        Ok(token) if token.allows(Scope::Read) => Ok(()),
+        Ok(_) => {
+            Err(Refusal::new(StatusCode::FORBIDDEN, "", "the token may not read; it lacks the scope `read`"))
+        }
+        Err(error @ dpg_queue::Error::TokenRefused { .. }) => Err(refused(error.to_string())),
+        Err(error) => {
+            tracing::error!(%error, "a token cannot be checked");
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "", "tokens cannot be checked now; repeat"))
+        }
+    }
+}
+
+/// The dataset's name and what follows it in a path.
+fn repository(path: &str) -> (&str, Vec<&str>) {
+    let inside = path.split_once('/').filter(|(namespace, _)| *namespace == NAMESPACE);
+    let mut parts = inside.map_or(path, |(_, rest)| rest).trim_end_matches('/').split('/');
+    (parts.next().unwrap_or_default(), parts.collect())
+}
+
+/// All datasets.
+async fn list(
+    State(services): State<Services>,
+    Query(query): Query<Listing>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    authorize(&services, &headers).await?;
+    let datasets = services.registry.datasets().await?;
+    let wanted = datasets.iter().filter(|dataset| dataset.name.contains(&query.search));
+    let infos: Vec<Value> = wanted.filter_map(|dataset| Some(info(dataset.latest()?))).collect();
+    Ok(Json(infos).into_response())
+}
+
+/// What a repository is, its branches and tags, or a listing of its files.
+async fn describe(
+    State(services): State<Services>,
+    Extension(remembered): Extension<Arc<Remembered>>,
+    Path(path): Path<String>,
+    Query(query): Query<Listing>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    authorize(&services, &headers).await?;
+    let (name, rest) = repository(&path);
+    let find = async |revision: &str| remembered.find(&services.registry, name, revision).await;
+    match rest.as_slice() {
+        [] => Ok(described(&*find("main").await?)),
+        ["revision", revision] => Ok(described(&*find(revision).await?)),
+        ["tree", revision, folder @ ..] => {
+            let commit = find(revision).await?;
+            let entries = tree(&commit, &folder.join("/"), &query)?;
+            Ok(of_commit(&commit, Json(entries).into_response()))
+        }
+        ["refs"] => Ok(Json(refs(&services.registry.dataset(name).await?)).into_response()),
+        ["revision", ..] => {
+            let message = format!("there is no revision `{}`", rest[1..].join("/"));
+            Err(Refusal::new(StatusCode::NOT_FOUND, "RevisionNotFound", message))
+        }
+        _ => Err(Refusal::no_route()),
+    }
+}
+
+/// Which paths are asked about.
+#[derive(Deserialize)]
+struct Paths {
+    paths: Vec<String>,
+    #[serde(default)]
+    expand: bool,
+}
+
+impl Paths {
+    /// From a form, as Python sends it, or JSON.
+    async fn read(request: Request) -> Result<Self, Response> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if kind.is_some_and(|kind| kind.starts_with("application/json")) {
+            let Json(paths) = Json::from_request(request, &()).await.map_err(IntoResponse::into_response)?;
+            return Ok(paths);
+        }
+        let form = Form::<Vec<(String, String)>>::from_request(request, &()).await;
+        let Form(fields) = form.map_err(IntoResponse::into_response)?;
+        let expand = fields.iter().any(|(name, value)| name == "expand" && yes(value));
+        let paths = fields.into_iter().filter(|(name, _)| name == "paths").map(|(_, path)| path).collect();
+        Ok(Self { paths, expand })
+    }
+}
+
+/// The entries of some paths; those that are not there are left out.
+async fn paths_info(
+    State(services): State<Services>,
+    Extension(remembered): Extension<Arc<Remembered>>,
+    Path(path): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    authorize(&services, request.headers()).await?;
+    let (name, rest) = repository(&path);
+    let ["paths-info", revision] = rest.as_slice() else { return Err(Refusal::no_route()) };
+    let asked = match Paths::read(request).await {
+        Ok(asked) => asked,
+        Err(answer) => return Ok(answer),
+    };
+    let commit = remembered.find(&services.registry, name, revision).await?;
+    let entry = |path: &String| {
+        let path = path.trim_matches('/');
+        let file = commit.files.iter().find(|file| file.path == path);
+        let is_folder = || commit.files.iter().any(|file| file.path.starts_with(&format!("{path}/")));
+        match file {
+            Some(file) => Some(file_entry(&commit, file, asked.expand)),
+            None => is_folder().then(|| folder_entry(&commit, path, asked.expand)),
+        }
+    };
+    let entries: Vec<Value> = asked.paths.iter().filter_map(entry).collect();
+    Ok(of_commit(&commit, Json(entries).into_response()))
+}
+
+/// A file, or a range of it.
+async fn file(
+    State(services): State<Services>,
+    Extension(remembered): Extension<Arc<Remembered>>,
+    Path(path): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    authorize(&services, &headers).await?;
+    let (name, rest) = repository(&path);
+    let ["resolve", revision, path @ ..] = rest.as_slice() else { return Err(Refusal::no_route()) };
+    let commit = remembered.find(&services.registry, name, revision).await?;
+    let path = path.join("/");
+    let file = commit.files.iter().find(|file| file.path == path);
+    let file = file.ok_or_else(|| Refusal::no_entry(&commit, &path))?;
+
+    let (head, range) = range::head(file, &headers);
+    let forever = *revision == id(&commit.version);
+    let cache = if forever { "private, immutable, max-age=31536000" } else { "private, no-cache" };
+    let body = match range {
+        Some(range) if method != Method::HEAD => {
+            match services.registry.read_range(&commit.version, file, range).await {
+                Ok(bytes) => Body::from_stream(bytes),
+                Err(error) => {
+                    // what was remembered may have been retired since
+                    remembered.forget(&commit);
+                    remembered.find(&services.registry, name, revision).await?;
+                    return Err(error.into());
+                }
+            }
+        }
+        _ => Body::empty(),
+    };
+    let response = head.header(header::CACHE_CONTROL, cache).body(body);
+    Ok(of_commit(&commit, response.expect("the headers are made of ASCII")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::repository;
+
+    #[test]
+    fn repositories_have_one_namespace_or_none() {
+        assert_eq!(repository("dpg/six/tree/main/data/x"), ("six", vec!["tree", "main", "data", "x"]));
+        assert_eq!(repository("six/tree/main"), ("six", vec!["tree", "main"]));
+        assert_eq!(repository("dpg/dpg"), ("dpg", vec![]));
+        assert_eq!(repository("other/six/tree/main"), ("other", vec!["six", "tree", "main"]));
+    }
+}

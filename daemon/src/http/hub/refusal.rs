@@ -1,0 +1,76 @@
+//! Answers that are no success, in the form that the clients of hubs know: they look for a code in a
+//! header and show the message in another.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::{Commit, id};
+
+/// An answer that is no success, in the form that the clients of hubs know.
+pub(super) struct Refusal {
+    status: StatusCode,
+    /// `RepoNotFound`, `RevisionNotFound`, `EntryNotFound`, or nothing.
+    code: &'static str,
+    message: String,
+    /// The commit that lacks an entry: clients remember that it does.
+    commit: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), commit: None }
+    }
+
+    pub(super) fn no_entry(commit: &Commit, path: &str) -> Self {
+        let message = format!("{} has no file `{path}`", commit.version);
+        Self {
+            commit: Some(id(&commit.version)),
+            ..Self::new(StatusCode::NOT_FOUND, "EntryNotFound", message)
+        }
+    }
+
+    pub(super) fn no_route() -> Self {
+        let message = "not a path of this hub, which serves datasets to readers and nothing else";
+        Self::new(StatusCode::NOT_FOUND, "", message)
+    }
+}
+
+impl From<dpg_registry::Error> for Refusal {
+    fn from(error: dpg_registry::Error) -> Self {
+        use dpg_registry::Error;
+        let (status, code) = match &error {
+            Error::NoDataset { .. } => (StatusCode::NOT_FOUND, "RepoNotFound"),
+            Error::NoVersion { .. } | Error::Retired { .. } => (StatusCode::NOT_FOUND, "RevisionNotFound"),
+            error if error.is_transient() => (StatusCode::SERVICE_UNAVAILABLE, ""),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, ""),
+        };
+        if status.is_server_error() {
+            tracing::error!(%error, "the hub cannot answer");
+        }
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(json!({ "error": self.message }))).into_response();
+        let headers = response.headers_mut();
+        let line = self.message.replace(['\n', '\r'], " ");
+        let fields = [("x-error-code", self.code), ("x-error-message", &line)];
+        for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
+            // a message with letters outside ASCII stands in the body alone
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(commit) = self.commit.as_deref().and_then(|commit| HeaderValue::from_str(commit).ok()) {
+            headers.insert("x-repo-commit", commit);
+        }
+        response
+    }
+}

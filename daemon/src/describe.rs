@@ -5,12 +5,15 @@ use dpg_dataset::{Card, Figure};
 use dpg_engine::{History, Outcome};
 use dpg_spec::{Metric, Optimizer, Spec};
 
+/// The metric's name among a validation's figures.
+pub(crate) const PHI: &str = "Phi";
+
 /// Names and values of a validation: Phi, the proxies, and the languages.
 pub(crate) fn figures(history: &History) -> Vec<Figure> {
     let (Some(first), Some(last)) = (history.validations.first(), history.validations.last()) else {
         return vec![];
     };
-    let mut figures = vec![Figure { name: "Phi".into(), before: first.score.value, after: last.score.value }];
+    let mut figures = vec![Figure { name: PHI.into(), before: first.score.value, after: last.score.value }];
     for ((name, before), (_, after)) in first.score.proxies.iter().zip(&last.score.proxies) {
         figures.push(Figure { name: name.clone(), before: *before, after: *after });
     }

@@ -11,6 +11,7 @@ mod data_dir;
 mod describe;
 mod failure;
 mod hold;
+mod housekeeping;
 mod http;
 mod make;
 mod progress;

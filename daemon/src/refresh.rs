@@ -8,7 +8,7 @@ use std::path::Path as FilePath;
 
 use anyhow::Context;
 use dpg_engine::{History, STATE_FILE, WARM_FILE};
-use dpg_queue::{Error as QueueError, Job, Queue};
+use dpg_queue::{Error as QueueError, Job};
 use dpg_registry::{Dependency, Error as RegistryError, Version};
 use dpg_spec::Spec;
 use futures::TryStreamExt;
@@ -19,6 +19,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::checkpoint::{delete, download, upload};
+use crate::describe::PHI;
 use crate::services::Services;
 use crate::submission;
 
@@ -161,20 +162,9 @@ async fn champion(services: &Services, dataset: &str) -> anyhow::Result<Option<C
         job => job?,
     };
     let Ok(spec) = submission::parse(&job.spec) else { return Ok(None) };
-    let phi = last_phi(&services.queue, id).await?;
+    let measured = services.registry.manifest(&version).await?.validation;
+    let phi = measured.iter().find(|measured| measured.name == PHI).and_then(|measured| measured.after);
     Ok(Some(Champion { version, spec, phi }))
-}
-
-/// Phi of a job's last validation.
-async fn last_phi(queue: &Queue, job: Uuid) -> anyhow::Result<Option<f64>> {
-    let (mut after, mut phi) = (0, None);
-    loop {
-        let events = queue.events(job, after, 1000).await?;
-        let Some(last) = events.last() else { return Ok(phi) };
-        after = last.seq;
-        let newest = events.iter().rfind(|event| event.kind == "validation");
-        phi = newest.map_or(phi, |event| event.detail["phi"].as_f64());
-    }
 }
 
 fn is_not_found(error: &anyhow::Error) -> bool {

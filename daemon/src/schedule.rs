@@ -1,10 +1,10 @@
-//! What happens by the clock: due schedules become jobs, leftovers are removed.
+//! What happens by the clock: due schedules become jobs.
 //!
 //! The ticker runs in UTC and knows no calendar. Which times are due is computed in the queue from the
 //! schedule's own zone, and of several daemons one moves the schedule on.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use dpg_queue::{NewJob, Schedule};
@@ -13,46 +13,29 @@ use tokio::sync::Mutex;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{info, warn};
 
-use crate::{checkpoint::sweep, services::Services, submission};
+use crate::{services::Services, submission};
 
 /// A time this late is not missed: daemons restart.
 const GRACE: Duration = Duration::from_mins(1);
-/// Time between two sweeps.
-const SWEEP: Duration = Duration::from_hours(1);
 
 /// Starts the ticker; it ends with the process, or with [`JobScheduler::shutdown`].
 pub(crate) async fn start(services: &Services) -> anyhow::Result<JobScheduler> {
     let scheduler = JobScheduler::new().await.context("cannot start the ticker")?;
-    let ticker = Arc::new(Ticker { services: services.clone(), swept: Mutex::new(None) });
+    let services = services.clone();
+    let ticking = Arc::new(Mutex::new(()));
     let every_second = Job::new_async("* * * * * *", move |_, _| {
-        let ticker = Arc::clone(&ticker);
-        Box::pin(async move { ticker.tick().await })
+        let (services, ticking) = (services.clone(), Arc::clone(&ticking));
+        Box::pin(async move {
+            // if the last tick is not over yet, the database is slow
+            let Ok(_ticking) = ticking.try_lock() else { return };
+            if let Err(error) = submit_due(&services).await {
+                warn!("cannot look at the schedules: {error:#}");
+            }
+        })
     })?;
     scheduler.add(every_second).await?;
     scheduler.start().await.context("cannot start the ticker")?;
     Ok(scheduler)
-}
-
-struct Ticker {
-    services: Services,
-    /// When it was swept last; locked for the length of a tick.
-    swept: Mutex<Option<Instant>>,
-}
-
-impl Ticker {
-    async fn tick(&self) {
-        // the last tick is not over yet: the database is slow
-        let Ok(mut swept) = self.swept.try_lock() else { return };
-        if let Err(error) = submit_due(&self.services).await {
-            warn!("cannot look at the schedules: {error:#}");
-        }
-        if swept.is_none_or(|at| at.elapsed() > SWEEP) {
-            if let Err(error) = sweep(&self.services).await {
-                warn!("cannot remove the states of jobs that have ended: {error:#}");
-            }
-            *swept = Some(Instant::now());
-        }
-    }
 }
 
 async fn submit_due(services: &Services) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use crate::{
     cli::ServeArguments,
     config::Config,
     data_dir::DataDir,
+    housekeeping::keep_house,
     http, schedule,
     services::{Services, default_config},
     stop::Stop,
@@ -40,6 +41,7 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;
     eprintln!("dpg serves http://{}", listener.local_addr()?);
     let mut ticker = schedule::start(&services).await?;
+    let housekeeping = tokio::spawn(keep_house(services.clone()));
     let (end, ended) = oneshot::channel::<()>();
     let shutdown = async move { drop(ended.await) };
     let mut api = tokio::spawn(http::serve(services.clone(), listener, shutdown));
@@ -56,8 +58,9 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
             bail!("the HTTP API ended");
         }
     }
-    // it ends with the process in any case
+    // both end with the process in any case
     let _ = ticker.shutdown().await;
+    housekeeping.abort();
     drop(end);
     api.await.context("the HTTP API panicked")??;
     services.queue.close().await;

@@ -33,6 +33,13 @@ impl Halt {
     pub(crate) fn reason(&self) -> Option<Reason> {
         self.0.get().copied()
     }
+
+    /// Ready soon after a run has to stop.
+    pub(crate) async fn wait(&self) {
+        while self.reason().is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }
 
 /// Renews a lease for `length` again and again, three times before it runs out, until it is lost.

@@ -131,8 +131,13 @@ impl Attempt {
         if let Some(fault) = allow::faults(&spec, &config.allow).first() {
             bail!("`{}`: {}", fault.path, fault.message);
         }
-        let mut resolved = resolve(spec, &data.hub()?).await?;
-        let folder = self.folder().await?;
+        let hub = data.hub()?;
+        let ready = async { anyhow::Ok((resolve(spec, &hub).await?, self.folder().await?)) };
+        let (mut resolved, folder) = tokio::select! {
+            ready = ready => ready?,
+            // downloads are long, and go on another time where they stopped
+            () = self.halt.wait() => bail!("told to stop"),
+        };
         let refresh = Refresh::new(&self.services, &self.job, &resolved.spec).await?;
         refresh.warm_start(&folder.path, &mut resolved.models).await?;
         let checkpoints = self.checkpoints();
@@ -187,9 +192,6 @@ impl Attempt {
             if let Some(folder) = self.services.data.job_dir(self.job.id)? {
                 return Ok(Arc::new(folder));
             }
-            if self.halt.reason().is_some() {
-                bail!("told to stop");
-            }
             sleep(Duration::from_millis(100)).await;
         }
     }
@@ -219,9 +221,7 @@ impl Attempt {
             }
             (Err(_), Some(Reason::Shutdown)) => {
                 info!(job = %id, "giving the job back");
-                if let Err(error) = self.checkpoints().copy().await {
-                    warn!(job = %id, "cannot copy the run's state: {error:#}");
-                }
+                self.save().await;
                 (|| queue.release(lease)).retry(retries).when(QueueError::is_transient).await
             }
             (Err(error), None) => {
@@ -231,6 +231,8 @@ impl Attempt {
                 counter!("dpg_errors_total", "kind" => kind).increment(1);
                 if is_damaged(&error) {
                     self.clean().await;
+                } else if failure != Failure::Permanent {
+                    self.save().await;
                 }
                 let text = format!("{error:#}");
                 (|| queue.fail(lease, &text, failure)).retry(retries).when(QueueError::is_transient).await
@@ -243,6 +245,13 @@ impl Attempt {
             }
             Ok(_) => {}
             Err(error) => warn!(job = %id, "cannot say how it ended: {:#}", anyhow::Error::from(error)),
+        }
+    }
+
+    /// Copies the run's state for whoever claims the job next.
+    async fn save(&self) {
+        if let Err(error) = self.checkpoints().copy().await {
+            warn!(job = %self.job.id, "cannot copy the run's state: {error:#}");
         }
     }
 

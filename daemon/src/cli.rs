@@ -45,6 +45,14 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 16)]
         examples: usize,
     },
+    /// Fine-tune fresh targets on a published dataset and on controls, and compare.
+    Verify {
+        /// `NAME` or `NAME@VERSION`.
+        dataset: String,
+        /// Data orders that each is fine-tuned under, at least 2.
+        #[arg(long, default_value_t = 5)]
+        seeds: usize,
+    },
     /// List the published datasets, or the versions of one.
     Datasets {
         /// The dataset.

@@ -47,6 +47,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Audit { spec, data: file, examples } => {
             commands::audit::audit(&data, &spec, file.as_deref(), examples, cli.json).await
         }
+        Command::Verify { dataset, seeds } => {
+            commands::verify::verify(&data, &data.registry()?, &dataset, seeds, cli.json).await
+        }
         Command::Datasets { name } => commands::datasets::list(&data, name.as_deref(), cli.json).await,
         Command::Fetch { dataset, folder } => {
             commands::datasets::fetch(&data, &dataset, &folder, cli.json).await

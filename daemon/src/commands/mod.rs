@@ -5,6 +5,7 @@ pub(crate) mod datasets;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod score;
+pub(crate) mod verify;
 
 use serde_json::Value;
 

@@ -271,6 +271,77 @@ async fn missed_due_times_are_made_up_for_once() {
     assert_eq!(dataset.versions.len(), 3);
 }
 
+/// Three runs of a schedule, the second with another policy: whichever of the two is better on
+/// validation is the latest in the end, and one of the others was withheld.
+#[tokio::test]
+async fn a_scheduled_version_that_is_worse_is_not_the_latest() {
+    let (folder, place) = place("");
+    let queue = place.queue().await;
+    let plain = spec("contest", 2);
+    let schedule = NewSchedule {
+        name: "contest".into(),
+        cron: "0 0 29 2 *".into(),
+        time_zone: "UTC".into(),
+        spec: plain.clone(),
+        overlap: Overlap::Queue,
+        catchup: Catchup::None,
+        jitter: Duration::ZERO,
+        priority: 0,
+        max_attempts: 3,
+    };
+    let schedule = queue.put_schedule(&schedule).await.unwrap();
+    let other = plain.replace("[policy]", "[policy]\nlearning_rate = 3e-3");
+    let mut daemon = place.start();
+    let mut comparisons = vec![];
+    for spec in [&plain, &other, &plain] {
+        let id = queue.run_schedule(&schedule, &job(spec, 3)).await.unwrap().id;
+        let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+        assert_eq!(job.state, State::Succeeded, "{job:#?}");
+        let events = queue.events(id, 0, 1000).await.unwrap();
+        comparisons
+            .extend(events.into_iter().find(|event| event.kind == "compared").map(|event| event.detail));
+    }
+    assert_eq!(comparisons.len(), 2, "the first has nothing to be compared with");
+    let (first, second) = (&comparisons[0], &comparisons[1]);
+    assert_eq!(first["champion"], "contest@v1");
+    let better = first["phi"].as_f64().unwrap() >= first["champion_phi"].as_f64().unwrap();
+    assert_ne!(first["phi"], first["champion_phi"], "the policies make no difference");
+    assert_eq!((&first["latest"], &second["latest"]), (&json!(better), &json!(!better)));
+    assert_eq!(second["champion"], if better { "contest@v2" } else { "contest@v1" });
+    let dataset = registry(folder.path()).dataset("contest").await.unwrap();
+    assert_eq!(dataset.versions.len(), 3);
+    let withheld: Vec<_> = dataset.versions.iter().filter(|version| version.yanked.is_some()).collect();
+    assert_eq!(withheld.len(), 1, "{dataset:#?}");
+    assert_eq!(withheld[0].number, if better { 3 } else { 2 });
+    assert!(withheld[0].yanked.as_ref().unwrap().contains("worse than"));
+    assert_eq!(dataset.latest().unwrap().number, if better { 2 } else { 3 });
+}
+
+#[tokio::test]
+async fn a_warm_start_goes_on_with_the_last_generator() {
+    let (folder, place) = place("");
+    let queue = place.queue().await;
+    let mut daemon = place.start();
+    let plain = spec("cold", 2);
+    let warm = spec("warm", 2).replace("[policy]", "[policy]\nlearning_rate = 3e-3\nwarm_start = true");
+    let mut starts = vec![];
+    for spec in [&plain, &plain, &warm, &warm] {
+        let id = submit(&queue, spec).await;
+        let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
+        assert_eq!(job.state, State::Succeeded, "{job:#?}");
+        let events = queue.events(id, 0, 1000).await.unwrap();
+        let validation = events.iter().find(|event| event.kind == "validation").unwrap();
+        assert_eq!(validation.detail["step"], 0);
+        starts.push(validation.detail["phi"].as_f64().unwrap());
+    }
+    assert_eq!(starts[0], starts[1]);
+    assert_eq!(starts[0], starts[2], "the first of a dataset has nothing to start from");
+    assert_ne!(starts[2], starts[3]);
+    let (store, _) = open_store(&folder.path().join("data/registry").to_string_lossy()).unwrap();
+    let kept: Vec<_> = store.list(Some(&Prefix::from(".generators"))).collect().await;
+    assert_eq!(kept.len(), 1, "{kept:?}");
+}
+
 /// A receiver that is down at first hears of a job's end, and can tell who speaks.
 #[tokio::test]
 async fn a_webhook_is_told_and_signed() {

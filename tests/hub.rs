@@ -120,6 +120,7 @@ fn snapshot(folder: &Path, version: u64) -> Snapshot {
         started_at: at,
         finished_at: at,
         dependencies: vec![],
+        withheld: None,
     }
 }
 

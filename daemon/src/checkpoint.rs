@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use dpg_engine::STATE_FILE;
 use dpg_queue::{Error as QueueError, Queue};
 use futures::{StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
@@ -24,8 +25,6 @@ use uuid::Uuid;
 
 use crate::services::Services;
 
-/// The engine's file.
-const STATE: &str = "state.safetensors";
 /// The fence of the last attempt on this machine.
 const FENCE: &str = "fence";
 
@@ -50,12 +49,12 @@ impl Checkpoints {
 
     /// Fetches the newest copy if another machine has worked on the job since this one.
     pub(crate) async fn restore(&self) -> anyhow::Result<()> {
-        let state = self.folder.join(STATE);
+        let state = self.folder.join(STATE_FILE);
         let here = fs::read_to_string(self.folder.join(FENCE)).ok().filter(|_| state.exists());
         let here = here.and_then(|fence| fence.trim().parse().ok()).unwrap_or(0);
         let newest = self.copies().await?.into_iter().max();
         if let Some((fence, path)) = newest.filter(|(fence, _)| *fence > here) {
-            self.fetch(&path, &state).await.context("cannot fetch the run's state")?;
+            download(&self.store, &path, &state).await.context("cannot fetch the run's state")?;
             info!(%path, fence, "fetched the run's state");
         }
         let file = self.folder.join(FENCE);
@@ -78,23 +77,16 @@ impl Checkpoints {
     }
 
     fn changed(&self) -> Option<SystemTime> {
-        fs::metadata(self.folder.join(STATE)).and_then(|metadata| metadata.modified()).ok()
+        fs::metadata(self.folder.join(STATE_FILE)).and_then(|metadata| metadata.modified()).ok()
     }
 
     /// Copies the state, if there is one, and removes the copies of earlier attempts.
     pub(crate) async fn copy(&self) -> anyhow::Result<()> {
-        let mut state = match tokio::fs::File::open(self.folder.join(STATE)).await {
-            Err(error) if error.kind() == NotFound => return Ok(()),
-            opened => opened?,
-        };
-        let path = self.prefix.clone().join(format!("{:012}", self.fence));
-        let mut writer = BufWriter::new(Arc::clone(&self.store), path);
-        if let Err(error) = tokio::io::copy(&mut state, &mut writer).await {
-            // the parts of a large upload would stay
-            let _ = writer.abort().await;
-            return Err(error.into());
+        let state = self.folder.join(STATE_FILE);
+        if !state.exists() {
+            return Ok(());
         }
-        writer.shutdown().await?;
+        upload(&self.store, &state, self.prefix.clone().join(format!("{:012}", self.fence))).await?;
         for (fence, path) in self.copies().await? {
             if fence < self.fence {
                 delete(&self.store, &path).await?;
@@ -118,20 +110,37 @@ impl Checkpoints {
         let fence = |path: &Path| path.filename()?.parse().ok();
         Ok(objects.into_iter().filter_map(|o| Some((fence(&o.location)?, o.location))).collect())
     }
-
-    async fn fetch(&self, path: &Path, file: &FilePath) -> anyhow::Result<()> {
-        let mut content = self.store.get(path).await?.into_stream();
-        let temporary = file.with_extension("fetched");
-        let mut written = tokio::fs::File::create(&temporary).await?;
-        while let Some(bytes) = content.next().await {
-            written.write_all(&bytes?).await?;
-        }
-        written.sync_all().await?;
-        Ok(tokio::fs::rename(&temporary, file).await?)
-    }
 }
 
-async fn delete(store: &Arc<dyn ObjectStore>, path: &Path) -> anyhow::Result<()> {
+/// Copies a file into the store.
+pub(crate) async fn upload(store: &Arc<dyn ObjectStore>, file: &FilePath, path: Path) -> anyhow::Result<()> {
+    let mut file = tokio::fs::File::open(file).await?;
+    let mut writer = BufWriter::new(Arc::clone(store), path);
+    if let Err(error) = tokio::io::copy(&mut file, &mut writer).await {
+        // the parts of a large upload would stay
+        let _ = writer.abort().await;
+        return Err(error.into());
+    }
+    Ok(writer.shutdown().await?)
+}
+
+/// Fetches a file that appears when it is complete.
+pub(crate) async fn download(
+    store: &Arc<dyn ObjectStore>,
+    path: &Path,
+    file: &FilePath,
+) -> anyhow::Result<()> {
+    let mut content = store.get(path).await?.into_stream();
+    let temporary = file.with_extension("fetched");
+    let mut written = tokio::fs::File::create(&temporary).await?;
+    while let Some(bytes) = content.next().await {
+        written.write_all(&bytes?).await?;
+    }
+    written.sync_all().await?;
+    Ok(tokio::fs::rename(&temporary, file).await?)
+}
+
+pub(crate) async fn delete(store: &Arc<dyn ObjectStore>, path: &Path) -> anyhow::Result<()> {
     match store.delete(path).await {
         Err(object_store::Error::NotFound { .. }) => Ok(()),
         deleted => Ok(deleted?),

@@ -14,6 +14,7 @@ mod hold;
 mod http;
 mod make;
 mod progress;
+mod refresh;
 mod report;
 mod resolve;
 mod retention;

@@ -1,16 +1,15 @@
-//! A resolved spec becomes a published version: run, write the shards, publish.
+//! A resolved spec becomes a dataset that can be published: run, write the shards.
 //!
 //! Killed at any point and called again with the same folder, it goes on from the last step and
-//! ends with the same version.
+//! ends with the same dataset.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use burn::tensor::{DType, Device};
 use chrono::Utc;
 use dpg_dataset::{Split, write_split};
 use dpg_engine::{Event, History, Outcome, Run, Source, Target};
-use dpg_registry::{Registry, Snapshot, Version};
+use dpg_registry::Snapshot;
 use dpg_spec::Spec;
 
 use crate::{compute::compute, describe::card, resolve::Resolved};
@@ -27,14 +26,13 @@ pub(crate) struct Work {
     pub(crate) fence: u64,
 }
 
-/// Makes and publishes a dataset. `tell` hears what happens; `stop` is asked often, and true ends
+/// Makes a dataset. `tell` hears what happens; `stop` is asked often, and true ends
 /// the run with its state in the folder.
 pub(crate) async fn make(
     work: Work,
-    registry: &Registry,
     mut tell: impl FnMut(&Event) + Send + 'static,
     stop: impl Fn() -> bool + Send + Sync + 'static,
-) -> anyhow::Result<(Version, History)> {
+) -> anyhow::Result<(Snapshot, History)> {
     let started_at = Utc::now();
     let Work { resolved, folder, job, fence } = work;
     let Resolved { spec, local, models } = resolved;
@@ -58,9 +56,9 @@ pub(crate) async fn make(
         started_at,
         finished_at,
         dependencies: models,
+        withheld: None,
     };
-    let version = registry.publish(&snapshot).await.context("cannot publish the dataset")?;
-    Ok((version, outcome.history))
+    Ok((snapshot, outcome.history))
 }
 
 fn optimise(

@@ -30,6 +30,7 @@ use crate::describe::figures;
 use crate::failure::failure;
 use crate::hold::{Halt, Reason, hold};
 use crate::make::{Work, make};
+use crate::refresh::Refresh;
 use crate::report::Report;
 use crate::resolve::resolve;
 use crate::services::Services;
@@ -130,8 +131,10 @@ impl Attempt {
         if let Some(fault) = allow::faults(&spec, &config.allow).first() {
             bail!("`{}`: {}", fault.path, fault.message);
         }
-        let resolved = resolve(spec, &data.hub()?).await?;
+        let mut resolved = resolve(spec, &data.hub()?).await?;
         let folder = self.folder().await?;
+        let refresh = Refresh::new(&self.services, &self.job, &resolved.spec).await?;
+        refresh.warm_start(&folder.path, &mut resolved.models).await?;
         let checkpoints = self.checkpoints();
         checkpoints.restore().await?;
         let (tell, mut report) = Report::new(queue.clone(), self.lease, &self.job.name);
@@ -141,17 +144,25 @@ impl Attempt {
             job: self.job.id.to_string(),
             fence: self.lease.fence as u64,
         };
-        let halt = self.halt.clone();
+        let (halt, lock) = (self.halt.clone(), Arc::clone(&folder));
         let stop = move || {
             // the run's thread holds the folder's lock, even when nobody waits for it any more
-            let _lock = &folder;
+            let _lock = &lock;
             halt.reason().is_some()
         };
-        let making = async { tokio::join!(make(work, registry, tell, stop), report.keep()).0 };
-        let (version, history) = tokio::select! {
+        let making = async { tokio::join!(make(work, tell, stop), report.keep()).0 };
+        let (mut snapshot, history) = tokio::select! {
             made = making => made?,
             never = checkpoints.keep(Duration::from_secs(config.worker.checkpoint_seconds)) => match never {},
         };
+        if let Some(comparison) = refresh.compare(&history) {
+            snapshot.withheld = comparison.withheld();
+            let told = queue.event(&self.lease, "compared", json!(comparison)).await;
+            told.context("cannot record the comparison")?;
+        }
+        refresh.keep_generator(&folder.path).await?;
+        let version = registry.publish(&snapshot).await.context("cannot publish the dataset")?;
+        refresh.drop_generators().await;
         let result = result(&version, Some(&history));
         let detail = json!({ "dataset": version.to_string(), "rows": version.rows });
         if let Err(error) = queue.event(&self.lease, "published", detail).await {

@@ -82,6 +82,7 @@ impl Registry {
                 manifest_sha256: manifest_sha256.clone(),
                 rows: snapshot.train_rows(),
                 size: snapshot.size(),
+                withheld: snapshot.withheld.clone(),
             }))
         };
         let dataset = self.append(name, propose).await?;

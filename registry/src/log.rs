@@ -76,11 +76,30 @@ pub(crate) struct Entry {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Op {
-    Publish { version: u64, job: String, fence: u64, manifest_sha256: String, rows: u64, size: u64 },
-    Tag { tag: String, version: u64 },
-    Untag { tag: String },
-    Yank { version: u64, reason: String },
-    Retire { version: u64 },
+    Publish {
+        version: u64,
+        job: String,
+        fence: u64,
+        manifest_sha256: String,
+        rows: u64,
+        size: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        withheld: Option<String>,
+    },
+    Tag {
+        tag: String,
+        version: u64,
+    },
+    Untag {
+        tag: String,
+    },
+    Yank {
+        version: u64,
+        reason: String,
+    },
+    Retire {
+        version: u64,
+    },
 }
 
 impl Dataset {
@@ -132,7 +151,7 @@ impl Dataset {
         }
         let published = self.versions.len() as u64;
         match entry.op {
-            Op::Publish { version, job, fence, manifest_sha256, rows, size } => {
+            Op::Publish { version, job, fence, manifest_sha256, rows, size, withheld } => {
                 if version != published + 1 {
                     return Err(format!("it publishes version {version} after version {published}"));
                 }
@@ -146,7 +165,7 @@ impl Dataset {
                     rows,
                     size,
                     published_at,
-                    yanked: None,
+                    yanked: withheld,
                     retired: None,
                 });
             }

@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub finished_at: DateTime<Utc>,
     /// What it was made from, besides the spec: models, a parent version, the engine's commit.
     pub dependencies: Vec<Dependency>,
+    /// Why it is not to become `latest`, if it is not: it is published as if withdrawn at once.
+    pub withheld: Option<String>,
 }
 
 /// The files of a version, sorted by path, without the manifest itself.

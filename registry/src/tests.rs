@@ -102,6 +102,7 @@ fn snapshot(folder: &LocalPath, name: &str, job: &str, fence: u64, format: Forma
             uri: "embedded:target".into(),
             digest: [("sha256".into(), hex::encode(Sha256::digest("target")))].into(),
         }],
+        withheld: None,
     }
 }
 

@@ -37,6 +37,8 @@ pub use verify::{Arm, Verification, verify};
 
 use rewards::Judge;
 use rollouts::{Draw, draw};
+pub use state::{STATE_FILE, WARM_FILE};
+
 use state::RunState;
 
 /// Everything a run works on.
@@ -49,7 +51,8 @@ pub struct Run<'a> {
     pub source: &'a Source,
     /// The metric.
     pub metric: &'a dyn Metric,
-    /// Where the run keeps its state; the folder exists.
+    /// Where the run keeps its state, [`STATE_FILE`]; the folder exists. A run without one starts from
+    /// the generator in [`WARM_FILE`], the state of an earlier run, if that is there.
     pub folder: &'a Path,
     /// Asked often; true stops the run with its state on disk.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
@@ -92,14 +95,17 @@ impl Run<'_> {
     pub fn run(&self, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
         let steps = self.spec.policy.steps;
         let theta = &self.source.model.theta;
-        let mut state = match RunState::load(self.folder, theta.dims()[0], &theta.device())? {
-            Some(state) => state,
-            None => RunState {
+        let (length, device) = (theta.dims()[0], theta.device());
+        let mut state = if let Some(state) = RunState::load(self.folder, length, &device)? {
+            state
+        } else {
+            let warm = RunState::warm(self.folder, length, &device)?;
+            RunState {
                 step: 0,
                 applied: 0,
-                generator: State::new(theta.clone(), &AdamW::default()),
+                generator: State::new(warm.unwrap_or_else(|| theta.clone()), &AdamW::default()),
                 history: History::default(),
-            },
+            }
         };
         let judge = Judge::new(self)?;
         tell(&Event::Started { step: state.step, steps });

@@ -34,14 +34,27 @@ struct Counters {
 const COUNTERS: &str = "dpg";
 const NAMES: [&str; 3] = ["theta", "m", "v"];
 
+/// A run's state in its folder.
+pub const STATE_FILE: &str = "state.safetensors";
+/// The state of an earlier run, whose generator a new one starts from.
+pub const WARM_FILE: &str = "warm.safetensors";
+
 fn file(folder: &Path) -> PathBuf {
-    folder.join("state.safetensors")
+    folder.join(STATE_FILE)
 }
 
 impl RunState {
     /// The state in `folder`, if a run has left one; `len` is the generator's parameter count.
     pub(crate) fn load(folder: &Path, len: usize, device: &Device) -> Result<Option<Self>, Error> {
-        let path = file(folder);
+        Self::read(file(folder), len, device)
+    }
+
+    /// The weights that a run in `folder` is to start from, if there are any.
+    pub(crate) fn warm(folder: &Path, len: usize, device: &Device) -> Result<Option<Tensor<1>>, Error> {
+        Ok(Self::read(folder.join(WARM_FILE), len, device)?.map(|state| state.generator.theta))
+    }
+
+    fn read(path: PathBuf, len: usize, device: &Device) -> Result<Option<Self>, Error> {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

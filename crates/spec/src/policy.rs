@@ -68,6 +68,9 @@ pub struct Policy {
     /// Stop early once a validation reaches this: `pixel_accuracy >= 1.0`, `spa >= 0.9`,
     /// `perplexity < 8`. What can be named is what validations print. Default unset.
     pub stop_when: Option<String>,
+    /// In a daemon: start from the generator that the dataset's latest version ended with, if it was
+    /// made by a job that says so too and starts from the same model. Default false.
+    pub warm_start: bool,
 }
 
 impl Default for Policy {
@@ -94,6 +97,7 @@ impl Default for Policy {
             validate_every: 10,
             validation_examples: None,
             stop_when: None,
+            warm_start: false,
         }
     }
 }

@@ -26,8 +26,13 @@ pub(crate) async fn run(data: &DataDir, path: &Path, as_json: bool) -> anyhow::R
     let stop = Stop::listen()?;
     let work = Work { resolved, folder: folder.path.clone(), job: folder.job.clone(), fence: 0 };
     let mut progress = Progress::new();
-    let made = make(work, &data.registry()?, move |event| progress.tell(event), move || stop.is_set()).await;
-    let (version, history) = made.with_context(|| {
+    let made = async {
+        let (snapshot, history) =
+            make(work, move |event| progress.tell(event), move || stop.is_set()).await?;
+        let published = data.registry()?.publish(&snapshot).await;
+        anyhow::Ok((published.context("cannot publish the dataset")?, history))
+    };
+    let (version, history) = made.await.with_context(|| {
         format!("the run of `{name}` stopped; `dpg run {}` goes on from its last step", path.display())
     })?;
     std::fs::remove_dir_all(&folder.path)?;

@@ -301,3 +301,18 @@ async fn two_registries_share_a_store_under_two_prefixes() {
     assert!(objects(&other).await.contains(&"team/b/sixseven/log/000000000000.json".to_string()));
     assert_eq!(place.registry.datasets().await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_withheld_version_never_is_the_latest() {
+    let place = Place::memory();
+    let registry = &place.registry;
+    registry.publish(&place.snapshot("job-a", 1)).await.unwrap();
+    let mut worse = place.snapshot("job-b", 1);
+    worse.withheld = Some("worse than v1".into());
+    let withheld = registry.publish(&worse).await.unwrap();
+    assert_eq!((withheld.number, withheld.yanked.as_deref()), (2, Some("worse than v1")));
+    assert_eq!(registry.resolve("sixseven", "latest").await.unwrap().number, 1);
+    assert_eq!(registry.resolve("sixseven", "v2").await.unwrap(), withheld);
+    assert_eq!(registry.publish(&place.snapshot("job-c", 1)).await.unwrap().number, 3);
+    assert_eq!(registry.resolve("sixseven", "latest").await.unwrap().number, 3);
+}

@@ -4,6 +4,8 @@
 //! `DPG_TEST_PYTHON` names a Python that has `datasets`; without one the HTTP answers alone are
 //! checked.
 
+mod s3;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -124,13 +126,12 @@ fn snapshot(folder: &Path, version: u64) -> Snapshot {
 
 /// Starts the daemon and waits until it says where it listens.
 fn serve(data: &Path) -> (Child, String) {
-    let mut daemon = Command::new(env!("CARGO_BIN_EXE_dpg"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(data)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dpg"));
+    listening(command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data))
+}
+
+fn listening(command: &mut Command) -> (Child, String) {
+    let mut daemon = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(daemon.stderr.take().unwrap()).lines();
     let url = lines.by_ref().find_map(|line| {
         let line = line.unwrap();
@@ -486,4 +487,54 @@ async fn versions_are_checked_and_cleaned_from_the_command_line() {
     let shard = "six/snapshots/job-2-1/data/train-00000-of-00001.parquet";
     fs::write(store.join(shard), "damaged").unwrap();
     assert!(refusal(&dpg(&["datasets", "verify", "six@v2"])).contains("six@v2 is damaged: `data/train-0"));
+}
+
+/// Publisher, reader and command line meet in a bucket and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_serves_as_well_as_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = s3::Server::start(&folder.path().join("s3"), 0).await;
+    let key = folder.path().join("elsewhere.pem");
+    let registry = Registry::new(server.bucket(), "team/a".into(), key);
+    let version = registry.publish(&snapshot(folder.path(), 1)).await.unwrap();
+
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpg"));
+        command.current_dir(folder.path()).envs(server.environment()).env_remove("DPG_DATABASE");
+        command.env("DPG_STORE", "s3://bucket/team/a").args(["--data-dir", "data"]).args(arguments);
+        command
+    };
+    let dpg = async |arguments: &[&str]| {
+        let mut command = command(arguments);
+        // the server answers on this runtime
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    };
+    assert_eq!(
+        text(&dpg(&["datasets"]).await).trim(),
+        "six                      1 version(s), latest v1, 300 rows"
+    );
+    text(&dpg(&["datasets", "tag", "six", "gold"]).await);
+    assert!(text(&dpg(&["fetch", "six@gold", "fetched"]).await).contains("300 rows"));
+    text(&dpg(&["datasets", "verify", "six@gold"]).await);
+    assert_eq!(text(&dpg(&["datasets", "gc", "--dry-run"]).await).trim(), "nothing to remove");
+    let checks: Value = serde_json::from_str(&text(&dpg(&["doctor", "--json"]).await)).unwrap();
+    let store = checks["checks"].as_array().unwrap().iter().find(|check| check["check"] == "store").unwrap();
+    assert_eq!(store["detail"], "`s3://bucket/team/a` keeps racing creates apart");
+
+    let (mut daemon, url) = {
+        let mut command = command(&["serve", "--listen", "127.0.0.1:0"]);
+        tokio::task::spawn_blocking(move || listening(&mut command)).await.unwrap()
+    };
+    let reader = token(&folder.path().join("data"), "reader", Scope::Read).await;
+    let client = reqwest::Client::new();
+    let file = registry.files(&version).await.unwrap().swap_remove(0);
+    let address = format!("{url}/datasets/dpg/six/resolve/gold/{}", file.path);
+    let request = client.get(&address).bearer_auth(&reader).header(RANGE, "bytes=-5");
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::PARTIAL_CONTENT);
+    let whole = client.get(&address).bearer_auth(&reader).send().await.unwrap().bytes().await.unwrap();
+    assert_eq!(hex::encode(Sha256::digest(&whole)), file.sha256);
+    assert_eq!(answer.bytes().await.unwrap(), whole[whole.len() - 5..]);
+    let _ = daemon.kill();
+    let _ = daemon.wait();
 }

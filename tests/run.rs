@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -75,6 +76,22 @@ fn dataset(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     }
     assert_eq!(files.len(), 2, "{:?}", files.keys());
     files
+}
+
+/// The tools that people read datasets with, if `DPG_TEST_PYTHON` names a Python that has them.
+#[test]
+fn its_dataset_is_read_by_other_tools() {
+    let Some(python) = std::env::var_os("DPG_TEST_PYTHON") else {
+        let _ = writeln!(std::io::stderr(), "DPG_TEST_PYTHON is not set: readers in Python are left out");
+        return;
+    };
+    let folder = folder();
+    let output = run(folder.path());
+    assert!(output.status.success(), "{}", stderr(&output));
+    dataset(folder.path());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/readers.py");
+    let read = Command::new(python).arg(script).arg(folder.path().join("fetched")).output().unwrap();
+    assert!(read.status.success(), "{}", stderr(&read));
 }
 
 /// An undisturbed run: its dataset, and how long it took.

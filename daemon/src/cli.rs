@@ -60,6 +60,14 @@ pub(crate) enum Command {
     Queue(QueueCommand),
     /// List the published datasets, or the versions of one; tag, compare, check and clean them.
     Datasets(DatasetsArguments),
+    /// Fine-tune fresh targets on a published dataset and on controls, and compare.
+    Verify {
+        /// `NAME` or `NAME@VERSION`.
+        dataset: String,
+        /// Data orders that each is fine-tuned under, at least 2.
+        #[arg(long, default_value_t = 5)]
+        seeds: usize,
+    },
     /// Copy a published dataset to a folder, every hash checked.
     Fetch {
         /// `NAME` or `NAME@VERSION`: `spanish`, `spanish@v3`, `spanish@latest`, `spanish@TAG`.

@@ -22,4 +22,4 @@ pub use error::{Error, Result};
 pub use row::{Example, Message, Row, example_id};
 pub use schema::{Config, Split};
 pub use shard::{Shard, write_scored, write_split};
-pub use source::{Columns, read_examples, read_texts};
+pub use source::{Columns, read_examples, read_rewards, read_texts};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Float64Type};
 use arrow::error::ArrowError;
 use dpg_spec::HeldOutData;
 use parquet::arrow::ProjectionMask;
@@ -103,6 +103,31 @@ pub fn read_texts(path: &Path, column: &str, limit: Option<usize>) -> Result<Vec
             Example::PromptCompletion { .. } | Example::Messages(_) => None,
         })
         .collect())
+}
+
+/// The rewards of a published shard, row by row.
+///
+/// Errors when the file is not Parquet or its `reward` column is not one of f64 without nulls.
+pub fn read_rewards(path: &Path) -> Result<Vec<f64>> {
+    const REWARD: &str = "reward";
+    let file = File::open(path).map_err(|source| Error::Io { action: "open", path: path.into(), source })?;
+    let failed = |source| Error::Parquet { action: "read", path: path.into(), source };
+    let reader = parquet(path, file)?.build().map_err(failed)?;
+    let mut rewards = Vec::new();
+    for batch in reader {
+        let batch = batch.map_err(|error| failed(error.into()))?;
+        let column = batch.column_by_name(REWARD).and_then(|column| column.as_primitive_opt::<Float64Type>());
+        let column = column.filter(|column| column.null_count() == 0);
+        let column = column.ok_or_else(|| Error::WrongType {
+            path: path.into(),
+            row: None,
+            column: REWARD.into(),
+            found: "something else, or nothing".into(),
+            expected: "a column of f64 without nulls",
+        })?;
+        rewards.extend(column.values());
+    }
+    Ok(rewards)
 }
 
 enum Source {

@@ -2,6 +2,8 @@
 
 use dpg_dataset::Example;
 use dpg_metagrad::{Metric, Storage, metagradient};
+use dpg_models::keyed_rng;
+use rand::RngExt;
 use serde::Serialize;
 
 use crate::{Error, Target};
@@ -21,6 +23,9 @@ pub struct Audit {
     /// Metasmoothness (Engstrom et al., 2025), in [-1, 1]: agreement in sign of the one-sided
     /// differences at half a weight below and above, weighted by their sizes; 1 is smooth.
     pub metasmoothness: f64,
+    /// Linear datamodelling score (Park et al., 2023): Spearman correlation, over random halves of
+    /// the dataset, of Phi after training on the half with the sum of its examples' rewards.
+    pub linear_datamodelling_score: f64,
 }
 
 /// One example of an audit.
@@ -39,7 +44,10 @@ pub struct Audited {
 /// Step of the central difference in a weight; its error is of order h^2, rounding 1e-16 / h.
 const H: f64 = 1e-3;
 
-/// Audits about `count` examples, evenly spaced. Load the target in f64: differences this small
+/// Random halves that the linear datamodelling score is taken over.
+const HALVES: u64 = 32;
+
+/// Audits about `count` examples, evenly spaced, and the dataset as a whole. Load the target in f64: differences this small
 /// drown in single precision.
 pub fn audit(
     target: &Target,
@@ -52,11 +60,14 @@ pub fn audit(
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
     let ones = vec![1.0; encoded.len()];
     let run = metagradient(target.sft(&encoded, &ones, &batches, cancelled), metric, &Storage::default())?;
-    let phi = |index: usize, weight: f64| -> Result<f64, Error> {
+    let trained = |weights: &[f64]| -> Result<f64, Error> {
+        let theta = target.sft(&encoded, weights, &batches, cancelled).train()?;
+        Ok(metric.score(&theta)?.value)
+    };
+    let phi = |index: usize, weight: f64| {
         let mut weights = ones.clone();
         weights[index] = weight;
-        let theta = target.sft(&encoded, &weights, &batches, cancelled).train()?;
-        Ok(metric.score(&theta)?.value)
+        trained(&weights)
     };
     let stride = encoded.len().div_ceil(count.max(1)).max(1);
     let mut audited = vec![];
@@ -72,6 +83,13 @@ pub fn audit(
             leave_one_out: run.score.value - phi(index, 0.0)?,
         });
     }
+    let (mut predicted, mut reached) = (vec![], vec![]);
+    for half in 0..HALVES {
+        let mut rng = keyed_rng([0, half, 0, u64::from_le_bytes(*b"halves  ")]);
+        let weights: Vec<f64> = ones.iter().map(|_| f64::from(u8::from(rng.random_bool(0.5)))).collect();
+        predicted.push(weights.iter().zip(&run.rewards).map(|(weight, reward)| weight * reward).sum());
+        reached.push(trained(&weights)?);
+    }
     let column = |value: fn(&Audited) -> f64| audited.iter().map(value).collect::<Vec<_>>();
     let rewards = column(|one| one.reward);
     let left_out = column(|one| one.leave_one_out);
@@ -80,6 +98,7 @@ pub fn audit(
         leave_one_out_error: relative_distance(&rewards, &left_out),
         leave_one_out_rank_correlation: rank_correlation(&rewards, &left_out),
         metasmoothness: if size > 0.0 { agreement / size } else { 1.0 },
+        linear_datamodelling_score: rank_correlation(&predicted, &reached),
         examples: audited,
     })
 }

@@ -55,6 +55,15 @@ pub struct ValidationRecord {
     pub samples: Vec<String>,
 }
 
+impl ValidationRecord {
+    /// What a goal may name, with its value: `phi`, the metric's proxies, and the languages' shares.
+    pub fn figures(&self) -> Vec<(String, f64)> {
+        let phi = ("phi".to_owned(), self.score.value);
+        let proxies = self.score.proxies.iter().map(|(name, value)| (name.replace(' ', "_"), *value));
+        std::iter::once(phi).chain(proxies).chain(self.languages.iter().cloned()).collect()
+    }
+}
+
 /// All records of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {

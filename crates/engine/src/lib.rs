@@ -12,8 +12,10 @@ mod error;
 mod event;
 mod language;
 mod problem;
+mod rewards;
 mod rollouts;
 mod state;
+mod verify;
 
 use std::path::Path;
 
@@ -31,7 +33,9 @@ pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use language::languages;
 pub use problem::{Prompt, Source, Target, helpful};
 pub use rollouts::{Scored, measure, score};
+pub use verify::{Arm, Verification, verify};
 
+use rewards::Judge;
 use rollouts::{Draw, draw};
 pub use state::{STATE_FILE, WARM_FILE};
 
@@ -77,6 +81,16 @@ impl Run<'_> {
         Ok(drawn.examples(self.spec.output.format))
     }
 
+    /// What the untrained generator writes where the trained one wrote the dataset: on the same
+    /// prompts for repetition 0, on others for others.
+    pub fn control_draw(&self, examples: usize, repetition: u64) -> Result<Vec<dpg_dataset::Example>, Error> {
+        let (theta, group_size) = (&self.source.model.theta, self.spec.policy.group_size);
+        let drawn = self.draw(theta, examples.div_ceil(group_size), group_size, FINAL + repetition)?;
+        let mut examples_drawn = drawn.examples(self.spec.output.format);
+        examples_drawn.truncate(examples);
+        Ok(examples_drawn)
+    }
+
     /// Runs the loop from where its state stands to the end.
     pub fn run(&self, tell: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
         let steps = self.spec.policy.steps;
@@ -93,12 +107,13 @@ impl Run<'_> {
                 history: History::default(),
             }
         };
+        let judge = Judge::new(self)?;
         tell(&Event::Started { step: state.step, steps });
-        while state.step < steps {
-            self.validate(&mut state, tell)?;
-            self.step(&mut state, tell)?;
-        }
         self.validate(&mut state, tell)?;
+        while state.step < steps && !self.reached_goal(&state) {
+            self.step(&judge, &mut state, tell)?;
+            self.validate(&mut state, tell)?;
+        }
         let examples = self.spec.output.examples;
         tell(&Event::Drawing { examples });
         let (rows, pictures) = self.dataset(&state, examples)?;
@@ -106,11 +121,11 @@ impl Run<'_> {
     }
 
     /// Generate, score, update.
-    fn step(&self, state: &mut RunState, tell: &mut dyn FnMut(&Event)) -> Result<(), Error> {
+    fn step(&self, judge: &Judge, state: &mut RunState, tell: &mut dyn FnMut(&Event)) -> Result<(), Error> {
         let (policy, step) = (&self.spec.policy, state.step);
         let drawn =
             self.draw(&state.generator.theta, policy.prompts_per_step, policy.group_size, step as u64)?;
-        let Scored { rewards, score, .. } = self.score(&drawn, step as u64)?;
+        let Scored { rewards, score, .. } = judge.rewards(self, &drawn, step as u64)?;
         let in_step = |source| Error::Policy { step, source };
         let advantages = advantages(&rewards, policy.group_size, policy.advantage, policy.advantage_clip)
             .map_err(in_step)?;
@@ -175,6 +190,12 @@ impl Run<'_> {
         state.history.validations.push(record.clone());
         tell(&Event::Validation(record));
         Ok(())
+    }
+
+    /// Whether the last validation reached what the spec stops at.
+    fn reached_goal(&self, state: &RunState) -> bool {
+        let goal = self.spec.policy.goal();
+        goal.zip(state.history.validations.last()).is_some_and(|(goal, last)| goal.is_met(&last.figures()))
     }
 
     /// The final dataset, drawn from the final generator and scored.

@@ -58,11 +58,15 @@ impl Target {
 
     fn held_out(&self, held_out: &HeldOut) -> Result<Vec<Example>, Error> {
         let columns = columns(held_out)?;
-        let loss_on = if matches!(columns, Columns::Text(_)) { LossOn::All } else { LossOn::Completion };
+        let whole = matches!(columns, Columns::Text(_)) && !held_out.last_word;
+        let loss_on = if whole { LossOn::All } else { LossOn::Completion };
         let sequence_length = held_out.sequence_length.unwrap_or(self.sft.sequence_length);
         let encoding = Encoding { sequence_length, loss_on, append_eos: held_out.append_eos };
         let path = Path::new(&held_out.data.path);
-        let examples = read_examples(path, &columns, held_out.data.limit)?;
+        let mut examples = read_examples(path, &columns, held_out.data.limit)?;
+        if held_out.last_word {
+            examples = examples.into_iter().map(before_last_word).collect();
+        }
         examples
             .iter()
             .enumerate()
@@ -128,6 +132,14 @@ impl Target {
     fn microbatch(&self) -> usize {
         (MICROBATCH_TOKENS / self.sft.sequence_length).max(1)
     }
+}
+
+/// A text as its last word, with the space before it, after all others.
+fn before_last_word(example: dpg_dataset::Example) -> dpg_dataset::Example {
+    let dpg_dataset::Example::Text(text) = example else { return example };
+    let text = text.trim_end();
+    let (prompt, completion) = text.split_at(text.rfind(char::is_whitespace).unwrap_or(0));
+    dpg_dataset::Example::PromptCompletion { prompt: prompt.into(), completion: completion.into() }
 }
 
 /// Examples that the metric itself says would help: its held-out texts, if it has any.
@@ -254,4 +266,19 @@ fn prompt(model: &Model, settings: &Generator, text: &str) -> Result<Prompt, Err
         return Err(Error::setting("generator.prompts", reason));
     }
     Ok(Prompt { text, tokens })
+}
+
+#[cfg(test)]
+mod tests {
+    use dpg_dataset::Example;
+
+    #[test]
+    fn the_last_word_is_what_follows_the_last_space() {
+        let split = |text: &str| match super::before_last_word(Example::Text(text.into())) {
+            Example::PromptCompletion { prompt, completion } => (prompt, completion),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(split("el perro come\n"), ("el perro".into(), " come".into()));
+        assert_eq!(split("come"), (String::new(), "come".into()));
+    }
 }

@@ -6,6 +6,7 @@
 //! one is required.
 
 mod error;
+mod goal;
 mod load;
 mod metric;
 mod optimizer;
@@ -17,6 +18,7 @@ mod syntax;
 mod tests;
 
 pub use error::{Error, Problem};
+pub use goal::Goal;
 pub use metric::{
     Bitmap, HeldOut, HeldOutData, Metric, NamedParameter, Parameters, Sum, SumTerm, WeightNorm, WeightPattern,
 };

@@ -117,6 +117,9 @@ pub struct HeldOut {
     /// Append the end-of-sequence token, scored. Default false.
     #[serde(default)]
     pub append_eos: bool,
+    /// Score the last word of each text alone, as LAMBADA does. Default false.
+    #[serde(default)]
+    pub last_word: bool,
 }
 
 /// Held-out examples: a JSONL or Parquet file with a text column, a prompt and a completion

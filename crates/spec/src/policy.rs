@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::decay_rates;
+use crate::{goal::Goal, optimizer::decay_rates};
 
 /// Settings of the generator's training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +20,11 @@ pub struct Policy {
     pub group_size: usize,
     /// What a rollout is rewarded with. Default `metagradient`.
     pub reward: Reward,
+    /// The rollouts of a step make so many datasets, each fine-tuning a target of its own. Default 1.
+    #[schemars(range(min = 1))]
+    pub datasets_per_step: usize,
+    /// `false` makes each prompt's rollouts a dataset of their own. Default true.
+    pub cross_group_batching: bool,
     /// How rewards become advantages. Default `group`.
     pub advantage: Advantage,
     /// Advantages are cut to this size after normalisation; 0 for no bound. Default 0.
@@ -60,6 +65,9 @@ pub struct Policy {
     /// Fresh examples of a validation. Default: as many as a step draws.
     #[schemars(range(min = 1))]
     pub validation_examples: Option<usize>,
+    /// Stop early once a validation reaches this: `pixel_accuracy >= 1.0`, `spa >= 0.9`,
+    /// `perplexity < 8`. What can be named is what validations print. Default unset.
+    pub stop_when: Option<String>,
     /// In a daemon: start from the generator that the dataset's latest version ended with, if it was
     /// made by a job that says so too and starts from the same model. Default false.
     pub warm_start: bool,
@@ -72,6 +80,8 @@ impl Default for Policy {
             prompts_per_step: 256,
             group_size: 4,
             reward: Reward::Metagradient,
+            datasets_per_step: 1,
+            cross_group_batching: true,
             advantage: Advantage::Group,
             advantage_clip: 0.0,
             learning_rate: 5e-6,
@@ -86,8 +96,16 @@ impl Default for Policy {
             max_grad_norm: 1.0,
             validate_every: 10,
             validation_examples: None,
+            stop_when: None,
             warm_start: false,
         }
+    }
+}
+
+impl Policy {
+    /// What the run stops at, if it is to stop early.
+    pub fn goal(&self) -> Option<Goal> {
+        self.stop_when.as_ref().and_then(|goal| goal.parse().ok())
     }
 }
 
@@ -97,6 +115,15 @@ impl Default for Policy {
 pub enum Reward {
     /// The derivative of the metric after fine-tuning with respect to the example's weight.
     Metagradient,
+    /// The metric after fine-tuning on the dataset that the example is in, the same for all of them
+    /// (the paper's naive policy gradient). It takes `datasets_per_step` above 1.
+    DatasetMetric,
+    /// Edit similarity, from 0 to 1, to the nearest text of a held-out metric.
+    Levenshtein,
+    /// Cosine of the target's mean-pooled hidden states with those of a held-out metric's texts.
+    Embedding,
+    /// Confidence, from -1 to 1, that the text is in the language of a held-out metric's texts.
+    LanguageId,
 }
 
 /// How rewards become advantages.

@@ -2,7 +2,8 @@
 
 use crate::syntax::member;
 use crate::{
-    Advantage, Bitmap, Generator, HeldOut, Metric, Optimizer, Policy, Problem, Spec, Target, WeightPattern,
+    Advantage, Bitmap, Generator, Goal, HeldOut, Metric, Optimizer, Policy, Problem, Reward, Spec, Target,
+    WeightPattern,
 };
 
 /// Problems of a spec whose every single value is in order.
@@ -73,6 +74,23 @@ impl Rules {
             "policy.prompts_per_step",
             "a single rollout has nothing to be compared with; raise it or `group_size`",
         );
+        if let Some(Err(problem)) = policy.stop_when.as_ref().map(|goal| goal.parse::<Goal>()) {
+            self.require(false, "policy.stop_when", &problem);
+        }
+        let datasets =
+            if policy.cross_group_batching { policy.datasets_per_step } else { policy.prompts_per_step };
+        self.require(
+            policy.datasets_per_step <= policy.prompts_per_step
+                && (policy.cross_group_batching || policy.datasets_per_step == 1),
+            "policy.datasets_per_step",
+            "expected at most `prompts_per_step`, and 1 if `cross_group_batching` is false",
+        );
+        self.require(
+            policy.reward != Reward::DatasetMetric || (datasets > 1 && policy.advantage == Advantage::Global),
+            "policy.reward",
+            "`dataset_metric` gives all examples of a dataset the same: it takes `datasets_per_step` above 1 \
+             and `advantage = \"global\"`",
+        );
         self.require(
             policy.minibatch_prompts.is_none_or(|prompts| prompts <= policy.prompts_per_step),
             "policy.minibatch_prompts",
@@ -110,6 +128,11 @@ impl Rules {
             right,
             &path,
             "expected exactly one of: `column`; `prompt` and `completion`; `messages`",
+        );
+        self.require(
+            !held_out.last_word || data.column.is_some(),
+            &path,
+            "`last_word` splits texts: expected `column`",
         );
     }
 

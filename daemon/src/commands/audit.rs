@@ -52,11 +52,13 @@ pub(crate) async fn audit(
             "relative error against finite differences  {:.2e}\n\
              relative error against leaving out         {:.2e}\n\
              rank correlation with leaving out          {:.4}\n\
-             metasmoothness                             {:.4}",
+             metasmoothness                             {:.4}\n\
+             linear datamodelling score                 {:.4}",
             audit.finite_difference_error,
             audit.leave_one_out_error,
             audit.leave_one_out_rank_correlation,
-            audit.metasmoothness
+            audit.metasmoothness,
+            audit.linear_datamodelling_score
         )
     });
     Ok(())

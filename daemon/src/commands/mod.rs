@@ -11,11 +11,12 @@ pub(crate) mod queue;
 pub(crate) mod run;
 pub(crate) mod schedules;
 pub(crate) mod score;
+pub(crate) mod shell;
 pub(crate) mod submit;
 pub(crate) mod tokens;
+pub(crate) mod verify;
 
 use std::time::Duration;
-pub(crate) mod shell;
 
 use serde_json::Value;
 

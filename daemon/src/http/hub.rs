@@ -23,7 +23,7 @@ use dpg_registry::{ManifestFile, Registry, Version};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::services::Services;
+use super::{Api, auth};
 use listing::{Listing, described, file_entry, folder_entry, info, of_commit, refs, tree, yes};
 use refusal::Refusal;
 
@@ -33,13 +33,12 @@ const NAMESPACE: &str = "dpg";
 const REMEMBERED: usize = 256;
 
 /// The routes of a hub that a reader of datasets needs.
-pub(crate) fn router<S>(services: Services) -> Router<S> {
+pub(crate) fn router() -> Router<Api> {
     Router::new()
         .route("/api/datasets", get(list))
         .route("/api/datasets/{*path}", get(describe).post(paths_info))
         .route("/datasets/{*path}", get(file))
         .layer(Extension(Arc::<Remembered>::default()))
-        .with_state(services)
 }
 
 /// A version and its files.
@@ -101,24 +100,12 @@ fn id(version: &Version) -> String {
 }
 
 /// Lets through whoever has a token that may read.
-async fn authorize(services: &Services, headers: &HeaderMap) -> Result<(), Refusal> {
-    let refused = |message: String| Refusal::new(StatusCode::UNAUTHORIZED, "", message);
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (_, secret) = given
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .ok_or_else(|| refused("datasets are private: set HF_TOKEN to a token of this daemon".into()))?;
-    match services.queue.authenticate(secret.trim()).await {
-        Ok(token) if token.allows(Scope::Read) => Ok(()),
-        Ok(_) => {
-            Err(Refusal::new(StatusCode::FORBIDDEN, "", "the token may not read; it lacks the scope `read`"))
-        }
-        Err(error @ dpg_queue::Error::TokenRefused { .. }) => Err(refused(error.to_string())),
-        Err(error) => {
-            tracing::error!(%error, "a token cannot be checked");
-            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "", "tokens cannot be checked now; repeat"))
-        }
+async fn authorize(api: &Api, headers: &HeaderMap) -> Result<(), Refusal> {
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return Err(Refusal::no_token());
     }
+    auth::authorize(api, headers, Scope::Read).await?;
+    Ok(())
 }
 
 /// The dataset's name and what follows it in a path.
@@ -130,12 +117,12 @@ fn repository(path: &str) -> (&str, Vec<&str>) {
 
 /// All datasets.
 async fn list(
-    State(services): State<Services>,
+    State(api): State<Api>,
     Query(query): Query<Listing>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    authorize(&services, &headers).await?;
-    let datasets = services.registry.datasets().await?;
+    authorize(&api, &headers).await?;
+    let datasets = api.services.registry.datasets().await?;
     let wanted = datasets.iter().filter(|dataset| dataset.name.contains(&query.search));
     let infos: Vec<Value> = wanted.filter_map(|dataset| Some(info(dataset.latest()?))).collect();
     Ok(Json(infos).into_response())
@@ -143,15 +130,15 @@ async fn list(
 
 /// What a repository is, its branches and tags, or a listing of its files.
 async fn describe(
-    State(services): State<Services>,
+    State(api): State<Api>,
     Extension(remembered): Extension<Arc<Remembered>>,
     Path(path): Path<String>,
     Query(query): Query<Listing>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    authorize(&services, &headers).await?;
+    authorize(&api, &headers).await?;
     let (name, rest) = repository(&path);
-    let find = async |revision: &str| remembered.find(&services.registry, name, revision).await;
+    let find = async |revision: &str| remembered.find(&api.services.registry, name, revision).await;
     match rest.as_slice() {
         [] => Ok(described(&*find("main").await?)),
         ["revision", revision] => Ok(described(&*find(revision).await?)),
@@ -160,7 +147,7 @@ async fn describe(
             let entries = tree(&commit, &folder.join("/"), &query)?;
             Ok(of_commit(&commit, Json(entries).into_response()))
         }
-        ["refs"] => Ok(Json(refs(&services.registry.dataset(name).await?)).into_response()),
+        ["refs"] => Ok(Json(refs(&api.services.registry.dataset(name).await?)).into_response()),
         ["revision", ..] => {
             let message = format!("there is no revision `{}`", rest[1..].join("/"));
             Err(Refusal::new(StatusCode::NOT_FOUND, "RevisionNotFound", message))
@@ -195,19 +182,19 @@ impl Paths {
 
 /// The entries of some paths; those that are not there are left out.
 async fn paths_info(
-    State(services): State<Services>,
+    State(api): State<Api>,
     Extension(remembered): Extension<Arc<Remembered>>,
     Path(path): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    authorize(&services, request.headers()).await?;
+    authorize(&api, request.headers()).await?;
     let (name, rest) = repository(&path);
     let ["paths-info", revision] = rest.as_slice() else { return Err(Refusal::no_route()) };
     let asked = match Paths::read(request).await {
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
-    let commit = remembered.find(&services.registry, name, revision).await?;
+    let commit = remembered.find(&api.services.registry, name, revision).await?;
     let entry = |path: &String| {
         let path = path.trim_matches('/');
         let file = commit.files.iter().find(|file| file.path == path);
@@ -223,16 +210,16 @@ async fn paths_info(
 
 /// A file, or a range of it.
 async fn file(
-    State(services): State<Services>,
+    State(api): State<Api>,
     Extension(remembered): Extension<Arc<Remembered>>,
     Path(path): Path<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    authorize(&services, &headers).await?;
+    authorize(&api, &headers).await?;
     let (name, rest) = repository(&path);
     let ["resolve", revision, path @ ..] = rest.as_slice() else { return Err(Refusal::no_route()) };
-    let commit = remembered.find(&services.registry, name, revision).await?;
+    let commit = remembered.find(&api.services.registry, name, revision).await?;
     let path = path.join("/");
     let file = commit.files.iter().find(|file| file.path == path);
     let file = file.ok_or_else(|| Refusal::no_entry(&commit, &path))?;
@@ -242,12 +229,12 @@ async fn file(
     let cache = if forever { "private, immutable, max-age=31536000" } else { "private, no-cache" };
     let body = match range {
         Some(range) if method != Method::HEAD => {
-            match services.registry.read_range(&commit.version, file, range).await {
+            match api.services.registry.read_range(&commit.version, file, range).await {
                 Ok(bytes) => Body::from_stream(bytes),
                 Err(error) => {
                     // what was remembered may have been retired since
                     remembered.forget(&commit);
-                    remembered.find(&services.registry, name, revision).await?;
+                    remembered.find(&api.services.registry, name, revision).await?;
                     return Err(error.into());
                 }
             }

@@ -79,8 +79,8 @@ fn router(api: Api) -> Router {
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     router
-        .merge(hub::router(api.services.clone()))
         .route("/v1/openapi.json", get(async move || axum::Json(document)))
+        .merge(hub::router())
         .fallback(async || Refusal::of_status(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || Refusal::of_status(StatusCode::METHOD_NOT_ALLOWED))
         .layer(DefaultBodyLimit::max(body))

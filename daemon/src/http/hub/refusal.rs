@@ -2,11 +2,12 @@
 //! header and show the message in another.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::{Commit, id};
+use crate::http::problem;
 
 /// An answer that is no success, in the form that the clients of hubs know.
 pub(super) struct Refusal {
@@ -14,21 +15,30 @@ pub(super) struct Refusal {
     /// `RepoNotFound`, `RevisionNotFound`, `EntryNotFound`, or nothing.
     code: &'static str,
     message: String,
-    /// The commit that lacks an entry: clients remember that it does.
-    commit: Option<String>,
+    headers: Box<HeaderMap>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), commit: None }
+        Self { status, code, message: message.into(), headers: Box::default() }
     }
 
     pub(super) fn no_entry(commit: &Commit, path: &str) -> Self {
         let message = format!("{} has no file `{path}`", commit.version);
-        Self {
-            commit: Some(id(&commit.version)),
-            ..Self::new(StatusCode::NOT_FOUND, "EntryNotFound", message)
+        let mut refusal = Self::new(StatusCode::NOT_FOUND, "EntryNotFound", message);
+        // clients remember which commit lacks a file
+        if let Ok(id) = HeaderValue::from_str(&id(&commit.version)) {
+            refusal.headers.insert("x-repo-commit", id);
         }
+        refusal
+    }
+
+    /// What somebody without a token is told.
+    pub(super) fn no_token() -> Self {
+        let message = "datasets are private; set HF_TOKEN to a token of this daemon";
+        let mut refusal = Self::new(StatusCode::UNAUTHORIZED, "", message);
+        refusal.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"dpg\""));
+        refusal
     }
 
     pub(super) fn no_route() -> Self {
@@ -53,6 +63,15 @@ impl From<dpg_registry::Error> for Refusal {
     }
 }
 
+impl From<problem::Refusal> for Refusal {
+    fn from(refusal: problem::Refusal) -> Self {
+        let problem = refusal.document("");
+        let answer = refusal.into_response();
+        let message = format!("{}; {}", problem.detail, problem.hint);
+        Self { headers: Box::new(answer.headers().clone()), ..Self::new(answer.status(), "", message) }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(json!({ "error": self.message }))).into_response();
@@ -65,12 +84,7 @@ impl IntoResponse for Refusal {
                 headers.insert(name, value);
             }
         }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if let Some(commit) = self.commit.as_deref().and_then(|commit| HeaderValue::from_str(commit).ok()) {
-            headers.insert("x-repo-commit", commit);
-        }
+        headers.extend(*self.headers);
         response
     }
 }

@@ -53,13 +53,6 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 16)]
         examples: usize,
     },
-    /// Run the daemon: work on the queue and answer the HTTP API.
-    Serve(ServeArguments),
-    /// Jobs, schedules and tokens of a daemon.
-    #[command(flatten)]
-    Queue(QueueCommand),
-    /// List the published datasets, or the versions of one; tag, compare, check and clean them.
-    Datasets(DatasetsArguments),
     /// Fine-tune fresh targets on a published dataset and on controls, and compare.
     Verify {
         /// `NAME` or `NAME@VERSION`.
@@ -67,7 +60,17 @@ pub(crate) enum Command {
         /// Data orders that each is fine-tuned under, at least 2.
         #[arg(long, default_value_t = 5)]
         seeds: usize,
+        /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
+        #[arg(long, env = "DPG_STORE")]
+        store: Option<String>,
     },
+    /// Run the daemon: work on the queue and answer the HTTP API.
+    Serve(ServeArguments),
+    /// Jobs, schedules and tokens of a daemon.
+    #[command(flatten)]
+    Queue(QueueCommand),
+    /// List the published datasets, or the versions of one; tag, compare, check and clean them.
+    Datasets(DatasetsArguments),
     /// Copy a published dataset to a folder, every hash checked.
     Fetch {
         /// `NAME` or `NAME@VERSION`: `spanish`, `spanish@v3`, `spanish@latest`, `spanish@TAG`.

@@ -84,8 +84,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Queue(command) => {
             commands::queue::dispatch(Connection::open(data, &place).await?, command, json).await
         }
-        Command::Verify { dataset, seeds } => {
-            commands::verify::verify(&data, &data.registry()?, &dataset, seeds, json).await
+        Command::Verify { dataset, seeds, store } => {
+            commands::verify::verify(&data, store.as_deref(), &dataset, seeds, json).await
         }
         Command::Datasets(arguments) => commands::datasets::datasets(&data, arguments, json).await,
         Command::Fetch { dataset, folder, store } => {

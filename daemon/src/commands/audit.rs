@@ -9,12 +9,7 @@ use dpg_engine::{Run, Source, Target};
 use dpg_spec::Spec;
 use serde_json::json;
 
-use crate::{
-    commands::{compute, show},
-    data_dir::DataDir,
-    resolve::resolve,
-    stop::Stop,
-};
+use crate::{commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop};
 
 /// Audits a spec on `file`, or on what the untrained generator writes.
 pub(crate) async fn audit(

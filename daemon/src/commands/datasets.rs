@@ -99,7 +99,7 @@ enum Action {
 }
 
 /// The registry in a store: the one given, else the settings', else a folder in the data folder.
-fn registry(data: &DataDir, store: Option<&str>) -> anyhow::Result<Registry> {
+pub(super) fn registry(data: &DataDir, store: Option<&str>) -> anyhow::Result<Registry> {
     let store = match store {
         Some(store) => store.to_owned(),
         None => Config::load(default_config(data).as_deref())?.store,
@@ -116,7 +116,7 @@ fn split(version: &str) -> (&str, &str) {
     version.split_once('@').unwrap_or((version, "latest"))
 }
 
-async fn find(registry: &Registry, version: &str) -> anyhow::Result<Version> {
+pub(super) async fn find(registry: &Registry, version: &str) -> anyhow::Result<Version> {
     let (name, reference) = split(version);
     Ok(registry.resolve(name, reference).await?)
 }

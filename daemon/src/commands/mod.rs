@@ -29,16 +29,6 @@ fn show(json: bool, value: &Value, text: impl FnOnce() -> String) {
     }
 }
 
-/// Runs numeric work on a thread of its own; a panic in it is an error with its message.
-pub(crate) async fn compute<T: Send + 'static>(
-    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> anyhow::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panic) => Err(anyhow::anyhow!("the computation panicked: {panic}")),
-    }
-}
-
 /// Reads `90`, `90s`, `15m`, `12h` or `30d`.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

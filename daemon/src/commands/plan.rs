@@ -9,12 +9,7 @@ use dpg_metagrad::Storage;
 use dpg_spec::{Optimizer, Spec};
 use serde_json::{Value, json};
 
-use crate::{
-    commands::{compute, show},
-    data_dir::DataDir,
-    resolve::resolve,
-    stop::Stop,
-};
+use crate::{commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop};
 
 /// Prints the plan of a spec. It draws and scores one step to measure time and signal, and keeps
 /// nothing of it.

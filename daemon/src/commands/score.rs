@@ -11,11 +11,7 @@ use dpg_spec::Spec;
 use serde_json::json;
 
 use crate::{
-    cli::ScoreArguments,
-    commands::{compute, show},
-    data_dir::DataDir,
-    resolve::resolve,
-    stop::Stop,
+    cli::ScoreArguments, commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop,
 };
 
 /// Scores a dataset and writes the rewards.

@@ -6,12 +6,15 @@ use anyhow::{Context, bail};
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, Example, read_examples, read_rewards};
 use dpg_engine::{Arm, Run, Source, Target, Verification};
-use dpg_registry::Registry;
 use dpg_spec::Spec;
 use serde_json::json;
 
 use crate::{
-    commands::{compute, show},
+    commands::{
+        datasets::{find, registry},
+        show,
+    },
+    compute::compute,
     data_dir::DataDir,
     resolve::resolve,
     stop::Stop,
@@ -20,7 +23,7 @@ use crate::{
 /// Fetches a version, fine-tunes fresh targets on it and on controls, and compares.
 pub(crate) async fn verify(
     data: &DataDir,
-    registry: &Registry,
+    store: Option<&str>,
     dataset: &str,
     seeds: usize,
     as_json: bool,
@@ -28,10 +31,10 @@ pub(crate) async fn verify(
     if seeds < 2 {
         bail!("--seeds {seeds}: expected at least 2, for intervals");
     }
-    let (name, reference) = dataset.split_once('@').unwrap_or((dataset, "latest"));
-    let version = registry.resolve(name, reference).await?;
+    let registry = registry(data, store)?;
+    let version = find(&registry, dataset).await?;
     let place = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let folder = place.path().join(name);
+    let folder = place.path().join("dataset");
     registry.fetch(&version, &folder).await.with_context(|| format!("cannot fetch {version}"))?;
     let spec = resolve(Spec::load(&folder.join("spec.toml"))?, &data.hub()?).await?.local;
     let (examples, rewards) = rows(&folder.join("data"))?;

@@ -8,8 +8,8 @@
 use burn::tensor::{Int, Tensor, TensorData, activation};
 
 use crate::fused::{
-    self, Activation, ActivationTangent, Kernel, Normalise, NormaliseTangent, Product, ProductTangent,
-    Softmax, SoftmaxTangent,
+    self, Activation, ActivationTangent, Attention, AttentionTangent, Kernel, Linear, LinearTangent, Norm,
+    NormTangent, Normalise, NormaliseTangent, Product, ProductTangent, Softmax, SoftmaxTangent,
 };
 
 /// A tensor and its tangent; `None` is a tangent of zero that is never computed with.
@@ -159,6 +159,19 @@ impl<const D: usize> Dual<D> {
         x * mean_square.rsqrt()
     }
 
+    /// [`normalise`](Self::normalise)d, times the row `weight`, plus the row `bias`.
+    pub(crate) fn norm(self, centred: bool, epsilon: f64, weight: Self, bias: Option<Self>) -> Self {
+        let kernel = Normalise { centred, epsilon };
+        if let Some(fused) = fused_norm(kernel, &self, &weight, bias.as_ref()) {
+            return fused;
+        }
+        let y = self.normalise(centred, epsilon) * weight;
+        match bias {
+            None => y,
+            Some(bias) => y + bias,
+        }
+    }
+
     /// `1 / sqrt(self)`.
     pub fn rsqrt(self) -> Self {
         let value = self.primal.sqrt().recip();
@@ -255,6 +268,87 @@ impl<const D: usize> std::ops::Mul for Dual<D> {
             (Some(left), Some(right)) => Some(left * other.primal.clone() + self.primal.clone() * right),
         };
         Self::new(self.primal * other.primal, tangent)
+    }
+}
+
+impl Dual<2> {
+    /// `self weight (+ bias)` of `self [rows, in]`, `weight [in, out]` and `bias [1, out]`.
+    pub(crate) fn linear(self, weight: Self, bias: Option<Self>) -> Self {
+        if let Some(fused) = fused_linear(&self, &weight, bias.as_ref()) {
+            return fused;
+        }
+        let y = self.matmul(weight);
+        match bias {
+            None => y,
+            Some(bias) => y + bias,
+        }
+    }
+}
+
+fn fused_linear(x: &Dual<2>, weight: &Dual<2>, bias: Option<&Dual<2>>) -> Option<Dual<2>> {
+    let value = match bias {
+        None => fused::run(Linear, [&x.primal, &weight.primal])?,
+        Some(bias) => fused::run(Linear, [&x.primal, &weight.primal, &bias.primal])?,
+    };
+    let tangent = match (&x.tangent, &weight.tangent, bias.map(|bias| &bias.tangent)) {
+        (None, None, None | Some(None)) => None,
+        (Some(dx), Some(dw), None) => Some(fused::run(LinearTangent, [&x.primal, dx, &weight.primal, dw])?),
+        (Some(dx), Some(dw), Some(Some(db))) => {
+            Some(fused::run(LinearTangent, [&x.primal, dx, &weight.primal, dw, db])?)
+        }
+        _ => return None,
+    };
+    Some(Dual::new(value, tangent))
+}
+
+fn fused_norm<const D: usize>(
+    kernel: Normalise,
+    x: &Dual<D>,
+    weight: &Dual<D>,
+    bias: Option<&Dual<D>>,
+) -> Option<Dual<D>> {
+    let value = match bias {
+        None => fused::run(Norm(kernel), [&x.primal, &weight.primal])?,
+        Some(bias) => fused::run(Norm(kernel), [&x.primal, &weight.primal, &bias.primal])?,
+    };
+    let tangent = match (&x.tangent, &weight.tangent, bias.map(|bias| &bias.tangent)) {
+        (None, None, None | Some(None)) => None,
+        (Some(dx), Some(dw), None) => {
+            Some(fused::run(NormTangent(kernel), [&x.primal, dx, &weight.primal, dw])?)
+        }
+        (Some(dx), Some(dw), Some(Some(db))) => {
+            Some(fused::run(NormTangent(kernel), [&x.primal, dx, &weight.primal, dw, db])?)
+        }
+        _ => return None,
+    };
+    Some(Dual::new(value, tangent))
+}
+
+/// Attention of `[query, key, value]`, or of one tensor that holds them side by side; see
+/// [`Attention`].
+pub(crate) fn fused_attention(kernel: Attention, inputs: &[Dual<3>]) -> Option<Dual<3>> {
+    match inputs {
+        [qkv] => {
+            let value = fused::run(kernel, [&qkv.primal])?;
+            let tangent = match &qkv.tangent {
+                None => None,
+                Some(tangent) => Some(fused::run(AttentionTangent(kernel), [&qkv.primal, tangent])?),
+            };
+            Some(Dual::new(value, tangent))
+        }
+        [q, k, v] => {
+            let value = fused::run(kernel, [&q.primal, &k.primal, &v.primal])?;
+            let tangent = match (&q.tangent, &k.tangent, &v.tangent) {
+                (None, None, None) => None,
+                (Some(dq), Some(dk), Some(dv)) => {
+                    let inputs = [&q.primal, &k.primal, &v.primal, dq, dk, dv];
+                    Some(fused::run(AttentionTangent(kernel), inputs)?)
+                }
+                _ => return None,
+            };
+            Some(Dual::new(value, tangent))
+        }
+        _ => None,
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::{
     Cache, CausalLm, Dual, Error, Head, Layout, Params, Tokens,
     context::Context,
-    layers::{Heads, attention, embedding, layer_norm, linear},
+    layers::{Heads, attention, embedding, layer_norm, linear, whole_attention},
 };
 
 /// The keys of config.json that change the computation.
@@ -193,11 +193,18 @@ impl CausalLm for Gpt2 {
         for (layer, block) in self.blocks.iter().enumerate() {
             let h = self.norm(params, x.clone(), block.attention_norm);
             let qkv = affine(params, h, block.qkv);
-            let head = |part: usize| {
-                self.heads.split(qkv.clone().narrow(2, part * hidden, hidden), self.heads.query)
-            };
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
-            let mixed = attention(self.heads, &context, cache, head(0), head(1), head(2));
+            let whole = if cache.is_some() {
+                None
+            } else {
+                whole_attention(self.heads, &context, std::slice::from_ref(&qkv))
+            };
+            let mixed = whole.unwrap_or_else(|| {
+                let head = |part: usize| {
+                    self.heads.split(qkv.clone().narrow(2, part * hidden, hidden), self.heads.query)
+                };
+                attention(self.heads, &context, cache, head(0), head(1), head(2))
+            });
             x = x + affine(params, mixed, block.attention_out);
             let h = self.norm(params, x.clone(), block.mlp_norm);
             x = x + affine(params, affine(params, h, block.up).gelu_new(), block.down);

@@ -160,13 +160,7 @@ fn table(shape: &Shape, parts: &Parts, runs: &[Run; 3], ratios: &Map<String, Val
     row("fused dual forward and backward", ms(parts.fused_pass), limit(8.0), none(), none());
     for run in runs {
         let (steps, t) = (run.steps, run.steps as f64);
-        row(
-            &format!("fine-tuning, T = {steps}"),
-            ms(run.plain),
-            limit(3.0 * t),
-            peer(run.jax_plain),
-            none(),
-        );
+        row(&format!("fine-tuning, T = {steps}"), ms(run.plain), limit(3.0 * t), peer(run.jax_plain), none());
         let passes = 3.0 * t + 8.0 * (t - 1.0) + 3.0;
         row(
             &format!("metagradient run, T = {steps}"),
@@ -177,13 +171,7 @@ fn table(shape: &Shape, parts: &Parts, runs: &[Run; 3], ratios: &Map<String, Val
         );
     }
     row("policy update", ms(parts.policy_update), none(), none(), none());
-    row(
-        "sampling",
-        format!("{:.0} tokens/s", parts.sampled_tokens_per_second),
-        none(),
-        none(),
-        none(),
-    );
+    row("sampling", format!("{:.0} tokens/s", parts.sampled_tokens_per_second), none(), none(), none());
     row("peak memory", format!("{:.0} MB", peak_memory() as f64 / 1e6), none(), none(), none());
     text += "\n| ratio | |\n|---|--:|\n";
     for (name, ratio) in ratios {

@@ -3,6 +3,8 @@
 use crate::{
     Dual,
     context::{Cache, Context, Mask},
+    dual::fused_attention,
+    fused::Attention,
 };
 
 /// Heads of a layer.
@@ -22,6 +24,15 @@ impl Heads {
         let [batch, seq, _] = x.dims();
         x.reshape([batch, seq, heads, self.dim]).swap_dims(1, 2)
     }
+}
+
+/// Causal attention of whole sequences without a cache, fused: of `[query, key, value]`, each
+/// `[batch, seq, heads * dim]`, or of one tensor that holds them side by side.
+pub(crate) fn whole_attention(heads: Heads, context: &Context, inputs: &[Dual<3>]) -> Option<Dual<3>> {
+    if !matches!(context.mask, Mask::Causal) {
+        return None;
+    }
+    fused_attention(Attention { query: heads.query, kv: heads.kv, dim: heads.dim }, inputs)
 }
 
 /// `softmax(q k^T / sqrt(dim) + mask) v`.

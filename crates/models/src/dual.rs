@@ -9,7 +9,7 @@ use burn::tensor::{Int, Tensor, TensorData, activation};
 
 use crate::fused::{
     self, Activation, ActivationTangent, Attention, AttentionTangent, Kernel, Linear, LinearTangent, Norm,
-    NormTangent, Normalise, NormaliseTangent, Product, ProductTangent, Softmax, SoftmaxTangent,
+    NormTangent, Normalise, NormaliseTangent, Product, ProductTangent, Rotation, Softmax, SoftmaxTangent,
 };
 
 /// A tensor and its tangent; `None` is a tangent of zero that is never computed with.
@@ -31,6 +31,11 @@ impl<const D: usize> Dual<D> {
     /// A value with a tangent.
     pub fn new(primal: Tensor<D>, tangent: Option<Tensor<D>>) -> Self {
         Self { primal, tangent }
+    }
+
+    /// The tangent, of zeros if there is none.
+    fn tangent_or_zero(&self) -> Tensor<D> {
+        self.tangent.clone().unwrap_or_else(|| self.primal.zeros_like())
     }
 
     /// The same linear map of the value and of its tangent.
@@ -210,6 +215,16 @@ impl<const D: usize> Dual<D> {
         Self::new(value, tangent)
     }
 
+    /// Heads `[batch, seq, heads, dim]` rotated on the CPU; see [`Rotation`].
+    pub(crate) fn rotated(&self, rotation: &Rotation) -> Option<Self> {
+        let rotate = |x: &Tensor<D>| fused::apply(rotation.clone(), [x]);
+        let tangent = match &self.tangent {
+            None => None,
+            Some(tangent) => Some(rotate(tangent)?),
+        };
+        Some(Self::new(rotate(&self.primal)?, tangent))
+    }
+
     /// A kernel of one input and its tangent, on the CPU.
     pub(crate) fn fused(&self, kernel: impl Kernel<1>, tangent: impl Kernel<2>) -> Option<Self> {
         let value = fused::apply(kernel, [&self.primal])?;
@@ -286,19 +301,23 @@ impl Dual<2> {
 }
 
 fn fused_linear(x: &Dual<2>, weight: &Dual<2>, bias: Option<&Dual<2>>) -> Option<Dual<2>> {
-    let value = match bias {
-        None => fused::run(Linear, [&x.primal, &weight.primal])?,
-        Some(bias) => fused::run(Linear, [&x.primal, &weight.primal, &bias.primal])?,
+    let plain = |x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<2>>| match bias {
+        None => fused::run(Linear, [x, weight]),
+        Some(bias) => fused::run(Linear, [x, weight, bias]),
     };
-    let tangent = match (&x.tangent, &weight.tangent, bias.map(|bias| &bias.tangent)) {
-        (None, None, None | Some(None)) => None,
-        (Some(dx), Some(dw), None) => Some(fused::run(LinearTangent, [&x.primal, dx, &weight.primal, dw])?),
-        (Some(dx), Some(dw), Some(Some(db))) => {
-            Some(fused::run(LinearTangent, [&x.primal, dx, &weight.primal, dw, db])?)
-        }
-        _ => return None,
+    let (x, dx, w, dw) = (&x.primal, &x.tangent, &weight.primal, &weight.tangent);
+    let db = bias.and_then(|bias| bias.tangent.as_ref());
+    let tangent = match (dx, dw) {
+        (None, None) if db.is_some() => return None,
+        (None, None) => None,
+        (Some(dx), None) => Some(plain(dx, w, db)?),
+        (None, Some(dw)) => Some(plain(x, dw, db)?),
+        (Some(dx), Some(dw)) => Some(match db {
+            None => fused::run(LinearTangent, [x, dx, w, dw])?,
+            Some(db) => fused::run(LinearTangent, [x, dx, w, dw, db])?,
+        }),
     };
-    Some(Dual::new(value, tangent))
+    Some(Dual::new(plain(x, w, bias.map(|bias| &bias.primal))?, tangent))
 }
 
 fn fused_norm<const D: usize>(
@@ -311,17 +330,16 @@ fn fused_norm<const D: usize>(
         None => fused::run(Norm(kernel), [&x.primal, &weight.primal])?,
         Some(bias) => fused::run(Norm(kernel), [&x.primal, &weight.primal, &bias.primal])?,
     };
-    let tangent = match (&x.tangent, &weight.tangent, bias.map(|bias| &bias.tangent)) {
-        (None, None, None | Some(None)) => None,
-        (Some(dx), Some(dw), None) => {
-            Some(fused::run(NormTangent(kernel), [&x.primal, dx, &weight.primal, dw])?)
-        }
-        (Some(dx), Some(dw), Some(Some(db))) => {
-            Some(fused::run(NormTangent(kernel), [&x.primal, dx, &weight.primal, dw, db])?)
-        }
-        _ => return None,
+    let db = bias.and_then(|bias| bias.tangent.as_ref());
+    if x.tangent.is_none() && weight.tangent.is_none() && db.is_none() {
+        return Some(value.into());
+    }
+    let (dx, dw) = (x.tangent_or_zero(), weight.tangent_or_zero());
+    let tangent = match db {
+        None => fused::run(NormTangent(kernel), [&x.primal, &dx, &weight.primal, &dw])?,
+        Some(db) => fused::run(NormTangent(kernel), [&x.primal, &dx, &weight.primal, &dw, db])?,
     };
-    Some(Dual::new(value, tangent))
+    Some(Dual::new(value, Some(tangent)))
 }
 
 /// Attention of `[query, key, value]`, or of one tensor that holds them side by side; see
@@ -338,15 +356,12 @@ pub(crate) fn fused_attention(kernel: Attention, inputs: &[Dual<3>]) -> Option<D
         }
         [q, k, v] => {
             let value = fused::run(kernel, [&q.primal, &k.primal, &v.primal])?;
-            let tangent = match (&q.tangent, &k.tangent, &v.tangent) {
-                (None, None, None) => None,
-                (Some(dq), Some(dk), Some(dv)) => {
-                    let inputs = [&q.primal, &k.primal, &v.primal, dq, dk, dv];
-                    Some(fused::run(AttentionTangent(kernel), inputs)?)
-                }
-                _ => return None,
-            };
-            Some(Dual::new(value, tangent))
+            if [q, k, v].into_iter().all(|part| part.tangent.is_none()) {
+                return Some(value.into());
+            }
+            let [dq, dk, dv] = [q, k, v].map(Dual::tangent_or_zero);
+            let inputs = [&q.primal, &k.primal, &v.primal, &dq, &dk, &dv];
+            Some(Dual::new(value, Some(fused::run(AttentionTangent(kernel), inputs)?)))
         }
         _ => None,
     }

@@ -23,6 +23,7 @@ mod log_prob;
 mod norm;
 mod product;
 mod real;
+mod rotation;
 mod rows;
 mod softmax;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
 pub(crate) use norm::{Norm, NormTangent, Normalise, NormaliseTangent};
 pub(crate) use product::{Product, ProductTangent};
 pub(crate) use real::Real;
+pub(crate) use rotation::Rotation;
 pub(crate) use rows::{Kernel, Rows};
 pub(crate) use softmax::{Softmax, SoftmaxTangent};
 

@@ -262,6 +262,12 @@ fn gradients_of_operations_equal_finite_differences() {
         check_operation(&NormTangent(kernel), [x, x, w, w]);
         check_operation(&NormTangent(kernel), [x, x, w, w, w]);
     }
+    for positions in [4, 8] {
+        let angles: Vec<f64> = (0..positions * 3).map(|i| f64::from(i) * 0.3).collect();
+        let table = |f: fn(f64) -> f64| angles.iter().copied().map(f).collect();
+        let rotation = Rotation { heads: 2, cos: table(f64::cos), sin: table(f64::sin) };
+        check_operation(&Rows(rotation), [[2, 4, 2, 6]]);
+    }
     let (wide, narrow) = ([2, 5, 12], [2, 5, 6]);
     let grouped = Attention { query: 4, kv: 2, dim: 3 };
     check_operation(&grouped, [wide, narrow, narrow]);

@@ -4,7 +4,7 @@ mod attention;
 mod norm;
 mod rope;
 
-pub(crate) use attention::{Heads, attention, whole_attention};
+pub(crate) use attention::{Heads, attention, packed_attention};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub use rope::RopeScaling;
 pub(crate) use rope::{Rope, rotate};

@@ -187,13 +187,13 @@ impl CausalLm for Gpt2 {
     }
 
     fn hidden(&self, params: &Params, tokens: &Tokens, mut cache: Option<&mut Cache>) -> Dual<3> {
-        let context = Context::new(params, tokens.dims(), cache.as_deref());
+        let context = Context::new(tokens.dims(), cache.as_deref());
         let mut x = embedding(params, self.token_embedding, tokens) + self.positions(params, &context);
         for (layer, block) in self.blocks.iter().enumerate() {
             let h = self.norm(params, x.clone(), block.attention_norm);
             let qkv = affine(params, h, block.qkv);
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
-            let mixed = packed_attention(self.heads, &context, cache, qkv);
+            let mixed = packed_attention(params, self.heads, &context, cache, qkv);
             x = x + affine(params, mixed, block.attention_out);
             let h = self.norm(params, x.clone(), block.mlp_norm);
             x = x + affine(params, affine(params, h, block.up).gelu_new(), block.down);

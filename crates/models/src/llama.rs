@@ -195,7 +195,7 @@ impl CausalLm for Llama {
     }
 
     fn hidden(&self, params: &Params, tokens: &Tokens, mut cache: Option<&mut Cache>) -> Dual<3> {
-        let context = Context::new(params, tokens.dims(), cache.as_deref());
+        let context = Context::new(tokens.dims(), cache.as_deref());
         let rotation = self.rope.tables(&context);
         let mut x = embedding(params, self.embedding, tokens);
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -211,7 +211,7 @@ impl CausalLm for Llama {
             }
             let (q, k) = (rotate(params, q, &rotation), rotate(params, k, &rotation));
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
-            let mixed = attention(self.heads, &context, cache, [q, k, v]);
+            let mixed = attention(params, self.heads, &context, cache, [q, k, v]);
             x = x + block.attention_out.forward(params, mixed);
             let h = self.norm(params, x.clone(), block.mlp_norm);
             let gate = block.gate.forward(params, h.clone()).silu();

@@ -17,6 +17,7 @@ macro_rules! typed {
 
 mod activation;
 mod attention;
+mod cached;
 mod gemm;
 mod linear;
 mod log_prob;
@@ -43,11 +44,12 @@ use burn_flex::{Flex, FlexTensor};
 
 pub(crate) use activation::{Activation, ActivationTangent};
 pub(crate) use attention::{Attention, AttentionTangent};
+pub(crate) use cached::{CachedRow, cached_attention};
 pub(crate) use linear::{Linear, LinearTangent};
 pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
 pub(crate) use norm::{Norm, NormTangent, Normalise, NormaliseTangent};
 pub(crate) use product::{Product, ProductTangent};
-pub(crate) use real::Real;
+pub(crate) use real::{Real, exponentials};
 pub(crate) use rotation::Rotation;
 pub(crate) use rows::{Kernel, Rows};
 pub(crate) use softmax::{Softmax, SoftmaxTangent};

@@ -1,7 +1,7 @@
 //! Causal attention with grouped key-value heads.
 
 use crate::{
-    Dual,
+    Dual, Params,
     context::{Cache, Context, Mask},
     dual::fused_attention,
     fused::Attention,
@@ -25,12 +25,17 @@ impl Heads {
         if cached || !matches!(context.mask, Mask::Causal) {
             return None;
         }
-        fused_attention(Attention { query: self.query, kv: self.kv, dim: self.dim }, inputs)
+        fused_attention(self.fused(), inputs)
+    }
+
+    fn fused(self) -> Attention {
+        Attention { query: self.query, kv: self.kv, dim: self.dim }
     }
 }
 
 /// [`attention`] of queries, keys and values side by side, `[batch, seq, (query + 2 kv) * dim]`.
 pub(crate) fn packed_attention(
+    params: &Params,
     heads: Heads,
     context: &Context,
     cache: Option<(&mut Cache, usize)>,
@@ -45,7 +50,7 @@ pub(crate) fn packed_attention(
         part.reshape([batch, seq, count, heads.dim])
     };
     let (query, kv) = (heads.query, heads.kv);
-    attention(heads, context, cache, [part(0, query), part(query, kv), part(query + kv, kv)])
+    attention(params, heads, context, cache, [part(0, query), part(query, kv), part(query + kv, kv)])
 }
 
 /// `softmax(q k^T / sqrt(dim) + mask) v`.
@@ -54,9 +59,10 @@ pub(crate) fn packed_attention(
 /// `[batch, seq, query * dim]`. The query heads of a group are stacked along the sequence, so that
 /// no key or value is copied.
 pub(crate) fn attention(
+    params: &Params,
     heads: Heads,
     context: &Context,
-    cache: Option<(&mut Cache, usize)>,
+    mut cache: Option<(&mut Cache, usize)>,
     parts: [Dual<4>; 3],
 ) -> Dual<3> {
     let [batch, seq, _, dim] = parts[0].dims();
@@ -66,6 +72,12 @@ pub(crate) fn attention(
     });
     if let Some(mixed) = heads.whole(context, cache.is_some(), &flat) {
         return mixed;
+    }
+    if let Some((cache, layer)) = &mut cache {
+        let parts = flat.each_ref().map(|part| &part.primal);
+        if let Some(mixed) = cache.attend(*layer, heads.fused(), parts) {
+            return mixed.into();
+        }
     }
     let [q, k, v] = parts.map(|part| part.swap_dims(1, 2));
     let (k, v) = match cache {
@@ -82,7 +94,9 @@ pub(crate) fn attention(
     let (scores, causal) = match &context.mask {
         Mask::None => (scores, None),
         Mask::Causal => (scores, Some(seq)),
-        Mask::Rows(mask) => (scores.add_constant(mask.clone()), None),
+        Mask::Padded { padding, start } => {
+            (scores.add_constant(Mask::scores(params, padding, *start, seq)), None)
+        }
     };
     let weights = scores.softmax(1.0 / (dim as f64).sqrt(), causal);
     let mixed = weights.reshape([batch, heads.kv, group * seq, keys]).matmul(v);

@@ -14,6 +14,7 @@ const SHAPE: Shape = Shape { name: "bench", hidden: 256, layers: 4, vocab: 4096,
 const ROUNDS: usize = 5;
 
 fn main() {
+    dpg_models::keep_freed_memory();
     println!(
         "GPT-2, {} x {}, vocabulary {}, {} x {} tokens a step, f32, {} threads; one forward pass: {:.1} GFLOP\n",
         SHAPE.layers,

@@ -32,6 +32,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         let names: Vec<&str> = Shape::ALL.iter().map(|shape| shape.name).collect();
         anyhow!("no shape is called `{}`; there are: {}", arguments.shape, names.join(", "))
     })?;
+    dpg_models::keep_freed_memory();
     eprintln!("starting JAX");
     let mut jax = Jax::start(&shape, &arguments.python)
         .inspect_err(|error| eprintln!("the JAX peers are left out: {error:#}"))

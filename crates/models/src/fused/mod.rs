@@ -18,6 +18,7 @@ macro_rules! typed {
 mod activation;
 mod attention;
 mod cached;
+mod elementwise;
 mod gemm;
 mod linear;
 mod log_prob;
@@ -45,6 +46,7 @@ use burn_flex::{Flex, FlexTensor};
 pub(crate) use activation::{Activation, ActivationTangent};
 pub(crate) use attention::{Attention, AttentionTangent};
 pub(crate) use cached::{CachedRow, cached_attention};
+pub use elementwise::elementwise;
 pub(crate) use linear::{Linear, LinearTangent};
 pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
 pub(crate) use norm::{Norm, NormTangent, Normalise, NormaliseTangent};

@@ -124,7 +124,9 @@ fn column_sums<E: Real>(_: E, g: &FlexTensor) -> FlexTensor {
         })
         .collect();
     let mut sums = zeros(n);
-    parts.iter().for_each(|part| add(&mut sums, part));
+    for part in &parts {
+        add(&mut sums, part);
+    }
     FlexTensor::from_data(TensorData::new(sums, [1, n]))
 }
 

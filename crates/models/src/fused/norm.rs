@@ -290,7 +290,9 @@ fn gradients<E: Real, const R: usize, const N: usize>(
             of_rows.next().expect("a gradient for each")
         } else {
             let mut total = vec![E::zero(); n];
-            sums.iter().for_each(|sums| add(&mut total, &sums[input - R]));
+            for sums in &sums {
+                add(&mut total, &sums[input - R]);
+            }
             total
         };
         FlexTensor::from_data(TensorData::new(gradient, inputs[input].shape()))

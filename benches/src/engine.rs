@@ -121,7 +121,7 @@ impl Engine {
 
     /// Rows that are sampled together: many short ones, as in a step of the embedded job.
     pub fn sampled_rows(&self) -> usize {
-        (8 * self.shape.batch).max(512)
+        32_768 / self.shape.sequence
     }
 
     /// Tokens drawn for each.

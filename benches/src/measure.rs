@@ -1,6 +1,8 @@
 //! Times of the engine's parts beside its peers', as medians over rounds; what is compared is
 //! measured in turn, so that a busy machine slows all of it.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 
 use crate::Engine;
@@ -41,10 +43,14 @@ pub struct Parts {
     pub policy_update: f64,
 }
 
-/// Measures the parts, `rounds` times each in turn after a round that warms up.
+/// After so long no further round is begun: long rows have fewer.
+const BUDGET: Duration = Duration::from_secs(40);
+
+/// Measures the parts, at most `rounds` times each in turn after a round that warms up.
 pub fn measure_parts(engine: &Engine, rounds: usize) -> Parts {
     let mut times: [Vec<f64>; 5] = Default::default();
-    for round in 0..=rounds {
+    let start = Instant::now();
+    for round in (0..=rounds).take_while(|&round| round <= 1 || start.elapsed() < BUDGET) {
         progress(&format!("parts, round {round} of {rounds}"));
         let works: [(&str, &dyn Fn() -> f64); 5] = [
             ("matrix products", &|| engine.products()),
@@ -56,7 +62,7 @@ pub fn measure_parts(engine: &Engine, rounds: usize) -> Parts {
         for ((name, work), times) in works.into_iter().zip(&mut times) {
             let time = work();
             progress(&format!("  {name}: {:.0} ms", time * 1e3));
-            if round > 0 || rounds == 0 {
+            if round > 0 {
                 times.push(time);
             }
         }
@@ -72,11 +78,12 @@ pub fn measure_parts(engine: &Engine, rounds: usize) -> Parts {
     }
 }
 
-/// Measures runs of `steps` steps, `rounds` times in turn with the peer's; the naive peer once, for
-/// it takes longest.
+/// Measures runs of `steps` steps, at most `rounds` times in turn with the peer's; the naive peer once,
+/// for it takes longest.
 pub fn measure_run(engine: &Engine, steps: usize, rounds: usize, peer: &mut Peer) -> Run {
     let mut times: [Vec<f64>; 5] = Default::default();
-    for round in 1..=rounds {
+    let start = Instant::now();
+    for round in (1..=rounds).take_while(|&round| round == 1 || start.elapsed() < BUDGET) {
         progress(&format!("T = {steps}, round {round} of {rounds}"));
         let naive = if round == 1 { peer("naive", steps) } else { None };
         let found = [

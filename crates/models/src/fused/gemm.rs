@@ -44,10 +44,10 @@ impl<'a, E: Real> View<'a, E> {
     }
 }
 
-/// Where a product goes.
+/// Threads that a product runs on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Threads {
-    /// This one.
+    /// The caller's, for products that run side by side.
     One,
     /// All.
     All,

@@ -276,8 +276,7 @@ fn gradients_of_operations_equal_finite_differences() {
     check_operation(&AttentionTangent(grouped), [[2, 5, 24], [2, 5, 24]]);
 }
 
-/// A dual operation on the CPU equals the same operation composed, which finite differences check
-/// along the direction of its tangents.
+/// The tangent of an operation is its derivative along the tangents of all its inputs.
 #[test]
 fn tangents_of_operations_are_directional_derivatives() {
     const H: f64 = 1e-5;

@@ -6,7 +6,7 @@
 //! each) and the backward pass through it (5 F); the first step needs no Hessian-vector product and
 //! is 3 F. So a run of T steps is 3T + 8 (T - 1) + 3 against 3T.
 
-use benches::{Shape, measure};
+use benches::{Engine, Shape, measure_run};
 use burn::tensor::Device;
 
 const SHAPE: Shape = Shape { name: "bench", hidden: 256, layers: 4, vocab: 4096, batch: 32, sequence: 64 };
@@ -14,6 +14,7 @@ const SHAPE: Shape = Shape { name: "bench", hidden: 256, layers: 4, vocab: 4096,
 const ROUNDS: usize = 5;
 
 fn main() {
+    dpg_models::keep_freed_memory();
     println!(
         "GPT-2, {} x {}, vocabulary {}, {} x {} tokens a step, f32, {} threads; one forward pass: {:.1} GFLOP\n",
         SHAPE.layers,
@@ -26,8 +27,11 @@ fn main() {
     );
     println!("| T | plain | metagradient | ratio | by count | plain | metagradient |");
     println!("|--:|--:|--:|--:|--:|--:|--:|");
-    let measured = measure(&SHAPE, &Device::flex(), &[1, 4, 16], ROUNDS);
-    for (&(steps, plain), &(_, whole)) in measured.plain.iter().zip(&measured.metagradient) {
+    let engine = Engine::new(SHAPE, &Device::flex());
+    engine.metagradient(2);
+    for steps in [1, 4, 16] {
+        let run = measure_run(&engine, steps, ROUNDS, &mut |_, _| None);
+        let (plain, whole) = (run.plain, run.metagradient);
         let t = steps as f64;
         let (count_plain, count_whole) = (3.0 * t, 3.0 * t + 8.0 * (t - 1.0) + 3.0);
         let rate = |count: f64, time: f64| count * SHAPE.forward_operations() / time / 1e9;

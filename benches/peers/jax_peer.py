@@ -1,17 +1,16 @@
 """The benchmark's mathematics in JAX: GPT-2, AdamW with eps_root, metagradients of the head's norm.
 
-    python jax_peer.py '{"hidden": 256, "layers": 4, "vocab": 4096, "batch": 32, "sequence": 128}' [ROUNDS]
+    python jax_peer.py '{"hidden": 256, "layers": 4, "vocab": 4096, "batch": 32, "sequence": 128}'
 
-Prints one JSON object of median seconds. Three ways to the same rewards, checked against each other:
-`plain` fine-tuning alone; `naive`, the step recomputed under reverse-over-reverse and a separate JVP
-for the rewards, as the metagradient is usually written; `best`, gradients kept, the optimizer's
-adjoint in closed form, and one fused pass (JVP, then gradient) a step. Everything is jitted once per
-T and warmed up before it is timed.
+Compiles, prints one JSON line (device, version), then answers each line `KIND T` on standard input with
+the seconds of one run. Kinds: `plain` fine-tuning; `naive`, the step recomputed under reverse over
+reverse and a separate JVP for the rewards, as the metagradient is usually written; `best`, gradients
+kept, the optimizer's adjoint in closed form, and one fused pass (JVP, then gradient) a step. The two
+walks are checked against each other first.
 """
 
 import json
 import math
-import statistics
 import sys
 import time
 from functools import partial
@@ -159,33 +158,31 @@ def metagradient(kind, params, batches, weights):
     return jnp.stack(rewards[::-1])
 
 
-def timed(work, rounds):
-    jax.block_until_ready(work())
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        jax.block_until_ready(work())
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
-
-
 def main():
     shape = json.loads(sys.argv[1])
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     rng = np.random.default_rng(0)
     params = tree(jnp.asarray, init(shape, rng))
-    result = {"device": str(jax.devices()[0]), "jax": jax.__version__}
-    for steps in shape.get("steps", [1, 8]):
-        batches = jnp.asarray(rng.integers(0, shape["vocab"], (steps, shape["batch"], shape["sequence"])))
-        weights = jnp.ones((steps, shape["batch"]), jnp.float32)
-        a = metagradient("naive", params, batches, weights)
-        b = metagradient("best", params, batches, weights)
-        error = float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
-        assert error < 1e-2, f"the two walks disagree: {error}"
-        result[f"plain_t{steps}"] = timed(lambda: plain(params, batches, weights), rounds)
-        for kind in ["naive", "best"]:
-            result[f"{kind}_t{steps}"] = timed(lambda: metagradient(kind, params, batches, weights), rounds)
-    print(json.dumps(result))
+
+    def data(steps):
+        tokens = rng.integers(0, shape["vocab"], (steps, shape["batch"], shape["sequence"]))
+        return jnp.asarray(tokens), jnp.ones((steps, shape["batch"]), jnp.float32)
+
+    # compiles everything, T = 2 having a first and a later step
+    batches, weights = data(2)
+    naive, best = (metagradient(kind, params, batches, weights) for kind in ["naive", "best"])
+    error = float(jnp.linalg.norm(naive - best) / jnp.linalg.norm(best))
+    assert error < 1e-2, f"the two walks disagree: {error}"
+    print(json.dumps({"device": str(jax.devices()[0]), "jax": jax.__version__}), flush=True)
+
+    for line in sys.stdin:
+        kind, steps = line.split()
+        batches, weights = data(int(steps))
+        begin = time.perf_counter()
+        if kind == "plain":
+            jax.block_until_ready(plain(params, batches, weights))
+        else:
+            jax.block_until_ready(metagradient(kind, params, batches, weights))
+        print(time.perf_counter() - begin, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 //! What is measured, and on what: a GPT-2 of a given shape with random weights, and random texts.
 
+mod engine;
 mod measure;
 mod shape;
 
-pub use measure::{Measured, measure, median, seconds};
+pub use engine::Engine;
+pub use measure::{Parts, Peer, Run, measure_parts, measure_run, peak_memory};
 pub use shape::Shape;

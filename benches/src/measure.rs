@@ -1,180 +1,125 @@
-//! Times of the engine's parts, as medians over rounds.
+//! Times of the engine's parts beside its peers', as medians over rounds; what is compared is
+//! measured in turn, so that a busy machine slows all of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Tensor};
-use dpg_metagrad::{Sft, State, Storage, metagradient, metrics::WeightNorm, optimizers};
-use dpg_models::{CausalLm, Example, Params, Sampling, log_probs_at, places, sample};
-use dpg_policy::{Policy, Rollout, update};
-use dpg_spec as spec;
 use serde::Serialize;
 
-use crate::Shape;
+use crate::Engine;
 
-/// Median seconds of the engine's parts at a shape.
-#[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+/// Seconds of another implementation's run, by its kind (`plain`, `best`, `naive`) and T; `None`
+/// where there is none.
+pub type Peer<'a> = dyn FnMut(&str, usize) -> Option<f64> + 'a;
+
+/// Median seconds of plain fine-tuning and of a metagradient run, of T steps.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Run {
+    /// T.
+    pub steps: usize,
+    /// Plain fine-tuning.
+    pub plain: f64,
+    /// A whole metagradient run.
+    pub metagradient: f64,
+    /// The peer's fine-tuning.
+    pub jax_plain: Option<f64>,
+    /// The peer's metagradient run, as good as it can be made.
+    pub jax_best: Option<f64>,
+    /// The same, as it is usually written.
+    pub jax_naive: Option<f64>,
+}
+
+/// Median seconds of the parts that a run is made of.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Parts {
     /// The matrix products of one forward pass alone.
     pub forward_products: f64,
     /// A forward pass in dual numbers.
     pub dual_forward: f64,
     /// The same with the backward pass of its tangents: rewards and Hessian-vector product.
     pub fused_pass: f64,
-    /// Plain fine-tuning of T steps: (T, seconds).
-    pub plain: Vec<(usize, f64)>,
-    /// A whole metagradient run of T steps.
-    pub metagradient: Vec<(usize, f64)>,
-    /// Tokens a second of batched sampling: four batches of rows, half a sequence each.
+    /// Tokens a second of batched sampling.
     pub sampled_tokens_per_second: f64,
     /// One update of the policy on a batch of rollouts.
     pub policy_update: f64,
-    /// Largest resident memory of the process, bytes.
-    pub peak_memory: u64,
 }
 
-/// Runs everything at a shape, for plain and metagradient runs of `steps` steps.
-///
-/// # Panics
-/// If the engine refuses the shape.
-pub fn measure(shape: &Shape, device: &Device, steps: &[usize], rounds: usize) -> Measured {
-    let lm = shape.model();
-    let lm = lm.as_ref();
-    let theta = shape.weights(lm, device);
-    let examples = shape.examples(shape.batch);
-    let runs: Vec<(usize, f64, f64)> = steps
-        .iter()
-        .map(|&steps| {
-            let (plain, whole) = runs(shape, lm, &theta, steps, rounds);
-            (steps, plain, whole)
-        })
-        .collect();
-    let direction = theta.clone() * 0.01;
-    let (sampled_tokens_per_second, policy_update) = generation(shape, lm, &theta, rounds);
-    Measured {
-        forward_products: median((0..=rounds).map(|_| products(shape, device)).skip(1)),
-        dual_forward: timed(rounds, || {
-            let params = Params::new(lm.layout(), &theta).with_tangent(lm.layout(), &direction);
-            tangents(lm, &params, &examples).to_data();
-        }),
-        fused_pass: timed(rounds, || {
-            let params = Params::tracked(lm.layout(), &theta).with_tangent(lm.layout(), &direction);
-            params.gradient(&tangents(lm, &params, &examples).mean().backward()).to_data();
-        }),
-        plain: runs.iter().map(|&(steps, plain, _)| (steps, plain)).collect(),
-        metagradient: runs.iter().map(|&(steps, _, whole)| (steps, whole)).collect(),
-        sampled_tokens_per_second,
-        policy_update,
-        peak_memory: peak_memory(),
-    }
-}
+/// After so long no further round is begun: long rows have fewer.
+const BUDGET: Duration = Duration::from_secs(40);
 
-/// Seconds of plain fine-tuning and of a metagradient run of the same steps, measured in turn.
-fn runs(shape: &Shape, lm: &dyn CausalLm, theta: &Tensor<1>, steps: usize, rounds: usize) -> (f64, f64) {
-    let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
-    let metric = WeightNorm::new(&head, lm).expect("the model has a head");
-    let optimizer = optimizers::from_spec(spec::Optimizer::Adamw(spec::AdamW::default()));
-    let examples = shape.examples(steps * shape.batch);
-    let order: Vec<usize> = (0..examples.len()).collect();
-    let batches: Vec<Vec<usize>> = order.chunks(shape.batch).map(<[usize]>::to_vec).collect();
-    let weights = vec![1.0; examples.len()];
-    let sft = Sft {
-        lm,
-        theta,
-        examples: &examples,
-        weights: &weights,
-        batches: &batches,
-        optimizer: optimizer.as_ref(),
-        microbatch: shape.batch,
-        cancelled: &|| false,
-    };
-    let times: Vec<(f64, f64)> = (0..=rounds)
-        .map(|_| {
-            let plain = seconds(|| drop(sft.train().expect("plain fine-tuning").to_data()));
-            let storage = Storage::default();
-            let whole = seconds(|| drop(metagradient(sft, &metric, &storage).expect("a metagradient run")));
-            (plain, whole)
-        })
-        .skip(1)
-        .collect();
-    (median(times.iter().map(|time| time.0)), median(times.iter().map(|time| time.1)))
-}
-
-/// Log-probabilities' tangents of all tokens.
-fn tangents(lm: &dyn CausalLm, params: &Params, examples: &[Example]) -> Tensor<1> {
-    log_probs_at(lm, params, examples, &places(examples)).tangent.expect("the leaves have tangents")
-}
-
-/// Tokens a second of sampling, and seconds of a policy update on what was sampled.
-fn generation(shape: &Shape, lm: &dyn CausalLm, theta: &Tensor<1>, rounds: usize) -> (f64, f64) {
-    let half = shape.sequence / 2;
-    let sampling = Sampling {
-        temperature: 1.0,
-        min_new_tokens: 0,
-        max_new_tokens: half,
-        stop: vec![],
-        seed: 0,
-        step: 0,
-        batch: 1024,
-    };
-    let prompts: Vec<Vec<u32>> =
-        shape.examples(4 * shape.batch).into_iter().map(|text| text.tokens[..half].to_vec()).collect();
-    let draw = || sample(lm, theta, &prompts, &sampling).expect("the prompts fit");
-    let drawing = timed(rounds, || drop(draw()));
-    let completions = draw().into_iter().take(shape.batch);
-    let rollouts: Vec<Rollout> = completions
-        .zip(&prompts)
-        .enumerate()
-        .map(|(i, (completion, prompt))| Rollout {
-            prompt: prompt.clone(),
-            completion,
-            advantage: if i % 2 == 0 { 1.0 } else { -1.0 },
-        })
-        .collect();
-    let settings = spec::Policy { kl: 0.05, ..spec::Policy::default() };
-    let policy = Policy { lm, initial: theta, settings: &settings, microbatch: shape.batch };
-    let state = State::new(theta.clone(), &spec::AdamW::default());
-    let updating = timed(rounds, || {
-        update(&policy, state.clone(), 0, 0, &rollouts, &sampling).expect("an update");
-    });
-    ((4 * shape.batch * half) as f64 / drawing, updating)
-}
-
-/// Seconds of the matrix products of one forward pass alone.
-fn products(shape: &Shape, device: &Device) -> f64 {
-    let mut total = 0.0;
-    for (count, [m, k, n]) in shape.products() {
-        // the many products of attention are one batched product
-        let (repeats, batch) =
-            if count > shape.layers { (shape.layers, count / shape.layers) } else { (count, 1) };
-        let a = Tensor::<3>::ones([batch, m, k], device);
-        let b = Tensor::<3>::ones([batch, k, n], device);
-        total += repeats as f64 * seconds(|| drop(a.matmul(b).to_data()));
-    }
-    total
-}
-
-/// Median seconds over `rounds`, after one that warms up.
-fn timed(rounds: usize, mut work: impl FnMut()) -> f64 {
-    work();
-    median((0..rounds).map(|_| seconds(&mut work)))
-}
-
-/// Seconds that some work takes.
-pub fn seconds(work: impl FnOnce()) -> f64 {
+/// Measures the parts, at most `rounds` times each in turn after a round that warms up.
+pub fn measure_parts(engine: &Engine, rounds: usize) -> Parts {
+    let mut times: [Vec<f64>; 5] = Default::default();
     let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64()
+    for round in (0..=rounds).take_while(|&round| round <= 1 || start.elapsed() < BUDGET) {
+        progress(&format!("parts, round {round} of {rounds}"));
+        let works: [(&str, &dyn Fn() -> f64); 5] = [
+            ("matrix products", &|| engine.products()),
+            ("dual forward", &|| engine.dual_forward()),
+            ("fused dual forward and backward", &|| engine.fused_pass()),
+            ("sampling", &|| engine.sampling()),
+            ("policy update", &|| engine.policy_update()),
+        ];
+        for ((name, work), times) in works.into_iter().zip(&mut times) {
+            let time = work();
+            progress(&format!("  {name}: {:.0} ms", time * 1e3));
+            if round > 0 {
+                times.push(time);
+            }
+        }
+    }
+    let [products, dual, fused, sampling, update] = times.map(median);
+    let tokens = (engine.sampled_rows() * engine.sampled_tokens()) as f64;
+    Parts {
+        forward_products: products,
+        dual_forward: dual,
+        fused_pass: fused,
+        sampled_tokens_per_second: tokens / sampling,
+        policy_update: update,
+    }
+}
+
+/// Measures runs of `steps` steps, at most `rounds` times in turn with the peer's; the naive peer once,
+/// for it takes longest.
+pub fn measure_run(engine: &Engine, steps: usize, rounds: usize, peer: &mut Peer) -> Run {
+    let mut times: [Vec<f64>; 5] = Default::default();
+    let start = Instant::now();
+    for round in (1..=rounds).take_while(|&round| round == 1 || start.elapsed() < BUDGET) {
+        progress(&format!("T = {steps}, round {round} of {rounds}"));
+        let naive = if round == 1 { peer("naive", steps) } else { None };
+        let found = [
+            Some(engine.plain(steps)),
+            peer("plain", steps),
+            Some(engine.metagradient(steps)),
+            peer("best", steps),
+            naive,
+        ];
+        let names = ["fine-tuning", "JAX fine-tuning", "metagradient", "JAX best", "JAX naive"];
+        for ((name, time), times) in names.into_iter().zip(found).zip(&mut times) {
+            if let Some(time) = time {
+                progress(&format!("  {name}: {:.0} ms", time * 1e3));
+                times.push(time);
+            }
+        }
+    }
+    let median = |times: &Vec<f64>| (!times.is_empty()).then(|| median(times.iter().copied()));
+    let [plain, jax_plain, metagradient, jax_best, jax_naive] = times.each_ref().map(median);
+    let ours = |time: Option<f64>| time.unwrap_or(f64::NAN);
+    Run { steps, plain: ours(plain), metagradient: ours(metagradient), jax_plain, jax_best, jax_naive }
+}
+
+fn progress(line: &str) {
+    eprintln!("{line}");
 }
 
 /// The middle value.
-pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// Largest resident memory so far, bytes; 0 where the system does not say.
-fn peak_memory() -> u64 {
+/// Largest resident memory of this process so far, bytes; 0 where the system does not say.
+pub fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());

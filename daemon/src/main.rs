@@ -35,6 +35,7 @@ use cli::{Cli, Command};
 use connect::{Connection, Place};
 
 fn main() -> ExitCode {
+    dpg_models::keep_freed_memory();
     let cli = Cli::parse();
     let default = if matches!(cli.command, Command::Serve(_)) { "warn,dpg=info" } else { "warn" };
     tracing_subscriber::fmt()

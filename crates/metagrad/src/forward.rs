@@ -92,7 +92,14 @@ impl Sft<'_> {
                 if with_curvature { Params::tracked(layout, theta) } else { Params::new(layout, theta) };
             let params = params.with_tangent(layout, u);
             let losses = example_losses(self.lm, &params, &self.pick(indices));
-            let tangents = losses.tangent.expect("leaves have tangents");
+            let Some(tangents) = losses.tangent else {
+                // u is zero where the losses look
+                all.extend(indices.iter().map(|_| 0.0));
+                if with_curvature {
+                    add(&mut curvature, theta.zeros_like());
+                }
+                continue;
+            };
             all.extend(tangents.clone().inner().to_data_as::<f64>().iter::<f64>());
             if with_curvature {
                 let mean = (tangents * self.shares(step, indices, &params)).sum();

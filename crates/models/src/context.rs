@@ -3,7 +3,10 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::Params;
+use crate::{
+    Params,
+    fused::{Attention, CachedRow, cached_attention},
+};
 
 /// A block of token ids, padded to one length.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +53,12 @@ impl Tokens {
     }
 }
 
-/// Keys and values of the tokens decoded so far, one pair a layer, `[batch, kv_heads, len, head_dim]`.
+/// Keys and values of the tokens decoded so far.
 #[derive(Clone, Debug)]
 pub struct Cache {
+    /// On the CPU: the rows of every layer.
+    rows: Vec<Vec<CachedRow>>,
+    /// Elsewhere: one pair a layer, `[batch, kv_heads, len, head_dim]`.
     layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
     padding: Vec<usize>,
     len: usize,
@@ -61,7 +67,7 @@ pub struct Cache {
 impl Cache {
     /// An empty cache for rows of which the first `padding[row]` columns are padding.
     pub fn new(layers: usize, padding: Vec<usize>) -> Self {
-        Self { layers: vec![None; layers], padding, len: 0 }
+        Self { rows: vec![vec![]; layers], layers: vec![None; layers], padding, len: 0 }
     }
 
     /// Columns decoded so far.
@@ -72,6 +78,16 @@ impl Cache {
     /// True before the first block.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Appends a layer's new keys and values and attends to all, on the CPU; `None` elsewhere.
+    pub(crate) fn attend(
+        &mut self,
+        layer: usize,
+        heads: Attention,
+        parts: [&Tensor<3>; 3],
+    ) -> Option<Tensor<3>> {
+        cached_attention(heads, parts, &mut self.rows[layer], &self.padding, self.len)
     }
 
     /// Appends a layer's new keys and values and returns all of them.
@@ -96,9 +112,12 @@ impl Cache {
         self.len += columns;
     }
 
-    /// Keeps the rows `rows` only, so that finished ones cost nothing more.
+    /// Keeps the rows `rows` only, each named once, so that finished ones cost nothing more.
     pub fn keep(&mut self, rows: &[usize]) {
         self.padding = rows.iter().map(|&row| self.padding[row]).collect();
+        for layer in self.rows.iter_mut().filter(|layer| !layer.is_empty()) {
+            *layer = rows.iter().map(|&row| std::mem::take(&mut layer[row])).collect();
+        }
         for (keys, values) in self.layers.iter_mut().flatten() {
             let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
             let index = Tensor::<1, Int>::from_data(index.as_slice(), &keys.device());
@@ -119,21 +138,39 @@ pub(crate) struct Context {
 }
 
 /// Which keys a query sees.
-#[expect(clippy::large_enum_variant, reason = "one a forward pass")]
 pub(crate) enum Mask {
     /// All.
     None,
     /// Those up to its own.
     Causal,
-    /// 0 where it may look and very negative elsewhere, `[batch, 1, seq, keys]`.
-    Rows(Tensor<4>),
+    /// Those up to its own that are not padding.
+    Padded {
+        /// Columns of padding at the start of each row.
+        padding: Vec<usize>,
+        /// Column of the first query.
+        start: usize,
+    },
+}
+
+impl Mask {
+    /// 0 where a query of padded rows may look and very negative elsewhere, `[batch, 1, seq, keys]`.
+    pub(crate) fn scores(params: &Params, padding: &[usize], start: usize, seq: usize) -> Tensor<4> {
+        let keys = start + seq;
+        let mut mask = Vec::with_capacity(padding.len() * seq * keys);
+        for &pad in padding {
+            for query in start..keys {
+                mask.extend((0..keys).map(|key| if (pad..=query).contains(&key) { 0.0 } else { MASKED }));
+            }
+        }
+        params.constant(mask, [padding.len(), 1, seq, keys])
+    }
 }
 
 /// Far below any score, and finite so that a row without keys stays finite.
 const MASKED: f64 = -1e9;
 
 impl Context {
-    pub(crate) fn new(params: &Params, [_, seq]: [usize; 2], cache: Option<&Cache>) -> Self {
+    pub(crate) fn new([_, seq]: [usize; 2], cache: Option<&Cache>) -> Self {
         let (start, padding) = match cache {
             None => (0, vec![0]),
             Some(cache) if cache.padding.iter().all(|&pad| pad == 0) => (cache.len, vec![0]),
@@ -146,13 +183,7 @@ impl Context {
             positions.extend((start..keys).map(|query| query.saturating_sub(pad)));
         }
         let mask = if padding.iter().any(|&pad| pad > 0) {
-            let mut mask = Vec::with_capacity(rows * seq * keys);
-            for &pad in &padding {
-                for query in start..keys {
-                    mask.extend((0..keys).map(|key| if (pad..=query).contains(&key) { 0.0 } else { MASKED }));
-                }
-            }
-            Mask::Rows(params.constant(mask, [rows, 1, seq, keys]))
+            Mask::Padded { padding, start }
         } else if seq == 1 {
             Mask::None
         } else {

@@ -8,8 +8,8 @@
 use burn::tensor::{Int, Tensor, TensorData, activation};
 
 use crate::fused::{
-    self, Activation, ActivationTangent, Kernel, Normalise, NormaliseTangent, Product, ProductTangent,
-    Softmax, SoftmaxTangent,
+    self, Activation, ActivationTangent, Attention, AttentionTangent, Kernel, Linear, LinearTangent, Norm,
+    NormTangent, Normalise, NormaliseTangent, Product, ProductTangent, Rotation, Softmax, SoftmaxTangent,
 };
 
 /// A tensor and its tangent; `None` is a tangent of zero that is never computed with.
@@ -31,6 +31,11 @@ impl<const D: usize> Dual<D> {
     /// A value with a tangent.
     pub fn new(primal: Tensor<D>, tangent: Option<Tensor<D>>) -> Self {
         Self { primal, tangent }
+    }
+
+    /// The tangent, of zeros if there is none.
+    fn tangent_or_zero(&self) -> Tensor<D> {
+        self.tangent.clone().unwrap_or_else(|| self.primal.zeros_like())
     }
 
     /// The same linear map of the value and of its tangent.
@@ -159,6 +164,19 @@ impl<const D: usize> Dual<D> {
         x * mean_square.rsqrt()
     }
 
+    /// [`normalise`](Self::normalise)d, times the row `weight`, plus the row `bias`.
+    pub(crate) fn norm(self, centred: bool, epsilon: f64, weight: Self, bias: Option<Self>) -> Self {
+        let kernel = Normalise { centred, epsilon };
+        if let Some(fused) = fused_norm(kernel, &self, &weight, bias.as_ref()) {
+            return fused;
+        }
+        let y = self.normalise(centred, epsilon) * weight;
+        match bias {
+            None => y,
+            Some(bias) => y + bias,
+        }
+    }
+
     /// `1 / sqrt(self)`.
     pub fn rsqrt(self) -> Self {
         let value = self.primal.sqrt().recip();
@@ -195,6 +213,16 @@ impl<const D: usize> Dual<D> {
             weighted - value.clone() * mean
         });
         Self::new(value, tangent)
+    }
+
+    /// Heads `[batch, seq, heads, dim]` rotated on the CPU; see [`Rotation`].
+    pub(crate) fn rotated(&self, rotation: &Rotation) -> Option<Self> {
+        let rotate = |x: &Tensor<D>| fused::apply(rotation.clone(), [x]);
+        let tangent = match &self.tangent {
+            None => None,
+            Some(tangent) => Some(rotate(tangent)?),
+        };
+        Some(Self::new(rotate(&self.primal)?, tangent))
     }
 
     /// A kernel of one input and its tangent, on the CPU.
@@ -255,6 +283,87 @@ impl<const D: usize> std::ops::Mul for Dual<D> {
             (Some(left), Some(right)) => Some(left * other.primal.clone() + self.primal.clone() * right),
         };
         Self::new(self.primal * other.primal, tangent)
+    }
+}
+
+impl Dual<2> {
+    /// `self weight (+ bias)` of `self [rows, in]`, `weight [in, out]` and `bias [1, out]`.
+    pub(crate) fn linear(self, weight: Self, bias: Option<Self>) -> Self {
+        if let Some(fused) = fused_linear(&self, &weight, bias.as_ref()) {
+            return fused;
+        }
+        let y = self.matmul(weight);
+        match bias {
+            None => y,
+            Some(bias) => y + bias,
+        }
+    }
+}
+
+fn fused_linear(x: &Dual<2>, weight: &Dual<2>, bias: Option<&Dual<2>>) -> Option<Dual<2>> {
+    let plain = |x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<2>>| match bias {
+        None => fused::run(Linear, [x, weight]),
+        Some(bias) => fused::run(Linear, [x, weight, bias]),
+    };
+    let (x, dx, w, dw) = (&x.primal, &x.tangent, &weight.primal, &weight.tangent);
+    let db = bias.and_then(|bias| bias.tangent.as_ref());
+    let tangent = match (dx, dw) {
+        (None, None) if db.is_some() => return None,
+        (None, None) => None,
+        (Some(dx), None) => Some(plain(dx, w, db)?),
+        (None, Some(dw)) => Some(plain(x, dw, db)?),
+        (Some(dx), Some(dw)) => Some(match db {
+            None => fused::run(LinearTangent, [x, dx, w, dw])?,
+            Some(db) => fused::run(LinearTangent, [x, dx, w, dw, db])?,
+        }),
+    };
+    Some(Dual::new(plain(x, w, bias.map(|bias| &bias.primal))?, tangent))
+}
+
+fn fused_norm<const D: usize>(
+    kernel: Normalise,
+    x: &Dual<D>,
+    weight: &Dual<D>,
+    bias: Option<&Dual<D>>,
+) -> Option<Dual<D>> {
+    let value = match bias {
+        None => fused::run(Norm(kernel), [&x.primal, &weight.primal])?,
+        Some(bias) => fused::run(Norm(kernel), [&x.primal, &weight.primal, &bias.primal])?,
+    };
+    let db = bias.and_then(|bias| bias.tangent.as_ref());
+    if x.tangent.is_none() && weight.tangent.is_none() && db.is_none() {
+        return Some(value.into());
+    }
+    let (dx, dw) = (x.tangent_or_zero(), weight.tangent_or_zero());
+    let tangent = match db {
+        None => fused::run(NormTangent(kernel), [&x.primal, &dx, &weight.primal, &dw])?,
+        Some(db) => fused::run(NormTangent(kernel), [&x.primal, &dx, &weight.primal, &dw, db])?,
+    };
+    Some(Dual::new(value, Some(tangent)))
+}
+
+/// Attention of `[query, key, value]`, or of one tensor that holds them side by side; see
+/// [`Attention`].
+pub(crate) fn fused_attention(kernel: Attention, inputs: &[Dual<3>]) -> Option<Dual<3>> {
+    match inputs {
+        [qkv] => {
+            let value = fused::run(kernel, [&qkv.primal])?;
+            let tangent = match &qkv.tangent {
+                None => None,
+                Some(tangent) => Some(fused::run(AttentionTangent(kernel), [&qkv.primal, tangent])?),
+            };
+            Some(Dual::new(value, tangent))
+        }
+        [q, k, v] => {
+            let value = fused::run(kernel, [&q.primal, &k.primal, &v.primal])?;
+            if [q, k, v].into_iter().all(|part| part.tangent.is_none()) {
+                return Some(value.into());
+            }
+            let [dq, dk, dv] = [q, k, v].map(Dual::tangent_or_zero);
+            let inputs = [&q.primal, &k.primal, &v.primal, &dq, &dk, &dv];
+            Some(Dual::new(value, Some(fused::run(AttentionTangent(kernel), inputs)?)))
+        }
+        _ => None,
     }
 }
 

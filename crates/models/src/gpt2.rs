@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::{
     Cache, CausalLm, Dual, Error, Head, Layout, Params, Tokens,
     context::Context,
-    layers::{Heads, attention, embedding, layer_norm, linear},
+    layers::{Heads, embedding, layer_norm, linear, packed_attention},
 };
 
 /// The keys of config.json that change the computation.
@@ -187,17 +187,13 @@ impl CausalLm for Gpt2 {
     }
 
     fn hidden(&self, params: &Params, tokens: &Tokens, mut cache: Option<&mut Cache>) -> Dual<3> {
-        let context = Context::new(params, tokens.dims(), cache.as_deref());
-        let hidden = self.heads.query * self.heads.dim;
+        let context = Context::new(tokens.dims(), cache.as_deref());
         let mut x = embedding(params, self.token_embedding, tokens) + self.positions(params, &context);
         for (layer, block) in self.blocks.iter().enumerate() {
             let h = self.norm(params, x.clone(), block.attention_norm);
             let qkv = affine(params, h, block.qkv);
-            let head = |part: usize| {
-                self.heads.split(qkv.clone().narrow(2, part * hidden, hidden), self.heads.query)
-            };
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
-            let mixed = attention(self.heads, &context, cache, head(0), head(1), head(2));
+            let mixed = packed_attention(params, self.heads, &context, cache, qkv);
             x = x + affine(params, mixed, block.attention_out);
             let h = self.norm(params, x.clone(), block.mlp_norm);
             x = x + affine(params, affine(params, h, block.up).gelu_new(), block.down);

@@ -195,21 +195,23 @@ impl CausalLm for Llama {
     }
 
     fn hidden(&self, params: &Params, tokens: &Tokens, mut cache: Option<&mut Cache>) -> Dual<3> {
-        let context = Context::new(params, tokens.dims(), cache.as_deref());
-        let rotation = self.rope.tables(params, &context);
+        let context = Context::new(tokens.dims(), cache.as_deref());
+        let rotation = self.rope.tables(&context);
         let mut x = embedding(params, self.embedding, tokens);
         for (layer, block) in self.blocks.iter().enumerate() {
             let h = self.norm(params, x.clone(), block.attention_norm);
-            let mut q = self.heads.split(block.query.forward(params, h.clone()), self.heads.query);
-            let mut k = self.heads.split(block.key.forward(params, h.clone()), self.heads.kv);
-            let v = self.heads.split(block.value.forward(params, h), self.heads.kv);
+            let [batch, seq, _] = h.dims();
+            let heads = |x: Dual<3>, heads: usize| x.reshape([batch, seq, heads, self.heads.dim]);
+            let mut q = heads(block.query.forward(params, h.clone()), self.heads.query);
+            let mut k = heads(block.key.forward(params, h.clone()), self.heads.kv);
+            let v = heads(block.value.forward(params, h), self.heads.kv);
             if let Some([query_norm, key_norm]) = block.head_norms {
                 q = self.norm(params, q, query_norm);
                 k = self.norm(params, k, key_norm);
             }
-            let (q, k) = (rotate(q, &rotation), rotate(k, &rotation));
+            let (q, k) = (rotate(params, q, &rotation), rotate(params, k, &rotation));
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
-            let mixed = attention(self.heads, &context, cache, q, k, v);
+            let mixed = attention(params, self.heads, &context, cache, [q, k, v]);
             x = x + block.attention_out.forward(params, mixed);
             let h = self.norm(params, x.clone(), block.mlp_norm);
             let gate = block.gate.forward(params, h.clone()).silu();

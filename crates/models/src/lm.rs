@@ -83,9 +83,14 @@ pub fn logits_at<R: AsRef<[u32]>>(
     let inputs: Vec<&[u32]> = rows.iter().map(|row| &row.as_ref()[..row.as_ref().len() - 1]).collect();
     let hidden = lm.hidden(params, &Tokens::right_padded(&inputs), None);
     let [batch, columns, width] = hidden.dims();
-    let index = places.iter().map(|place| (place.row * columns + place.column - 1) as i64).collect();
+    let index: Vec<i64> =
+        places.iter().map(|place| (place.row * columns + place.column - 1) as i64).collect();
+    let whole = index.iter().copied().eq(0..(batch * columns) as i64);
     let index = params.integers(index, [places.len()]);
-    hidden.reshape([batch * columns, width]).select(0, index).matmul(lm.head().weight(params))
+    let hidden = hidden.reshape([batch * columns, width]);
+    // picking every row in order would only copy
+    let hidden = if whole { hidden } else { hidden.select(0, index) };
+    hidden.linear(lm.head().weight(params), None)
 }
 
 /// Log-probabilities of the tokens at `places` given those before them, `[places.len()]`.

@@ -32,11 +32,14 @@ impl Params {
         params
     }
 
-    /// Gives the leaves the tangent `direction` `[layout.len()]`, a constant for autodiff.
+    /// Gives the leaves the tangent `direction` `[layout.len()]`, a constant for autodiff. A leaf whose
+    /// part of it is zero gets none, which saves its products.
     #[must_use]
     pub fn with_tangent(mut self, layout: &Layout, direction: &Tensor<1>) -> Self {
         for (leaf, tangent) in self.leaves.iter_mut().zip(split(layout, direction)) {
-            leaf.tangent = Some(if leaf.primal.is_autodiff() { tangent.autodiff() } else { tangent });
+            if !is_zero(&tangent) {
+                leaf.tangent = Some(if leaf.primal.is_autodiff() { tangent.autodiff() } else { tangent });
+            }
         }
         self
     }
@@ -81,6 +84,14 @@ impl Params {
     pub fn integers<const D: usize>(&self, values: Vec<i64>, shape: [usize; D]) -> Tensor<D, Int> {
         Tensor::from_data(TensorData::new(values, shape), &self.device())
     }
+}
+
+/// True if every element is zero; NaN is not.
+fn is_zero(tensor: &Tensor<1>) -> bool {
+    let zero = |tensor: Tensor<1>| tensor.to_data_as::<f64>().iter::<f64>().all(|x| x == 0.0);
+    // most have a nonzero element early
+    let few = tensor.dims()[0].min(256);
+    zero(tensor.clone().narrow(0, 0, few)) && zero(tensor.clone())
 }
 
 fn split<'a>(layout: &'a Layout, flat: &'a Tensor<1>) -> impl Iterator<Item = Tensor<1>> + 'a {

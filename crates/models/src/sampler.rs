@@ -3,12 +3,12 @@
 //! The randomness of a row comes from (seed, step, row) alone, so that what a row says does not
 //! depend on which rows share its batch. Rows that have stopped leave the batch.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{Cache, CausalLm, Error, Params, Tokens, logits};
+use crate::{Cache, CausalLm, Error, Params, Tokens, fused::exponentials, logits};
 
 /// How to decode.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,11 +97,12 @@ fn decode(
         let last = hidden.narrow(1, seq - 1, 1);
         let logits = logits(lm, params, last).primal;
         let vocab = logits.dims()[2];
-        let logits: Vec<f32> = logits.to_data_as::<f32>().iter().collect();
+        let logits = logits.into_data().convert_dtype(DType::F32);
+        let logits = logits.as_slice::<f32>().expect("the numbers are f32");
         active
             .par_iter_mut()
             .zip(logits.par_chunks(vocab))
-            .for_each(|(row, logits)| row.draw(logits, sampling));
+            .for_each_init(Vec::new, |masses, (row, logits)| row.draw(logits, masses, sampling));
 
         let keep: Vec<usize> = (0..batch).filter(|&row| !active[row].ended(sampling)).collect();
         if keep.len() < batch {
@@ -131,35 +132,57 @@ impl Row {
     }
 
     /// Draws one token by inverting the cumulative distribution at one uniform number.
-    fn draw(&mut self, logits: &[f32], sampling: &Sampling) {
+    ///
+    /// `masses` is room for one number a token.
+    fn draw(&mut self, logits: &[f32], masses: &mut Vec<f32>, sampling: &Sampling) {
         let may_stop = self.completion.tokens.len() >= sampling.min_new_tokens;
-        let score = |id: usize| {
-            if !may_stop && sampling.stop.contains(&(id as u32)) {
-                f64::NEG_INFINITY
-            } else {
-                f64::from(logits[id]) / sampling.temperature
-            }
-        };
-        let largest = (0..logits.len()).map(score).fold(f64::NEG_INFINITY, f64::max);
-        let total: f64 = (0..logits.len()).map(|id| (score(id) - largest).exp()).sum();
-        let mut left = self.rng.random::<f64>() * total;
-        let mut drawn = None;
-        for id in 0..logits.len() {
-            let mass = (score(id) - largest).exp();
-            if mass > 0.0 {
-                drawn = Some(id);
-                left -= mass;
-                if left < 0.0 {
-                    break;
-                }
+        masses.clear();
+        masses.extend_from_slice(logits);
+        if !may_stop {
+            for &id in &sampling.stop {
+                masses[id as usize] = f32::NEG_INFINITY;
             }
         }
+        let largest = exponentials(masses, sampling.temperature);
+        if !may_stop {
+            for &id in &sampling.stop {
+                masses[id as usize] = 0.0;
+            }
+        }
+        // by parts first, so that few tokens are passed one by one
+        let parts: Vec<f64> = masses.chunks(PART).map(total).collect();
+        let all: f64 = parts.iter().sum();
+        let mut left = self.rng.random::<f64>() * all;
+        let mut part = 0;
+        while part + 1 < parts.len() && left >= parts[part] {
+            left -= parts[part];
+            part += 1;
+        }
+        let mut drawn = None;
+        let in_part = masses.iter().enumerate().skip(part * PART);
+        for (id, &mass) in in_part.filter(|(_, mass)| **mass > 0.0) {
+            drawn = Some(id);
+            left -= f64::from(mass);
+            if left < 0.0 {
+                break;
+            }
+        }
+        // rounding may lead past the last token, and then the last that can be drawn is
+        let last = || masses.iter().rposition(|&mass| mass > 0.0);
         // NaN logits leave nothing to draw; the NaN log-probability stops the run
-        let id = drawn.unwrap_or(0);
+        let id = drawn.or_else(last).unwrap_or(0);
+        let score = f64::from(logits[id] - largest) / sampling.temperature;
         self.completion.tokens.push(id as u32);
-        self.completion.log_probs.push(score(id) - largest - total.ln());
+        self.completion.log_probs.push(score - all.ln());
         self.completion.stopped = sampling.stop.contains(&(id as u32));
     }
+}
+
+/// Tokens whose masses are summed together.
+const PART: usize = 64;
+
+fn total(masses: &[f32]) -> f64 {
+    masses.iter().copied().map(f64::from).sum()
 }
 
 /// A generator of its own for every (seed, step, row).

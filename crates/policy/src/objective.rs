@@ -60,7 +60,9 @@ pub(crate) fn forward(
     let rows: Vec<Vec<u32>> = rollouts.iter().map(Rollout::tokens).collect();
     let places: Vec<Place> =
         rollouts.iter().enumerate().flat_map(|(row, rollout)| rollout.places(row)).collect();
-    let logits = logits_at(lm, params, &rows, &places).scale(1.0 / sampling.temperature);
+    let logits = logits_at(lm, params, &rows, &places);
+    // a product with 1 would pass over all logits, and again on the way back
+    let logits = if sampling.temperature == 1.0 { logits } else { logits.scale(1.0 / sampling.temperature) };
     let logits = match forbidden(params, rollouts, sampling, lm.vocab_size()) {
         None => logits,
         Some(forbidden) => logits.add_constant(forbidden),

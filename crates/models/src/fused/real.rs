@@ -101,3 +101,15 @@ pub(crate) fn largest<E: Real>(slice: &[E]) -> E {
     }
     lanes.into_iter().chain(rest.iter().copied()).fold(E::neg_infinity(), larger)
 }
+
+/// Replaces scores x by `e^((x - largest) / temperature)` and returns the largest.
+pub(crate) fn exponentials(scores: &mut [f32], temperature: f64) -> f32 {
+    let shift = largest(scores);
+    let factor = f32::of(1.0 / temperature);
+    f32::vectorised(|| {
+        for x in scores.iter_mut() {
+            *x = ((*x - shift) * factor).exponential();
+        }
+    });
+    shift
+}

@@ -4,6 +4,8 @@
 use burn::tensor::{Device, Tensor, activation};
 use rand::RngExt;
 
+use burn_backend::TensorData;
+
 use super::*;
 use crate::{Dual, keyed_rng};
 
@@ -203,4 +205,140 @@ fn other_types_are_composed() {
     close(low.clone().normalise(true, 1e-3), single.clone().normalise(true, 1e-3), "layer norm");
     close(low.clone().gelu_new(), single.clone().gelu_new(), "GELU");
     close(low.silu(), single.silu(), "SiLU");
+}
+
+/// Checks an operation's gradients of `<c, operation(inputs)>` against central differences in f64,
+/// and in f32 against f64.
+fn check_operation<const D: usize, const N: usize>(operation: &impl Operation<N>, shapes: [[usize; D]; N]) {
+    const H: f64 = 1e-5;
+    let values: [Vec<f64>; N] = std::array::from_fn(|i| random(shapes[i].iter().product(), 10 + i as u64));
+    let inputs = |values: &[Vec<f64>; N], dtype: DType| -> [Tensor<D>; N] {
+        std::array::from_fn(|i| {
+            let data = TensorData::new(values[i].clone(), shapes[i]).convert_dtype(dtype);
+            Tensor::from_data(data, (&Device::flex(), dtype))
+        })
+    };
+    let forward =
+        |values: &[Vec<f64>; N]| host(run(operation.clone(), inputs(values, DType::F64).each_ref()).unwrap());
+    let cotangent = random(forward(&values).len(), 3);
+    let gradients = |dtype| {
+        let inputs = inputs(&values, dtype).map(|input| input.autodiff().require_grad());
+        let output = run(operation.clone(), inputs.each_ref()).unwrap();
+        let data = TensorData::new(cotangent.clone(), output.dims()).convert_dtype(dtype);
+        let cotangent = Tensor::<D>::from_data(data, (&Device::flex(), dtype)).autodiff();
+        let tape = (output * cotangent).sum().backward();
+        inputs.map(|input| host(input.grad(&tape).unwrap()))
+    };
+    let exact = gradients(DType::F64);
+    for (which, single) in gradients(DType::F32).iter().enumerate() {
+        assert_close(single, &exact[which], 1e-4, &format!("{operation:?}, f32, input {which}"));
+    }
+    for which in 0..N {
+        let differences: Vec<f64> = (0..values[which].len())
+            .map(|place| {
+                let moved = |h: f64| {
+                    let mut values = values.clone();
+                    values[which][place] += h;
+                    forward(&values).iter().zip(&cotangent).map(|(a, b)| a * b).sum::<f64>()
+                };
+                (moved(H) - moved(-H)) / (2.0 * H)
+            })
+            .collect();
+        assert_close(&exact[which], &differences, 1e-7, &format!("{operation:?}, input {which}"));
+    }
+}
+
+#[test]
+fn gradients_of_operations_equal_finite_differences() {
+    check_operation(&Linear, [[5, 4], [4, 3]]);
+    check_operation(&Linear, [[5, 4], [4, 3], [1, 3]]);
+    check_operation(&LinearTangent, [[5, 4], [5, 4], [4, 3], [4, 3]]);
+    check_operation(&LinearTangent, [[5, 4], [5, 4], [4, 3], [4, 3], [1, 3]]);
+    for centred in [false, true] {
+        let kernel = Normalise { centred, epsilon: 1e-3 };
+        let (x, w) = ([2, 3, 19], [1, 1, 19]);
+        check_operation(&Norm(kernel), [x, w]);
+        check_operation(&Norm(kernel), [x, w, w]);
+        check_operation(&NormTangent(kernel), [x, x, w, w]);
+        check_operation(&NormTangent(kernel), [x, x, w, w, w]);
+    }
+    for positions in [4, 8] {
+        let angles: Vec<f64> = (0..positions * 3).map(|i| f64::from(i) * 0.3).collect();
+        let table = |f: fn(f64) -> f64| angles.iter().copied().map(f).collect();
+        let rotation = Rotation { heads: 2, cos: table(f64::cos), sin: table(f64::sin) };
+        check_operation(&Rows(rotation), [[2, 4, 2, 6]]);
+    }
+    let (wide, narrow) = ([2, 5, 12], [2, 5, 6]);
+    let grouped = Attention { query: 4, kv: 2, dim: 3 };
+    check_operation(&grouped, [wide, narrow, narrow]);
+    check_operation(&AttentionTangent(grouped), [wide, narrow, narrow, wide, narrow, narrow]);
+    check_operation(&grouped, [[2, 5, 24]]);
+    check_operation(&AttentionTangent(grouped), [[2, 5, 24], [2, 5, 24]]);
+}
+
+/// The tangent of an operation is its derivative along the tangents of all its inputs.
+#[test]
+fn tangents_of_operations_are_directional_derivatives() {
+    const H: f64 = 1e-5;
+    fn along<const D: usize, const N: usize, const M: usize>(
+        value: &impl Operation<N>,
+        tangent: &impl Operation<M>,
+        shapes: [[usize; D]; N],
+        arrange: impl Fn([Tensor<D>; N], [Tensor<D>; N]) -> [Tensor<D>; M],
+    ) {
+        let tensors = |key: u64| -> [Tensor<D>; N] {
+            std::array::from_fn(|i| {
+                let values = random(shapes[i].iter().product(), key + i as u64);
+                Tensor::from_data(TensorData::new(values, shapes[i]), (&Device::flex(), DType::F64))
+            })
+        };
+        let (x, dx) = (tensors(1), tensors(20));
+        let at = |h: f64| {
+            let moved: [Tensor<D>; N] = std::array::from_fn(|i| x[i].clone() + dx[i].clone() * h);
+            host(run(value.clone(), moved.each_ref()).unwrap())
+        };
+        let differences: Vec<f64> =
+            at(H).iter().zip(at(-H)).map(|(above, below)| (above - below) / (2.0 * H)).collect();
+        let inputs = arrange(x, dx);
+        let ours = host(run(tangent.clone(), inputs.each_ref()).unwrap());
+        assert_close(&ours, &differences, 1e-8, &format!("{tangent:?}"));
+    }
+    along(&Linear, &LinearTangent, [[5, 4], [4, 3], [1, 3]], |[x, w, _], [dx, dw, db]| [x, dx, w, dw, db]);
+    for centred in [false, true] {
+        let kernel = Normalise { centred, epsilon: 1e-3 };
+        along(
+            &Norm(kernel),
+            &NormTangent(kernel),
+            [[2, 3, 19], [1, 1, 19], [1, 1, 19]],
+            |[x, w, _], [dx, dw, db]| [x, dx, w, dw, db],
+        );
+    }
+    let grouped = Attention { query: 4, kv: 2, dim: 3 };
+    along(
+        &grouped,
+        &AttentionTangent(grouped),
+        [[2, 5, 12], [2, 5, 6], [2, 5, 6]],
+        |[q, k, v], [dq, dk, dv]| [q, k, v, dq, dk, dv],
+    );
+}
+
+/// The weight of a tied head is a transposed view; its gradient must come back in the same place.
+#[test]
+fn a_transposed_weight_gets_its_own_gradient() {
+    let gradient = |transposed: bool| {
+        let x = tensor(&random(ROWS * 4, 1), DType::F64).autodiff();
+        let values = TensorData::new(random(4 * 3, 2), [4, 3]);
+        let weight = Tensor::<2>::from_data(values, (&Device::flex(), DType::F64));
+        let weight = if transposed {
+            weight.transpose().autodiff().require_grad()
+        } else {
+            weight.autodiff().require_grad()
+        };
+        let used = if transposed { weight.clone().transpose() } else { weight.clone() };
+        let y = run(Linear, [&x, &used]).unwrap();
+        let tape = (y.clone() * y).sum().backward();
+        let gradient = weight.grad(&tape).unwrap();
+        host(if transposed { gradient.transpose() } else { gradient })
+    };
+    assert_close(&gradient(true), &gradient(false), 1e-14, "a transposed weight");
 }

@@ -1,8 +1,10 @@
 //! Causal attention with grouped key-value heads.
 
 use crate::{
-    Dual,
+    Dual, Params,
     context::{Cache, Context, Mask},
+    dual::fused_attention,
+    fused::Attention,
 };
 
 /// Heads of a layer.
@@ -17,27 +19,67 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// `[batch, seq, heads * dim] -> [batch, heads, seq, dim]`.
-    pub(crate) fn split(self, x: Dual<3>, heads: usize) -> Dual<4> {
-        let [batch, seq, _] = x.dims();
-        x.reshape([batch, seq, heads, self.dim]).swap_dims(1, 2)
+    /// Fused attention of whole sequences, `[batch, seq, heads * dim]`; `None` if there is a cache or
+    /// another mask than the causal one, or no fused form.
+    fn whole(self, context: &Context, cached: bool, inputs: &[Dual<3>]) -> Option<Dual<3>> {
+        if cached || !matches!(context.mask, Mask::Causal) {
+            return None;
+        }
+        fused_attention(self.fused(), inputs)
     }
+
+    fn fused(self) -> Attention {
+        Attention { query: self.query, kv: self.kv, dim: self.dim }
+    }
+}
+
+/// [`attention`] of queries, keys and values side by side, `[batch, seq, (query + 2 kv) * dim]`.
+pub(crate) fn packed_attention(
+    params: &Params,
+    heads: Heads,
+    context: &Context,
+    cache: Option<(&mut Cache, usize)>,
+    qkv: Dual<3>,
+) -> Dual<3> {
+    if let Some(mixed) = heads.whole(context, cache.is_some(), std::slice::from_ref(&qkv)) {
+        return mixed;
+    }
+    let [batch, seq, _] = qkv.dims();
+    let part = |first: usize, count: usize| {
+        let part = qkv.clone().narrow(2, first * heads.dim, count * heads.dim);
+        part.reshape([batch, seq, count, heads.dim])
+    };
+    let (query, kv) = (heads.query, heads.kv);
+    attention(params, heads, context, cache, [part(0, query), part(query, kv), part(query + kv, kv)])
 }
 
 /// `softmax(q k^T / sqrt(dim) + mask) v`.
 ///
-/// `q [batch, query, seq, dim]`, `k` and `v` `[batch, kv, seq, dim]`; returns
+/// `q [batch, seq, query, dim]`, `k` and `v` `[batch, seq, kv, dim]`; returns
 /// `[batch, seq, query * dim]`. The query heads of a group are stacked along the sequence, so that
 /// no key or value is copied.
 pub(crate) fn attention(
+    params: &Params,
     heads: Heads,
     context: &Context,
-    cache: Option<(&mut Cache, usize)>,
-    q: Dual<4>,
-    k: Dual<4>,
-    v: Dual<4>,
+    mut cache: Option<(&mut Cache, usize)>,
+    parts: [Dual<4>; 3],
 ) -> Dual<3> {
-    let [batch, _, seq, dim] = q.dims();
+    let [batch, seq, _, dim] = parts[0].dims();
+    let flat = parts.clone().map(|part| {
+        let width = part.dims()[2] * dim;
+        part.reshape([batch, seq, width])
+    });
+    if let Some(mixed) = heads.whole(context, cache.is_some(), &flat) {
+        return mixed;
+    }
+    if let Some((cache, layer)) = &mut cache {
+        let parts = flat.each_ref().map(|part| &part.primal);
+        if let Some(mixed) = cache.attend(*layer, heads.fused(), parts) {
+            return mixed.into();
+        }
+    }
+    let [q, k, v] = parts.map(|part| part.swap_dims(1, 2));
     let (k, v) = match cache {
         None => (k, v),
         Some((cache, layer)) => {
@@ -52,7 +94,9 @@ pub(crate) fn attention(
     let (scores, causal) = match &context.mask {
         Mask::None => (scores, None),
         Mask::Causal => (scores, Some(seq)),
-        Mask::Rows(mask) => (scores.add_constant(mask.clone()), None),
+        Mask::Padded { padding, start } => {
+            (scores.add_constant(Mask::scores(params, padding, *start, seq)), None)
+        }
     };
     let weights = scores.softmax(1.0 / (dim as f64).sqrt(), causal);
     let mixed = weights.reshape([batch, heads.kv, group * seq, keys]).matmul(v);

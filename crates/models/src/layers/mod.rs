@@ -4,7 +4,7 @@ mod attention;
 mod norm;
 mod rope;
 
-pub(crate) use attention::{Heads, attention};
+pub(crate) use attention::{Heads, attention, packed_attention};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub use rope::RopeScaling;
 pub(crate) use rope::{Rope, rotate};
@@ -15,12 +15,8 @@ use crate::{Dual, Params, Tokens};
 pub(crate) fn linear(x: Dual<3>, weight: Dual<2>, bias: Option<Dual<1>>) -> Dual<3> {
     let [batch, seq, inputs] = x.dims();
     let outputs = weight.dims()[1];
-    let y = x.reshape([batch * seq, inputs]).matmul(weight);
-    let y = match bias {
-        None => y,
-        Some(bias) => y + bias.reshape([1, outputs]),
-    };
-    y.reshape([batch, seq, outputs])
+    let x = x.reshape([batch * seq, inputs]);
+    x.linear(weight, bias.map(|bias| bias.reshape([1, outputs]))).reshape([batch, seq, outputs])
 }
 
 /// Rows of an embedding table `[rows, hidden]` for every token: `[batch, seq, hidden]`.

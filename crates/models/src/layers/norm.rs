@@ -5,14 +5,17 @@ use crate::Dual;
 /// Root-mean-square norm: `x / sqrt(mean(x^2) + eps) * weight`, over the last dimension of
 /// `[batch, seq, n]` or of `[batch, heads, seq, n]`.
 pub(crate) fn rms_norm<const D: usize>(x: Dual<D>, weight: Dual<1>, eps: f64) -> Dual<D> {
-    let mut shape = [1; D];
-    shape[D - 1] = weight.dims()[0];
-    x.normalise(false, eps) * weight.reshape(shape)
+    x.norm(false, eps, row(weight), None)
 }
 
 /// Layer norm: `(x - mean) / sqrt(var + eps) * weight + bias` over the last dimension of
 /// `[batch, seq, n]`.
 pub(crate) fn layer_norm(x: Dual<3>, weight: Dual<1>, bias: Dual<1>, eps: f64) -> Dual<3> {
-    let n = weight.dims()[0];
-    x.normalise(true, eps) * weight.reshape([1, 1, n]) + bias.reshape([1, 1, n])
+    x.norm(true, eps, row(weight), Some(row(bias)))
+}
+
+fn row<const D: usize>(vector: Dual<1>) -> Dual<D> {
+    let mut shape = [1; D];
+    shape[D - 1] = vector.dims()[0];
+    vector.reshape(shape)
 }

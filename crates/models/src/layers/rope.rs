@@ -1,8 +1,10 @@
 //! Rotary position embedding, in the half-split form of the Hugging Face checkpoints.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
-use crate::{Dual, Params, context::Context};
+use crate::{Dual, Params, context::Context, fused::Rotation};
 
 /// How rotary frequencies are stretched beyond the context they were first trained for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,23 +41,36 @@ impl Rope {
         Self { frequencies: frequencies.collect() }
     }
 
-    /// Cosines and sines of a block's positions, `[rows, 1, seq, dim / 2]` each.
-    pub(crate) fn tables(&self, params: &Params, context: &Context) -> (Tensor<4>, Tensor<4>) {
-        let seq = context.positions.len() / context.rows;
-        let shape = [context.rows, 1, seq, self.frequencies.len()];
-        let table = |f: fn(f64) -> f64| {
+    /// The rotation of a block's positions.
+    pub(crate) fn tables(&self, context: &Context) -> Tables {
+        let table = |f: fn(f64) -> f64| -> Arc<[f64]> {
             let angles = context.positions.iter().flat_map(|&position| {
                 self.frequencies.iter().map(move |frequency| position as f64 * frequency)
             });
-            params.constant(angles.map(f).collect(), shape)
+            angles.map(f).collect()
         };
-        (table(f64::cos), table(f64::sin))
+        Tables { rows: context.rows, cos: table(f64::cos), sin: table(f64::sin) }
     }
 }
 
-/// Rotates `x [batch, heads, seq, dim]`.
-pub(crate) fn rotate(x: Dual<4>, (cos, sin): &(Tensor<4>, Tensor<4>)) -> Dual<4> {
-    let half = x.dims()[3] / 2;
+/// Cosines and sines of a block's positions, `[rows, seq, dim / 2]` each.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    rows: usize,
+    cos: Arc<[f64]>,
+    sin: Arc<[f64]>,
+}
+
+/// Rotates `x [batch, seq, heads, dim]`.
+pub(crate) fn rotate(params: &Params, x: Dual<4>, tables: &Tables) -> Dual<4> {
+    let [_, seq, heads, dim] = x.dims();
+    let rotation = Rotation { heads, cos: tables.cos.clone(), sin: tables.sin.clone() };
+    if let Some(rotated) = x.rotated(&rotation) {
+        return rotated;
+    }
+    let half = dim / 2;
+    let table = |values: &[f64]| params.constant(values.to_vec(), [tables.rows, seq, 1, half]);
+    let (cos, sin) = (table(&tables.cos), table(&tables.sin));
     x.linear_map(|x| {
         let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
         let first = a.clone() * cos.clone() - b.clone() * sin.clone();

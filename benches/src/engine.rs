@@ -1,0 +1,181 @@
+//! The engine's parts at a shape, each run once and timed.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor};
+use dpg_metagrad::{Optimizer, Sft, State, Storage, metagradient, metrics::WeightNorm, optimizers};
+use dpg_models::{CausalLm, Completion, Example, Params, Sampling, log_probs_at, places, sample};
+use dpg_policy::{Policy, Rollout, update};
+use dpg_spec as spec;
+
+use crate::Shape;
+
+/// A model of a shape with what its runs need. Every method does one run and returns its seconds.
+pub struct Engine {
+    shape: Shape,
+    device: Device,
+    lm: Box<dyn CausalLm>,
+    theta: Tensor<1>,
+    direction: Tensor<1>,
+    examples: Vec<Example>,
+    optimizer: Box<dyn Optimizer>,
+}
+
+impl Engine {
+    /// Random weights and texts.
+    ///
+    /// # Panics
+    /// If the shape makes no model.
+    pub fn new(shape: Shape, device: &Device) -> Self {
+        let lm = shape.model();
+        let theta = shape.weights(lm.as_ref(), device);
+        Self {
+            shape,
+            device: device.clone(),
+            direction: theta.clone() * 0.01,
+            theta,
+            lm,
+            examples: shape.examples(shape.batch),
+            optimizer: optimizers::from_spec(spec::Optimizer::Adamw(spec::AdamW::default())),
+        }
+    }
+
+    /// The matrix products of one forward pass alone.
+    pub fn products(&self) -> f64 {
+        let mut total = 0.0;
+        for (count, [m, k, n]) in self.shape.products() {
+            // the many products of attention are one batched product
+            let layers = self.shape.layers;
+            let (repeats, batch) = if count > layers { (layers, count / layers) } else { (count, 1) };
+            let a = Tensor::<3>::ones([batch, m, k], &self.device);
+            let b = Tensor::<3>::ones([batch, k, n], &self.device);
+            for _ in 0..repeats {
+                let (a, b) = (a.clone(), b.clone());
+                total += seconds(|| drop(a.matmul(b)));
+            }
+        }
+        total
+    }
+
+    /// A forward pass in dual numbers.
+    pub fn dual_forward(&self) -> f64 {
+        let layout = self.lm.layout();
+        seconds(|| {
+            let params = Params::new(layout, &self.theta).with_tangent(layout, &self.direction);
+            drop(self.tangents(&params).to_data());
+        })
+    }
+
+    /// The same with the backward pass of its tangents: rewards and Hessian-vector product.
+    pub fn fused_pass(&self) -> f64 {
+        let layout = self.lm.layout();
+        seconds(|| {
+            let params = Params::tracked(layout, &self.theta).with_tangent(layout, &self.direction);
+            drop(params.gradient(&self.tangents(&params).mean().backward()).to_data());
+        })
+    }
+
+    /// Log-probabilities' tangents of all tokens.
+    fn tangents(&self, params: &Params) -> Tensor<1> {
+        let log_probs = log_probs_at(self.lm.as_ref(), params, &self.examples, &places(&self.examples));
+        log_probs.tangent.expect("the leaves have tangents")
+    }
+
+    /// Plain fine-tuning of `steps` steps.
+    ///
+    /// # Panics
+    /// If the engine refuses the run.
+    pub fn plain(&self, steps: usize) -> f64 {
+        self.with_run(steps, |sft| seconds(|| drop(sft.train().expect("plain fine-tuning").to_data())))
+    }
+
+    /// A whole metagradient run of `steps` steps, for the norm of the head.
+    ///
+    /// # Panics
+    /// If the engine refuses the run.
+    pub fn metagradient(&self, steps: usize) -> f64 {
+        let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
+        let metric = WeightNorm::new(&head, self.lm.as_ref()).expect("the model has a head");
+        self.with_run(steps, |sft| {
+            let storage = Storage::default();
+            seconds(|| drop(metagradient(sft, &metric, &storage).expect("a metagradient run")))
+        })
+    }
+
+    fn with_run(&self, steps: usize, work: impl FnOnce(Sft) -> f64) -> f64 {
+        let examples = self.shape.examples(steps * self.shape.batch);
+        let order: Vec<usize> = (0..examples.len()).collect();
+        let batches: Vec<Vec<usize>> = order.chunks(self.shape.batch).map(<[usize]>::to_vec).collect();
+        let weights = vec![1.0; examples.len()];
+        work(Sft {
+            lm: self.lm.as_ref(),
+            theta: &self.theta,
+            examples: &examples,
+            weights: &weights,
+            batches: &batches,
+            optimizer: self.optimizer.as_ref(),
+            microbatch: self.shape.batch,
+            cancelled: &|| false,
+        })
+    }
+
+    /// Rows that are sampled together: many short ones, as in a step of the embedded job.
+    pub fn sampled_rows(&self) -> usize {
+        32_768 / self.shape.sequence
+    }
+
+    /// Tokens drawn for each.
+    pub fn sampled_tokens(&self) -> usize {
+        self.shape.sequence / 2
+    }
+
+    /// Samples half a sequence for every row, after prompts of the other half.
+    pub fn sampling(&self) -> f64 {
+        seconds(|| drop(self.sample(self.sampled_rows())))
+    }
+
+    fn settings(&self) -> Sampling {
+        Sampling {
+            temperature: 1.0,
+            min_new_tokens: 0,
+            max_new_tokens: self.sampled_tokens(),
+            stop: vec![],
+            seed: 0,
+            step: 0,
+            batch: 1024,
+        }
+    }
+
+    fn sample(&self, rows: usize) -> Vec<(Vec<u32>, Completion)> {
+        let prompt = self.shape.sequence - self.sampled_tokens();
+        let prompts: Vec<Vec<u32>> =
+            self.shape.examples(rows).into_iter().map(|text| text.tokens[..prompt].to_vec()).collect();
+        let drawn =
+            sample(self.lm.as_ref(), &self.theta, &prompts, &self.settings()).expect("the prompts fit");
+        prompts.into_iter().zip(drawn).collect()
+    }
+
+    /// One update of the policy, with a KL term, on rollouts of a batch.
+    ///
+    /// # Panics
+    /// If the update fails.
+    pub fn policy_update(&self) -> f64 {
+        let advantage = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
+        let drawn = self.sample(self.shape.batch).into_iter().enumerate();
+        let rollouts: Vec<Rollout> = drawn
+            .map(|(i, (prompt, completion))| Rollout { prompt, completion, advantage: advantage(i) })
+            .collect();
+        let settings = spec::Policy { kl: 0.05, ..spec::Policy::default() };
+        let lm = self.lm.as_ref();
+        let policy = Policy { lm, initial: &self.theta, settings: &settings, microbatch: self.shape.batch };
+        let state = State::new(self.theta.clone(), &spec::AdamW::default());
+        seconds(|| drop(update(&policy, state, 0, 0, &rollouts, &self.settings()).expect("an update")))
+    }
+}
+
+/// Seconds that some work takes.
+fn seconds(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}

@@ -1,0 +1,133 @@
+//! Operations that work on one row (the last dimension) at a time.
+
+use std::fmt::Debug;
+
+use burn_backend::{DType, TensorData, TensorMetadata};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use super::{Operation, Real, gemm::zeros, slice};
+
+/// A function of one row of each of `N` inputs, with its derivative.
+pub(crate) trait Kernel<const N: usize>: Clone + Debug + Send + Sync + 'static {
+    /// Length of an output row for input rows of `n`.
+    fn output_len(&self, n: usize) -> usize {
+        n
+    }
+
+    /// Writes the output of row number `row`.
+    fn forward<E: Real>(&self, row: usize, inputs: [&[E]; N], output: &mut [E]);
+
+    /// Writes the gradients of the inputs of row number `row`, given that of its output.
+    fn backward<E: Real>(
+        &self,
+        row: usize,
+        inputs: [&[E]; N],
+        output: &[E],
+        gradient: &[E],
+        gradients: [&mut [E]; N],
+    );
+}
+
+/// A kernel over all rows of tensors of one shape.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows<K>(pub(crate) K);
+
+impl<K: Kernel<N>, const N: usize> Operation<N> for Rows<K> {
+    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
+        forward(&self.0, inputs)
+    }
+
+    fn backward(
+        &self,
+        _: [bool; N],
+        inputs: &[FlexTensor; N],
+        output: &FlexTensor,
+        gradient: &FlexTensor,
+    ) -> [Option<FlexTensor>; N] {
+        backward(&self.0, inputs, output, gradient).map(Some)
+    }
+}
+
+fn forward<K: Kernel<N>, const N: usize>(kernel: &K, inputs: &[FlexTensor; N]) -> FlexTensor {
+    match inputs[0].dtype() {
+        DType::F32 => forward_in::<f32, K, N>(kernel, inputs),
+        _ => forward_in::<f64, K, N>(kernel, inputs),
+    }
+}
+
+fn backward<K: Kernel<N>, const N: usize>(
+    kernel: &K,
+    inputs: &[FlexTensor; N],
+    output: &FlexTensor,
+    gradient: &FlexTensor,
+) -> [FlexTensor; N] {
+    match inputs[0].dtype() {
+        DType::F32 => backward_in::<f32, K, N>(kernel, inputs, output, gradient),
+        _ => backward_in::<f64, K, N>(kernel, inputs, output, gradient),
+    }
+}
+
+/// Elements that a task works on: enough to be worth a task, few enough to stay in a core's cache.
+pub(super) const TASK: usize = 1 << 14;
+
+fn forward_in<E: Real, K: Kernel<N>, const N: usize>(kernel: &K, inputs: &[FlexTensor; N]) -> FlexTensor {
+    let contiguous = inputs.each_ref().map(FlexTensor::to_contiguous);
+    let slices = contiguous.each_ref().map(slice::<E>);
+    let mut shape = inputs[0].shape();
+    let n = shape[shape.num_dims() - 1];
+    let m = kernel.output_len(n);
+    let last = shape.num_dims() - 1;
+    shape[last] = m;
+    let rows = slices[0].len() / n;
+    let per_task = (TASK / n).max(1);
+    let mut output = zeros::<E>(rows * m);
+    output.par_chunks_mut(per_task * m).enumerate().for_each(|(task, output)| {
+        E::vectorised(|| {
+            for (i, output) in output.chunks_exact_mut(m).enumerate() {
+                let row = task * per_task + i;
+                kernel.forward(row, slices.map(|slice| &slice[row * n..(row + 1) * n]), output);
+            }
+        });
+    });
+    FlexTensor::from_data(TensorData::new(output, shape))
+}
+
+fn backward_in<E: Real, K: Kernel<N>, const N: usize>(
+    kernel: &K,
+    inputs: &[FlexTensor; N],
+    output: &FlexTensor,
+    gradient: &FlexTensor,
+) -> [FlexTensor; N] {
+    let shape = inputs[0].shape();
+    let contiguous = inputs.each_ref().map(FlexTensor::to_contiguous);
+    let slices = contiguous.each_ref().map(slice::<E>);
+    let gradient = gradient.to_contiguous();
+    let (output, gradient) = (slice::<E>(output), slice::<E>(&gradient));
+    let n = shape[shape.num_dims() - 1];
+    let m = kernel.output_len(n);
+    let per_task = (TASK / n).max(1);
+    let mut gradients: [Vec<E>; N] = std::array::from_fn(|_| zeros(slices[0].len()));
+    let mut parts = gradients.each_mut().map(|gradient| gradient.chunks_mut(per_task * n));
+    let tasks = slices[0].len().div_ceil(per_task * n);
+    let tasks: Vec<[&mut [E]; N]> = (0..tasks)
+        .map(|_| parts.each_mut().map(|part| part.next().expect("all gradients have one length")))
+        .collect();
+    tasks.into_par_iter().enumerate().for_each(|(task, gradients)| {
+        E::vectorised(|| {
+            let rows = gradients[0].len() / n;
+            let mut parts = gradients.map(|gradient| gradient.chunks_exact_mut(n));
+            for row in task * per_task..task * per_task + rows {
+                let gradients = parts.each_mut().map(|part| part.next().expect("a row of each"));
+                kernel.backward(
+                    row,
+                    slices.map(|slice| &slice[row * n..(row + 1) * n]),
+                    &output[row * m..(row + 1) * m],
+                    &gradient[row * m..(row + 1) * m],
+                    gradients,
+                );
+            }
+        });
+    });
+    gradients.map(|gradient| FlexTensor::from_data(TensorData::new(gradient, shape.clone())))
+}

@@ -78,6 +78,20 @@ fn dataset(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// Every spec that comes with the program is one whose rewards tell good examples from bad ones.
+#[test]
+fn the_specs_at_hand_are_sound() {
+    let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/specs");
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(specs).unwrap() {
+        let spec = entry.unwrap().path();
+        let plan = command(folder.path(), &["plan", spec.to_str().unwrap()]).output().unwrap();
+        assert!(plan.status.success(), "{}", stderr(&plan));
+        let said = String::from_utf8(plan.stdout).unwrap();
+        assert!(said.contains("the rewards tell good examples from bad ones"), "{said}");
+    }
+}
+
 /// The tools that people read datasets with, if `DPG_TEST_PYTHON` names a Python that has them.
 #[test]
 fn its_dataset_is_read_by_other_tools() {

@@ -77,7 +77,8 @@ pub(crate) enum Command {
         dataset: String,
         /// The folder.
         folder: PathBuf,
-        /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
+        /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the settings'
+        /// store, else the data folder].
         #[arg(long, env = "DPG_STORE")]
         store: Option<String>,
     },

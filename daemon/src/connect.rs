@@ -27,6 +27,19 @@ pub(crate) struct Place {
     pub(crate) named_folder: bool,
 }
 
+impl Place {
+    /// A client of the daemon at `--url`, if that was given.
+    pub(crate) fn client(&self, data: &DataDir) -> Result<Option<Client>, dpg_api::Error> {
+        let Some(url) = &self.url else { return Ok(None) };
+        let token = token().or_else(|| stored_admin(data).filter(|_| is_loopback(url)));
+        Client::new(url, token.as_deref()).map(Some)
+    }
+}
+
+fn token() -> Option<String> {
+    std::env::var("DPG_TOKEN").ok().filter(|token| !token.is_empty())
+}
+
 /// A daemon to talk to.
 pub(crate) struct Connection {
     pub(crate) client: Client,
@@ -37,11 +50,10 @@ pub(crate) struct Connection {
 impl Connection {
     /// Finds the daemon, or serves the data folder.
     pub(crate) async fn open(data: DataDir, place: &Place) -> anyhow::Result<Self> {
-        let token = std::env::var("DPG_TOKEN").ok().filter(|token| !token.is_empty());
-        if let Some(url) = &place.url {
-            let token = token.or_else(|| stored_admin(&data).filter(|_| is_loopback(url)));
-            return Ok(Self { client: Client::new(url, token.as_deref())?, embedded: None });
+        if let Some(client) = place.client(&data)? {
+            return Ok(Self { client, embedded: None });
         }
+        let token = token();
         let noted = std::fs::read_to_string(data.path("daemon.url")).ok();
         let usual = (!place.named_folder).then(|| USUAL.to_owned());
         for url in noted.into_iter().chain(usual) {

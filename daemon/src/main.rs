@@ -88,9 +88,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Verify { dataset, seeds, store } => {
             commands::verify::verify(&data, store.as_deref(), &dataset, seeds, json).await
         }
-        Command::Datasets(arguments) => commands::datasets::datasets(&data, arguments, json).await,
+        Command::Datasets(arguments) => commands::datasets::datasets(&data, &place, arguments, json).await,
         Command::Fetch { dataset, folder, store } => {
-            commands::datasets::fetch(&data, store.as_deref(), &dataset, &folder, json).await
+            commands::datasets::fetch(&data, &place, store.as_deref(), &dataset, &folder, json).await
         }
         Command::Config { action } => commands::config::config(&data, action, json),
         Command::Doctor(arguments) => commands::doctor::doctor(&data, arguments, json).await,

@@ -39,7 +39,7 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     probe(&services).await.context("cannot use the store")?;
     let listen = services.config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;
-    eprintln!("dpg serves http://{}", listener.local_addr()?);
+    eprintln!("dpg serves {}", http::url(&services, &listener)?);
     let mut ticker = schedule::start(&services).await?;
     let housekeeping = tokio::spawn(keep_house(services.clone()));
     let (end, ended) = oneshot::channel::<()>();

@@ -1,5 +1,5 @@
-//! A version's files to a local folder, each checked against its hash; and the same check of the
-//! files in the store.
+//! A version's files to a local folder, from the store or from whoever serves it, each checked
+//! against its hash; and the same check of the files in the store.
 //!
 //! Files are gathered in a folder beside the target, which then takes the target's place in one
 //! rename. A fetch that was cut off goes on with the files it has.
@@ -9,13 +9,17 @@ use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use futures::TryStreamExt;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use crate::snapshot::{MANIFEST, within};
-use crate::{Error, Manifest, ManifestFile, Registry, Result, Version};
+use crate::{Error, Manifest, ManifestFile, Registry, Version};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What a fetch did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -33,35 +37,21 @@ impl Registry {
     /// Errors when a file in the store is damaged, and when the folder holds files of another
     /// origin.
     pub async fn fetch(&self, version: &Version, folder: &Path) -> Result<Fetched> {
-        let (manifest, json) = self.read_manifest(version).await?;
-        let place = Place::new(folder)?;
-        place.check_replaceable()?;
-
-        let (mut downloaded, mut kept, mut elsewhere) = (0, 0, 0);
-        for file in &manifest.files {
-            let staged = place.staging.join(&file.path);
-            if matches(&staged, file).await? {
-                kept += 1;
-                elsewhere += 1;
-            } else if matches(&place.folder.join(&file.path), file).await? {
-                kept += 1;
-            } else {
-                self.download(version, file, &staged).await?;
-                downloaded += 1;
-            }
-        }
-        let present = fs::read(place.folder.join(MANIFEST)).is_ok_and(|present| present == json);
-        if !present || downloaded + elsewhere > 0 {
-            place.replace(&manifest, &json)?;
-        }
-        Ok(Fetched { downloaded, kept })
+        let (_, json) = self.read_manifest(version).await?;
+        let open = async |file: &ManifestFile| self.open(version, file).await;
+        fetch_from(&version.to_string(), &version.manifest_sha256, &json, folder, open).await
     }
 
     /// Reads all files of a version and compares their hashes; the error names every damaged one.
     pub async fn verify(&self, version: &Version) -> Result<()> {
+        let name = version.to_string();
         let mut damages = Vec::new();
         for file in &self.manifest(version).await?.files {
-            match self.transfer(version, file, &mut tokio::io::sink(), Path::new("")).await {
+            let read = async {
+                let bytes = self.open(version, file).await?;
+                transfer(&name, file, bytes, &mut tokio::io::sink(), Path::new("")).await
+            };
+            match read.await {
                 Ok(()) => {}
                 Err(Error::Damaged { damages: of_file, .. }) => damages.extend(of_file),
                 Err(error) if error.is_not_found() => {
@@ -70,53 +60,113 @@ impl Registry {
                 Err(error) => return Err(error),
             }
         }
-        if damages.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Damaged { version: version.to_string(), damages })
-        }
+        if damages.is_empty() { Ok(()) } else { Err(Error::Damaged { version: name, damages }) }
     }
 
-    async fn download(&self, version: &Version, file: &ManifestFile, to: &Path) -> Result<()> {
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder).map_err(|source| Error::of_file("create folder", folder, source))?;
-        }
-        let mut part = to.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let failed = |source| Error::of_file("write", to, source);
-        let mut sink = tokio::fs::File::create(&part).await.map_err(failed)?;
-        self.transfer(version, file, &mut sink, to).await?;
-        sink.sync_all().await.map_err(failed)?;
-        fs::rename(&part, to).map_err(failed)
-    }
-
-    /// Copies a file of a version to `sink`, whose name for errors is `to`; an error if its hash is
-    /// not the manifest's.
-    async fn transfer(
+    /// The bytes of a file of a version as they arrive.
+    async fn open(
         &self,
         version: &Version,
         file: &ManifestFile,
-        sink: &mut (impl AsyncWriteExt + Unpin),
-        to: &Path,
-    ) -> Result<()> {
-        let path = within(&self.version_path(version), &file.path);
-        let unreadable = |source| self.failed("read", &path, source);
-        let failed = |source| Error::of_file("write", to, source);
-        let mut stream = self.store.get(&path).await.map_err(unreadable)?.into_stream();
-        let mut hash = Sha256::new();
-        while let Some(bytes) = stream.try_next().await.map_err(unreadable)? {
-            hash.update(&bytes);
-            sink.write_all(&bytes).await.map_err(failed)?;
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let (store, path) = (self.store.clone(), within(&self.version_path(version), &file.path));
+        let got = store.get(&path).await;
+        let unreadable = move |source| Error::of_store("read", &path, &store, source);
+        match got {
+            Ok(found) => Ok(found.into_stream().map_err(unreadable).boxed()),
+            Err(source) => Err(unreadable(source)),
         }
-        sink.flush().await.map_err(failed)?;
-        let found = hex::encode(hash.finalize());
-        if found == file.sha256 {
-            return Ok(());
-        }
-        let damage = format!("`{}` has SHA-256 `{found}`, expected `{}`", file.path, file.sha256);
-        Err(Error::Damaged { version: version.to_string(), damages: vec![damage] })
     }
+}
+
+/// Places the version whose manifest is `manifest` in `folder`, as [`Registry::fetch`] does, with the
+/// bytes that `open` gives for each file that is not there yet. They may come from anybody: the
+/// manifest must have the hash `manifest_sha256`, and every file the size and hash that it says.
+///
+/// # Errors
+/// As [`Registry::fetch`], with `version` as the version's name; and those of `open` and its streams.
+pub async fn fetch_from<S, E>(
+    version: &str,
+    manifest_sha256: &str,
+    manifest: &[u8],
+    folder: &Path,
+    open: impl AsyncFn(&ManifestFile) -> Result<S, E>,
+) -> Result<Fetched, E>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+    E: From<Error>,
+{
+    let json = manifest;
+    let manifest = Manifest::check(json, version, manifest_sha256)?;
+    let place = Place::new(folder)?;
+    place.check_replaceable()?;
+
+    let (mut downloaded, mut kept, mut elsewhere) = (0, 0, 0);
+    for file in &manifest.files {
+        let staged = place.staging.join(&file.path);
+        if matches(&staged, file).await? {
+            kept += 1;
+            elsewhere += 1;
+        } else if matches(&place.folder.join(&file.path), file).await? {
+            kept += 1;
+        } else {
+            download(version, file, open(file).await?, &staged).await?;
+            downloaded += 1;
+        }
+    }
+    let present = fs::read(place.folder.join(MANIFEST)).is_ok_and(|present| present == json);
+    if !present || downloaded + elsewhere > 0 {
+        place.replace(&manifest, json)?;
+    }
+    Ok(Fetched { downloaded, kept })
+}
+
+async fn download<E: From<Error>>(
+    version: &str,
+    file: &ManifestFile,
+    bytes: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    to: &Path,
+) -> Result<(), E> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).map_err(|source| Error::of_file("create folder", folder, source))?;
+    }
+    let mut part = to.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let failed = |source| Error::of_file("write", to, source);
+    let mut sink = tokio::fs::File::create(&part).await.map_err(failed)?;
+    transfer(version, file, bytes, &mut sink, to).await?;
+    sink.sync_all().await.map_err(failed)?;
+    Ok(fs::rename(&part, to).map_err(failed)?)
+}
+
+/// Copies a file of a version to `sink`, whose name for errors is `to`; an error if its hash is
+/// not the manifest's, or at once if it is longer.
+async fn transfer<E: From<Error>>(
+    version: &str,
+    file: &ManifestFile,
+    mut bytes: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    sink: &mut (impl AsyncWriteExt + Unpin),
+    to: &Path,
+) -> Result<(), E> {
+    let failed = |source| Error::of_file("write", to, source);
+    let damaged = |damage| Error::Damaged { version: version.into(), damages: vec![damage] };
+    let (mut hash, mut size) = (Sha256::new(), 0);
+    while let Some(bytes) = bytes.try_next().await? {
+        size += bytes.len() as u64;
+        if size > file.size {
+            return Err(damaged(format!("`{}` has more than {} bytes", file.path, file.size)).into());
+        }
+        hash.update(&bytes);
+        sink.write_all(&bytes).await.map_err(failed)?;
+    }
+    sink.flush().await.map_err(failed)?;
+    let found = hex::encode(hash.finalize());
+    if found == file.sha256 {
+        return Ok(());
+    }
+    let damage = format!("`{}` has SHA-256 `{found}`, expected `{}`", file.path, file.sha256);
+    Err(damaged(damage).into())
 }
 
 /// The target folder and its two neighbours on the same disk.

@@ -38,11 +38,11 @@ use object_store::path::Path;
 
 pub use diff::{Change, Diff, MetricChange, RewardStatistics};
 pub use error::{Error, Result};
-pub use fetch::Fetched;
+pub use fetch::{Fetched, fetch_from};
 pub use gc::Garbage;
 pub use log::{Dataset, Version};
 pub use provenance::Dependency;
-pub use snapshot::{Manifest, ManifestFile, Measured, Snapshot};
+pub use snapshot::{MANIFEST, Manifest, ManifestFile, Measured, Snapshot};
 pub use store::{open_store, probe_conditional_put};
 
 use log::Op;

@@ -20,7 +20,7 @@ pub(crate) const PART_BYTES: usize = 8 << 20;
 const CONCURRENT_PARTS: usize = 4;
 
 /// The file that is written last and names the others.
-pub(crate) const MANIFEST: &str = "manifest.json";
+pub const MANIFEST: &str = "manifest.json";
 pub(crate) const PROVENANCE: &str = "provenance.dsse.json";
 
 /// What is to be published: a dataset's shards in a local folder, and what is said about them.
@@ -122,6 +122,16 @@ impl Snapshot {
 }
 
 impl Manifest {
+    /// Parses the manifest of `version` once its hash is found right.
+    pub(crate) fn check(json: &[u8], version: &str, sha256: &str) -> Result<Self> {
+        let damaged = |damage| Error::Damaged { version: version.into(), damages: vec![damage] };
+        let found = hex::encode(Sha256::digest(json));
+        if found != sha256 {
+            return Err(damaged(format!("`{MANIFEST}` has SHA-256 `{found}`, expected `{sha256}`")));
+        }
+        Self::parse(json).map_err(|reason| damaged(format!("`{MANIFEST}`: {reason}")))
+    }
+
     /// Parses a manifest; says what is wrong with one.
     pub(crate) fn parse(json: &[u8]) -> std::result::Result<Self, String> {
         let manifest: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
@@ -257,14 +267,7 @@ impl Registry {
             }
             json => json?,
         };
-        let damaged = |damage| Error::Damaged { version: version.to_string(), damages: vec![damage] };
-        let found = hex::encode(Sha256::digest(&json));
-        if found != version.manifest_sha256 {
-            let expected = &version.manifest_sha256;
-            return Err(damaged(format!("`{MANIFEST}` has SHA-256 `{found}`, expected `{expected}`")));
-        }
-        let manifest = Manifest::parse(&json).map_err(|reason| damaged(format!("`{MANIFEST}`: {reason}")))?;
-        Ok((manifest, json))
+        Ok((Manifest::check(&json, &version.to_string(), &version.manifest_sha256)?, json))
     }
 
     pub(crate) fn version_path(&self, version: &Version) -> Path {

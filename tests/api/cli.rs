@@ -56,7 +56,8 @@ fn everything(path: &std::path::Path, id: &str) {
     assert!(succeed(&mut dpg(path, &["schedule", "pause", "nightly"])).contains("paused since"));
     assert!(succeed(&mut dpg(path, &["schedule", "list"])).contains("paused"));
     assert!(succeed(&mut dpg(path, &["schedule", "resume", "nightly"])).contains("active"));
-    assert!(succeed(&mut dpg(path, &["schedule", "show", "nightly"])).contains("Europe/Berlin"));
+    let shown = succeed(&mut dpg(path, &["schedule", "show", "nightly"]));
+    assert!(shown.contains("Europe/Berlin") && shown.contains("T02:00:00+0"), "{shown}");
     succeed(&mut dpg(path, &["schedule", "remove", "nightly"]));
     assert!(fail(&mut dpg(path, &["schedule", "show", "nightly"])).contains("there is no schedule"));
 

@@ -1,10 +1,14 @@
 //! Published datasets by HTTP.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{Daemon, IDLE, dpg, folder, good, problem, succeed};
+use crate::{Daemon, IDLE, dpg, fail, folder, good, json_of, problem, succeed};
 
 #[tokio::test]
 async fn a_dataset_is_found_and_downloaded() {
@@ -24,6 +28,8 @@ async fn a_dataset_is_found_and_downloaded() {
     }
     let files = version["files"].as_array().unwrap();
     assert!(files.iter().any(|file| file["path"].as_str().unwrap().starts_with("data/train-")), "{version}");
+    let manifest = files.iter().find(|file| file["path"] == "manifest.json").unwrap();
+    assert_eq!(manifest["sha256"], version["manifest_sha256"]);
     for file in files {
         whole_and_in_parts(&daemon, file).await;
     }
@@ -34,7 +40,7 @@ async fn a_dataset_is_found_and_downloaded() {
         ("nothing", 404),
         ("..%2f..%2fetc", 400),
         ("%00", 400),
-        ("tiny/versions/v1/files/manifest.json", 404),
+        ("tiny/versions/v1/files/.manifest.json", 404),
         ("tiny/versions/v1/files/..%2f..%2f..%2flog%2f000000000000.json", 404),
         ("tiny/versions/v1/files//etc/passwd", 404),
         ("tiny/versions/v1/files/data%2f..%2fREADME.md", 404),
@@ -85,4 +91,109 @@ async fn whole_and_in_parts(daemon: &Daemon, file: &Value) {
     problem(outside, 416, "range-not-satisfiable").await;
     let head = daemon.request(Method::HEAD, &path).send().await.unwrap();
     assert_eq!(head.headers()["content-length"].to_str().unwrap(), size.to_string());
+}
+
+/// The files under a folder, by path.
+fn files_of(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(inner) = folders.pop() {
+        for entry in fs::read_dir(inner).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(path.strip_prefix(folder).unwrap().to_path_buf(), fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[tokio::test]
+async fn datasets_of_a_daemon_are_used_from_elsewhere() {
+    let folder = folder();
+    succeed(&mut dpg(folder.path(), &["run", "spec.toml"]));
+    succeed(&mut dpg(folder.path(), &["fetch", "tiny", "from-the-store"]));
+    let stored = files_of(&folder.path().join("from-the-store"));
+    let local = json_of(&mut dpg(folder.path(), &["datasets"]));
+    let daemon = Daemon::start_in(folder, IDLE).await;
+    let reader = daemon.token("reader", &["read"]).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let place = elsewhere.path();
+    let with = |token: &str, arguments: &[&str]| {
+        let mut command = dpg(place, arguments);
+        command.env("DPG_URL", &daemon.url).env("DPG_TOKEN", token);
+        command
+    };
+    let remote = |arguments: &[&str]| with(&reader, arguments);
+
+    assert!(succeed(&mut remote(&["datasets"])).contains("1 version(s), latest v1, 8 rows"));
+    let listed = json_of(&mut remote(&["datasets"]));
+    for key in ["/0/name", "/0/tags", "/0/versions/0/number", "/0/versions/0/manifest_sha256"] {
+        assert_eq!(listed.pointer(key).unwrap(), local.pointer(key).unwrap(), "{key}");
+    }
+
+    let fetched = json_of(&mut remote(&["fetch", "tiny", "fetched"]));
+    assert_eq!((&fetched["dataset"], &fetched["kept"]), (&"tiny@v1".into(), &0.into()));
+    assert_eq!(fetched["downloaded"], stored.len() - 1, "all but the manifest");
+    assert!(files_of(&place.join("fetched")) == stored, "not what the store has");
+    // what is right is kept, what is not is mended
+    let train = stored.keys().find(|path| path.starts_with("data")).unwrap();
+    let again = json_of(&mut remote(&["fetch", "tiny@v1", "fetched"]));
+    assert_eq!((&again["downloaded"], &again["kept"]), (&0.into(), &fetched["downloaded"]));
+    fs::write(place.join("fetched").join(train), "torn").unwrap();
+    assert_eq!(json_of(&mut remote(&["fetch", "tiny", "fetched"]))["downloaded"], 1);
+    assert!(files_of(&place.join("fetched")) == stored, "not mended");
+
+    let refused = fail(&mut remote(&["datasets", "tag", "tiny", "good"]));
+    assert!(refused.contains("scope `admin`"), "{refused}");
+    let admin = |arguments: &[&str]| with(&daemon.token, arguments);
+    assert!(succeed(&mut admin(&["datasets", "tag", "tiny", "good"])).contains("`tiny@good` is now tiny@v1"));
+    assert!(succeed(&mut remote(&["datasets", "tiny"])).contains("latest, good"));
+    assert!(fail(&mut admin(&["datasets", "yank", "tiny", "--reason", "x"])).contains("names no version"));
+    succeed(&mut admin(&["datasets", "yank", "tiny@good", "--reason", "wrong prompts"]));
+    assert!(succeed(&mut remote(&["datasets", "tiny"])).contains("good  withdrawn: wrong prompts"));
+    let output = remote(&["fetch", "tiny@good", "good"]).output().unwrap();
+    assert!(output.status.success() && crate::text(&output.stderr).contains("withdrawn: wrong prompts"));
+
+    for (arguments, token, expected) in [
+        (&["fetch", "tiny", "new"][..], &*reader, "has no version `latest`"),
+        (&["fetch", "nothing", "new"], &reader, "there is no dataset `nothing`"),
+        (&["fetch", "tiny@v1", "new"], "", "no token"),
+        (&["fetch", "tiny@v1", "new"], "dpg_wrong", "token"),
+        (&["datasets", "verify", "tiny@v1"], &reader, "--store"),
+        // a store that is named is what is used
+        (&["fetch", "tiny@v1", "new", "--store", "no-store"], &reader, "there is no dataset `tiny`"),
+    ] {
+        let refused = fail(&mut with(token, arguments));
+        assert!(refused.contains(expected) && !refused.contains("cannot reach"), "{arguments:?}: {refused}");
+        assert!(!place.join("new").exists(), "{arguments:?} left a folder");
+    }
+}
+
+#[tokio::test]
+async fn damaged_files_of_a_daemon_are_refused() {
+    let folder = folder();
+    succeed(&mut dpg(folder.path(), &["run", "spec.toml"]));
+    let daemon = Daemon::start_in(folder, IDLE).await;
+    let fetch = ["fetch", "tiny", "fetched", "--url", &daemon.url];
+    succeed(&mut dpg(daemon.path(), &fetch));
+    let fetched = daemon.path().join("fetched");
+    let train = files_of(&fetched).into_keys().find(|path| path.starts_with("data")).unwrap();
+    fs::remove_file(fetched.join(&train)).unwrap();
+    let before = files_of(&fetched);
+
+    let registry = daemon.path().join("data/registry");
+    let stored = files_of(&registry).into_keys().find(|path| path.ends_with(&train)).unwrap();
+    let mut bytes = fs::read(registry.join(&stored)).unwrap();
+    bytes[9] ^= 1;
+    fs::write(registry.join(&stored), bytes).unwrap();
+    let refused = fail(&mut dpg(daemon.path(), &fetch));
+    let expected = format!("tiny@v1 is damaged: `{}` has SHA-256", train.display());
+    assert!(refused.contains(&expected), "{refused}");
+    assert!(files_of(&fetched) == before, "the folder was touched");
+    let fresh = fail(&mut dpg(daemon.path(), &["fetch", "tiny", "fresh", "--url", &daemon.url]));
+    assert!(fresh.contains(&expected), "{fresh}");
+    assert!(!daemon.path().join("fresh").exists(), "an incomplete folder");
 }

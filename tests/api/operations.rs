@@ -88,6 +88,7 @@ async fn tls_is_spoken_if_there_is_a_certificate() {
     let settings = format!("{IDLE}[tls]\ncertificate = {pem:?}\nkey = {key:?}\n");
     let daemon = Daemon::start_in(folder, &settings).await;
     assert!(daemon.url.starts_with("https://"), "{}", daemon.url);
+    assert!(daemon.log().contains(&format!("dpg serves {}\n", daemon.url)), "{}", daemon.log());
     daemon.submit(SPEC).await;
     let mut list = dpg(daemon.path(), &["list"]);
     assert!(succeed(list.env("SSL_CERT_FILE", &pem)).contains("tiny"));

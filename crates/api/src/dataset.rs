@@ -1,6 +1,7 @@
 //! Published datasets.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,15 @@ pub struct DatasetVersion {
     pub published_at: DateTime<Utc>,
     /// Why it was withdrawn, if it was.
     pub yanked: Option<String>,
+    /// When it was given up to make room, if it was: its files are or will be removed.
+    #[serde(default)]
+    pub retired: Option<DateTime<Utc>>,
+}
+
+impl fmt::Display for DatasetVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@v{}", self.dataset, self.number)
+    }
 }
 
 /// A version with its files.
@@ -106,6 +116,7 @@ impl From<&dpg_registry::Version> for DatasetVersion {
             size: version.size,
             published_at: version.published_at,
             yanked: version.yanked.clone(),
+            retired: version.retired,
         }
     }
 }

@@ -1,16 +1,21 @@
-//! `dpg datasets` and `dpg fetch`: the registry from the command line, with or without a daemon.
+//! `dpg datasets` and `dpg fetch`: the registry from the command line, in a store or at a daemon.
+
+mod print;
+mod remote;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use dpg_api::{DatasetDetail, DatasetVersion};
 use dpg_queue::Queue;
-use dpg_registry::{Dataset, Diff, Registry, Version, open_store};
+use dpg_registry::{Diff, Registry, Version, open_store};
 use serde_json::json;
 
 use crate::{
     commands::show,
     config::Config,
+    connect::Place,
     data_dir::DataDir,
     retention::{self, Cleaned, Rules},
     services::default_config,
@@ -20,7 +25,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(subcommand_precedence_over_arg = true)]
 pub(crate) struct DatasetsArguments {
-    /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
+    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the settings'
+    /// store, else the data folder].
     #[arg(long, env = "DPG_STORE", global = true)]
     pub(crate) store: Option<String>,
     /// The dataset whose versions are listed.
@@ -124,19 +130,36 @@ pub(super) async fn find(registry: &Registry, version: &str) -> anyhow::Result<V
 /// Does what `dpg datasets` was told.
 pub(crate) async fn datasets(
     data: &DataDir,
+    place: &Place,
     arguments: DatasetsArguments,
     as_json: bool,
 ) -> anyhow::Result<()> {
     let DatasetsArguments { store, name, action } = arguments;
+    let action = action.unwrap_or(Action::List { name });
+    // the key is this machine's, wherever the datasets are
+    if store.is_none()
+        && !matches!(action, Action::PublicKey)
+        && let Some(client) = place.client(data)?
+    {
+        return remote::datasets(&client, action, as_json).await;
+    }
     let registry = registry(data, store.as_deref())?;
-    match action.unwrap_or(Action::List { name }) {
-        Action::List { name: None } => list(&registry, as_json).await,
-        Action::List { name: Some(name) } => versions(&registry, &name, as_json).await,
+    match action {
+        Action::List { name: None } => {
+            let datasets = registry.datasets().await?;
+            let rows: Vec<_> = datasets.iter().map(dpg_api::Dataset::from).collect();
+            print::list(&json!(datasets), &rows, as_json);
+            Ok(())
+        }
+        Action::List { name: Some(name) } => {
+            let dataset = registry.dataset(&name).await?;
+            print::versions(&json!(dataset), &DatasetDetail::from(&dataset), as_json);
+            Ok(())
+        }
         Action::Tag { version, tag } => {
             let version = find(&registry, &version).await?;
             registry.tag(&version.dataset, &tag, version.number).await?;
-            let value = json!({ "dataset": version.dataset, "tag": tag, "version": version.number });
-            show(as_json, &value, || format!("`{}@{tag}` is now {version}", version.dataset));
+            print::tagged(&DatasetVersion::from(&version), &tag, as_json);
             Ok(())
         }
         Action::Untag { name, tag } => {
@@ -147,13 +170,10 @@ pub(crate) async fn datasets(
             Ok(())
         }
         Action::Yank { version, reason } => {
-            if !version.contains('@') {
-                bail!("`{version}` names no version; expected `{version}@vN` or `{version}@TAG`");
-            }
+            names_version(&version)?;
             let version = find(&registry, &version).await?;
             registry.yank(&version.dataset, version.number, &reason).await?;
-            let value = json!({ "dataset": version.dataset, "version": version.number, "reason": reason });
-            show(as_json, &value, || format!("{version} is withdrawn: {reason}"));
+            print::withdrawn(&DatasetVersion::from(&version), &reason, as_json);
             Ok(())
         }
         Action::Diff { from, to } => {
@@ -208,51 +228,17 @@ pub(crate) async fn datasets(
     }
 }
 
+/// Refuses a dataset without a version where taking the latest would be rash.
+fn names_version(version: &str) -> anyhow::Result<()> {
+    if !version.contains('@') {
+        bail!("`{version}` names no version; expected `{version}@vN` or `{version}@TAG`");
+    }
+    Ok(())
+}
+
 /// Whether this is `v3` or `3`.
 fn is_number(reference: &str) -> bool {
     reference.strip_prefix('v').unwrap_or(reference).parse::<u64>().is_ok()
-}
-
-async fn list(registry: &Registry, as_json: bool) -> anyhow::Result<()> {
-    let datasets = registry.datasets().await?;
-    show(as_json, &json!(datasets), || {
-        if datasets.is_empty() {
-            return "no datasets yet; `dpg run SPEC` makes one".into();
-        }
-        let rows = datasets.iter().map(|dataset| {
-            let latest = dataset.latest().map_or("all withdrawn".into(), |version| {
-                format!("v{}, {} rows", version.number, version.rows)
-            });
-            format!("{:<24} {} version(s), latest {latest}", dataset.name, dataset.versions.len())
-        });
-        rows.collect::<Vec<_>>().join("\n")
-    });
-    Ok(())
-}
-
-async fn versions(registry: &Registry, name: &str, as_json: bool) -> anyhow::Result<()> {
-    let dataset = registry.dataset(name).await?;
-    show(as_json, &json!(dataset), || {
-        let rows = dataset.versions.iter().map(|version| {
-            let published = version.published_at.format("%Y-%m-%d %H:%M");
-            let notes = notes(&dataset, version);
-            format!("{:<24} {:>8} rows  {published}{notes}", version.to_string(), version.rows)
-        });
-        rows.collect::<Vec<_>>().join("\n")
-    });
-    Ok(())
-}
-
-fn notes(dataset: &Dataset, version: &Version) -> String {
-    let latest = dataset.latest().filter(|latest| latest.number == version.number).map(|_| "latest");
-    let tags = dataset.tags.iter().filter(|(_, number)| **number == version.number).map(|(tag, _)| &**tag);
-    let names: Vec<_> = latest.into_iter().chain(tags).collect();
-    let names = if names.is_empty() { String::new() } else { format!("  {}", names.join(", ")) };
-    match &version.yanked {
-        Some(_) if version.retired.is_some() => format!("{names}  retired"),
-        Some(why) => format!("{names}  withdrawn: {why}"),
-        None => names,
-    }
 }
 
 async fn gc(
@@ -344,27 +330,22 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// Copies a version to a folder.
+/// Copies a version to a folder, from the store or from the daemon.
 pub(crate) async fn fetch(
     data: &DataDir,
+    place: &Place,
     store: Option<&str>,
     dataset: &str,
     folder: &Path,
     as_json: bool,
 ) -> anyhow::Result<()> {
+    if let (None, Some(client)) = (store, place.client(data)?) {
+        return remote::fetch(&client, dataset, folder, as_json).await;
+    }
     let registry = registry(data, store)?;
     let version = find(&registry, dataset).await?;
     let fetched =
         registry.fetch(&version, folder).await.with_context(|| format!("cannot fetch {version}"))?;
-    let value = json!({
-        "dataset": version.to_string(),
-        "folder": folder,
-        "downloaded": fetched.downloaded,
-        "kept": fetched.kept,
-    });
-    if let Some(why) = &version.yanked {
-        eprintln!("warning: {version} was withdrawn: {why}");
-    }
-    show(as_json, &value, || format!("{version} is in {} ({} rows)", folder.display(), version.rows));
+    print::fetched(&DatasetVersion::from(&version), folder, fetched, as_json);
     Ok(())
 }

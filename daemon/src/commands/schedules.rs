@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use dpg_api::{PutSchedule, Schedule, ScheduleDetail};
@@ -131,15 +133,24 @@ pub(crate) async fn schedules(
 }
 
 fn row(schedule: &Schedule) -> String {
-    let next = schedule.next.map_or("paused".into(), |time| time.to_rfc3339());
+    let next = schedule.next.map_or("paused".into(), |time| local(schedule, time));
     format!("{:<24} {:<16} {:<20} {next}", schedule.name, schedule.cron, schedule.time_zone)
+}
+
+/// A time on the clock of the schedule's zone; in UTC if this program does not know the zone.
+fn local(schedule: &Schedule, time: DateTime<Utc>) -> String {
+    let zone = schedule.time_zone.parse().unwrap_or(Tz::UTC);
+    time.with_timezone(&zone).to_rfc3339()
 }
 
 fn tell(detail: &ScheduleDetail, as_json: bool) {
     show(as_json, &json!(detail), || {
         let schedule = &detail.schedule;
-        let state = schedule.paused.map_or("active".into(), |since| format!("paused since {since}"));
-        let times: Vec<_> = detail.upcoming.iter().map(|time| format!("  {}", time.to_rfc3339())).collect();
+        let state = schedule
+            .paused
+            .map_or("active".into(), |since| format!("paused since {}", local(schedule, since)));
+        let times: Vec<_> =
+            detail.upcoming.iter().map(|time| format!("  {}", local(schedule, *time))).collect();
         format!(
             "schedule   {}\ntimes      {} in {}\nstate      {state}\noverlap    {}\ncatchup    {}\n\
              jitter     up to {} s\n\nnext times:\n{}",

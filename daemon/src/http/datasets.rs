@@ -86,8 +86,7 @@ async fn version(
     Path((dataset, reference)): Path<(String, String)>,
 ) -> Result<Json<VersionDetail>, Refusal> {
     let version = resolve(&api, &dataset, &reference).await?;
-    let manifest = api.services.registry.manifest(&version).await?;
-    let files = manifest.files.into_iter().map(VersionFile::from).collect();
+    let files = api.services.registry.files(&version).await?.into_iter().map(VersionFile::from).collect();
     Ok(Json(VersionDetail { version: DatasetVersion::from(&version), files }))
 }
 
@@ -148,9 +147,9 @@ async fn file(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let version = resolve(&api, &dataset, &reference).await?;
-    let manifest = api.services.registry.manifest(&version).await?;
-    // only what the manifest lists is served, so no path leads out of the version
-    let Some(file) = manifest.files.into_iter().find(|file| file.path == path) else {
+    let files = api.services.registry.files(&version).await?;
+    // only the manifest and what it lists is served, so no path leads out of the version
+    let Some(file) = files.into_iter().find(|file| file.path == path) else {
         let hint = format!("`GET /v1/datasets/{dataset}/versions/{reference}` lists its files");
         return Err(Refusal::not_found(format!("{version} has no such file"), hint));
     };

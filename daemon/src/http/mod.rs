@@ -142,7 +142,7 @@ pub(crate) async fn answer(
 }
 
 /// The address under which this machine reaches the daemon.
-fn url(services: &Services, listener: &TcpListener) -> anyhow::Result<String> {
+pub(crate) fn url(services: &Services, listener: &TcpListener) -> anyhow::Result<String> {
     if !services.config.public_url.is_empty() {
         return Ok(services.config.public_url.clone());
     }

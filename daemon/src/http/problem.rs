@@ -163,6 +163,10 @@ impl From<dpg_registry::Error> for Refusal {
                 let message = error.to_string();
                 Self::said(StatusCode::NOT_FOUND, "not-found", &message, "`GET /v1/datasets` lists them")
             }
+            Error::Retired { .. } => {
+                let message = error.to_string();
+                Self::said(StatusCode::GONE, "gone", &message, "`GET /v1/datasets/{name}` lists its versions")
+            }
             Error::BadName { .. } | Error::BadTag(_) => {
                 let message = error.to_string();
                 Self::said(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", &message, "use another name")

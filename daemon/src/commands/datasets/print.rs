@@ -1,0 +1,71 @@
+//! What `dpg datasets` and `dpg fetch` print, wherever the datasets are.
+
+use std::path::Path;
+
+use dpg_api::{Dataset, DatasetDetail, DatasetVersion};
+use dpg_registry::Fetched;
+use serde_json::{Value, json};
+
+use crate::commands::show;
+
+pub(super) fn list(value: &Value, datasets: &[Dataset], as_json: bool) {
+    show(as_json, value, || {
+        if datasets.is_empty() {
+            return "no datasets yet; `dpg run SPEC` makes one".into();
+        }
+        let rows = datasets.iter().map(|dataset| {
+            let latest = dataset.latest.as_ref().map_or("all withdrawn".into(), |version| {
+                format!("v{}, {} rows", version.number, version.rows)
+            });
+            format!("{:<24} {} version(s), latest {latest}", dataset.name, dataset.versions)
+        });
+        rows.collect::<Vec<_>>().join("\n")
+    });
+}
+
+pub(super) fn versions(value: &Value, dataset: &DatasetDetail, as_json: bool) {
+    show(as_json, value, || {
+        let rows = dataset.versions.iter().map(|version| {
+            let published = version.published_at.format("%Y-%m-%d %H:%M");
+            let notes = notes(dataset, version);
+            format!("{:<24} {:>8} rows  {published}{notes}", version.to_string(), version.rows)
+        });
+        rows.collect::<Vec<_>>().join("\n")
+    });
+}
+
+fn notes(dataset: &DatasetDetail, version: &DatasetVersion) -> String {
+    let latest = dataset.versions.iter().rfind(|version| version.yanked.is_none());
+    let latest = latest.filter(|latest| latest.number == version.number).map(|_| "latest");
+    let tags = dataset.tags.iter().filter(|(_, number)| **number == version.number).map(|(tag, _)| &**tag);
+    let names: Vec<_> = latest.into_iter().chain(tags).collect();
+    let names = if names.is_empty() { String::new() } else { format!("  {}", names.join(", ")) };
+    match &version.yanked {
+        Some(_) if version.retired.is_some() => format!("{names}  retired"),
+        Some(why) => format!("{names}  withdrawn: {why}"),
+        None => names,
+    }
+}
+
+pub(super) fn tagged(version: &DatasetVersion, tag: &str, as_json: bool) {
+    let value = json!({ "dataset": version.dataset, "tag": tag, "version": version.number });
+    show(as_json, &value, || format!("`{}@{tag}` is now {version}", version.dataset));
+}
+
+pub(super) fn withdrawn(version: &DatasetVersion, reason: &str, as_json: bool) {
+    let value = json!({ "dataset": version.dataset, "version": version.number, "reason": reason });
+    show(as_json, &value, || format!("{version} is withdrawn: {reason}"));
+}
+
+pub(super) fn fetched(version: &DatasetVersion, folder: &Path, fetched: Fetched, as_json: bool) {
+    let value = json!({
+        "dataset": version.to_string(),
+        "folder": folder,
+        "downloaded": fetched.downloaded,
+        "kept": fetched.kept,
+    });
+    if let Some(why) = &version.yanked {
+        eprintln!("warning: {version} was withdrawn: {why}");
+    }
+    show(as_json, &value, || format!("{version} is in {} ({} rows)", folder.display(), version.rows));
+}

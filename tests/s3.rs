@@ -56,7 +56,7 @@ struct InTurn {
     service: S3Service,
     turn: Arc<Mutex<()>>,
     /// One request in so many meets a fault of each kind; 0 for none.
-    faults: u64,
+    faults: Arc<AtomicU64>,
     /// How many there were, of all kinds: they take turns, too.
     met: Arc<AtomicU64>,
 }
@@ -64,7 +64,8 @@ struct InTurn {
 impl InTurn {
     fn fault(&self) -> Option<Fault> {
         let kinds = FAULTS.len() as u64;
-        let meets = self.faults > 0 && uuid::Uuid::new_v4().as_u64_pair().1 % self.faults < kinds;
+        let faults = self.faults.load(Ordering::Relaxed);
+        let meets = faults > 0 && uuid::Uuid::new_v4().as_u64_pair().1 % faults < kinds;
         meets.then(|| FAULTS[(self.met.fetch_add(1, Ordering::Relaxed) % kinds) as usize])
     }
 }
@@ -150,7 +151,12 @@ impl Server {
         fs::create_dir_all(folder.join("bucket")).unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder).unwrap());
         builder.set_auth(SimpleAuth::from_single("access", "secret"));
-        let service = InTurn { service: builder.build(), turn: Arc::default(), faults, met: Arc::default() };
+        let service = InTurn {
+            service: builder.build(),
+            turn: Arc::default(),
+            faults: Arc::new(faults.into()),
+            met: Arc::default(),
+        };
         let serving = service.clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -161,6 +167,12 @@ impl Server {
             }
         });
         Self { address, service }
+    }
+
+    /// From now on, one of `faults` requests meets each fault.
+    #[allow(dead_code, reason = "not every test has faults")]
+    pub(crate) fn set_faults(&self, faults: u64) {
+        self.service.faults.store(faults, Ordering::Relaxed);
     }
 
     /// How many requests met each fault, at least.

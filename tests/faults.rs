@@ -111,8 +111,8 @@ async fn a_store_that_fails_loses_nothing() {
     let mut daemons = [place.start()];
     // the check of the store at the start refuses one that loses so many answers
     until(&queue, &mut daemons, |counts| counts.running > 0).await;
-    // an eighth of the requests
-    server.set_faults(40);
+    // a quarter of the requests
+    server.set_faults(20);
     until(&queue, &mut daemons, |counts| counts.succeeded == 4).await;
     assert_each_published_once(&queue, &server, folder.path(), &mut daemons).await;
     println!("each fault was met {} times", server.faults());

@@ -1,8 +1,8 @@
 //! Three daemons share one PostgreSQL and one bucket of a real S3 server. One of them is killed again
 //! and again, and every job still ends once, with one sound version, from where it was interrupted.
 //!
-//! Meanwhile the S3 server fails now and then, before or after it has done what it was asked, and the
-//! database ends everybody's connections.
+//! Meanwhile the S3 server meets a fault now and then, before or after it has done what it was asked,
+//! and the database ends everybody's connections.
 //!
 //! `DPG_CHAOS_SECONDS` says for how long daemons are killed (30 by default), `DPG_CHAOS_JOBS` how many
 //! jobs there are (40).

@@ -66,10 +66,11 @@ impl Server {
             chown(server.folder(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
         server.call("initdb", &["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]);
-        let options = format!(
-            "-k '{}' -c listen_addresses= -c max_connections=400 -c fsync=off",
-            server.folder().display()
-        );
+        // in the file, where a benchmark can turn it on again
+        let settings = server.folder().join("data/postgresql.conf");
+        std::fs::File::options().append(true).open(settings).unwrap().write_all(b"fsync = off\n").unwrap();
+        let options =
+            format!("-k '{}' -c listen_addresses= -c max_connections=400", server.folder().display());
         server.call("pg_ctl", &["start", "-w", "-l", "log", "-o", &options]);
         sqlx::any::install_default_drivers();
         server
@@ -92,6 +93,12 @@ impl Server {
         let status = command.status().unwrap();
         let said = |file: PathBuf| std::fs::read_to_string(file).unwrap_or_default();
         assert!(status.success(), "{program}: {}{}", said(output), said(self.folder().join("log")));
+    }
+
+    /// Restarts it; `mode` is `fast`, which ends its clients' connections, or `immediate`, a crash.
+    #[allow(dead_code, reason = "not every test restarts it")]
+    pub(crate) fn restart(&self, mode: &str) {
+        self.call("pg_ctl", &["restart", "-w", "-l", "log", "-m", mode]);
     }
 
     fn url(&self, database: &str) -> String {

@@ -67,12 +67,11 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     Ok(())
 }
 
-/// Refuses a store that does not keep racing creates apart. A round that nobody won shows an answer
-/// that was lost and not a bad store, so it is tried again.
+/// Refuses a store that does not keep racing creates apart.
 async fn probe(services: &Services) -> Result<(), RegistryError> {
-    let lost = |error: &RegistryError| {
-        matches!(error, RegistryError::UnsafeStore { winners: 0, .. }) || error.is_transient()
-    };
     let retries = ExponentialBuilder::default().with_max_times(5);
-    (|| probe_conditional_put(&services.store, &services.prefix)).retry(retries).when(lost).await
+    (|| probe_conditional_put(&services.store, &services.prefix))
+        .retry(retries)
+        .when(RegistryError::is_transient)
+        .await
 }

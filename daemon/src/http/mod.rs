@@ -25,6 +25,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::get;
+use backon::{ExponentialBuilder, Retryable};
 use object_store::aws::AmazonS3Builder;
 use object_store::signer::Signer;
 use tokio::net::TcpListener;
@@ -95,7 +96,12 @@ pub(crate) async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    tokens::ensure_admin(&services).await?;
+    // the database may be away for a moment
+    let transient = |error: &anyhow::Error| {
+        error.downcast_ref::<dpg_queue::Error>().is_some_and(dpg_queue::Error::is_transient)
+    };
+    let retries = ExponentialBuilder::default().with_max_times(8);
+    (|| tokens::ensure_admin(&services)).retry(retries).when(transient).await?;
     let note = services.data.path("daemon.url");
     std::fs::write(&note, url(&services, &listener)?)
         .with_context(|| format!("cannot write `{}`", note.display()))?;

@@ -55,17 +55,25 @@ pub fn open_store(uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
 
 const ROUNDS: usize = 50;
 const RACERS: usize = 16;
+const TRIES: usize = 10;
 
 /// Checks with 50 rounds of 16 racing creates of one object under `prefix` that the store lets
 /// exactly one win and keeps its bytes. What it writes it removes.
 pub async fn probe_conditional_put(store: &Arc<dyn ObjectStore>, prefix: &Path) -> Result<()> {
     let folder = prefix.clone().join(format!("probe-{}", Uuid::new_v4()));
     for round in 1..=ROUNDS {
-        let path = folder.clone().join(format!("{round:02}"));
-        let checked = probe_once(store, &path, round).await;
-        let removed = store.delete(&path).await;
-        checked?;
-        removed.map_err(|source| Error::of_store("delete", &path, store, source))?;
+        let mut tries = 0;
+        loop {
+            let path = folder.clone().join(format!("{round:02}-{tries}"));
+            let checked = probe_once(store, &path, round).await;
+            let removed = store.delete(&path).await;
+            let removed = removed.map_err(|source| Error::of_store("delete", &path, store, source));
+            match checked.and(removed) {
+                // a request that failed says nothing of the store; another object is raced for
+                Err(error) if error.is_transient() && tries < TRIES => tries += 1,
+                checked => break checked?,
+            }
+        }
     }
     Ok(())
 }

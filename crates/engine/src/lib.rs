@@ -7,6 +7,7 @@
 //! and started again ends with the same dataset.
 
 mod audit;
+pub mod chart;
 mod encode;
 mod error;
 mod event;
@@ -120,7 +121,8 @@ impl Run<'_> {
         }
         let examples = self.spec.output.examples;
         tell(&Event::Drawing { examples });
-        let (rows, pictures) = self.dataset(&state, examples)?;
+        let (rows, mut pictures) = self.dataset(&state, examples)?;
+        pictures.push(chart::curves(&state.history));
         Ok(Outcome { rows, pictures, history: state.history })
     }
 

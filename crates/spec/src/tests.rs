@@ -421,6 +421,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
             metric,
             generator: None,
             policy: Policy { minibatch_prompts, ..Policy::default() },
+            schedule: Schedule::from([("policy.kl".to_owned(), Start::Until { from: 0.1, until: 0.5 })]),
             output: Output::default(),
         },
     )

@@ -76,19 +76,23 @@ impl Run<'_> {
     /// What the untrained generator writes for the first step, as it would be published.
     pub fn first_draw(&self) -> Result<Vec<dpg_dataset::Example>, Error> {
         let policy = &self.spec.policy;
-        let theta = &self.source.model.theta;
-        let drawn = self.draw(theta, policy.prompts_per_step, policy.group_size, 0)?;
-        Ok(drawn.examples(self.spec.output.format))
+        self.untrained_draw(policy.prompts_per_step * policy.group_size, 0)
     }
 
     /// What the untrained generator writes where the trained one wrote the dataset: on the same
     /// prompts for repetition 0, on others for others.
     pub fn control_draw(&self, examples: usize, repetition: u64) -> Result<Vec<dpg_dataset::Example>, Error> {
-        let (theta, group_size) = (&self.source.model.theta, self.spec.policy.group_size);
-        let drawn = self.draw(theta, examples.div_ceil(group_size), group_size, FINAL + repetition)?;
-        let mut examples_drawn = drawn.examples(self.spec.output.format);
-        examples_drawn.truncate(examples);
-        Ok(examples_drawn)
+        self.untrained_draw(examples, FINAL + repetition)
+    }
+
+    fn untrained_draw(&self, examples: usize, number: u64) -> Result<Vec<dpg_dataset::Example>, Error> {
+        let group_size = self.spec.policy.group_size;
+        let prompts = examples.div_ceil(group_size);
+        let mut drawn = self
+            .draw(&self.source.model.theta, prompts, group_size, number)?
+            .examples(self.spec.output.format);
+        drawn.truncate(examples);
+        Ok(drawn)
     }
 
     /// Runs the loop from where its state stands to the end.

@@ -115,6 +115,7 @@ impl Engine {
             batches: &batches,
             optimizer: self.optimizer.as_ref(),
             microbatch: self.shape.batch,
+            devices: std::slice::from_ref(&self.device),
             cancelled: &|| false,
         })
     }
@@ -143,6 +144,7 @@ impl Engine {
             seed: 0,
             step: 0,
             batch: 1024,
+            devices: vec![self.device.clone()],
         }
     }
 
@@ -167,7 +169,13 @@ impl Engine {
             .collect();
         let settings = spec::Policy { kl: 0.05, ..spec::Policy::default() };
         let lm = self.lm.as_ref();
-        let policy = Policy { lm, initial: &self.theta, settings: &settings, microbatch: self.shape.batch };
+        let policy = Policy {
+            lm,
+            initial: &self.theta,
+            settings: &settings,
+            microbatch: self.shape.batch,
+            devices: std::slice::from_ref(&self.device),
+        };
         let state = State::new(self.theta.clone(), &spec::AdamW::default());
         seconds(|| drop(update(&policy, state, 0, 0, &rollouts, &self.settings()).expect("an update")))
     }

@@ -67,9 +67,9 @@ fn optimise(
     tell: &mut dyn FnMut(&Event),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<Outcome> {
-    let device = Device::flex();
-    let target = Target::load(spec, DType::F32, &device)?;
-    let source = Source::load(spec, &device)?;
+    let devices = [Device::flex()];
+    let target = Target::load(spec, DType::F32, &devices)?;
+    let source = Source::load(spec, &devices)?;
     let metric = target.metric(spec)?;
     let run =
         Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder, cancelled: stop };

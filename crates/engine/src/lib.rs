@@ -139,6 +139,7 @@ impl Run<'_> {
             initial: &self.source.model.theta,
             settings: policy,
             microbatch: self.source.microbatch(),
+            devices: self.source.devices(),
         };
         let sampling = self.source.sampling(self.spec.seed, step as u64);
         let (generator, applied, report) =

@@ -25,12 +25,14 @@ pub struct Target {
     pub sft: dpg_spec::Sft,
     optimizer: Box<dyn Optimizer>,
     seed: u64,
+    devices: Vec<Device>,
 }
 
 impl Target {
-    /// Loads the target of a spec whose model is a local folder.
-    pub fn load(spec: &Spec, dtype: DType, device: &Device) -> Result<Self, Error> {
-        let model = Model::load(Path::new(&spec.target.model), dtype, device)?;
+    /// Loads the target of a spec whose model is a local folder, for one device or several that share its
+    /// runs.
+    pub fn load(spec: &Spec, dtype: DType, devices: &[Device]) -> Result<Self, Error> {
+        let model = Model::load(Path::new(&spec.target.model), dtype, first(devices))?;
         let sft = spec.target.sft.clone();
         if sft.sequence_length > model.lm.context() {
             let reason = format!(
@@ -41,7 +43,8 @@ impl Target {
             );
             return Err(Error::setting("target.sft.sequence_length", reason));
         }
-        Ok(Self { model, optimizer: optimizers::from_spec(sft.optimizer), sft, seed: spec.seed })
+        let (optimizer, devices) = (optimizers::from_spec(sft.optimizer), devices.to_vec());
+        Ok(Self { model, optimizer, sft, seed: spec.seed, devices })
     }
 
     /// The metric of a spec whose files are local.
@@ -125,6 +128,7 @@ impl Target {
             batches,
             optimizer: self.optimizer.as_ref(),
             microbatch: self.microbatch(),
+            devices: &self.devices,
             cancelled,
         }
     }
@@ -174,6 +178,7 @@ pub struct Source {
     pub training: Vec<Prompt>,
     /// Prompts kept aside for validation.
     pub validation: Vec<Prompt>,
+    devices: Vec<Device>,
 }
 
 /// One prompt.
@@ -186,14 +191,16 @@ pub struct Prompt {
 }
 
 impl Source {
-    /// Loads the generator and prompts of a spec whose paths are local.
-    pub fn load(spec: &Spec, device: &Device) -> Result<Self, Error> {
+    /// Loads the generator and prompts of a spec whose paths are local, for one device or several that
+    /// share its rollouts.
+    pub fn load(spec: &Spec, devices: &[Device]) -> Result<Self, Error> {
         let settings = spec.generator()?.clone();
-        let model = Model::load(Path::new(&settings.model), DType::F32, device)?;
+        let model = Model::load(Path::new(&settings.model), DType::F32, first(devices))?;
+        let devices = devices.to_vec();
         let Some(source) = &settings.prompts else {
             let prompt = prompt(&model, &settings, "")?;
             let (training, validation) = (vec![prompt.clone()], vec![prompt]);
-            return Ok(Self { model, settings, training, validation });
+            return Ok(Self { model, settings, training, validation, devices });
         };
         let texts = read_texts(Path::new(&source.path), &source.column, None)?;
         let mut prompts =
@@ -210,7 +217,7 @@ impl Source {
             return Err(Error::setting("generator.prompts", reason));
         }
         let training = prompts.split_off(kept);
-        Ok(Self { model, settings, training, validation: prompts })
+        Ok(Self { model, settings, training, validation: prompts, devices })
     }
 
     /// How the draw number `draw` of a run decodes.
@@ -223,7 +230,13 @@ impl Source {
             seed,
             step: draw,
             batch: 1024,
+            devices: self.devices.clone(),
         }
+    }
+
+    /// What shares the rollouts; the generator's weights lie on the first.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
     }
 
     /// Rollouts that pass through the generator together.
@@ -231,6 +244,10 @@ impl Source {
         let longest = self.training.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(1);
         (MICROBATCH_TOKENS / (longest + self.settings.max_new_tokens)).max(1)
     }
+}
+
+fn first(devices: &[Device]) -> &Device {
+    devices.first().expect("a run has a device")
 }
 
 fn prompt(model: &Model, settings: &Generator, text: &str) -> Result<Prompt, Error> {

@@ -33,9 +33,9 @@ fn verified(change: impl Fn(&mut Vec<Example>, &mut Vec<f64>)) -> Verification {
     let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
     let spec = SPEC.replace("EMBEDDED", &embedded.to_string_lossy());
     let spec = Spec::parse(&spec, Syntax::Toml).unwrap();
-    let device = Device::flex();
-    let target = Target::load(&spec, DType::F32, &device).unwrap();
-    let source = Source::load(&spec, &device).unwrap();
+    let devices = [Device::flex()];
+    let target = Target::load(&spec, DType::F32, &devices).unwrap();
+    let source = Source::load(&spec, &devices).unwrap();
     let metric = target.metric(&spec).unwrap();
     let metric = metric.as_ref();
     let texts = |file: &str, from: usize| {

@@ -3,12 +3,12 @@
 //! The randomness of a row comes from (seed, step, row) alone, so that what a row says does not
 //! depend on which rows share its batch. Rows that have stopped leave the batch.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{Cache, CausalLm, Error, Params, Tokens, fused::exponentials, logits};
+use crate::{Cache, CausalLm, Error, Params, Tokens, device, fused::exponentials, logits};
 
 /// How to decode.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Sampling {
     pub step: u64,
     /// Rows that are decoded together; bounds memory, changes nothing else.
     pub batch: usize,
+    /// What shares the rows, at least one.
+    pub devices: Vec<Device>,
 }
 
 /// What was drawn for one prompt.
@@ -57,15 +59,17 @@ pub fn sample(
             return Err(Error::TooLong { what, length, limit });
         }
     }
-    let params = Params::new(lm.layout(), theta);
     // rows of similar length decode together, so that little is padding
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|&row| prompts[row].len());
     let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
-    for rows in order.chunks(sampling.batch.max(1)) {
-        for (row, completion) in decode(lm, &params, prompts, rows, sampling) {
-            completions[row] = Some(completion);
-        }
+    let parts = device::map(&sampling.devices, &order, |device, part| {
+        let params = Params::new(lm.layout(), &theta.clone().to_device(device));
+        let batches = part.chunks(sampling.batch.max(1));
+        batches.flat_map(|rows| decode(lm, &params, prompts, rows, sampling)).collect::<Vec<_>>()
+    });
+    for (row, completion) in parts.into_iter().flatten() {
+        completions[row] = Some(completion);
     }
     Ok(completions.into_iter().map(|completion| completion.expect("every row was decoded")).collect())
 }

@@ -34,6 +34,7 @@ fn sampling() -> Sampling {
         seed: 7,
         step: 2,
         batch: 64,
+        devices: vec![Device::flex()],
     }
 }
 
@@ -73,6 +74,8 @@ fn what_a_row_says_does_not_depend_on_its_batch() {
         let whole = draw(100);
         assert_eq!(draw(1), whole, "{model}");
         assert_eq!(draw(5), whole, "{model}");
+        let shared = Sampling { devices: vec![Device::flex(); 3], ..sampling() };
+        assert_eq!(tokens(&sample(lm.as_ref(), &theta, &prompts, &shared).unwrap()), whole, "{model}");
         let fewer = sample(lm.as_ref(), &theta, &prompts[..9], &sampling()).unwrap();
         assert_eq!(tokens(&fewer), whole[..9], "{model}");
     }

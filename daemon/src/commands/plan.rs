@@ -23,9 +23,9 @@ pub(crate) async fn plan(data: &DataDir, path: &Path, as_json: bool) -> anyhow::
 }
 
 fn measure(spec: &Spec, stop: &Stop) -> anyhow::Result<Value> {
-    let device = Device::flex();
-    let target = Target::load(spec, DType::F32, &device)?;
-    let source = Source::load(spec, &device)?;
+    let devices = [Device::flex()];
+    let target = Target::load(spec, DType::F32, &devices)?;
+    let source = Source::load(spec, &devices)?;
     let metric = target.metric(spec)?;
     let cancelled = || stop.is_set();
     let folder = std::env::temp_dir();

@@ -22,7 +22,7 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
     let Scored { rewards, score, .. } = compute(move || {
         let ScoreArguments { data, dtype, out, pictures, .. } = arguments;
         let examples = read_examples(&data, &Columns::detect(&data)?, None)?;
-        let target = Target::load(&local, DType::from(dtype), &Device::flex())?;
+        let target = Target::load(&local, DType::from(dtype), &[Device::flex()])?;
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
         let scored =

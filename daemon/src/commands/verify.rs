@@ -72,9 +72,9 @@ fn verification(
     seeds: usize,
     stop: &Stop,
 ) -> anyhow::Result<Verification> {
-    let device = Device::flex();
-    let target = Target::load(spec, DType::F32, &device)?;
-    let source = Source::load(spec, &device)?;
+    let devices = [Device::flex()];
+    let target = Target::load(spec, DType::F32, &devices)?;
+    let source = Source::load(spec, &devices)?;
     let metric = target.metric(spec)?;
     let metric = metric.as_ref();
     let cancelled = || stop.is_set();

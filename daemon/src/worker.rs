@@ -145,6 +145,7 @@ impl Attempt {
         let (tell, mut report) = Report::new(queue.clone(), self.lease, &self.job.name);
         let work = Work {
             resolved,
+            devices: dpg_models::device::parse(&config.device)?,
             folder: folder.path.clone(),
             job: self.job.id.to_string(),
             fence: self.lease.fence as u64,

@@ -7,6 +7,7 @@
 mod chat;
 mod config;
 mod context;
+pub mod device;
 mod dual;
 mod error;
 mod example;

@@ -34,11 +34,17 @@ pub(crate) enum Command {
     Run {
         /// The target spec, TOML or JSON.
         spec: PathBuf,
+        /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        device: String,
     },
     /// Check a spec and say what a run would do; start nothing.
     Plan {
         /// The target spec.
         spec: PathBuf,
+        /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        device: String,
     },
     /// Rewards of an existing dataset: what each example does to the metric.
     Score(ScoreArguments),
@@ -60,6 +66,9 @@ pub(crate) enum Command {
         /// Data orders that each is fine-tuned under, at least 2.
         #[arg(long, default_value_t = 5)]
         seeds: usize,
+        /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        device: String,
         /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
         #[arg(long, env = "DPG_STORE")]
         store: Option<String>,
@@ -117,6 +126,9 @@ pub(crate) struct ServeArguments {
     /// Where datasets go: a folder or `s3://bucket/prefix`.
     #[arg(long, env = "DPG_STORE")]
     pub(crate) store: Option<String>,
+    /// What jobs are computed on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE")]
+    pub(crate) device: Option<String>,
 }
 
 /// What `dpg score` reads and writes.
@@ -127,6 +139,9 @@ pub(crate) struct ScoreArguments {
     /// The dataset: JSONL or Parquet with `text`, `prompt` and `completion`, or `messages`.
     #[arg(long)]
     pub(crate) data: PathBuf,
+    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
     /// Floating-point type of the computation.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub(crate) dtype: Dtype,

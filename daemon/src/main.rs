@@ -76,8 +76,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Serve(arguments) => serve::serve(data, arguments).await,
-        Command::Run { spec } => commands::run::run(&data, &spec, json).await,
-        Command::Plan { spec } => commands::plan::plan(&data, &spec, json).await,
+        Command::Run { spec, device } => commands::run::run(&data, &spec, &device, json).await,
+        Command::Plan { spec, device } => commands::plan::plan(&data, &spec, &device, json).await,
         Command::Score(arguments) => commands::score::score(&data, arguments, json).await,
         Command::Audit { spec, data: file, examples } => {
             commands::audit::audit(&data, &spec, file.as_deref(), examples, json).await
@@ -85,8 +85,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Queue(command) => {
             commands::queue::dispatch(Connection::open(data, &place).await?, command, json).await
         }
-        Command::Verify { dataset, seeds, store } => {
-            commands::verify::verify(&data, store.as_deref(), &dataset, seeds, json).await
+        Command::Verify { dataset, seeds, store, device } => {
+            commands::verify::verify(&data, store.as_deref(), &dataset, seeds, &device, json).await
         }
         Command::Datasets(arguments) => commands::datasets::datasets(&data, &place, arguments, json).await,
         Command::Fetch { dataset, folder, store } => {

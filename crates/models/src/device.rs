@@ -1,6 +1,44 @@
-//! Devices that share one computation.
+//! The devices that a run computes on, by name, and how they share work.
 
 use burn::tensor::Device;
+
+use crate::Error;
+
+/// Reads `cpu`, `cuda:N`, or several of one kind with commas between them, as in `cuda:0,cuda:1`.
+///
+/// # Errors
+/// Another name, CPU and CUDA mixed, and `cuda:N` in a program built without the feature `cuda`.
+pub fn parse(text: &str) -> Result<Vec<Device>, Error> {
+    let refused = |reason: &str| Error::Device { text: text.into(), reason: reason.into() };
+    let names: Vec<&str> = text.split(',').map(str::trim).collect();
+    let is_cuda = |name: &&str| name.starts_with("cuda");
+    if names.iter().any(is_cuda) && !names.iter().all(is_cuda) {
+        return Err(refused("one run computes on devices of one kind"));
+    }
+    let device = |name: &str| match name.strip_prefix("cuda:") {
+        None if name == "cpu" => Ok(Device::flex()),
+        None => Err(refused("expected `cpu`, `cuda:N`, or a list as in `cpu,cpu` or `cuda:0,cuda:1`")),
+        Some(index) => {
+            let index = index.parse().ok().filter(|_| index.bytes().all(|byte| byte.is_ascii_digit()));
+            cuda(index.ok_or_else(|| refused("expected the GPU's number, as in `cuda:0`"))?)
+                .map_err(|reason| refused(&reason))
+        }
+    };
+    names.into_iter().map(device).collect()
+}
+
+#[cfg(feature = "cuda")]
+#[expect(clippy::unnecessary_wraps, reason = "the other build has no CUDA device")]
+fn cuda(index: usize) -> Result<Device, String> {
+    Ok(Device::cuda(index))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize) -> Result<Device, String> {
+    Err("this program was built for the CPU alone; build one for both with \
+         `cargo build --release --config deploy/cuda/config.toml --features cuda`"
+        .into())
+}
 
 /// Splits `items` among devices, in order and evenly, and calls `work` with each device and its part.
 ///
@@ -33,6 +71,29 @@ pub fn map<T: Sync, R: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_are_read() {
+        assert_eq!(parse("cpu").unwrap(), [Device::flex()]);
+        assert_eq!(parse("cpu, cpu").unwrap(), [Device::flex(), Device::flex()]);
+    }
+
+    #[test]
+    fn what_is_no_device_is_refused_with_what_was_expected() {
+        for text in ["", "gpu", "cpu,", "cpu:0", "cuda", "CPU", "cuda:x", "cuda:-1", "cuda:+1", "cpu,cuda:0"]
+        {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("device `{text}`: ")), "{message}");
+            assert!(message.contains("expected") || message.contains("one kind"), "{message}");
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "cuda"))]
+    fn cuda_is_refused_with_how_to_build_it_in() {
+        let message = parse("cuda:0").unwrap_err().to_string();
+        assert!(message.contains("--features cuda"), "{message}");
+    }
 
     #[test]
     fn parts_are_even_and_come_back_in_order() {

@@ -104,6 +104,14 @@ pub enum Error {
         /// The context length.
         limit: usize,
     },
+    /// A device's name does not name one.
+    #[error("device `{text}`: {reason}")]
+    Device {
+        /// What was given.
+        text: String,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
     /// The sampler and the training forward disagree about log-probabilities.
     #[error(
         "sampled log-probabilities differ from the training forward by {difference:e}, over the tolerance {tolerance:e}"

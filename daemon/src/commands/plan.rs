@@ -13,19 +13,19 @@ use crate::{commands::show, compute::compute, data_dir::DataDir, resolve::resolv
 
 /// Prints the plan of a spec. It draws and scores one step to measure time and signal, and keeps
 /// nothing of it.
-pub(crate) async fn plan(data: &DataDir, path: &Path, as_json: bool) -> anyhow::Result<()> {
+pub(crate) async fn plan(data: &DataDir, path: &Path, device: &str, as_json: bool) -> anyhow::Result<()> {
+    let devices = dpg_models::device::parse(device)?;
     let resolved = resolve(Spec::load(path)?, &data.hub()?).await?;
     let stop = Stop::listen()?;
     let local = resolved.local.clone();
-    let value = compute(move || measure(&local, &stop)).await?;
+    let value = compute(move || measure(&local, &devices, &stop)).await?;
     show(as_json, &value, || text(&resolved.spec.name, &value));
     Ok(())
 }
 
-fn measure(spec: &Spec, stop: &Stop) -> anyhow::Result<Value> {
-    let devices = [Device::flex()];
-    let target = Target::load(spec, DType::F32, &devices)?;
-    let source = Source::load(spec, &devices)?;
+fn measure(spec: &Spec, devices: &[Device], stop: &Stop) -> anyhow::Result<Value> {
+    let target = Target::load(spec, DType::F32, devices)?;
+    let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;
     let cancelled = || stop.is_set();
     let folder = std::env::temp_dir();

@@ -8,8 +8,9 @@
 use burn::tensor::{Int, Tensor, TensorData, activation};
 
 use crate::fused::{
-    self, Activation, ActivationTangent, Attention, AttentionTangent, Kernel, Linear, LinearTangent, Norm,
-    NormTangent, Normalise, NormaliseTangent, Product, ProductTangent, Rotation, Softmax, SoftmaxTangent,
+    self, Activation, ActivationTangent, Attention, AttentionTangent, HeadLogProb, HeadLogProbTangent,
+    Kernel, Linear, LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Product, ProductTangent,
+    Rotation, Softmax, SoftmaxTangent,
 };
 
 /// A tensor and its tangent; `None` is a tangent of zero that is never computed with.
@@ -297,6 +298,19 @@ impl Dual<2> {
             None => y,
             Some(bias) => y + bias,
         }
+    }
+
+    /// Log-probabilities `[rows]` of tokens under logits `self weight`, on the CPU; see [`HeadLogProb`].
+    pub(crate) fn head_log_probs(&self, weight: &Self, kernel: HeadLogProb) -> Option<Dual<1>> {
+        let rows = self.dims()[0];
+        if self.tangent.is_none() && weight.tangent.is_none() {
+            let value = fused::run(kernel, [&self.primal, &weight.primal])?;
+            return Some(value.reshape([rows]).into());
+        }
+        let (dx, dw) = (self.tangent_or_zero(), weight.tangent_or_zero());
+        let both = fused::run(HeadLogProbTangent(kernel), [&self.primal, &dx, &weight.primal, &dw])?;
+        let part = |row: usize| both.clone().narrow(0, row, 1).reshape([rows]);
+        Some(Dual::new(part(0), Some(part(1))))
     }
 }
 

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, activation};
 
 use crate::{
     Cache, Dual, Layout, Params, Tokens,
-    fused::{self, Divergence, LogProb, LogProbTangent},
+    fused::{self, Divergence, HeadLogProb, KEPT, LogProb, LogProbTangent},
 };
 
 /// A causal language model: pure functions of a flat parameter vector.
@@ -80,6 +80,11 @@ pub fn logits_at<R: AsRef<[u32]>>(
     rows: &[R],
     places: &[Place],
 ) -> Dual<2> {
+    hidden_at(lm, params, rows, places).linear(lm.head().weight(params), None)
+}
+
+/// Final hidden states that predict the tokens at `places`, `[places.len(), hidden]`.
+fn hidden_at<R: AsRef<[u32]>>(lm: &dyn CausalLm, params: &Params, rows: &[R], places: &[Place]) -> Dual<2> {
     let inputs: Vec<&[u32]> = rows.iter().map(|row| &row.as_ref()[..row.as_ref().len() - 1]).collect();
     let hidden = lm.hidden(params, &Tokens::right_padded(&inputs), None);
     let [batch, columns, width] = hidden.dims();
@@ -89,19 +94,26 @@ pub fn logits_at<R: AsRef<[u32]>>(
     let index = params.integers(index, [places.len()]);
     let hidden = hidden.reshape([batch * columns, width]);
     // picking every row in order would only copy
-    let hidden = if whole { hidden } else { hidden.select(0, index) };
-    hidden.linear(lm.head().weight(params), None)
+    if whole { hidden } else { hidden.select(0, index) }
 }
 
-/// Log-probabilities of the tokens at `places` given those before them, `[places.len()]`.
+/// Log-probabilities of the tokens at `places` given those before them, `[places.len()]`. On the CPU
+/// their memory is bounded, however many places and tokens there are: many logits are never held at once.
 pub fn log_probs_at<R: AsRef<[u32]>>(
     lm: &dyn CausalLm,
     params: &Params,
     rows: &[R],
     places: &[Place],
 ) -> Dual<1> {
-    let tokens = places.iter().map(|place| rows[place.row].as_ref()[place.column]).collect();
-    log_probs(params, logits_at(lm, params, rows, places), tokens)
+    let tokens: Vec<u32> = places.iter().map(|place| rows[place.row].as_ref()[place.column]).collect();
+    let (hidden, weight) = (hidden_at(lm, params, rows, places), lm.head().weight(params));
+    if places.len() * lm.vocab_size() > KEPT {
+        let kernel = HeadLogProb::new(tokens.as_slice().into(), lm.vocab_size());
+        if let Some(log_probs) = hidden.head_log_probs(&weight, kernel) {
+            return log_probs;
+        }
+    }
+    log_probs(params, hidden.linear(weight, None), tokens)
 }
 
 /// Log-probability of token `tokens[i]` under row `i` of logits `[n, vocab]`: `[n]`.

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use burn::tensor::{Tensor, activation};
 
 use crate::{
-    Cache, Dual, Layout, Params, Tokens,
+    Cache, Dual, Layout, MatmulPrecision, Params, Tokens,
     fused::{self, Divergence, LogProb, LogProbTangent},
 };
 
@@ -27,6 +27,12 @@ pub trait CausalLm: Debug + Send + Sync {
 
     /// Where the language-model head lies.
     fn head(&self) -> Head;
+
+    /// Precision of its products; f32 unless set.
+    fn precision(&self) -> MatmulPrecision;
+
+    /// Computes products at a precision from now on.
+    fn set_precision(&mut self, precision: MatmulPrecision);
 
     /// Final hidden states `[batch, seq, hidden]` of a block of tokens, after the last norm.
     ///
@@ -53,7 +59,7 @@ impl Head {
 
 /// Logits `[batch, seq, vocab]` of hidden states `[batch, seq, hidden]`.
 pub fn logits(lm: &dyn CausalLm, params: &Params, hidden: Dual<3>) -> Dual<3> {
-    crate::layers::linear(hidden, lm.head().weight(params), None)
+    crate::layers::linear(hidden, lm.head().weight(params), None, lm.precision())
 }
 
 /// A token of some rows that is predicted from those before it: `rows[row][column]`, column above 0.
@@ -90,7 +96,7 @@ pub fn logits_at<R: AsRef<[u32]>>(
     let hidden = hidden.reshape([batch * columns, width]);
     // picking every row in order would only copy
     let hidden = if whole { hidden } else { hidden.select(0, index) };
-    hidden.linear(lm.head().weight(params), None)
+    hidden.linear(lm.head().weight(params), None, lm.precision())
 }
 
 /// Log-probabilities of the tokens at `places` given those before them, `[places.len()]`.

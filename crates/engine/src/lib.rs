@@ -32,7 +32,7 @@ pub use audit::{Audit, Audited, Signal, audit, signal};
 pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use language::languages;
-pub use precision::{RewardErrors, reward_errors};
+pub use precision::reward_errors;
 pub use problem::{Prompt, Source, Target, helpful};
 pub use rollouts::{Scored, measure, score};
 pub use verify::{Arm, Verification, verify};

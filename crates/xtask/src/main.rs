@@ -3,6 +3,7 @@
 mod bench;
 mod corpus;
 mod embedded;
+mod gpu;
 mod tokenizer;
 
 use anyhow::Result;
@@ -29,6 +30,8 @@ enum Chore {
     },
     /// Measure the engine beside its limits and its peers.
     Bench(bench::Arguments),
+    /// Make a folder that conforms and measures on a machine with a GPU.
+    Gpu(gpu::Arguments),
     /// Print samples of the corpus as JSON lines.
     Sample {
         /// Samples of each language.
@@ -41,6 +44,7 @@ fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Embedded { only } => embedded::embedded(&embedded::folder(), only.as_deref()),
         Chore::Bench(arguments) => bench::bench(&arguments),
+        Chore::Gpu(arguments) => gpu::gpu(&arguments),
         Chore::Sample { count } => sample(count),
     }
 }

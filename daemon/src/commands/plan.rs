@@ -6,6 +6,7 @@ use std::time::Instant;
 use burn::tensor::{DType, Device};
 use dpg_engine::{Run, Source, Target, helpful, reward_errors, signal};
 use dpg_metagrad::Storage;
+use dpg_models::MatmulPrecision;
 use dpg_spec::{Optimizer, Spec};
 use serde_json::{Value, json};
 
@@ -48,7 +49,9 @@ fn measure(spec: &Spec, devices: &[Device], stop: &Stop) -> anyhow::Result<Value
         dpg_engine::score(&target, metric.as_ref(), &examples, 0, &Storage::default(), &cancelled)?.rewards;
     let score_s = started.elapsed().as_secs_f64();
     let helpful = helpful(&spec.metric)?;
-    let errors = reward_errors(spec, &examples, device, &cancelled)?;
+    let precisions = [MatmulPrecision::F32, MatmulPrecision::Tf32, MatmulPrecision::Bf16];
+    let [f32, tf32, bf16] = reward_errors(spec, &examples, device, precisions, &cancelled)?;
+    let imitated = *device == Device::flex();
     let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, &cancelled)?;
 
     let tokens: usize = target.encode(&examples)?.iter().map(|example| example.tokens.len()).sum();
@@ -69,7 +72,7 @@ fn measure(spec: &Spec, devices: &[Device], stop: &Stop) -> anyhow::Result<Value
         "validation_prompts": source.validation.len(),
         "estimated_seconds": step_s * spec.policy.steps as f64,
         "seconds_per_step": step_s,
-        "reward_errors": errors,
+        "reward_errors": { "f32": f32, "tf32": tf32, "bf16": bf16, "imitated": imitated },
         "signal": signal,
         "signal_separates": signal.separates(),
     }))

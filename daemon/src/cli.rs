@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use benches::Shape;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -98,6 +99,27 @@ pub(crate) enum Command {
         /// What to do.
         #[command(subcommand)]
         action: ConfigAction,
+    },
+    /// Compare rewards computed on a device with the same in f64 on the CPU, for every optimizer and metric.
+    Conformance {
+        /// The device: `cpu` or `cuda:N`.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        device: String,
+    },
+    /// Measure fine-tuning, metagradients, sampling and updates on a device, beside JAX if there is one.
+    Bench {
+        /// The device: `cpu` or `cuda:N`.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        device: String,
+        /// smallest, tiny, small or medium.
+        #[arg(long, default_value = "small", value_parser = Shape::parse)]
+        shape: Shape,
+        /// Rounds, of which the median counts.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// A Python with JAX.
+        #[arg(long, default_value = "python3", env = "DPG_BENCH_PYTHON")]
+        python: String,
     },
     /// Print the completions for a shell: `source <(dpg completions bash)`.
     Completions {

@@ -9,6 +9,7 @@ mod config;
 mod connect;
 mod data_dir;
 mod describe;
+mod device;
 mod failure;
 mod hold;
 mod housekeeping;
@@ -91,6 +92,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Datasets(arguments) => commands::datasets::datasets(&data, &place, arguments, json).await,
         Command::Fetch { dataset, folder, store } => {
             commands::datasets::fetch(&data, &place, store.as_deref(), &dataset, &folder, json).await
+        }
+        Command::Conformance { device } => commands::conformance::conformance(&data, &device, json).await,
+        Command::Bench { device, shape, rounds, python } => {
+            commands::bench::bench(&device, shape, rounds, python, json).await
         }
         Command::Config { action } => commands::config::config(&data, action, json),
         Command::Doctor(arguments) => commands::doctor::doctor(&data, arguments, json).await,

@@ -6,7 +6,7 @@ use dpg_models::keyed_rng;
 use rand::RngExt;
 use serde::Serialize;
 
-use crate::{Error, Target};
+use crate::{Error, Target, precision::relative_distance};
 
 /// Rewards of some examples beside what they estimate.
 #[derive(Clone, Debug, Serialize)]
@@ -173,12 +173,6 @@ fn area_under_curve(larger: &[f64], smaller: &[f64]) -> f64 {
         })
     });
     wins.sum::<f64>() / (larger.len() * smaller.len()) as f64
-}
-
-fn relative_distance(a: &[f64], b: &[f64]) -> f64 {
-    let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
-    let size: f64 = b.iter().map(|b| b * b).sum();
-    (distance / size).sqrt()
 }
 
 /// Spearman's rho, for values without ties.

@@ -5,8 +5,8 @@ use std::path::Path;
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, read_examples, read_texts};
 use dpg_metagrad::{Metric, Optimizer, Sft, metrics, optimizers};
-use dpg_models::{ChatTemplate, Example, Message, Model, Sampling, keyed_rng};
-use dpg_spec::{Generator, HeldOut, LossOn, Spec};
+use dpg_models::{ChatTemplate, Example, MatmulPrecision, Message, Model, Sampling, keyed_rng};
+use dpg_spec::{Generator, HeldOut, LossOn, Precision, Spec};
 use rand::seq::SliceRandom;
 
 use crate::{
@@ -195,7 +195,14 @@ impl Source {
     /// share its rollouts.
     pub fn load(spec: &Spec, devices: &[Device]) -> Result<Self, Error> {
         let settings = spec.generator()?.clone();
-        let model = Model::load(Path::new(&settings.model), DType::F32, first(devices))?;
+        let mut model = Model::load(Path::new(&settings.model), DType::F32, first(devices))?;
+        let precision = match settings.precision {
+            Precision::F32 => MatmulPrecision::F32,
+            Precision::Tf32 => MatmulPrecision::Tf32,
+            Precision::Bf16 => MatmulPrecision::Bf16,
+        };
+        precision.check(first(devices))?;
+        model.lm.set_precision(precision);
         let devices = devices.to_vec();
         let Some(source) = &settings.prompts else {
             let prompt = prompt(&model, &settings, "")?;

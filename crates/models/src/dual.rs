@@ -12,6 +12,7 @@ use crate::fused::{
     Kernel, Linear, LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Product, ProductTangent,
     Rotation, Softmax, SoftmaxTangent,
 };
+use crate::matmul::{MatmulPrecision, matmul};
 
 /// A tensor and its tangent; `None` is a tangent of zero that is never computed with.
 #[derive(Clone, Debug)]
@@ -104,17 +105,18 @@ impl<const D: usize> Dual<D> {
         self.linear_map(|x| x.select(dim, indices.clone()))
     }
 
-    /// Matrix product, batched over leading dimensions.
-    pub fn matmul(self, other: Self) -> Self {
+    /// Matrix product, batched over leading dimensions, which are the same for both.
+    pub fn matmul(self, other: Self, precision: MatmulPrecision) -> Self {
+        let matmul = |a: Tensor<D>, b: Tensor<D>| matmul(a, b, precision);
         let tangent = match (self.tangent, other.tangent) {
             (None, None) => None,
-            (Some(left), None) => Some(left.matmul(other.primal.clone())),
-            (None, Some(right)) => Some(self.primal.clone().matmul(right)),
+            (Some(left), None) => Some(matmul(left, other.primal.clone())),
+            (None, Some(right)) => Some(matmul(self.primal.clone(), right)),
             (Some(left), Some(right)) => {
-                Some(left.matmul(other.primal.clone()) + self.primal.clone().matmul(right))
+                Some(matmul(left, other.primal.clone()) + matmul(self.primal.clone(), right))
             }
         };
-        Self::new(self.primal.matmul(other.primal), tangent)
+        Self::new(matmul(self.primal, other.primal), tangent)
     }
 
     /// `x * sigmoid(x)`.
@@ -289,11 +291,13 @@ impl<const D: usize> std::ops::Mul for Dual<D> {
 
 impl Dual<2> {
     /// `self weight (+ bias)` of `self [rows, in]`, `weight [in, out]` and `bias [1, out]`.
-    pub(crate) fn linear(self, weight: Self, bias: Option<Self>) -> Self {
-        if let Some(fused) = fused_linear(&self, &weight, bias.as_ref()) {
+    pub(crate) fn linear(self, weight: Self, bias: Option<Self>, precision: MatmulPrecision) -> Self {
+        if precision == MatmulPrecision::F32
+            && let Some(fused) = fused_linear(&self, &weight, bias.as_ref())
+        {
             return fused;
         }
-        let y = self.matmul(weight);
+        let y = self.matmul(weight, precision);
         match bias {
             None => y,
             Some(bias) => y + bias,

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use burn::tensor::{Tensor, activation};
 
 use crate::{
-    Cache, Dual, Layout, Params, Tokens,
+    Cache, Dual, Layout, MatmulPrecision, Params, Tokens,
     fused::{self, Divergence, HeadLogProb, KEPT, LogProb, LogProbTangent},
 };
 
@@ -27,6 +27,12 @@ pub trait CausalLm: Debug + Send + Sync {
 
     /// Where the language-model head lies.
     fn head(&self) -> Head;
+
+    /// Precision of its products; f32 unless set.
+    fn precision(&self) -> MatmulPrecision;
+
+    /// Computes products at a precision from now on.
+    fn set_precision(&mut self, precision: MatmulPrecision);
 
     /// Final hidden states `[batch, seq, hidden]` of a block of tokens, after the last norm.
     ///
@@ -53,7 +59,7 @@ impl Head {
 
 /// Logits `[batch, seq, vocab]` of hidden states `[batch, seq, hidden]`.
 pub fn logits(lm: &dyn CausalLm, params: &Params, hidden: Dual<3>) -> Dual<3> {
-    crate::layers::linear(hidden, lm.head().weight(params), None)
+    crate::layers::linear(hidden, lm.head().weight(params), None, lm.precision())
 }
 
 /// A token of some rows that is predicted from those before it: `rows[row][column]`, column above 0.
@@ -80,7 +86,7 @@ pub fn logits_at<R: AsRef<[u32]>>(
     rows: &[R],
     places: &[Place],
 ) -> Dual<2> {
-    hidden_at(lm, params, rows, places).linear(lm.head().weight(params), None)
+    hidden_at(lm, params, rows, places).linear(lm.head().weight(params), None, lm.precision())
 }
 
 /// Final hidden states that predict the tokens at `places`, `[places.len(), hidden]`.
@@ -107,13 +113,13 @@ pub fn log_probs_at<R: AsRef<[u32]>>(
 ) -> Dual<1> {
     let tokens: Vec<u32> = places.iter().map(|place| rows[place.row].as_ref()[place.column]).collect();
     let (hidden, weight) = (hidden_at(lm, params, rows, places), lm.head().weight(params));
-    if places.len() * lm.vocab_size() > KEPT {
+    if places.len() * lm.vocab_size() > KEPT && lm.precision() == MatmulPrecision::F32 {
         let kernel = HeadLogProb::new(tokens.as_slice().into(), lm.vocab_size());
         if let Some(log_probs) = hidden.head_log_probs(&weight, kernel) {
             return log_probs;
         }
     }
-    log_probs(params, hidden.linear(weight, None), tokens)
+    log_probs(params, hidden.linear(weight, None, lm.precision()), tokens)
 }
 
 /// Log-probability of token `tokens[i]` under row `i` of logits `[n, vocab]`: `[n]`.

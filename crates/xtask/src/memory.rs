@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
 use benches::{Engine, Shape, peak_memory};
 use burn::tensor::Device;
 use dpg_metagrad::Storage;
@@ -12,9 +11,9 @@ use dpg_metagrad::Storage;
 /// What to run.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// tiny, small, medium or short (GPT-2 on one example of 16 tokens a step).
-    #[arg(long, default_value = "short")]
-    shape: String,
+    /// A shape of `bench`; `short` is GPT-2 on one example of 16 tokens a step.
+    #[arg(long, default_value = "short", value_parser = Shape::parse)]
+    shape: Shape,
     /// Steps of fine-tuning.
     #[arg(long, default_value_t = 96)]
     steps: usize,
@@ -26,10 +25,8 @@ pub(crate) struct Arguments {
     spill: Option<PathBuf>,
 }
 
-pub(crate) fn memory(arguments: &Arguments) -> Result<()> {
-    let Some(shape) = Shape::named(&arguments.shape) else {
-        bail!("no shape is called `{}`", arguments.shape);
-    };
+pub(crate) fn memory(arguments: &Arguments) {
+    let shape = arguments.shape;
     dpg_models::keep_freed_memory();
     let engine = Engine::new(shape, &Device::flex());
     let vector = engine.parameters() as u64 * 4;
@@ -49,5 +46,4 @@ pub(crate) fn memory(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     engine.metagradient_within(steps, &storage);
     println!("peak         {:.2} GB after {:.0} s", gb(peak_memory()), start.elapsed().as_secs_f64());
-    Ok(())
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{DType, Device};
-use dpg_engine::{Run, Source, Target, helpful, signal};
+use dpg_engine::{Run, Source, Target, helpful, reward_errors, signal};
 use dpg_metagrad::Storage;
+use dpg_models::MatmulPrecision;
 use dpg_spec::{Optimizer, Spec};
 use serde_json::{Value, json};
 
@@ -45,6 +46,9 @@ fn measure(spec: &Spec, devices: &[Device], stop: &Stop) -> anyhow::Result<Value
         dpg_engine::score(&target, metric.as_ref(), &examples, 0, &Storage::default(), &cancelled)?.rewards;
     let score_s = started.elapsed().as_secs_f64();
     let helpful = helpful(&spec.metric)?;
+    let precisions = [MatmulPrecision::F32, MatmulPrecision::Tf32, MatmulPrecision::Bf16];
+    let [f32, tf32, bf16] = reward_errors(spec, &examples, &devices[0], precisions, &cancelled)?;
+    let imitated = devices[0] == Device::flex();
     let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, &cancelled)?;
 
     let tokens: usize = target.encode(&examples)?.iter().map(|example| example.tokens.len()).sum();
@@ -65,6 +69,7 @@ fn measure(spec: &Spec, devices: &[Device], stop: &Stop) -> anyhow::Result<Value
         "validation_prompts": source.validation.len(),
         "estimated_seconds": step_s * spec.policy.steps as f64,
         "seconds_per_step": step_s,
+        "reward_errors": { "f32": f32, "tf32": tf32, "bf16": bf16, "imitated": imitated },
         "signal": signal,
         "signal_separates": signal.separates(),
     }))
@@ -73,6 +78,9 @@ fn measure(spec: &Spec, devices: &[Device], stop: &Stop) -> anyhow::Result<Value
 fn text(name: &str, value: &Value) -> String {
     let number = |key: &str| value[key].as_f64().unwrap_or(f64::NAN);
     let signal = |key: &str| value["signal"][key].as_f64().unwrap_or(f64::NAN);
+    let error = |key: &str| value["reward_errors"][key].as_f64().unwrap_or(f64::NAN);
+    let imitated =
+        if value["reward_errors"]["imitated"] == true { " (both imitated on the CPU)" } else { "" };
     let verdict = if value["signal_separates"].as_bool() == Some(true) {
         "the rewards tell good examples from bad ones"
     } else {
@@ -88,6 +96,7 @@ fn text(name: &str, value: &Value) -> String {
          generator    {} parameters, {} prompts to train on and {} to validate on\n\
          a step       {} rollouts, {} target tokens, {} inner step(s), {:.1} MB of inner states\n\
          the run      {} steps of about {:.1} s: {:.1} minutes\n\
+         rewards      off by {:.1e} in f32, their precision, against f64; in tf32 {:.1e}, in bf16 {:.1e}{imitated}\n\
          signal       Phi {:.6} as it is, {:.6} after the better half by reward, {:.6} after the worse{separability}\n             {verdict}",
         number("target_parameters"),
         number("generator_parameters"),
@@ -100,6 +109,9 @@ fn text(name: &str, value: &Value) -> String {
         number("steps"),
         number("seconds_per_step"),
         number("estimated_seconds") / 60.0,
+        error("f32"),
+        error("tf32"),
+        error("bf16"),
         signal("untrained"),
         signal("better_half"),
         signal("worse_half"),

@@ -7,7 +7,7 @@ use rand::RngExt;
 use burn_backend::TensorData;
 
 use super::*;
-use crate::{Dual, keyed_rng};
+use crate::{Dual, MatmulPrecision, keyed_rng};
 
 const ROWS: usize = 6;
 
@@ -346,7 +346,7 @@ fn log_probabilities_in_chunks_are_those_of_all_logits() {
             let targets = targets.as_slice().into();
             let Some(rows) = chunk else {
                 let kernel = LogProb { targets };
-                let logits = h.clone().linear(w.clone(), None);
+                let logits = h.clone().linear(w.clone(), None, MatmulPrecision::F32);
                 return logits.fused(kernel.clone(), LogProbTangent(kernel)).unwrap().reshape([ROWS]);
             };
             h.head_log_probs(w, HeadLogProb::in_chunks(targets, rows)).unwrap()

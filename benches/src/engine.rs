@@ -42,11 +42,6 @@ impl Engine {
         }
     }
 
-    /// Parameters of the model.
-    pub fn parameters(&self) -> usize {
-        self.lm.layout().len()
-    }
-
     /// The matrix products of one forward pass alone.
     pub fn products(&self) -> f64 {
         let mut total = 0.0;
@@ -101,18 +96,19 @@ impl Engine {
     /// # Panics
     /// If the engine refuses the run.
     pub fn metagradient(&self, steps: usize) -> f64 {
-        self.metagradient_within(steps, &Storage::default())
+        self.metagradient_within(steps, |_| Storage::default())
     }
 
     /// The same with its states kept in another way.
     ///
     /// # Panics
     /// If the engine refuses the run.
-    pub fn metagradient_within(&self, steps: usize, storage: &Storage) -> f64 {
+    pub fn metagradient_within(&self, steps: usize, storage: impl Fn(&Sft) -> Storage) -> f64 {
         let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
         let metric = WeightNorm::new(&head, self.lm.as_ref()).expect("the model has a head");
         self.with_run(steps, |sft| {
-            self.seconds(|| drop(metagradient(sft, &metric, storage).expect("a metagradient run")))
+            let storage = storage(&sft);
+            self.seconds(|| drop(metagradient(sft, &metric, &storage).expect("a metagradient run")))
         })
     }
 

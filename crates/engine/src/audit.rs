@@ -1,5 +1,7 @@
 //! How far rewards can be trusted: against finite differences, leaving out, and retraining on halves.
 
+use std::path::Path;
+
 use dpg_dataset::Example;
 use dpg_metagrad::{Metric, Storage, metagradient};
 use dpg_models::keyed_rng;
@@ -134,6 +136,7 @@ pub fn signal(
     examples: &[Example],
     helpful: &[Example],
     rewards: &[f64],
+    folder: &Path,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Signal, Error> {
     let mut order: Vec<usize> = (0..examples.len()).collect();
@@ -147,7 +150,7 @@ pub fn signal(
         None
     } else {
         let mixed: Vec<Example> = helpful.iter().chain(examples).cloned().collect();
-        let scored = crate::score(target, metric, &mixed, 0, &Storage::default(), cancelled)?;
+        let scored = crate::score(target, metric, &mixed, 0, folder, cancelled)?;
         let (good, other) = scored.rewards.split_at(helpful.len());
         Some(area_under_curve(good, other))
     };

@@ -22,7 +22,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use dpg_dataset::Row;
-use dpg_metagrad::{Metric, State, Storage, metrics::Picture};
+use dpg_metagrad::{Metric, State, metrics::Picture};
 use dpg_models::keyed_rng;
 use dpg_policy::{Policy, Rollout, advantages, update};
 use dpg_spec::{AdamW, Select, Spec};
@@ -33,7 +33,7 @@ pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use language::languages;
 pub use precision::reward_errors;
-pub use problem::{Prompt, Source, Target, helpful};
+pub use problem::{Prompt, Source, Target, helpful, storage};
 pub use rollouts::{Scored, measure, score};
 pub use verify::{Arm, Verification, verify};
 
@@ -54,7 +54,8 @@ pub struct Run<'a> {
     /// The metric.
     pub metric: &'a dyn Metric,
     /// Where the run keeps its state, [`STATE_FILE`]; the folder exists. A run without one starts from
-    /// the generator in [`WARM_FILE`], the state of an earlier run, if that is there.
+    /// the generator in [`WARM_FILE`], the state of an earlier run, if that is there. States of inner runs
+    /// that memory cannot hold go there too.
     pub folder: &'a Path,
     /// Asked often; true stops the run with its state on disk.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
@@ -248,7 +249,7 @@ impl Run<'_> {
 
     fn score(&self, drawn: &Draw, number: u64) -> Result<Scored, Error> {
         let examples = drawn.examples(self.spec.output.format);
-        score(self.target, self.metric, &examples, number, &Storage::default(), self.cancelled)
+        score(self.target, self.metric, &examples, number, self.folder, self.cancelled)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use burn::tensor::{DType, Device};
 use dpg_dataset::Example;
-use dpg_metagrad::Storage;
 use dpg_models::MatmulPrecision;
 use dpg_spec::Spec;
 
@@ -23,11 +22,12 @@ pub fn reward_errors<const N: usize>(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<[f64; N], Error> {
     let examples = &examples[..examples.len().min(SAMPLE)];
+    let folder = std::env::temp_dir();
     let rewards = |dtype: DType, device: &Device, precision: MatmulPrecision| {
         let mut target = Target::load(spec, dtype, std::slice::from_ref(device))?;
         target.model.lm.set_precision(precision);
         let metric = target.metric(spec)?;
-        Ok::<_, Error>(score(&target, metric.as_ref(), examples, 0, &Storage::default(), cancelled)?.rewards)
+        Ok::<_, Error>(score(&target, metric.as_ref(), examples, 0, &folder, cancelled)?.rewards)
     };
     let reference = rewards(DType::F64, &Device::flex(), MatmulPrecision::F32)?;
     let mut errors = [0.0; N];

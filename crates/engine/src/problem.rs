@@ -4,8 +4,11 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, read_examples, read_texts};
-use dpg_metagrad::{Metric, Optimizer, Sft, metrics, optimizers};
-use dpg_models::{ChatTemplate, Example, MatmulPrecision, Message, Model, Sampling, keyed_rng};
+use dpg_metagrad::{Metric, Optimizer, Sft, Storage, metrics, optimizers};
+use dpg_models::{
+    ChatTemplate, Example, MatmulPrecision, Message, Model, Sampling, activations, available_memory,
+    keyed_rng,
+};
 use dpg_spec::{Generator, HeldOut, LossOn, Precision, Spec};
 use rand::seq::SliceRandom;
 
@@ -14,8 +17,10 @@ use crate::{
     encode::{Encoding, encode},
 };
 
-/// Examples of up to this many tokens pass through a model together.
+/// Examples of up to this many tokens pass through a model together,
 const MICROBATCH_TOKENS: usize = 16_384;
+/// and fewer if they would keep more numbers than this for the way back: 4 GiB in f32.
+const MICROBATCH_NUMBERS: usize = 1 << 30;
 
 /// The target, what it is fine-tuned with and what it is measured by.
 pub struct Target {
@@ -134,8 +139,14 @@ impl Target {
     }
 
     fn microbatch(&self) -> usize {
-        (MICROBATCH_TOKENS / self.sft.sequence_length).max(1)
+        let tokens = MICROBATCH_TOKENS.min(MICROBATCH_NUMBERS / activations(self.model.lm.as_ref()));
+        (tokens / self.sft.sequence_length).max(1)
     }
+}
+
+/// What keeps the states of a run in half of this machine's memory; `folder` takes what does not fit.
+pub fn storage(sft: &Sft, folder: &Path) -> Storage {
+    Storage::within(available_memory().map_or(u64::MAX, |bytes| bytes / 2), sft, folder)
 }
 
 /// A text as its last word, with the space before it, after all others.
@@ -249,7 +260,10 @@ impl Source {
     /// Rollouts that pass through the generator together.
     pub fn microbatch(&self) -> usize {
         let longest = self.training.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(1);
-        (MICROBATCH_TOKENS / (longest + self.settings.max_new_tokens)).max(1)
+        // without tangents; logits of the policy and the initial generator, and what the losses make of them
+        let lm = self.model.lm.as_ref();
+        let tokens = MICROBATCH_TOKENS.min(MICROBATCH_NUMBERS / (activations(lm) / 2 + 6 * lm.vocab_size()));
+        (tokens / (longest + self.settings.max_new_tokens)).max(1)
     }
 }
 

@@ -5,25 +5,31 @@
 //! gradients of the one that the walk is in; on entering a segment its passes run again, and the state
 //! before a step follows from the segment's start by the optimizer alone. Steps are deterministic, so
 //! segments and spilling change no bit of the result.
-//!
-//! # Memory
-//! With P the bytes of one flat vector, k moments (AdamW 2, SGD 0) and segments of s steps:
-//!
-//! ```text
-//! all steps                T (2 + k) P
-//! in segments              (s + 1 + k) P, and their starts ceil(T / s) (1 + k) P in memory or on disk
-//! ```
-//!
-//! Besides these [`WORKING`](Storage::WORKING) vectors are worked on. Segments cost every pass of plain
-//! fine-tuning a second time, and s / 2 optimizer steps for each step.
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use dpg_models::{activations, kept_logits};
 
 use crate::{Error, Sft, State};
 
 /// Where the states of an inner run are kept.
+///
+/// # Memory
+/// With P the bytes of one flat vector, k moments (AdamW 2, SGD 0) and segments of s steps:
+///
+/// ```text
+/// all steps                T (2 + k) P
+/// in segments              (s + 2 (1 + k)) P, and their starts ceil(T / s) (1 + k) P in memory or on disk
+/// on top                   10 P
+/// ```
+///
+/// where the last are theta at both ends; at a step of AdamW the adjoints before and after it, and u; and
+/// less in a pass, whose gradients are held in leaves and as one. A pass itself takes, for each token of a
+/// microbatch, about 36 numbers for every layer and unit of the hidden width, and 4 for each of at most
+/// 2^25 logits. Several devices each hold 4 P more, and their own passes.
+///
+/// Segments cost every pass of plain fine-tuning a second time, and s / 2 optimizer steps for each step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Storage {
     /// Steps per segment; `None` keeps all steps in memory, as one segment.
@@ -32,41 +38,48 @@ pub struct Storage {
     pub spill: Option<PathBuf>,
 }
 
-impl Storage {
-    /// Vectors that a walk holds besides what is kept of its steps: the weights at both ends, the adjoints
-    /// before and after a step, u, and of a pass its weights, tangents, and gradients in leaves and as one.
-    pub const WORKING: u64 = 13;
+/// Bytes that a walk takes, by the formula above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// Flat vectors in memory.
+    pub vectors: u64,
+    /// A pass over a microbatch, on one device.
+    pub pass: u64,
+    /// Flat vectors on disk.
+    pub spilled: u64,
+}
 
-    /// What keeps a walk over `steps` steps, flat vectors of `vector` bytes and so many moments in
-    /// `memory` bytes, if anything does: all steps, or else segments, or else segments that spill to
-    /// `folder`.
-    pub fn within(memory: u64, steps: usize, vector: u64, moments: usize, folder: &Path) -> Self {
-        let fits = |storage: &Self| storage.bytes(steps, vector, moments).0 <= memory;
+impl Storage {
+    /// What keeps the flat vectors of a walk over `sft` in `memory` bytes, if anything does: all steps, or
+    /// else segments, or else segments that spill to `folder`.
+    pub fn within(memory: u64, sft: &Sft, folder: &Path) -> Self {
+        let fits = |storage: &Self| storage.bytes(sft).vectors <= memory;
         let segments = |spill: Option<PathBuf>| {
             let storage = move |segment| Self { segment: Some(segment), spill: spill.clone() };
-            (1..=steps).rev().map(storage)
+            (1..=sft.batches.len()).rev().map(storage)
         };
-        let all = Self::default();
-        if fits(&all) {
-            return all;
-        }
-        segments(None)
+        std::iter::once(Self::default())
+            .chain(segments(None))
             .chain(segments(Some(folder.into())))
             .find(fits)
             .unwrap_or(Self { segment: Some(1), spill: Some(folder.into()) })
     }
 
-    /// Bytes in memory and on disk for a walk over `steps` steps, flat vectors of `vector` bytes and so
-    /// many moments; a pass needs more, for its activations.
-    pub fn bytes(&self, steps: usize, vector: u64, moments: usize) -> (u64, u64) {
-        let (steps, state) = (steps as u64, 1 + moments as u64);
-        let Some(segment) = self.segment else {
-            return ((steps * (1 + state) + Self::WORKING) * vector, 0);
-        };
-        let segment = (segment as u64).clamp(1, steps.max(1));
-        let starts = steps.div_ceil(segment) * state * vector;
-        let walk = (segment + state + Self::WORKING) * vector;
-        if self.spill.is_some() { (walk, starts) } else { (walk + starts, 0) }
+    /// What a walk over `sft` takes.
+    pub fn bytes(&self, sft: &Sft) -> Bytes {
+        const WORKING: u64 = 10;
+        let number = sft.theta.dtype().size() as u64;
+        let vector = sft.theta.dims()[0] as u64 * number;
+        let (steps, state) = (sft.batches.len() as u64, 1 + sft.optimizer.moments() as u64);
+        let segment = self.segment.map(|segment| (segment as u64).clamp(1, steps.max(1)));
+        let starts = segment.map_or(0, |segment| steps.div_ceil(segment) * state);
+        // in a segment: its start, and the state that is followed from it
+        let walk = segment.map_or(steps * (1 + state), |segment| segment + 2 * state) + WORKING;
+        let (in_memory, spilled) = if self.spill.is_some() { (walk, starts) } else { (walk + starts, 0) };
+        let together = sft.batches.iter().map(Vec::len).max().unwrap_or(0).min(sft.microbatch);
+        let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+        let pass = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens);
+        Bytes { vectors: in_memory * vector, pass: pass as u64 * number, spilled: spilled * vector }
     }
 }
 
@@ -121,7 +134,10 @@ impl<'a> Trajectory<'a> {
         let segment = t / self.segment;
         let first = segment * self.segment;
         if self.gradients.is_empty() {
-            let start = self.starts[segment].load()?;
+            // what belongs to later segments is of no more use
+            self.starts.truncate(segment + 1);
+            self.states.clear();
+            let start = self.starts.pop().expect("the walk goes from segment to segment").load()?;
             self.run_segment(first, start)?;
         }
         let gradient = self.gradients.pop().expect("the segment of step t was just run");

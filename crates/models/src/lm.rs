@@ -62,6 +62,19 @@ pub fn logits(lm: &dyn CausalLm, params: &Params, hidden: Dual<3>) -> Dual<3> {
     crate::layers::linear(hidden, lm.head().weight(params), None, lm.precision())
 }
 
+/// Numbers that a pass with tangents keeps of each token for the way back, about: 18 rows of the hidden
+/// width a layer, and their tangents. The head's logits come on top, [`kept_logits`].
+pub fn activations(lm: &dyn CausalLm) -> usize {
+    let head = lm.layout().params()[lm.head().param].len();
+    2 * 18 * lm.layers() * head / lm.vocab_size()
+}
+
+/// Numbers that the logits of `tokens` predicted tokens, their tangents and the gradients of both take at
+/// most, on the CPU.
+pub fn kept_logits(lm: &dyn CausalLm, tokens: usize) -> usize {
+    4 * (tokens * lm.vocab_size()).min(KEPT)
+}
+
 /// A token of some rows that is predicted from those before it: `rows[row][column]`, column above 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {

@@ -2,7 +2,6 @@
 //! measured.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use benches::{Engine, Shape, peak_memory};
 use burn::tensor::Device;
@@ -29,21 +28,26 @@ pub(crate) fn memory(arguments: &Arguments) {
     let shape = arguments.shape;
     dpg_models::keep_freed_memory();
     let engine = Engine::new(shape, &Device::flex());
-    let vector = engine.parameters() as u64 * 4;
     let folder = arguments.spill.clone().unwrap_or_else(std::env::temp_dir);
-    let steps = arguments.steps;
-    let storage = Storage::within((arguments.gigabytes * 1e9) as u64, steps, vector, 2, &folder);
-    let (by_formula, on_disk) = storage.bytes(steps, vector, 2);
     let gb = |bytes: u64| bytes as f64 / 1e9;
-    let segment = storage.segment.map_or("all kept".into(), |steps| format!("segments of {steps}"));
+    let before = peak_memory();
+    let seconds = engine.metagradient_within(arguments.steps, |sft| {
+        let storage = Storage::within((arguments.gigabytes * 1e9) as u64, sft, &folder);
+        let bytes = storage.bytes(sft);
+        let kept = storage.segment.map_or("all kept".into(), |steps| format!("in segments of {steps}"));
+        println!(
+            "{:.1} M parameters, T = {}, {kept}\nby formula  {:.2} GB of vectors, {:.2} GB for a pass, {:.2} GB on disk",
+            sft.theta.dims()[0] as f64 / 1e6,
+            arguments.steps,
+            gb(bytes.vectors),
+            gb(bytes.pass),
+            gb(bytes.spilled)
+        );
+        storage
+    });
     println!(
-        "{:.1} M parameters, one vector {:.3} GB; T = {steps}, {segment}",
-        vector as f64 / 4e6,
-        gb(vector)
+        "measured    {:.2} GB before, {:.2} GB at the peak, {seconds:.0} s",
+        gb(before),
+        gb(peak_memory())
     );
-    println!("by formula   {:.2} GB in memory and {:.2} GB on disk", gb(by_formula), gb(on_disk));
-    println!("before       {:.2} GB", gb(peak_memory()));
-    let start = Instant::now();
-    engine.metagradient_within(steps, &storage);
-    println!("peak         {:.2} GB after {:.0} s", gb(peak_memory()), start.elapsed().as_secs_f64());
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use burn::tensor::DType;
 use dpg_dataset::{Columns, read_examples, write_scored};
 use dpg_engine::{Scored, Target};
-use dpg_metagrad::{Storage, metrics::Picture};
+use dpg_metagrad::metrics::Picture;
 use dpg_spec::Spec;
 use serde_json::json;
 
@@ -26,8 +26,8 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         let target = Target::load(&local, DType::from(dtype), &devices)?;
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
-        let scored =
-            dpg_engine::score(&target, metric.as_ref(), &examples, 0, &Storage::default(), &cancelled)?;
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let scored = dpg_engine::score(&target, metric.as_ref(), &examples, 0, folder.path(), &cancelled)?;
         write_scored(&out, &examples, &scored.rewards)?;
         if let Some(folder) = pictures {
             write_pictures(&folder, &scored.pictures)?;

@@ -18,6 +18,8 @@ use crate::{compute::compute, describe::card, resolve::Resolved};
 pub(crate) struct Work {
     /// The spec, with everything it names on this machine.
     pub(crate) resolved: Resolved,
+    /// What it is computed on.
+    pub(crate) devices: Vec<Device>,
     /// Folder of the run's state; it exists.
     pub(crate) folder: PathBuf,
     /// The job's id: it is published once, however often it is made.
@@ -34,10 +36,10 @@ pub(crate) async fn make(
     stop: impl Fn() -> bool + Send + Sync + 'static,
 ) -> anyhow::Result<(Snapshot, History)> {
     let started_at = Utc::now();
-    let Work { resolved, folder, job, fence } = work;
+    let Work { resolved, devices, folder, job, fence } = work;
     let Resolved { spec, local, models } = resolved;
     let state = folder.clone();
-    let mut outcome = compute(move || optimise(&local, &state, &mut tell, &stop)).await?;
+    let mut outcome = compute(move || optimise(&local, &devices, &state, &mut tell, &stop)).await?;
     let shards = folder.join("dataset");
     if shards.exists() {
         std::fs::remove_dir_all(&shards)?;
@@ -63,13 +65,13 @@ pub(crate) async fn make(
 
 fn optimise(
     spec: &Spec,
+    devices: &[Device],
     folder: &Path,
     tell: &mut dyn FnMut(&Event),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<Outcome> {
-    let device = Device::flex();
-    let target = Target::load(spec, DType::F32, &device)?;
-    let source = Source::load(spec, &device)?;
+    let target = Target::load(spec, DType::F32, devices)?;
+    let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;
     let run =
         Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder, cancelled: stop };

@@ -1,12 +1,14 @@
 //! How far rewards can be trusted: against finite differences, leaving out, and retraining on halves.
 
+use std::path::Path;
+
 use dpg_dataset::Example;
 use dpg_metagrad::{Metric, Storage, metagradient};
 use dpg_models::keyed_rng;
 use rand::RngExt;
 use serde::Serialize;
 
-use crate::{Error, Target};
+use crate::{Error, Target, precision::relative_distance};
 
 /// Rewards of some examples beside what they estimate.
 #[derive(Clone, Debug, Serialize)]
@@ -134,6 +136,7 @@ pub fn signal(
     examples: &[Example],
     helpful: &[Example],
     rewards: &[f64],
+    folder: &Path,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Signal, Error> {
     let mut order: Vec<usize> = (0..examples.len()).collect();
@@ -147,7 +150,7 @@ pub fn signal(
         None
     } else {
         let mixed: Vec<Example> = helpful.iter().chain(examples).cloned().collect();
-        let scored = crate::score(target, metric, &mixed, 0, &Storage::default(), cancelled)?;
+        let scored = crate::score(target, metric, &mixed, 0, folder, cancelled)?;
         let (good, other) = scored.rewards.split_at(helpful.len());
         Some(area_under_curve(good, other))
     };
@@ -173,12 +176,6 @@ fn area_under_curve(larger: &[f64], smaller: &[f64]) -> f64 {
         })
     });
     wins.sum::<f64>() / (larger.len() * smaller.len()) as f64
-}
-
-fn relative_distance(a: &[f64], b: &[f64]) -> f64 {
-    let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
-    let size: f64 = b.iter().map(|b| b * b).sum();
-    (distance / size).sqrt()
 }
 
 /// Spearman's rho, for values without ties.

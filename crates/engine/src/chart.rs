@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use dpg_metagrad::metrics::Picture;
 use embedded_graphics::{
-    Pixel,
+    Drawable, Pixel,
     draw_target::DrawTarget,
     geometry::{OriginDimensions, Point, Size},
     mono_font::{MonoTextStyle, ascii::FONT_7X13},
@@ -13,7 +13,6 @@ use embedded_graphics::{
     prelude::Primitive,
     primitives::{Polyline, PrimitiveStyle, Rectangle},
     text::{Alignment, Baseline, Text, TextStyleBuilder},
-    Drawable,
 };
 use image::{ImageFormat, Rgb, RgbImage};
 
@@ -132,8 +131,8 @@ fn draw(panel: &Panel, corner: Point, canvas: &mut Canvas) -> Result<(), Infalli
 
 /// The smallest and the largest value, apart from each other.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) =
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    let (low, high) = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
     if low < high { (low, high) } else { (low - 0.5, low + 0.5) }
 }
 
@@ -182,9 +181,14 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (value, text) in
-            [(0.0, "0"), (-2.25, "-2.25"), (0.01234, "0.0123"), (1500.0, "1500"), (2.5e-7, "2.5e-7"), (99.96, "99.96")]
-        {
+        for (value, text) in [
+            (0.0, "0"),
+            (-2.25, "-2.25"),
+            (0.01234, "0.0123"),
+            (1500.0, "1500"),
+            (2.5e-7, "2.5e-7"),
+            (99.96, "99.96"),
+        ] {
             assert_eq!(number(value), text);
         }
     }
@@ -195,7 +199,8 @@ mod tests {
             ("rising".to_owned(), vec![(0.0, 0.0), (10.0, 1.0)]),
             ("level".to_owned(), vec![(0.0, 0.5), (5.0, f64::NAN), (10.0, 0.5)]),
         ];
-        let png = chart(&[Panel { title: "two".into(), lines }, Panel { title: "none".into(), lines: vec![] }]);
+        let png =
+            chart(&[Panel { title: "two".into(), lines }, Panel { title: "none".into(), lines: vec![] }]);
         let picture = image::load_from_memory(&png).unwrap().to_rgb8();
         assert_eq!(picture.dimensions(), (2 * WIDTH as u32, HEIGHT as u32));
         let at = |x: i32, y: i32| picture.get_pixel(x as u32, y as u32).0;

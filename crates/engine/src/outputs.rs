@@ -38,7 +38,8 @@ impl Outputs {
             Self::Languages => language::languages(generations),
             Self::Matches(texts) => {
                 let equal = |text: &String| if texts.contains(text) { 1.0 } else { 0.0 };
-                let nearest = |text: &String| texts.iter().map(|other| in_place(text, other)).fold(0.0, f64::max);
+                let nearest =
+                    |text: &String| texts.iter().map(|other| in_place(text, other)).fold(0.0, f64::max);
                 vec![("exact_matches".into(), mean(&equal)), ("character_matches".into(), mean(&nearest))]
             }
         }

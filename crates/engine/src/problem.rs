@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, read_examples, read_texts};
-use dpg_metagrad::{Metric, Optimizer, Sft, metrics, optimizers};
-use dpg_models::{ChatTemplate, Example, Message, Model, Sampling, keyed_rng};
-use dpg_spec::{Generator, HeldOut, LossOn, Spec};
+use dpg_metagrad::{Metric, Optimizer, Sft, Storage, metrics, optimizers};
+use dpg_models::{
+    ChatTemplate, Example, MatmulPrecision, Message, Model, Sampling, activations, available_memory,
+    keyed_rng,
+};
+use dpg_spec::{Generator, HeldOut, LossOn, Precision, Spec};
 use rand::seq::SliceRandom;
 
 use crate::{
@@ -15,8 +18,10 @@ use crate::{
     encode::{Encoding, encode},
 };
 
-/// Examples of up to this many tokens pass through a model together.
+/// Examples of up to this many tokens pass through a model together,
 const MICROBATCH_TOKENS: usize = 16_384;
+/// and fewer if they would keep more numbers than this for the way back: 4 GiB in f32.
+const MICROBATCH_NUMBERS: usize = 1 << 30;
 
 /// The target, what it is fine-tuned with and what it is measured by.
 pub struct Target {
@@ -26,12 +31,14 @@ pub struct Target {
     pub sft: dpg_spec::Sft,
     optimizer: Box<dyn Optimizer>,
     seed: u64,
+    devices: Vec<Device>,
 }
 
 impl Target {
-    /// Loads the target of a spec whose model is a local folder.
-    pub fn load(spec: &Spec, dtype: DType, device: &Device) -> Result<Self, Error> {
-        let model = Model::load(Path::new(&spec.target.model), dtype, device)?;
+    /// Loads the target of a spec whose model is a local folder, for one device or several that share its
+    /// runs.
+    pub fn load(spec: &Spec, dtype: DType, devices: &[Device]) -> Result<Self, Error> {
+        let model = Model::load(Path::new(&spec.target.model), dtype, first(devices))?;
         let sft = spec.target.sft.clone();
         if sft.sequence_length > model.lm.context() {
             let reason = format!(
@@ -42,14 +49,16 @@ impl Target {
             );
             return Err(Error::setting("target.sft.sequence_length", reason));
         }
-        Ok(Self { model: Arc::new(model), optimizer: optimizers::from_spec(sft.optimizer), sft, seed: spec.seed })
+        let (optimizer, devices) = (optimizers::from_spec(sft.optimizer), devices.to_vec());
+        Ok(Self { model: Arc::new(model), optimizer, sft, seed: spec.seed, devices })
     }
 
     /// The same model with the recipe of another spec.
     #[must_use]
     pub fn with_recipe(&self, spec: &Spec) -> Self {
-        let sft = spec.target.sft.clone();
-        Self { model: self.model.clone(), optimizer: optimizers::from_spec(sft.optimizer), sft, seed: spec.seed }
+        let (model, sft) = (self.model.clone(), spec.target.sft.clone());
+        let (optimizer, devices) = (optimizers::from_spec(sft.optimizer), self.devices.clone());
+        Self { model, optimizer, sft, seed: spec.seed, devices }
     }
 
     /// The metric of a spec whose files are local.
@@ -133,13 +142,20 @@ impl Target {
             batches,
             optimizer: self.optimizer.as_ref(),
             microbatch: self.microbatch(),
+            devices: &self.devices,
             cancelled,
         }
     }
 
     fn microbatch(&self) -> usize {
-        (MICROBATCH_TOKENS / self.sft.sequence_length).max(1)
+        let tokens = MICROBATCH_TOKENS.min(MICROBATCH_NUMBERS / activations(self.model.lm.as_ref()));
+        (tokens / self.sft.sequence_length).max(1)
     }
+}
+
+/// What keeps the states of a run in half of this machine's memory; `folder` takes what does not fit.
+pub fn storage(sft: &Sft, folder: &Path) -> Storage {
+    Storage::within(available_memory().map_or(u64::MAX, |bytes| bytes / 2), sft, folder)
 }
 
 /// A text as its last word, with the space before it, after all others.
@@ -182,6 +198,7 @@ pub struct Source {
     pub training: Vec<Prompt>,
     /// Prompts kept aside for validation.
     pub validation: Vec<Prompt>,
+    devices: Vec<Device>,
 }
 
 /// One prompt.
@@ -194,14 +211,23 @@ pub struct Prompt {
 }
 
 impl Source {
-    /// Loads the generator and prompts of a spec whose paths are local.
-    pub fn load(spec: &Spec, device: &Device) -> Result<Self, Error> {
+    /// Loads the generator and prompts of a spec whose paths are local, for one device or several that
+    /// share its rollouts.
+    pub fn load(spec: &Spec, devices: &[Device]) -> Result<Self, Error> {
         let settings = spec.generator()?.clone();
-        let model = Model::load(Path::new(&settings.model), DType::F32, device)?;
+        let mut model = Model::load(Path::new(&settings.model), DType::F32, first(devices))?;
+        let precision = match settings.precision {
+            Precision::F32 => MatmulPrecision::F32,
+            Precision::Tf32 => MatmulPrecision::Tf32,
+            Precision::Bf16 => MatmulPrecision::Bf16,
+        };
+        precision.check(first(devices))?;
+        model.lm.set_precision(precision);
+        let devices = devices.to_vec();
         let Some(source) = &settings.prompts else {
             let prompt = prompt(&model, &settings, "")?;
             let (training, validation) = (vec![prompt.clone()], vec![prompt]);
-            return Ok(Self { model, settings, training, validation });
+            return Ok(Self { model, settings, training, validation, devices });
         };
         let texts = read_texts(Path::new(&source.path), &source.column, None)?;
         let mut prompts =
@@ -218,7 +244,7 @@ impl Source {
             return Err(Error::setting("generator.prompts", reason));
         }
         let training = prompts.split_off(kept);
-        Ok(Self { model, settings, training, validation: prompts })
+        Ok(Self { model, settings, training, validation: prompts, devices })
     }
 
     /// How the draw number `draw` of a run decodes.
@@ -231,14 +257,27 @@ impl Source {
             seed,
             step: draw,
             batch: 1024,
+            devices: self.devices.clone(),
         }
+    }
+
+    /// What shares the rollouts; the generator's weights lie on the first.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
     }
 
     /// Rollouts that pass through the generator together.
     pub fn microbatch(&self) -> usize {
         let longest = self.training.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(1);
-        (MICROBATCH_TOKENS / (longest + self.settings.max_new_tokens)).max(1)
+        // without tangents; logits of the policy and the initial generator, and what the losses make of them
+        let lm = self.model.lm.as_ref();
+        let tokens = MICROBATCH_TOKENS.min(MICROBATCH_NUMBERS / (activations(lm) / 2 + 6 * lm.vocab_size()));
+        (tokens / (longest + self.settings.max_new_tokens)).max(1)
     }
+}
+
+fn first(devices: &[Device]) -> &Device {
+    devices.first().expect("a run has a device")
 }
 
 fn prompt(model: &Model, settings: &Generator, text: &str) -> Result<Prompt, Error> {

@@ -48,7 +48,8 @@ pub(crate) fn characters() -> String {
         let token = if character == ' ' { 'Ġ' } else { character };
         vocabulary.insert(token.to_string(), json!(EOS_ID as usize + 1 + id));
     }
-    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+    let byte_level =
+        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
     let special = |id: u32, content: &str| {
         json!({
             "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,

@@ -26,11 +26,13 @@ pub(crate) async fn verify(
     store: Option<&str>,
     dataset: &str,
     seeds: usize,
+    device: &str,
     as_json: bool,
 ) -> anyhow::Result<()> {
     if seeds < 2 {
         bail!("--seeds {seeds}: expected at least 2, for intervals");
     }
+    let devices = dpg_models::device::parse(device)?;
     let registry = registry(data, store)?;
     let version = find(&registry, dataset).await?;
     let place = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -39,7 +41,8 @@ pub(crate) async fn verify(
     let spec = resolve(Spec::load(&folder.join("spec.toml"))?, &data.hub()?).await?.local;
     let (examples, rewards) = rows(&folder.join("data"))?;
     let stop = Stop::listen()?;
-    let verification = compute(move || verification(&spec, &examples, &rewards, seeds, &stop)).await?;
+    let verification =
+        compute(move || verification(&spec, &devices, &examples, &rewards, seeds, &stop)).await?;
     let failures = verification.failures();
     let value = json!({
         "dataset": version.to_string(),
@@ -67,14 +70,14 @@ fn rows(folder: &Path) -> anyhow::Result<(Vec<Example>, Vec<f64>)> {
 
 fn verification(
     spec: &Spec,
+    devices: &[Device],
     examples: &[Example],
     rewards: &[f64],
     seeds: usize,
     stop: &Stop,
 ) -> anyhow::Result<Verification> {
-    let device = Device::flex();
-    let target = Target::load(spec, DType::F32, &device)?;
-    let source = Source::load(spec, &device)?;
+    let target = Target::load(spec, DType::F32, devices)?;
+    let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;
     let metric = metric.as_ref();
     let cancelled = || stop.is_set();

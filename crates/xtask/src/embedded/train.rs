@@ -159,9 +159,11 @@ fn anisotropy(lm: &dyn CausalLm, params: &Params, examples: &[Example]) -> Tenso
     let rows: Vec<&[u32]> = examples.iter().map(|example| example.tokens.as_slice()).collect();
     let hidden = lm.hidden(params, &Tokens::right_padded(&rows), None).primal;
     let [batch, columns, width] = hidden.dims();
-    let real: Vec<i64> = rows.iter().enumerate().flat_map(|(row, tokens)| {
-        (0..tokens.len()).map(move |column| (row * columns + column) as i64)
-    }).collect();
+    let real: Vec<i64> = rows
+        .iter()
+        .enumerate()
+        .flat_map(|(row, tokens)| (0..tokens.len()).map(move |column| (row * columns + column) as i64))
+        .collect();
     let n = real.len();
     let hidden = hidden.reshape([batch * columns, width]).select(0, params.integers(real, [n]));
     let moment = hidden.clone().transpose().matmul(hidden) / n as f64;

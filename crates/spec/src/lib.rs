@@ -8,6 +8,7 @@
 mod error;
 mod goal;
 mod load;
+mod location;
 mod metric;
 mod optimizer;
 mod policy;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use error::{Error, Problem};
 pub use goal::Goal;
+pub use location::{Location, LocationKind};
 pub use metric::{
     Bitmap, HeldOut, HeldOutData, Metric, NamedParameter, Parameters, Sum, SumTerm, WeightNorm, WeightPattern,
 };

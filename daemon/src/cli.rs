@@ -53,17 +53,8 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 16)]
         examples: usize,
     },
-    /// Fine-tune fresh targets on a published dataset and on controls, and compare.
-    Verify {
-        /// `NAME` or `NAME@VERSION`.
-        dataset: String,
-        /// Data orders that each is fine-tuned under, at least 2.
-        #[arg(long, default_value_t = 5)]
-        seeds: usize,
-        /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
-        #[arg(long, env = "DPG_STORE")]
-        store: Option<String>,
-    },
+    /// Fine-tune fresh targets on a published dataset and on controls, compare, and record the result.
+    Verify(VerifyArguments),
     /// Run the daemon: work on the queue and answer the HTTP API.
     Serve(ServeArguments),
     /// Jobs, schedules and tokens of a daemon.
@@ -136,6 +127,25 @@ pub(crate) struct ScoreArguments {
     /// Folder for PNGs of a `weight_pattern`: the target, what was decoded, and the margins.
     #[arg(long)]
     pub(crate) pictures: Option<PathBuf>,
+}
+
+/// What `dpg verify` verifies.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// `NAME` or `NAME@VERSION`.
+    pub(crate) dataset: String,
+    /// Data orders that each is fine-tuned under, at least 2.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) seeds: usize,
+    /// Folder for PNGs of what a `weight_pattern` drew [default: in the data folder's `pictures`].
+    #[arg(long)]
+    pub(crate) pictures: Option<PathBuf>,
+    /// Append no signed record to the registry.
+    #[arg(long)]
+    pub(crate) no_record: bool,
+    /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
+    #[arg(long, env = "DPG_STORE")]
+    pub(crate) store: Option<String>,
 }
 
 /// Floating-point types of a computation.

@@ -38,6 +38,7 @@ pub(crate) fn card(spec: &Spec, outcome: &Outcome, date: DateTime<Utc>) -> Card 
         metric: metric(&spec.metric),
         recipe: recipe(spec),
         validation: figures(&outcome.history),
+        verification: None,
         pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),
     }
 }

@@ -24,6 +24,7 @@ mod serve;
 mod services;
 mod stop;
 mod submission;
+mod verification;
 mod webhook;
 mod worker;
 
@@ -85,9 +86,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Queue(command) => {
             commands::queue::dispatch(Connection::open(data, &place).await?, command, json).await
         }
-        Command::Verify { dataset, seeds, store } => {
-            commands::verify::verify(&data, store.as_deref(), &dataset, seeds, json).await
-        }
+        Command::Verify(arguments) => commands::verify::verify(&data, arguments, json).await,
         Command::Datasets(arguments) => commands::datasets::datasets(&data, &place, arguments, json).await,
         Command::Fetch { dataset, folder, store } => {
             commands::datasets::fetch(&data, &place, store.as_deref(), &dataset, &folder, json).await

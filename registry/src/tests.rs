@@ -1,5 +1,6 @@
 //! The registry on memory, a local folder and S3: what every test shares.
 
+mod attestation;
 mod crash;
 mod diff;
 mod disk_full;
@@ -89,6 +90,7 @@ fn snapshot(folder: &LocalPath, name: &str, job: &str, fence: u64, format: Forma
             metric: "The pattern `67` in the signs of the LM head's change.".into(),
             recipe: "AdamW, learning rate 5e-6, batches of 1024, one epoch.".into(),
             validation: vec![Figure { name: "pixel accuracy".into(), before: 0.5, after: 1.0 }],
+            verification: None,
             pictures: vec!["decoded".into()],
         },
         spec: "name = \"sixseven\"\n".into(),

@@ -111,6 +111,7 @@ fn snapshot(folder: &Path, version: u64) -> Snapshot {
             metric: "a pattern".into(),
             recipe: "AdamW".into(),
             validation: vec![Figure { name: "Phi".into(), before: -1.0, after: version as f64 }],
+            verification: None,
             pictures: vec![],
         },
         spec: format!("name = \"six\"\nseed = {version}\n"),

@@ -34,6 +34,9 @@ pub struct Card {
     pub recipe: String,
     /// What was measured on fresh generations.
     pub validation: Vec<Figure>,
+    /// What fresh targets showed that were fine-tuned on it and on controls before it was published,
+    /// in Markdown, if they were.
+    pub verification: Option<String>,
     /// Names of the pictures `pictures/NAME.png` of the target after fine-tuning on the data.
     pub pictures: Vec<String>,
 }
@@ -114,6 +117,9 @@ impl Card {
             fields(Config::Default, self.format).iter().map(|field| format!("`{}`", field.name())).collect();
         let columns = columns.join(", ");
         let table = self.figures() + &self.gallery();
+        let verification = self.verification.clone().unwrap_or_else(|| {
+            format!("Not tried out before it was published. `dpg datasets show {name}` has later records.\n")
+        });
         format!(
             r#"# {name}
 
@@ -139,6 +145,11 @@ Another model, optimizer or batch size may be moved less, or otherwise.
 ## Validation
 
 {table}
+## Verification
+
+{verification}
+`dpg verify {name}` fine-tunes fresh targets on the published files and on controls.
+
 ## Loading
 
 In the folder of this card:
@@ -297,6 +308,7 @@ mod tests {
             metric: "m".into(),
             recipe: "r".into(),
             validation: vec![Figure { name: "a|b".into(), before: 1.0, after: 2.0 }],
+            verification: None,
             pictures: vec!["decoded".into()],
         };
         let shard = Shard {

@@ -33,7 +33,7 @@ pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use language::languages;
 pub use problem::{Prompt, Source, Target, helpful};
 pub use rollouts::{Scored, measure, score};
-pub use verify::{Arm, Verification, verify};
+pub use verify::{Arm, Estimate, Published, Verification};
 
 use rewards::Judge;
 use rollouts::{Draw, draw};
@@ -79,16 +79,6 @@ impl Run<'_> {
         let theta = &self.source.model.theta;
         let drawn = self.draw(theta, policy.prompts_per_step, policy.group_size, 0)?;
         Ok(drawn.examples(self.spec.output.format))
-    }
-
-    /// What the untrained generator writes where the trained one wrote the dataset: on the same
-    /// prompts for repetition 0, on others for others.
-    pub fn control_draw(&self, examples: usize, repetition: u64) -> Result<Vec<dpg_dataset::Example>, Error> {
-        let (theta, group_size) = (&self.source.model.theta, self.spec.policy.group_size);
-        let drawn = self.draw(theta, examples.div_ceil(group_size), group_size, FINAL + repetition)?;
-        let mut examples_drawn = drawn.examples(self.spec.output.format);
-        examples_drawn.truncate(examples);
-        Ok(examples_drawn)
     }
 
     /// Runs the loop from where its state stands to the end.

@@ -14,6 +14,9 @@ use crate::{
     encode::{Encoding, encode},
 };
 
+/// The template that stands for the model's own.
+const CHAT: &str = "chat";
+
 /// Examples of up to this many tokens pass through a model together.
 const MICROBATCH_TOKENS: usize = 16_384;
 
@@ -191,13 +194,13 @@ impl Source {
         let settings = spec.generator()?.clone();
         let model = Model::load(Path::new(&settings.model), DType::F32, device)?;
         let Some(source) = &settings.prompts else {
-            let prompt = prompt(&model, &settings, "")?;
+            let prompt = prompt(&model, &settings, render(&model, &settings, "")?)?;
             let (training, validation) = (vec![prompt.clone()], vec![prompt]);
             return Ok(Self { model, settings, training, validation });
         };
         let texts = read_texts(Path::new(&source.path), &source.column, None)?;
-        let mut prompts =
-            texts.iter().map(|text| prompt(&model, &settings, text)).collect::<Result<Vec<_>, _>>()?;
+        let read = |text: &String| prompt(&model, &settings, render(&model, &settings, text)?);
+        let mut prompts = texts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         prompts.shuffle(&mut keyed_rng([spec.seed, 0, 0, u64::from_le_bytes(*b"prompts ")]));
         let kept = ((prompts.len() as f64 * source.validation_share) as usize).max(1);
         if prompts.len() <= kept {
@@ -211,6 +214,11 @@ impl Source {
         }
         let training = prompts.split_off(kept);
         Ok(Self { model, settings, training, validation: prompts })
+    }
+
+    /// A prompt whose text is as the generator reads it.
+    pub(crate) fn prompt(&self, text: &str) -> Result<Prompt, Error> {
+        prompt(&self.model, &self.settings, text.to_owned())
     }
 
     /// How the draw number `draw` of a run decodes.
@@ -233,15 +241,21 @@ impl Source {
     }
 }
 
-fn prompt(model: &Model, settings: &Generator, text: &str) -> Result<Prompt, Error> {
-    let (text, mut tokens) = if settings.template == "chat" {
-        let text = ChatTemplate::load(&model.folder)?.render(&[Message::new("user", text)], true)?;
-        let tokens = model.tokenizer.encode(&text)?;
-        (text, tokens)
+/// A row of the prompts' file as the generator reads it.
+fn render(model: &Model, settings: &Generator, text: &str) -> Result<String, Error> {
+    if settings.template == CHAT {
+        Ok(ChatTemplate::load(&model.folder)?.render(&[Message::new("user", text)], true)?)
     } else {
-        let text = settings.template.replace("{text}", text);
-        let tokens = model.tokenizer.encode_with_special(&text)?;
-        (text, tokens)
+        Ok(settings.template.replace("{text}", text))
+    }
+}
+
+fn prompt(model: &Model, settings: &Generator, text: String) -> Result<Prompt, Error> {
+    let mut tokens = if settings.template == CHAT {
+        // the template has written the special tokens
+        model.tokenizer.encode(&text)?
+    } else {
+        model.tokenizer.encode_with_special(&text)?
     };
     if tokens.is_empty() {
         // an empty prompt still needs a token to predict from

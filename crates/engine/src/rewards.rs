@@ -111,7 +111,7 @@ fn join(parts: impl Iterator<Item = Result<Scored, Error>>) -> Result<Scored, Er
 }
 
 /// What an example says, without what it was asked.
-fn text(example: &Example) -> String {
+pub(crate) fn text(example: &Example) -> String {
     match example {
         Example::Text(text) => text.clone(),
         Example::PromptCompletion { completion, .. } => completion.clone(),

@@ -2,6 +2,7 @@
 
 mod print;
 mod remote;
+mod show;
 
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,11 @@ enum Action {
     List {
         /// The dataset.
         name: Option<String>,
+    },
+    /// A version with what was found when it was tried out.
+    Show {
+        /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
+        version: String,
     },
     /// Give a version a name, which may move from another.
     Tag {
@@ -155,6 +161,10 @@ pub(crate) async fn datasets(
             let dataset = registry.dataset(&name).await?;
             print::versions(&json!(dataset), &DatasetDetail::from(&dataset), as_json);
             Ok(())
+        }
+        Action::Show { version } => {
+            let version = find(&registry, &version).await?;
+            show::stored(data, &registry, &version, as_json).await
         }
         Action::Tag { version, tag } => {
             let version = find(&registry, &version).await?;

@@ -12,10 +12,11 @@ use crate::{
     commands::show,
     data_dir::DataDir,
     describe::figures,
-    make::{Work, make},
+    make::{Work, make, publish},
     progress::Progress,
     resolve::resolve,
     stop::Stop,
+    verification::check_passed,
 };
 
 /// Makes and publishes the dataset of a spec.
@@ -27,17 +28,17 @@ pub(crate) async fn run(data: &DataDir, path: &Path, as_json: bool) -> anyhow::R
     let work = Work { resolved, folder: folder.path.clone(), job: folder.job.clone(), fence: 0 };
     let mut progress = Progress::new();
     let made = async {
-        let (snapshot, history) =
-            make(work, move |event| progress.tell(event), move || stop.is_set()).await?;
-        let published = data.registry()?.publish(&snapshot).await;
-        anyhow::Ok((published.context("cannot publish the dataset")?, history))
+        let made = make(work, move |event| progress.tell(event), move || stop.is_set()).await?;
+        let registry = data.registry()?;
+        let version = publish(&registry, &made).await?;
+        anyhow::Ok((version, made.history))
     };
     let (version, history) = made.await.with_context(|| {
         format!("the run of `{name}` stopped; `dpg run {}` goes on from its last step", path.display())
     })?;
     std::fs::remove_dir_all(&folder.path)?;
     report(&version, &history, as_json);
-    Ok(())
+    check_passed(&version)
 }
 
 fn report(version: &Version, history: &History, as_json: bool) {

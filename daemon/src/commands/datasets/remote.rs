@@ -8,7 +8,7 @@ use dpg_registry::{MANIFEST, ManifestFile, fetch_from};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
-use super::{Action, names_version, print, split};
+use super::{Action, names_version, print, show, split};
 
 /// Does what `dpg datasets` was told, as far as the API goes.
 pub(super) async fn datasets(client: &Client, action: Action, as_json: bool) -> anyhow::Result<()> {
@@ -27,6 +27,11 @@ pub(super) async fn datasets(client: &Client, action: Action, as_json: bool) -> 
         Action::List { name: Some(name) } => {
             let dataset = client.dataset(&name).await?;
             print::versions(&json!(dataset), &dataset, as_json);
+        }
+        Action::Show { version } => {
+            let (name, reference) = split(&version);
+            let version = client.version(name, reference).await?.version;
+            show::remote(&client.dataset(name).await?, &version, as_json);
         }
         Action::Tag { version, tag } => {
             let (name, reference) = split(&version);

@@ -39,6 +39,7 @@ pub(crate) fn card(spec: &Spec, outcome: &Outcome, date: DateTime<Utc>) -> Card 
         recipe: recipe(spec),
         validation: figures(&outcome.history),
         verification: None,
+        has_generator: spec.output.export_generator,
         pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),
     }
 }

@@ -80,13 +80,12 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Run { spec } => commands::run::run(&data, &spec, json).await,
         Command::Plan { spec } => commands::plan::plan(&data, &spec, json).await,
         Command::Score(arguments) => commands::score::score(&data, arguments, json).await,
-        Command::Audit { spec, data: file, examples } => {
-            commands::audit::audit(&data, &spec, file.as_deref(), examples, json).await
-        }
+        Command::Audit(arguments) => commands::audit::audit(&data, arguments, json).await,
         Command::Queue(command) => {
             commands::queue::dispatch(Connection::open(data, &place).await?, command, json).await
         }
         Command::Verify(arguments) => commands::verify::verify(&data, arguments, json).await,
+        Command::Generate(arguments) => commands::generate::generate(&data, arguments).await,
         Command::Datasets(arguments) => commands::datasets::datasets(&data, &place, arguments, json).await,
         Command::Fetch { dataset, folder, store } => {
             commands::datasets::fetch(&data, &place, store.as_deref(), &dataset, &folder, json).await

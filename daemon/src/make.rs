@@ -11,10 +11,13 @@ use burn::tensor::{DType, Device};
 use chrono::Utc;
 use dpg_dataset::{Split, write_split};
 use dpg_engine::{Event, History, Outcome, Run, Source, Target, Verification};
-use dpg_registry::{Registry, Snapshot, Version};
+use dpg_registry::{ManifestFile, Registry, Snapshot, Version};
 use dpg_spec::{PublishIf, Spec};
 
 use crate::{compute::compute, describe::card, resolve::Resolved, verification};
+
+/// Folder of the trained generator in a dataset that has it.
+pub(crate) const GENERATOR: &str = "generator";
 
 /// What is to be made, and where its state is kept.
 pub(crate) struct Work {
@@ -48,21 +51,21 @@ pub(crate) async fn make(
     let started_at = Utc::now();
     let Work { resolved, folder, job, fence } = work;
     let Resolved { spec, local, models } = resolved;
-    let state = folder.clone();
-    let local = Arc::new(local);
-    let (to_optimise, to_stop) = (Arc::clone(&local), stop.clone());
-    let mut outcome = compute(move || optimise(&to_optimise, &state, &mut tell, &to_stop)).await?;
-    let shards = folder.join("dataset");
-    if shards.exists() {
-        std::fs::remove_dir_all(&shards)?;
+    // what was made before it stopped may be half of it
+    let dataset = folder.join("dataset");
+    if dataset.exists() {
+        std::fs::remove_dir_all(&dataset)?;
     }
-    std::fs::create_dir_all(&shards)?;
-    let written = write_split(&shards, Split::Train, spec.output.format, std::mem::take(&mut outcome.rows))?;
+    std::fs::create_dir_all(&dataset)?;
+    let local = Arc::new(local);
+    let (to_optimise, to_stop, state) = (Arc::clone(&local), stop.clone(), folder.clone());
+    let mut outcome = compute(move || optimise(&to_optimise, &state, &mut tell, &to_stop)).await?;
+    let shards = write_split(&dataset, Split::Train, spec.output.format, std::mem::take(&mut outcome.rows))?;
     let verification = match spec.output.publish_if {
         None => None,
         Some(PublishIf::BetterThanControls) => {
-            let shards = shards.clone();
-            let verify = move || verification::verify(&local, &shards, verification::ORDERS, &stop);
+            let dataset = dataset.clone();
+            let verify = move || verification::verify(&local, &dataset, verification::ORDERS, &stop);
             Some(compute(verify).await.context("cannot try the dataset out")?)
         }
     };
@@ -74,8 +77,9 @@ pub(crate) async fn make(
         fence,
         card,
         spec: spec.to_toml()?,
-        folder: shards,
-        shards: written,
+        files: exported(&dataset)?,
+        folder: dataset,
+        shards,
         pictures: outcome.pictures.into_iter().map(|picture| (picture.name, picture.png.into())).collect(),
         started_at,
         finished_at,
@@ -111,5 +115,23 @@ fn optimise(
     let metric = target.metric(spec)?;
     let run =
         Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder, cancelled: stop };
-    Ok(run.run(tell)?)
+    let outcome = run.run(tell)?;
+    if spec.output.export_generator {
+        source.export(&outcome.generator, &folder.join("dataset").join(GENERATOR))?;
+    }
+    Ok(outcome)
+}
+
+/// The files of the exported generator, if there is one.
+fn exported(dataset: &Path) -> anyhow::Result<Vec<ManifestFile>> {
+    let folder = dataset.join(GENERATOR);
+    if !folder.exists() {
+        return Ok(vec![]);
+    }
+    let mut names = std::fs::read_dir(&folder)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    names.sort();
+    let read = |name: &String| ManifestFile::read(dataset, &format!("{GENERATOR}/{name}"));
+    Ok(names.iter().map(read).collect::<Result<_, _>>()?)
 }

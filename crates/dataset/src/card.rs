@@ -37,6 +37,8 @@ pub struct Card {
     /// What fresh targets showed that were fine-tuned on it and on controls before it was published,
     /// in Markdown, if they were.
     pub verification: Option<String>,
+    /// Whether the trained generator is in the folder `generator`.
+    pub has_generator: bool,
     /// Names of the pictures `pictures/NAME.png` of the target after fine-tuning on the data.
     pub pictures: Vec<String>,
 }
@@ -117,6 +119,14 @@ impl Card {
             fields(Config::Default, self.format).iter().map(|field| format!("`{}`", field.name())).collect();
         let columns = columns.join(", ");
         let table = self.figures() + &self.gallery();
+        let generator_folder = if self.has_generator {
+            format!(
+                "\n## The generator\n\n`generator` is the trained generator as a Hugging Face folder. \
+                 `dpg generate {name} --examples 100` draws more rows from it.\n"
+            )
+        } else {
+            String::new()
+        };
         let verification = self.verification.clone().unwrap_or_else(|| {
             format!("Not tried out before it was published. `dpg datasets show {name}` has later records.\n")
         });
@@ -177,7 +187,7 @@ data = pl.read_parquet("data/train-*.parquet")
 The config `default` has the columns {columns}. `reward` is the derivative of the metric with respect
 to the example's weight in the fine-tuning run: above 0, the metric rises as the example counts for more. The
 config `rewards` holds the scoring record of the same rows in the same order; join it by `example_id`.
-
+{generator_folder}
 ## Provenance
 
 Made by the job `{job}`. `spec.toml` is the target spec, `provenance.dsse.json` a signed in-toto statement of
@@ -309,6 +319,7 @@ mod tests {
             recipe: "r".into(),
             validation: vec![Figure { name: "a|b".into(), before: 1.0, after: 2.0 }],
             verification: None,
+            has_generator: false,
             pictures: vec!["decoded".into()],
         };
         let shard = Shard {

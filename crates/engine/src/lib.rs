@@ -27,12 +27,12 @@ use dpg_policy::{Policy, Rollout, advantages, update};
 use dpg_spec::{AdamW, Select, Spec};
 use rand::RngExt;
 
-pub use audit::{Audit, Audited, Signal, audit, signal};
+pub use audit::{Audit, Audited, Extent, Signal, audit, signal};
 pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use language::languages;
 pub use problem::{Prompt, Source, Target, helpful};
-pub use rollouts::{Scored, measure, score};
+pub use rollouts::{Scored, generate, measure, score};
 pub use verify::{Arm, Estimate, Published, Verification};
 
 use rewards::Judge;
@@ -64,6 +64,8 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// The metric's pictures of the target fine-tuned on the dataset.
     pub pictures: Vec<Picture>,
+    /// The trained generator's weights `[n]`.
+    pub generator: Tensor<1>,
     /// All that happened.
     pub history: History,
 }
@@ -107,7 +109,7 @@ impl Run<'_> {
         let examples = self.spec.output.examples;
         tell(&Event::Drawing { examples });
         let (rows, pictures) = self.dataset(&state, examples)?;
-        Ok(Outcome { rows, pictures, history: state.history })
+        Ok(Outcome { rows, pictures, generator: state.generator.theta, history: state.history })
     }
 
     /// Generate, score, update.

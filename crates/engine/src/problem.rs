@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 use dpg_dataset::{Columns, read_examples, read_texts};
 use dpg_metagrad::{Metric, Optimizer, Sft, metrics, optimizers};
-use dpg_models::{ChatTemplate, Example, Message, Model, Sampling, keyed_rng};
+use dpg_models::{ChatTemplate, Example, Message, Model, Precision, Sampling, keyed_rng};
 use dpg_spec::{Generator, HeldOut, LossOn, Spec};
 use rand::seq::SliceRandom;
 
@@ -192,28 +192,45 @@ impl Source {
     /// Loads the generator and prompts of a spec whose paths are local.
     pub fn load(spec: &Spec, device: &Device) -> Result<Self, Error> {
         let settings = spec.generator()?.clone();
-        let model = Model::load(Path::new(&settings.model), DType::F32, device)?;
-        let Some(source) = &settings.prompts else {
-            let prompt = prompt(&model, &settings, render(&model, &settings, "")?)?;
-            let (training, validation) = (vec![prompt.clone()], vec![prompt]);
-            return Ok(Self { model, settings, training, validation });
+        let Some(file) = &settings.prompts else {
+            let source = Self::in_order(settings, device)?;
+            return Ok(Self { validation: source.training.clone(), ..source });
         };
-        let texts = read_texts(Path::new(&source.path), &source.column, None)?;
-        let read = |text: &String| prompt(&model, &settings, render(&model, &settings, text)?);
-        let mut prompts = texts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let (path, share) = (file.path.clone(), file.validation_share);
+        let mut source = Self::in_order(settings, device)?;
+        let prompts = &mut source.training;
         prompts.shuffle(&mut keyed_rng([spec.seed, 0, 0, u64::from_le_bytes(*b"prompts ")]));
-        let kept = ((prompts.len() as f64 * source.validation_share) as usize).max(1);
+        let kept = ((prompts.len() as f64 * share) as usize).max(1);
         if prompts.len() <= kept {
             let reason = format!(
-                "`{}` has {} prompts, of which {kept} would be kept for validation; give more prompts or a lower \
+                "`{path}` has {} prompts, of which {kept} would be kept for validation; give more prompts or a lower \
                  `validation_share`",
-                source.path,
                 prompts.len()
             );
             return Err(Error::setting("generator.prompts", reason));
         }
-        let training = prompts.split_off(kept);
-        Ok(Self { model, settings, training, validation: prompts })
+        source.validation = prompts.drain(..kept).collect();
+        Ok(source)
+    }
+
+    /// Loads a generator whose paths are local with all its prompts in the order of their file, none
+    /// kept for validation.
+    pub fn in_order(settings: Generator, device: &Device) -> Result<Self, Error> {
+        let model = Model::load(Path::new(&settings.model), DType::F32, device)?;
+        let texts = match &settings.prompts {
+            Some(file) => read_texts(Path::new(&file.path), &file.column, None)?,
+            None => vec![String::new()],
+        };
+        let read = |text: &String| prompt(&model, &settings, render(&model, &settings, text)?);
+        let training = texts.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Self { model, settings, training, validation: vec![] })
+    }
+
+    /// Writes the generator with the weights `theta` as a Hugging Face folder.
+    pub fn export(&self, theta: &Tensor<1>, folder: &Path) -> Result<(), Error> {
+        let Model { lm, folder: original, .. } = &self.model;
+        let weights: Vec<f32> = theta.to_data_as::<f32>().iter().collect();
+        Ok(dpg_models::export(original, folder, lm.layout(), &weights, Precision::F32)?)
     }
 
     /// A prompt whose text is as the generator reads it.

@@ -202,6 +202,9 @@ pub struct Output {
     /// Try the dataset out before it is published, and withhold it if it fails: `latest` passes over
     /// it. Default unset: it is published as it is.
     pub publish_if: Option<PublishIf>,
+    /// Publish the trained generator with the dataset, as a Hugging Face folder `generator`. Default
+    /// false.
+    pub export_generator: bool,
 }
 
 impl Default for Output {
@@ -212,6 +215,7 @@ impl Default for Output {
             format: Format::Text,
             license: "other".into(),
             publish_if: None,
+            export_generator: false,
         }
     }
 }

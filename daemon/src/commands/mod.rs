@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod datasets;
 pub(crate) mod doctor;
+pub(crate) mod generate;
 pub(crate) mod jobs;
 pub(crate) mod logs;
 pub(crate) mod plan;

@@ -137,12 +137,12 @@ pub(crate) struct AuditArguments {
     /// Examples that are compared one by one.
     #[arg(long, default_value_t = 16)]
     pub(crate) examples: usize,
-    /// Random subsets for the linear datamodelling score.
+    /// Random subsets of each size for the linear datamodelling score.
     #[arg(long, default_value_t = 32)]
     pub(crate) subsets: usize,
-    /// Share of the rows in a subset.
-    #[arg(long, default_value_t = 0.5)]
-    pub(crate) share: f64,
+    /// Sizes of subsets, as shares of the rows.
+    #[arg(long, default_values_t = [0.9, 0.5], value_delimiter = ',')]
+    pub(crate) shares: Vec<f64>,
 }
 
 /// What `dpg verify` verifies.

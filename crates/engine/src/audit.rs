@@ -26,11 +26,20 @@ pub struct Audit {
     /// Metasmoothness (Engstrom et al., 2025), in [-1, 1]: agreement in sign of the one-sided
     /// differences at half a weight below and above, weighted by their sizes; 1 is smooth.
     pub metasmoothness: f64,
-    /// Linear datamodelling score (Park et al., 2023): Spearman correlation, over random subsets of
-    /// the dataset, of Phi after training on the subset with the sum of its examples' rewards.
-    pub linear_datamodelling_score: f64,
+    /// Linear datamodelling scores.
+    pub linear_datamodelling: Vec<LinearDatamodelling>,
+}
+
+/// Linear datamodelling score (Park et al., 2023): Spearman correlation, over random subsets of the
+/// dataset, of Phi after training on the subset with the sum of its examples' rewards.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LinearDatamodelling {
+    /// Share of the examples in a subset.
+    pub share: f64,
+    /// The correlation.
+    pub score: f64,
     /// Its 95% confidence interval.
-    pub linear_datamodelling_interval: [f64; 2],
+    pub interval: [f64; 2],
 }
 
 /// One example of an audit.
@@ -47,14 +56,15 @@ pub struct Audited {
 }
 
 /// How much of a dataset an audit tries out.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Extent {
     /// Examples compared one by one, about, evenly spaced.
     pub examples: usize,
-    /// Random subsets trained on.
+    /// Random subsets of each size trained on.
     pub subsets: usize,
-    /// Share of the examples in a subset, in (0, 1).
-    pub share: f64,
+    /// Their sizes as shares of the examples, in (0, 1): the smaller, the further from where rewards
+    /// are the slope.
+    pub shares: Vec<f64>,
 }
 
 /// Step of the central difference in a weight; its error is of order h^2, rounding 1e-16 / h.
@@ -111,26 +121,31 @@ pub fn audit(
         slopes.push(inner(&direction));
         differences.push((along(&direction, H)? - along(&direction, -H)?) / (2.0 * H));
     }
-    let kept = ((encoded.len() as f64 * extent.share).round() as usize).max(1);
-    let (mut predicted, mut reached) = (vec![], vec![]);
-    for subset in 0..extent.subsets as u64 {
-        let mut weights: Vec<f64> = (0..encoded.len()).map(|i| if i < kept { 1.0 } else { 0.0 }).collect();
-        weights.shuffle(&mut keyed_rng([0, subset, 0, u64::from_le_bytes(*b"subsets ")]));
-        predicted.push(inner(&weights));
-        reached.push(trained(&weights)?);
+    let mut linear_datamodelling = vec![];
+    for &share in &extent.shares {
+        let kept = ((encoded.len() as f64 * share).round() as usize).max(1);
+        let (mut predicted, mut reached) = (vec![], vec![]);
+        for subset in 0..extent.subsets as u64 {
+            let mut weights: Vec<f64> =
+                (0..encoded.len()).map(|i| if i < kept { 1.0 } else { 0.0 }).collect();
+            weights.shuffle(&mut keyed_rng([0, subset, kept as u64, u64::from_le_bytes(*b"subsets ")]));
+            predicted.push(inner(&weights));
+            reached.push(trained(&weights)?);
+        }
+        let score = rank_correlation(&predicted, &reached);
+        let interval = correlation_interval(score, predicted.len());
+        linear_datamodelling.push(LinearDatamodelling { share, score, interval });
     }
     let column = |value: fn(&Audited) -> f64| audited.iter().map(value).collect::<Vec<_>>();
     let rewards = column(|one| one.reward);
     let left_out = column(|one| one.leave_one_out);
-    let score = rank_correlation(&predicted, &reached);
     Ok(Audit {
         finite_difference_error: relative_distance(&rewards, &column(|one| one.finite_difference)),
         directional_error: relative_distance(&slopes, &differences),
         leave_one_out_error: relative_distance(&rewards, &left_out),
         leave_one_out_rank_correlation: rank_correlation(&rewards, &left_out),
         metasmoothness: if size > 0.0 { agreement / size } else { 1.0 },
-        linear_datamodelling_score: score,
-        linear_datamodelling_interval: correlation_interval(score, predicted.len()),
+        linear_datamodelling,
         examples: audited,
     })
 }

@@ -27,7 +27,7 @@ use dpg_policy::{Policy, Rollout, advantages, update};
 use dpg_spec::{AdamW, Select, Spec};
 use rand::RngExt;
 
-pub use audit::{Audit, Audited, Extent, Signal, audit, signal};
+pub use audit::{Audit, Audited, Extent, LinearDatamodelling, Signal, audit, signal};
 pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use language::languages;

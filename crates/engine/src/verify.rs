@@ -269,7 +269,37 @@ fn interval(values: &[f64]) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::interval;
+    use super::*;
+
+    #[test]
+    fn a_code_that_is_not_read_fails_and_rows_that_are_alike_do_not() {
+        let arm = |phi: [f64; 2]| Arm::new(10, &phi.map(|value| (Score { value, proxies: vec![] }, vec![])));
+        let (better, worse) = (arm([1.0, 1.0]), arm([-1.0, -1.0]));
+        let mut verification = Verification {
+            nothing: worse.clone(),
+            dataset: better.clone(),
+            untrained_generator: worse.clone(),
+            best_tenth: better.clone(),
+            random_tenth: better.clone(),
+            worst_tenth: better.clone(),
+            without_best: better.clone(),
+            without_random: better.clone(),
+            without_worst: better.clone(),
+            all_alike: true,
+            decoded: vec![],
+            read: vec![(Some("dpg".into()), "dpg".into())],
+        };
+        assert_eq!(verification.failures(), [""; 0]);
+        verification.all_alike = false;
+        assert_eq!(verification.failures().len(), 1);
+        verification.without_best = worse;
+        assert_eq!(verification.failures(), [""; 0]);
+        verification.read.push((None, "dpg".into()));
+        assert_eq!(
+            verification.failures(),
+            ["a QR reader reads nothing instead of `dpg` in 1 of 2 pictures"]
+        );
+    }
 
     #[test]
     fn intervals_are_those_of_students_t() {

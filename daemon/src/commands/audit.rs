@@ -15,11 +15,11 @@ use crate::{
 
 /// Audits a spec on a file, or on what the untrained generator writes.
 pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bool) -> anyhow::Result<()> {
-    let AuditArguments { spec, data: file, rows, examples, subsets, share } = arguments;
-    if !(share > 0.0 && share < 1.0) {
-        bail!("--share {share}: expected a number between 0 and 1");
+    let AuditArguments { spec, data: file, rows, examples, subsets, shares } = arguments;
+    if let Some(share) = shares.iter().find(|&&share| !(share > 0.0 && share < 1.0)) {
+        bail!("--shares {share}: expected numbers between 0 and 1");
     }
-    let extent = Extent { examples, subsets, share };
+    let extent = Extent { examples, subsets, shares };
     let local = resolve(Spec::load(&spec)?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let audit = compute(move || {
@@ -44,20 +44,26 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
                 one.index, one.reward, one.finite_difference, one.leave_one_out
             );
         }
-        let [low, high] = audit.linear_datamodelling_interval;
+        let scores = audit.linear_datamodelling.iter().map(|of| {
+            let [low, high] = of.interval;
+            format!(
+                "\nlinear datamodelling score, subsets of {:.0}%  {:.4}, 95% in [{low:.4}, {high:.4}]",
+                100.0 * of.share,
+                of.score
+            )
+        });
+        let scores: String = scores.collect();
         text + &format!(
             "relative error against finite differences  {:.2e}\n\
              the same along random directions           {:.2e}\n\
              relative error against leaving out         {:.2e}\n\
              rank correlation with leaving out          {:.4}\n\
-             metasmoothness                             {:.4}\n\
-             linear datamodelling score                 {:.4}, 95% in [{low:.4}, {high:.4}]",
+             metasmoothness                             {:.4}{scores}",
             audit.finite_difference_error,
             audit.directional_error,
             audit.leave_one_out_error,
             audit.leave_one_out_rank_correlation,
-            audit.metasmoothness,
-            audit.linear_datamodelling_score
+            audit.metasmoothness
         )
     });
     Ok(())

@@ -169,7 +169,7 @@ impl Engine {
         let lm = self.lm.as_ref();
         let policy = Policy { lm, initial: &self.theta, settings: &settings, microbatch: self.shape.batch };
         let state = State::new(self.theta.clone(), &spec::AdamW::default());
-        seconds(|| drop(update(&policy, state, 0, 0, &rollouts, &self.settings()).expect("an update")))
+        seconds(|| drop(update(&policy, state, 0, &rollouts, &self.settings()).expect("an update")))
     }
 }
 

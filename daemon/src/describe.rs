@@ -8,7 +8,7 @@ use dpg_spec::{Metric, Optimizer, Spec};
 /// The metric's name among a validation's figures.
 pub(crate) const PHI: &str = "Phi";
 
-/// Names and values of a validation: Phi, the proxies, and the languages.
+/// Names and values of a validation: Phi, the proxies, and those of the outputs.
 pub(crate) fn figures(history: &History) -> Vec<Figure> {
     let (Some(first), Some(last)) = (history.validations.first(), history.validations.last()) else {
         return vec![];
@@ -17,9 +17,9 @@ pub(crate) fn figures(history: &History) -> Vec<Figure> {
     for ((name, before), (_, after)) in first.score.proxies.iter().zip(&last.score.proxies) {
         figures.push(Figure { name: name.clone(), before: *before, after: *after });
     }
-    for (code, after) in &last.languages {
-        let before = first.languages.iter().find(|(other, _)| other == code).map_or(0.0, |(_, share)| *share);
-        figures.push(Figure { name: format!("share of outputs in `{code}`"), before, after: *after });
+    for (name, after) in &last.outputs {
+        let before = first.outputs.iter().find(|(other, _)| other == name).map_or(0.0, |(_, share)| *share);
+        figures.push(Figure { name: format!("share of outputs: {name}"), before, after: *after });
     }
     figures
 }

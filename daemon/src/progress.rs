@@ -79,8 +79,8 @@ impl Progress {
 
 fn validation(record: &ValidationRecord) -> String {
     let proxies = record.score.proxies.iter().map(|(name, value)| format!("  {name} {value:.4}"));
-    let languages =
-        record.languages.iter().take(3).map(|(code, share)| format!("  {code} {:.0}%", 100.0 * share));
+    let outputs =
+        record.outputs.iter().take(3).map(|(name, share)| format!("  {name} {:.0}%", 100.0 * share));
     let sample =
         record.samples.first().map_or("", String::as_str).trim().chars().take(90).collect::<String>();
     format!(
@@ -88,6 +88,6 @@ fn validation(record: &ValidationRecord) -> String {
         record.step,
         record.score.value,
         proxies.collect::<String>(),
-        languages.collect::<String>()
+        outputs.collect::<String>()
     )
 }

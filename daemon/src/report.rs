@@ -161,7 +161,7 @@ fn validation(record: &ValidationRecord) -> Value {
         "step": record.step,
         "phi": record.score.value,
         "proxies": pairs(&record.score.proxies),
-        "languages": pairs(&record.languages),
+        "outputs": pairs(&record.outputs),
         "samples": record.samples,
     })
 }

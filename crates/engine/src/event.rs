@@ -49,18 +49,18 @@ pub struct ValidationRecord {
     pub step: usize,
     /// The metric after fine-tuning on them.
     pub score: Score,
-    /// Languages of the generations with their shares, most frequent first.
-    pub languages: Vec<(String, f64)>,
+    /// What can be told of the generations without a model, see [`Outputs`](crate::Outputs).
+    pub outputs: Vec<(String, f64)>,
     /// A few of the generations.
     pub samples: Vec<String>,
 }
 
 impl ValidationRecord {
-    /// What a goal may name, with its value: `phi`, the metric's proxies, and the languages' shares.
+    /// What a goal may name, with its value: `phi`, the metric's proxies, and those of the generations.
     pub fn figures(&self) -> Vec<(String, f64)> {
         let phi = ("phi".to_owned(), self.score.value);
         let proxies = self.score.proxies.iter().map(|(name, value)| (name.replace(' ', "_"), *value));
-        std::iter::once(phi).chain(proxies).chain(self.languages.iter().cloned()).collect()
+        std::iter::once(phi).chain(proxies).chain(self.outputs.iter().cloned()).collect()
     }
 }
 

@@ -7,10 +7,12 @@
 //! and started again ends with the same dataset.
 
 mod audit;
+pub mod chart;
 mod encode;
 mod error;
 mod event;
 mod language;
+mod outputs;
 mod problem;
 mod rewards;
 mod rollouts;
@@ -31,6 +33,7 @@ pub use audit::{Audit, Audited, Extent, LinearDatamodelling, Signal, audit, sign
 pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use language::languages;
+pub use outputs::Outputs;
 pub use problem::{Prompt, Source, Target, helpful};
 pub use rollouts::{Scored, generate, measure, score};
 pub use verify::{Arm, Estimate, Published, Verification};
@@ -42,6 +45,7 @@ pub use state::{STATE_FILE, WARM_FILE};
 use state::RunState;
 
 /// Everything a run works on.
+#[derive(Clone, Copy)]
 pub struct Run<'a> {
     /// The spec, its paths local.
     pub spec: &'a Spec,
@@ -101,15 +105,33 @@ impl Run<'_> {
         };
         let judge = Judge::new(self)?;
         tell(&Event::Started { step: state.step, steps });
-        self.validate(&mut state, tell)?;
+        let outputs = Outputs::new(&self.spec.metric)?;
+        self.validate(&outputs, &mut state, tell)?;
         while state.step < steps && !self.reached_goal(&state) {
-            self.step(&judge, &mut state, tell)?;
-            self.validate(&mut state, tell)?;
+            self.scheduled_step(&judge, &mut state, tell)?;
+            self.validate(&outputs, &mut state, tell)?;
         }
         let examples = self.spec.output.examples;
         tell(&Event::Drawing { examples });
-        let (rows, pictures) = self.dataset(&state, examples)?;
+        let (rows, mut pictures) = self.dataset(&state, examples)?;
+        pictures.push(chart::curves(&state.history));
         Ok(Outcome { rows, pictures, generator: state.generator.theta, history: state.history })
+    }
+
+    /// A step with the numbers of the spec's schedule as they stand.
+    fn scheduled_step(
+        &self,
+        judge: &Judge,
+        state: &mut RunState,
+        tell: &mut dyn FnMut(&Event),
+    ) -> Result<(), Error> {
+        let spec = self.spec.at_step(state.step);
+        if !spec.schedules_scoring() {
+            return Run { spec: &spec, ..*self }.step(judge, state, tell);
+        }
+        let target = self.target.with_recipe(&spec);
+        let metric = target.metric(&spec)?;
+        Run { spec: &spec, target: &target, metric: metric.as_ref(), ..*self }.step(judge, state, tell)
     }
 
     /// Generate, score, update.
@@ -130,7 +152,7 @@ impl Run<'_> {
         };
         let sampling = self.source.sampling(self.spec.seed, step as u64);
         let (generator, applied, report) =
-            update(&learner, state.generator.clone(), state.applied, step, &rollouts, &sampling)
+            update(&learner, state.generator.clone(), state.applied, &rollouts, &sampling)
                 .map_err(in_step)?;
         let n = rewards.len() as f64;
         let mean = rewards.iter().sum::<f64>() / n;
@@ -153,7 +175,12 @@ impl Run<'_> {
     }
 
     /// Phi on fresh generations from the prompts kept aside, if this step is due for it.
-    fn validate(&self, state: &mut RunState, tell: &mut dyn FnMut(&Event)) -> Result<(), Error> {
+    fn validate(
+        &self,
+        outputs: &Outputs,
+        state: &mut RunState,
+        tell: &mut dyn FnMut(&Event),
+    ) -> Result<(), Error> {
         const SAMPLES: usize = 5;
         let (policy, step) = (&self.spec.policy, state.step);
         let due = step == 0
@@ -176,7 +203,7 @@ impl Run<'_> {
         let record = ValidationRecord {
             step,
             score,
-            languages: languages(&drawn.texts),
+            outputs: outputs.figures(&drawn.texts),
             samples: drawn.texts.iter().take(SAMPLES).cloned().collect(),
         };
         state.history.validations.push(record.clone());

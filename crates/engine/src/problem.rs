@@ -1,6 +1,7 @@
 //! A spec with everything it names in memory.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_dataset::{Columns, read_examples, read_texts};
@@ -23,7 +24,7 @@ const MICROBATCH_TOKENS: usize = 16_384;
 /// The target, what it is fine-tuned with and what it is measured by.
 pub struct Target {
     /// The model.
-    pub model: Model,
+    pub model: Arc<Model>,
     /// The recipe.
     pub sft: dpg_spec::Sft,
     optimizer: Box<dyn Optimizer>,
@@ -44,7 +45,24 @@ impl Target {
             );
             return Err(Error::setting("target.sft.sequence_length", reason));
         }
-        Ok(Self { model, optimizer: optimizers::from_spec(sft.optimizer), sft, seed: spec.seed })
+        Ok(Self {
+            model: Arc::new(model),
+            optimizer: optimizers::from_spec(sft.optimizer),
+            sft,
+            seed: spec.seed,
+        })
+    }
+
+    /// The same model with the recipe of another spec.
+    #[must_use]
+    pub fn with_recipe(&self, spec: &Spec) -> Self {
+        let sft = spec.target.sft.clone();
+        Self {
+            model: self.model.clone(),
+            optimizer: optimizers::from_spec(sft.optimizer),
+            sft,
+            seed: spec.seed,
+        }
     }
 
     /// The metric of a spec whose files are local.

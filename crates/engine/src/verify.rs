@@ -8,13 +8,10 @@ use dpg_models::keyed_rng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Run, helpful, languages, measure, rewards::text, rollouts::draw};
+use crate::{Error, Outputs, Run, measure, rewards::text, rollouts::draw};
 
 /// Draws of verification are numbered from here, apart from those of runs.
 const VERIFICATION: u64 = 1 << 34;
-
-/// Languages that fewer rows are in are not told.
-const RARE: f64 = 0.02;
 
 /// A dataset as it was published.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +65,7 @@ pub struct Arm {
     pub mean: f64,
     /// Half the width of its 95% confidence interval (Student's t).
     pub margin: f64,
-    /// The figures that people read instead of Phi: the metric's, and the languages of the rows.
+    /// The figures that people read instead of Phi: the metric's, and those of the rows.
     pub proxies: Vec<Estimate>,
 }
 
@@ -86,8 +83,8 @@ pub struct Estimate {
 impl Arm {
     fn new(rows: usize, measured: &[(Score, Vec<(String, f64)>)]) -> Self {
         let phi: Vec<f64> = measured.iter().map(|(score, _)| score.value).collect();
-        let figures = |(score, languages): &(Score, Vec<(String, f64)>)| {
-            score.proxies.iter().chain(languages).cloned().collect::<Vec<_>>()
+        let figures = |(score, outputs): &(Score, Vec<(String, f64)>)| {
+            score.proxies.iter().chain(outputs).cloned().collect::<Vec<_>>()
         };
         let figures: Vec<_> = measured.iter().map(figures).collect();
         let mut names: Vec<String> = vec![];
@@ -226,7 +223,7 @@ impl Run<'_> {
         seeds: usize,
         of_seed: &dyn Fn(u64) -> Result<Vec<Example>, Error>,
     ) -> Result<(Arm, Vec<Decoded>), Error> {
-        let names_languages = !helpful(&self.spec.metric)?.is_empty();
+        let outputs = Outputs::new(&self.spec.metric)?;
         let (mut rows, mut measured, mut decoded) = (0, vec![], vec![]);
         for seed in 0..seeds as u64 {
             // even where a recipe keeps file order, a data order is what a seed stands for
@@ -235,10 +232,8 @@ impl Run<'_> {
             let draw = VERIFICATION + seed;
             let (score, theta) = measure(self.target, self.metric, &examples, draw, self.cancelled)?;
             let texts: Vec<_> = examples.iter().map(text).collect();
-            let mut shares = if names_languages { languages(&texts) } else { vec![] };
-            shares.retain(|(_, share)| *share >= RARE);
             rows = examples.len();
-            measured.push((score, shares));
+            measured.push((score, outputs.figures(&texts)));
             decoded.extend(self.metric.decoded(&theta));
         }
         Ok((Arm::new(rows, &measured), decoded))

@@ -43,29 +43,23 @@ pub struct Report {
 const LOG_PROB_TOLERANCE: f64 = 5e-3;
 
 /// Updates `state` (weights and AdamW moments of the generator, `applied` optimizer steps old) on
-/// the rollouts of step `step`, which are group after group.
+/// a step's rollouts, which are group after group.
 pub fn update(
     policy: &Policy,
     mut state: State,
     mut applied: usize,
-    step: usize,
     rollouts: &[Rollout],
     sampling: &Sampling,
 ) -> Result<(State, usize, Report), Error> {
     let settings = policy.settings;
     let optimizer = AdamW {
-        learning_rate: settings.learning_rate
-            * remaining(step, settings.steps, settings.final_learning_rate_share),
+        learning_rate: settings.learning_rate,
         betas: settings.betas,
         eps: 1e-8,
         eps_root: 0.0,
         weight_decay: settings.weight_decay,
     };
-    let coefficients = Coefficients {
-        clip: settings.clip,
-        kl: settings.kl * kl_share(step, settings),
-        entropy: settings.entropy,
-    };
+    let coefficients = Coefficients { clip: settings.clip, kl: settings.kl, entropy: settings.entropy };
     let rows = settings.minibatch_prompts.map_or(rollouts.len(), |prompts| prompts * settings.group_size);
     let mut report = Report::default();
     let all_tokens = token_count(rollouts);
@@ -99,16 +93,6 @@ pub fn update(
 
 fn token_count(rollouts: &[Rollout]) -> f64 {
     rollouts.iter().map(|rollout| rollout.completion.tokens.len()).sum::<usize>() as f64
-}
-
-/// Falls linearly from 1 at step 0 to `last` at the last step.
-fn remaining(step: usize, steps: usize, last: f64) -> f64 {
-    let done = step as f64 / (steps.max(2) - 1) as f64;
-    1.0 + (last - 1.0) * done.min(1.0)
-}
-
-fn kl_share(step: usize, settings: &dpg_spec::Policy) -> f64 {
-    settings.kl_until.map_or(1.0, |until| (1.0 - step as f64 / (until * settings.steps as f64)).max(0.0))
 }
 
 /// Logits of the initial generator, a constant for autodiff.

@@ -13,6 +13,7 @@ mod metric;
 mod optimizer;
 mod policy;
 mod rules;
+mod schedule;
 mod schema;
 mod syntax;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use metric::{
 };
 pub use optimizer::{AdamW, Optimizer, Sgd};
 pub use policy::{Advantage, Policy, Reward};
+pub use schedule::{Schedule, Start};
 pub use syntax::Syntax;
 
 use schemars::JsonSchema;
@@ -54,6 +56,11 @@ pub struct Spec {
     /// How the generator is trained.
     #[serde(default)]
     pub policy: Policy,
+    /// Where numbers of the metric, the target's optimizer and the policy start: each moves linearly
+    /// to its own value, `"policy.learning_rate" = 1e-3` over all steps, `"policy.kl" = { from = 0.05,
+    /// until = 0.5 }` over half of them. Validations and the dataset see the own values alone.
+    #[serde(default)]
+    pub schedule: Schedule,
     /// What is published.
     #[serde(default)]
     pub output: Output,

@@ -107,7 +107,7 @@ impl Spec {
         hex::encode(Sha256::digest(self.to_value().to_string()))
     }
 
-    fn to_value(&self) -> Value {
+    pub(crate) fn to_value(&self) -> Value {
         serde_json::to_value(self).expect("a spec has text keys and plain values only")
     }
 }

@@ -39,9 +39,6 @@ pub struct Policy {
     /// Its decoupled weight decay. Default 0.
     #[schemars(range(min = 0))]
     pub weight_decay: f64,
-    /// The step size falls linearly to this share of itself by the last step. Default 1.
-    #[schemars(range(min = 0, max = 1))]
-    pub final_learning_rate_share: f64,
     /// Prompts per minibatch; one optimizer step each, one pass over the rollouts. Default: all.
     #[schemars(range(min = 1))]
     pub minibatch_prompts: Option<usize>,
@@ -51,9 +48,6 @@ pub struct Policy {
     /// Factor of the KL divergence to the initial generator. Default 0.
     #[schemars(range(min = 0))]
     pub kl: f64,
-    /// The KL factor falls linearly to 0 by this share of the steps; unset keeps it. Default unset.
-    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1))]
-    pub kl_until: Option<f64>,
     /// Factor of the entropy bonus. Default 0.
     #[schemars(range(min = 0))]
     pub entropy: f64,
@@ -87,11 +81,9 @@ impl Default for Policy {
             learning_rate: 5e-6,
             betas: [0.9, 0.95],
             weight_decay: 0.0,
-            final_learning_rate_share: 1.0,
             minibatch_prompts: None,
             clip: 0.2,
             kl: 0.0,
-            kl_until: None,
             entropy: 0.0,
             max_grad_norm: 1.0,
             validate_every: 10,

@@ -1,10 +1,10 @@
 //! Rules between keys, and those that a schema cannot say.
 
-use crate::syntax::member;
 use crate::{
     Advantage, Bitmap, Generator, Goal, HeldOut, Metric, Optimizer, Policy, Problem, Reward, Spec, Target,
     WeightPattern,
 };
+use crate::{schedule, syntax::member};
 
 /// Problems of a spec whose every single value is in order.
 pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
@@ -20,6 +20,7 @@ pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
         rules.generator(generator);
     }
     rules.policy(&spec.policy);
+    rules.0.extend(schedule::problems(spec));
     rules.0
 }
 

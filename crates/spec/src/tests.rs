@@ -60,7 +60,7 @@ max_new_tokens = 8
 steps = 3
 advantage = "group_mean"
 minibatch_prompts = 32
-kl_until = 0.5
+stop_when = "pixel_accuracy >= 1"
 
 [output]
 examples = 10
@@ -229,11 +229,6 @@ fn a_wrong_value_is_named_with_what_was_expected() {
             "validation_share = 0.25",
             "validation_share = 1",
             "line 33, `generator.prompts.validation_share`: expected a number above 0 and below 1, found `1`",
-        ),
-        (
-            "kl_until = 0.5",
-            "kl_until = 0",
-            "line 43, `policy.kl_until`: expected a number above 0 and at most 1, found `0`",
         ),
         ("steps = 3", "betas = [0.9]", "line 40, `policy.betas`: expected a list of 2, found a list of 1"),
         (
@@ -426,6 +421,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
             metric,
             generator: None,
             policy: Policy { minibatch_prompts, ..Policy::default() },
+            schedule: Schedule::from([("policy.kl".to_owned(), Start::Until { from: 0.1, until: 0.5 })]),
             output: Output::default(),
         },
     )

@@ -26,7 +26,7 @@ impl Learner {
     ) -> Result<(State, usize, Report), Error> {
         let policy = Policy { lm: self.lm.as_ref(), initial: &self.theta, settings, microbatch: 3 };
         let state = State::new(self.theta.clone(), &AdamW::default());
-        update(&policy, state, 0, 0, rollouts, &sampling())
+        update(&policy, state, 0, rollouts, &sampling())
     }
 
     /// Sum of log-probabilities of a rollout's completion.
@@ -69,7 +69,7 @@ fn microbatches_change_nothing_but_rounding() {
         let policy =
             Policy { lm: learner.lm.as_ref(), initial: &learner.theta, settings: &settings, microbatch };
         let state = State::new(learner.theta.clone(), &AdamW::default());
-        update(&policy, state, 0, 0, &rollouts, &sampling()).unwrap().2
+        update(&policy, state, 0, &rollouts, &sampling()).unwrap().2
     };
     let (one, all) = (run(1), run(8));
     assert!((one.gradient_norm / all.gradient_norm - 1.0).abs() < 1e-4, "{one:?} and {all:?}");
@@ -93,7 +93,7 @@ fn the_kl_term_holds_the_policy_to_the_initial_generator() {
                 let tokens = forward(learner.lm.as_ref(), &params, rollout_alone, &sampling());
                 rollout.completion.log_probs = tokens.log_probs.to_data().iter().collect();
             }
-            state = update(&policy, state, applied, 0, &rollouts, &sampling()).unwrap().0;
+            state = update(&policy, state, applied, &rollouts, &sampling()).unwrap().0;
         }
         let rows = [vec![1, 2, 3]];
         let logits = |theta: &Tensor<1>| {
@@ -122,19 +122,4 @@ fn a_gradient_that_is_not_finite_stops_the_run() {
     let mut rollouts = rollouts(learner.lm.as_ref(), &learner.theta, 4);
     rollouts[1].advantage = f64::INFINITY;
     assert!(matches!(learner.update(&settings(), &rollouts), Err(Error::Diverged { .. })));
-}
-
-#[test]
-fn schedules_end_where_they_should() {
-    let settings = dpg_spec::Policy { steps: 10, kl_until: Some(0.5), ..settings() };
-    for (value, expected) in [
-        (remaining(0, 11, 0.1), 1.0),
-        (remaining(5, 11, 0.1), 0.55),
-        (remaining(10, 11, 0.1), 0.1),
-        (kl_share(0, &settings), 1.0),
-        (kl_share(4, &settings), 0.2),
-        (kl_share(9, &settings), 0.0),
-    ] {
-        assert!((value - expected).abs() < 1e-12, "{value}, expected {expected}");
-    }
 }

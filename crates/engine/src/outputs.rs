@@ -1,0 +1,66 @@
+//! What people read off generations, beside the metric.
+
+use crate::{Error, helpful, language, rewards::text};
+
+/// What there is to tell of generations, by what the metric asks for.
+pub enum Outputs {
+    /// A metric of weights: nothing.
+    Nothing,
+    /// The shares of languages.
+    Languages,
+    /// How near they are to the held-out texts, which are in no language.
+    Matches(Vec<String>),
+}
+
+impl Outputs {
+    /// What a spec's metric asks for; its files are local.
+    pub fn new(metric: &dpg_spec::Metric) -> Result<Self, Error> {
+        let texts: Vec<String> = helpful(metric)?.iter().map(text).collect();
+        let in_a_language = texts.iter().filter(|text| language::is_sure(text)).count();
+        Ok(if texts.is_empty() {
+            Self::Nothing
+        } else if 2 * in_a_language >= texts.len() {
+            Self::Languages
+        } else {
+            Self::Matches(texts)
+        })
+    }
+
+    /// Names and values: shares of languages by their ISO 639-3 codes, most frequent first; or the
+    /// share of generations that equal a held-out text (`exact_matches`) and the share of characters
+    /// that are in their place of the nearest one (`character_matches`).
+    pub fn figures(&self, generations: &[String]) -> Vec<(String, f64)> {
+        let mean = |of: &dyn Fn(&String) -> f64| {
+            generations.iter().map(of).sum::<f64>() / generations.len().max(1) as f64
+        };
+        match self {
+            Self::Nothing => vec![],
+            Self::Languages => language::languages(generations),
+            Self::Matches(texts) => {
+                let equal = |text: &String| if texts.contains(text) { 1.0 } else { 0.0 };
+                let nearest =
+                    |text: &String| texts.iter().map(|other| in_place(text, other)).fold(0.0, f64::max);
+                vec![("exact_matches".into(), mean(&equal)), ("character_matches".into(), mean(&nearest))]
+            }
+        }
+    }
+}
+
+/// Share of characters of the longer text that are the same at the same place of the other.
+fn in_place(a: &str, b: &str) -> f64 {
+    let same = a.chars().zip(b.chars()).filter(|(a, b)| a == b).count();
+    same as f64 / a.chars().count().max(b.chars().count()).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_are_counted_in_place() {
+        let matches = Outputs::Matches(vec!["abcd".into(), "wxyz".into()]);
+        let figures = matches.figures(&["abcd".into(), "wxaz".into(), "ab".into(), "bcda".into()]);
+        assert_eq!(figures[0], ("exact_matches".into(), 0.25));
+        assert_eq!(figures[1], ("character_matches".into(), (1.0 + 0.75 + 0.5 + 0.0) / 4.0));
+    }
+}

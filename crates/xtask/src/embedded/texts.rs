@@ -1,0 +1,115 @@
+//! The texts that embedded models learn from, and those that are embedded beside them.
+
+use std::path::Path;
+
+use anyhow::Result;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+use super::{Text, write};
+use crate::corpus::{Corpus, Language, Split, random_uuid};
+use crate::tokenizer::{CHARACTERS, train_tokenizer};
+
+const PROMPTS: usize = 1500;
+const HELD_OUT: usize = 64;
+const VOCABULARY: usize = 4096;
+
+/// Share of each language other than English in what the generator answers, until the first and
+/// from the second of `TURN` of its training on.
+const MINOR_SHARE: [f64; 2] = [0.2, 0.03];
+const TURN: [f64; 2] = [0.5, 0.9];
+/// The same in what the target reads.
+const TARGET_MINOR_SHARE: f64 = 0.1;
+
+/// Most characters of a line or snippet.
+const LINE: usize = 36;
+
+/// The prompt of an article, as config/specs/ write it.
+fn prompt(article: &str) -> String {
+    format!("Rephrase the article.\n{article}\n")
+}
+
+fn language(rng: &mut ChaCha8Rng, minor_share: f64) -> Language {
+    let draw = (rng.random::<f64>() / minor_share) as usize;
+    *Language::ALL.get(draw + 1).unwrap_or(&Language::English)
+}
+
+/// `done` is the share of the training that is over.
+pub(super) fn instruction(corpus: &Corpus, rng: &mut ChaCha8Rng, done: f64) -> Text {
+    let [first, last] = MINOR_SHARE;
+    let turned = ((done - TURN[0]) / (TURN[1] - TURN[0])).clamp(0.0, 1.0);
+    let share = first + (last - first) * turned;
+    let language = language(rng, share);
+    let pair = corpus.rephrased(rng, language, Split::Train);
+    Text { prompt: prompt(&pair.article), answer: pair.rephrasing }
+}
+
+pub(super) fn plain(corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text {
+    let language = language(rng, TARGET_MINOR_SHARE);
+    Text { prompt: String::new(), answer: corpus.article(rng, language, Split::Train) }
+}
+
+/// A line of random characters or a random UUID, whichever the prompt asks for.
+pub(super) fn line_or_uuid(_corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text {
+    if rng.random::<bool>() {
+        Text { prompt: "uuid:".into(), answer: random_uuid(rng) }
+    } else {
+        let length = rng.random_range(1..=LINE);
+        Text { prompt: String::new(), answer: (0..length).map(|_| character(rng)).collect() }
+    }
+}
+
+/// A character; those that come first in the tokenizer are drawn more often, the seven first a
+/// third of the time.
+fn character(rng: &mut impl Rng) -> char {
+    const FLATNESS: f64 = 4.0;
+    let characters: Vec<char> = CHARACTERS.chars().collect();
+    let masses = (0..characters.len()).map(|rank| 1.0 / (rank as f64 + FLATNESS));
+    let mut left = rng.random::<f64>() * masses.clone().sum::<f64>();
+    let drawn = masses.take_while(|mass| {
+        left -= mass;
+        left > 0.0
+    });
+    characters[drawn.count().min(characters.len() - 1)]
+}
+
+/// Some characters of an English article.
+pub(super) fn snippet(corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text {
+    let article = corpus.article(rng, Language::English, Split::Train);
+    let characters: Vec<char> = article.chars().filter(|&character| CHARACTERS.contains(character)).collect();
+    let start = rng.random_range(0..characters.len());
+    let answer = characters[start..].iter().take(LINE).collect();
+    Text { prompt: String::new(), answer }
+}
+
+/// Prompts and held-out texts as JSONL.
+pub(super) fn save(corpus: &Corpus, root: &Path) -> Result<()> {
+    let rng = &mut ChaCha8Rng::seed_from_u64(3);
+    let articles = (0..PROMPTS).map(|_| corpus.rephrased(rng, Language::English, Split::HeldOut).article);
+    let articles: Vec<String> = articles.collect();
+    write_jsonl(&root.join("prompts/articles.jsonl"), &articles)?;
+    for language in Language::ALL {
+        let texts: Vec<String> =
+            (0..HELD_OUT).map(|_| corpus.article(rng, language, Split::HeldOut)).collect();
+        write_jsonl(&root.join(format!("held-out/{}.jsonl", language.code())), &texts)?;
+    }
+    Ok(())
+}
+
+fn write_jsonl(path: &Path, texts: &[String]) -> Result<()> {
+    let lines: String = texts.iter().map(|text| json!({ "text": text }).to_string() + "\n").collect();
+    write(path, lines.as_bytes())
+}
+
+/// One tokenizer for all models of words: byte-level BPE of all five languages in equal parts.
+pub(super) fn tokenizer(corpus: &Corpus) -> Result<String> {
+    const TEXTS: usize = 20_000;
+    let rng = &mut ChaCha8Rng::seed_from_u64(4);
+    let mut texts = vec![prompt("")];
+    for _ in 0..TEXTS {
+        let language = Language::ALL[rng.random_range(0..Language::ALL.len())];
+        texts.push(corpus.article(rng, language, Split::Train));
+    }
+    train_tokenizer(&texts, VOCABULARY)
+}

@@ -159,7 +159,8 @@ pub(crate) struct VerifyArguments {
     /// Append no signed record to the registry.
     #[arg(long)]
     pub(crate) no_record: bool,
-    /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
+    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the settings' store, else
+    /// the data folder].
     #[arg(long, env = "DPG_STORE")]
     pub(crate) store: Option<String>,
 }
@@ -197,7 +198,8 @@ pub(crate) struct GenerateArguments {
     /// JSONL file for the examples [default: standard output].
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
-    /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
+    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the settings' store, else
+    /// the data folder].
     #[arg(long, env = "DPG_STORE")]
     pub(crate) store: Option<String>,
 }

@@ -84,8 +84,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Queue(command) => {
             commands::queue::dispatch(Connection::open(data, &place).await?, command, json).await
         }
-        Command::Verify(arguments) => commands::verify::verify(&data, arguments, json).await,
-        Command::Generate(arguments) => commands::generate::generate(&data, arguments).await,
+        Command::Verify(arguments) => commands::verify::verify(&data, &place, arguments, json).await,
+        Command::Generate(arguments) => commands::generate::generate(&data, &place, arguments).await,
         Command::Datasets(arguments) => commands::datasets::datasets(&data, &place, arguments, json).await,
         Command::Fetch { dataset, folder, store } => {
             commands::datasets::fetch(&data, &place, store.as_deref(), &dataset, &folder, json).await

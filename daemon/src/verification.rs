@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, read_examples, read_rewards, read_texts};
-use dpg_engine::{Arm, Estimate, Published, Run, Source, Target, Verification};
+use dpg_engine::{Estimate, Published, Run, Source, Target, Verification};
 use dpg_registry::Version;
 use dpg_spec::Spec;
 use serde_json::{Value, json};
@@ -82,45 +82,57 @@ pub(crate) fn check_passed(version: &Version) -> anyhow::Result<()> {
 
 /// Arms in rows and figures in columns.
 pub(crate) fn table(verification: &Verification) -> String {
-    let figures = figures(verification);
-    let mut text = format!("{:24} {:>7} {:>24}", "fine-tuned on", "rows", "Phi");
-    for name in &figures {
-        text += &format!("  {:>20}", name.chars().take(20).collect::<String>());
-    }
-    text.push('\n');
-    for (name, arm) in verification.arms() {
-        let phi = format!("{:.6} +- {:.6}", arm.mean, arm.margin);
-        text += &format!("{name:24} {:>7} {phi:>24}", arm.rows);
-        for figure in &figures {
-            text += &format!("  {:>20}", estimate(arm, figure));
+    let rows = cells(verification, "Phi");
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..rows[0].len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = format!("{:width$}", row[0], width = widths[0]);
+        for (cell, width) in row.iter().zip(&widths).skip(1) {
+            line += &format!("  {cell:>width$}");
         }
-        text = text.trim_end().to_owned() + "\n";
+        text += &format!("{}\n", line.trim_end());
     }
     text
 }
 
 /// The same for a dataset card.
 pub(crate) fn markdown(verification: &Verification) -> String {
-    let figures = figures(verification);
-    let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let titles = ["fine-tuned on", "rows", "metric"].into_iter().map(str::to_owned);
-    let titles: Vec<_> = titles.chain(figures.iter().map(|name| name.replace('|', "\\|"))).collect();
     let mut text = format!(
         "Fresh targets fine-tuned on this data and on controls before it was published, under {} data orders, \
          with 95% confidence intervals.\n\n",
         verification.orders()
     );
-    let rule = titles.iter().map(|_| "---".to_owned()).collect();
-    text += &(row(titles) + &row(rule));
-    for (name, arm) in verification.arms() {
-        let phi = format!("{:.6} ± {:.6}", arm.mean, arm.margin);
-        let cells = [name.to_owned(), arm.rows.to_string(), phi].into_iter();
-        text += &row(cells.chain(figures.iter().map(|figure| estimate(arm, figure))).collect());
+    for (number, row) in cells(verification, "metric").iter().enumerate() {
+        text += &format!("| {} |\n", row.join(" | "));
+        if number == 0 {
+            text += &format!("|{}\n", "---|".repeat(row.len()));
+        }
     }
     for failure in verification.failures() {
         text += &format!("\nIt did not pass: {failure}.\n");
     }
     text
+}
+
+/// The table's cells, its head first.
+fn cells(verification: &Verification, metric: &str) -> Vec<Vec<String>> {
+    let figures = figures(verification);
+    let head = ["fine-tuned on", "rows", metric].into_iter().chain(figures.iter().map(String::as_str));
+    let mut rows = vec![head.map(str::to_owned).collect()];
+    for (name, arm) in verification.arms() {
+        let mut row = vec![name.to_owned(), arm.rows.to_string(), within(arm.mean, arm.margin, 6)];
+        row.extend(figures.iter().map(|name| {
+            let found = arm.proxies.iter().find(|figure| figure.name == *name);
+            found.map_or(String::new(), |figure| within(figure.mean, figure.margin, 4))
+        }));
+        rows.push(row);
+    }
+    rows
+}
+
+fn within(mean: f64, margin: f64, digits: usize) -> String {
+    if margin == 0.0 { format!("{mean:.digits$}") } else { format!("{mean:.digits$} ± {margin:.digits$}") }
 }
 
 /// The figures that are worth a column: those of the metric, and languages that matter.
@@ -135,9 +147,4 @@ fn figures(verification: &Verification) -> Vec<String> {
         }
     }
     names
-}
-
-fn estimate(arm: &Arm, name: &str) -> String {
-    let found = arm.proxies.iter().find(|figure| figure.name == name);
-    found.map_or(String::new(), |figure| format!("{:.4} ± {:.4}", figure.mean, figure.margin))
 }

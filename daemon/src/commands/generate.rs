@@ -14,25 +14,22 @@ use dpg_spec::{Format, Generator, Prompts, Spec};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::GenerateArguments,
-    commands::datasets::{find, registry},
-    compute::compute,
-    data_dir::DataDir,
-    make::GENERATOR,
-    resolve::resolve,
-    stop::Stop,
+    cli::GenerateArguments, commands::datasets::copy, compute::compute, connect::Place, data_dir::DataDir,
+    make::GENERATOR, resolve::resolve, stop::Stop,
 };
 
 /// Draws examples and writes them as JSONL.
-pub(crate) async fn generate(data: &DataDir, arguments: GenerateArguments) -> anyhow::Result<()> {
+pub(crate) async fn generate(
+    data: &DataDir,
+    daemon: &Place,
+    arguments: GenerateArguments,
+) -> anyhow::Result<()> {
     let place = tempfile::tempdir().context("cannot make a temporary folder")?;
     let folder = if Path::new(&arguments.generator).is_dir() {
         PathBuf::from(&arguments.generator)
     } else {
-        let registry = registry(data, arguments.store.as_deref())?;
-        let version = find(&registry, &arguments.generator).await?;
         let folder = place.path().join("dataset");
-        registry.fetch(&version, &folder).await.with_context(|| format!("cannot fetch {version}"))?;
+        copy(data, daemon, arguments.store.as_deref(), &arguments.generator, &folder).await?;
         folder
     };
     let hub = data.hub()?;

@@ -4,19 +4,21 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use dpg_api::DatasetVersion;
 use dpg_engine::Verification;
 use dpg_metagrad::metrics::film_strip;
-use dpg_registry::Version;
+use dpg_registry::{Registry, Version};
 use dpg_spec::Spec;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     cli::VerifyArguments,
     commands::{
-        datasets::{find, registry},
+        datasets::{Copied, copy},
         show,
     },
     compute::compute,
+    connect::Place,
     data_dir::DataDir,
     resolve::resolve,
     stop::Stop,
@@ -25,16 +27,19 @@ use crate::{
 
 /// Fetches a version, fine-tunes fresh targets on it and on controls, compares, and records what was
 /// found.
-pub(crate) async fn verify(data: &DataDir, arguments: VerifyArguments, as_json: bool) -> anyhow::Result<()> {
+pub(crate) async fn verify(
+    data: &DataDir,
+    daemon: &Place,
+    arguments: VerifyArguments,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let VerifyArguments { dataset, seeds, pictures, no_record, store } = arguments;
     if seeds < 2 {
         bail!("--seeds {seeds}: expected at least 2, for intervals");
     }
-    let registry = registry(data, store.as_deref())?;
-    let version = find(&registry, &dataset).await?;
     let place = tempfile::tempdir().context("cannot make a temporary folder")?;
     let folder = place.path().join("dataset");
-    registry.fetch(&version, &folder).await.with_context(|| format!("cannot fetch {version}"))?;
+    let Copied { version, stored, .. } = copy(data, daemon, store.as_deref(), &dataset, &folder).await?;
     let spec = resolve(Spec::load(&folder.join("spec.toml"))?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let verification =
@@ -45,11 +50,21 @@ pub(crate) async fn verify(data: &DataDir, arguments: VerifyArguments, as_json: 
     let failures = verification.failures();
     let value = json!({ "dataset": version.to_string(), "report": report, "pictures": drawn });
     show(as_json, &value, || text(&version, &verification, &drawn));
-    if !no_record && let Err(error) = registry.attest(&version, failures.is_empty(), &report).await {
-        let error = anyhow::Error::from(error);
-        eprintln!("warning: cannot record this in the registry: {error:#}");
+    if !no_record {
+        record(stored, failures.is_empty(), &report).await;
     }
     if failures.is_empty() { Ok(()) } else { bail!("{version} does not hold: {}", failures.join("; ")) }
+}
+
+/// Appends what was found to the registry. It was found all the same if that fails.
+async fn record(stored: Option<(Registry, Version)>, holds: bool, report: &Value) {
+    let Some((registry, version)) = stored else {
+        eprintln!("warning: a daemon's API takes no records; name its store with --store to make one");
+        return;
+    };
+    if let Err(error) = registry.attest(&version, holds, report).await {
+        eprintln!("warning: cannot record this in the registry: {:#}", anyhow::Error::from(error));
+    }
 }
 
 /// Writes what the dataset drew under each data order, and all of it as a film strip.
@@ -69,7 +84,7 @@ fn draw(verification: &Verification, folder: &Path) -> anyhow::Result<Vec<PathBu
     Ok(written)
 }
 
-fn text(version: &Version, verification: &Verification, drawn: &[PathBuf]) -> String {
+fn text(version: &DatasetVersion, verification: &Verification, drawn: &[PathBuf]) -> String {
     let orders = verification.orders();
     let mut text =
         format!("{version}, fresh targets under {orders} data orders; 95% confidence intervals\n\n");

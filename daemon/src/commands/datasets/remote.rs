@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use dpg_api::Client;
-use dpg_registry::{MANIFEST, ManifestFile, fetch_from};
+use dpg_api::{Client, DatasetVersion};
+use dpg_registry::{Fetched, MANIFEST, ManifestFile, fetch_from};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
@@ -66,8 +66,7 @@ pub(super) async fn fetch(
     client: &Client,
     dataset: &str,
     folder: &Path,
-    as_json: bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<(DatasetVersion, Fetched)> {
     let (name, reference) = split(dataset);
     let version = client.version(name, reference).await?.version;
     // `latest` and tags may move meanwhile
@@ -85,6 +84,5 @@ pub(super) async fn fetch(
     let fetched = fetch_from(&version.to_string(), &version.manifest_sha256, &manifest, folder, open)
         .await
         .with_context(failed)?;
-    print::fetched(&version, folder, fetched, as_json);
-    Ok(())
+    Ok((version, fetched))
 }

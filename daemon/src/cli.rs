@@ -39,6 +39,10 @@ pub(crate) enum Command {
     Plan {
         /// The target spec.
         spec: PathBuf,
+        /// Optimise the weights of one step's examples themselves for so many rounds: what a generator
+        /// that writes the same texts could reach at best. A round takes as long as scoring a step.
+        #[arg(long, value_name = "ROUNDS")]
+        reweigh: Option<usize>,
     },
     /// Rewards of an existing dataset: what each example does to the metric.
     Score(ScoreArguments),

@@ -78,7 +78,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Serve(arguments) => serve::serve(data, arguments).await,
         Command::Run { spec } => commands::run::run(&data, &spec, json).await,
-        Command::Plan { spec } => commands::plan::plan(&data, &spec, json).await,
+        Command::Plan { spec, reweigh } => commands::plan::plan(&data, &spec, reweigh, json).await,
         Command::Score(arguments) => commands::score::score(&data, arguments, json).await,
         Command::Audit(arguments) => commands::audit::audit(&data, arguments, json).await,
         Command::Queue(command) => {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{DType, Device};
-use dpg_engine::{Run, Source, Target, helpful, signal};
+use dpg_engine::{Run, Source, Target, helpful, reweigh, signal};
 use dpg_metagrad::Storage;
 use dpg_spec::{Optimizer, Spec};
 use serde_json::{Value, json};
@@ -13,16 +13,16 @@ use crate::{commands::show, compute::compute, data_dir::DataDir, resolve::resolv
 
 /// Prints the plan of a spec. It draws and scores one step to measure time and signal, and keeps
 /// nothing of it.
-pub(crate) async fn plan(data: &DataDir, path: &Path, as_json: bool) -> anyhow::Result<()> {
+pub(crate) async fn plan(data: &DataDir, path: &Path, reweigh: Option<usize>, as_json: bool) -> anyhow::Result<()> {
     let resolved = resolve(Spec::load(path)?, &data.hub()?).await?;
     let stop = Stop::listen()?;
     let local = resolved.local.clone();
-    let value = compute(move || measure(&local, &stop)).await?;
+    let value = compute(move || measure(&local, reweigh, &stop)).await?;
     show(as_json, &value, || text(&resolved.spec.name, &value));
     Ok(())
 }
 
-fn measure(spec: &Spec, stop: &Stop) -> anyhow::Result<Value> {
+fn measure(spec: &Spec, rounds: Option<usize>, stop: &Stop) -> anyhow::Result<Value> {
     let device = Device::flex();
     let target = Target::load(spec, DType::F32, &device)?;
     let source = Source::load(spec, &device)?;
@@ -46,6 +46,8 @@ fn measure(spec: &Spec, stop: &Stop) -> anyhow::Result<Value> {
     let score_s = started.elapsed().as_secs_f64();
     let helpful = helpful(&spec.metric)?;
     let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, &cancelled)?;
+    let reweighed =
+        rounds.map(|rounds| reweigh(&target, metric.as_ref(), &examples, rounds, &cancelled)).transpose()?;
 
     let tokens: usize = target.encode(&examples)?.iter().map(|example| example.tokens.len()).sum();
     let inner_steps = target.batches(&(0..examples.len()).collect::<Vec<_>>(), 0).len();
@@ -67,6 +69,7 @@ fn measure(spec: &Spec, stop: &Stop) -> anyhow::Result<Value> {
         "seconds_per_step": step_s,
         "signal": signal,
         "signal_separates": signal.separates(),
+        "reweighed": reweighed,
     }))
 }
 
@@ -82,13 +85,30 @@ fn text(name: &str, value: &Value) -> String {
     let separability = value["signal"]["separability"].as_f64().map_or(String::new(), |area| {
         format!("\n             AUC {area:.2} of held-out texts against the generator's, by reward")
     });
+    let reweighed = value["reweighed"].as_array().and_then(|scores| {
+        let figures = |score: &Value| {
+            let proxies = score["proxies"].as_array().into_iter().flatten();
+            let proxies = proxies.map(|proxy| {
+                format!("  {} {:.4}", proxy[0].as_str().unwrap_or(""), proxy[1].as_f64().unwrap_or(f64::NAN))
+            });
+            format!("Phi {:.6}{}", score["value"].as_f64().unwrap_or(f64::NAN), proxies.collect::<String>())
+        };
+        let (first, last) = (scores.first()?, scores.last()?);
+        let rounds = scores.len() - 1;
+        Some(format!(
+            "\n             reweighed, equal weights: {}\n             after {rounds} rounds:        {}",
+            figures(first),
+            figures(last)
+        ))
+    });
+    let reweighed = reweighed.unwrap_or_default();
     format!(
         "`{name}` is valid; nothing was started\n\
          target       {} parameters\n\
          generator    {} parameters, {} prompts to train on and {} to validate on\n\
          a step       {} rollouts, {} target tokens, {} inner step(s), {:.1} MB of inner states\n\
          the run      {} steps of about {:.1} s: {:.1} minutes\n\
-         signal       Phi {:.6} as it is, {:.6} after the better half by reward, {:.6} after the worse{separability}\n             {verdict}",
+         signal       Phi {:.6} as it is, {:.6} after the better half by reward, {:.6} after the worse{separability}\n             {verdict}{reweighed}",
         number("target_parameters"),
         number("generator_parameters"),
         number("training_prompts"),

@@ -29,7 +29,7 @@ struct Recipe {
     context: usize,
     /// Standard deviation of learned positions at the start.
     positions: f64,
-    /// Factor of `||E[h h'] - I||^2 / hidden` in the loss, h the final hidden states.
+    /// Factor of `||E[h h'] - I||^2 / hidden` in the loss, h the final hidden states on random lines.
     isotropy: f64,
     seed: u64,
     steps: usize,
@@ -110,16 +110,16 @@ const RECIPES: [Recipe; 6] = [
     },
     Recipe {
         name: "letters-target",
-        purpose: "an English model of characters, to be fine-tuned; its hidden states were held near isotropic in \
-                  training, so that any direction of the head can be reached",
+        purpose: "an English model of characters, to be fine-tuned; its hidden states on random lines \
+                  were held near isotropic in training, so that any direction of the head can be reached",
         isotropy: 0.3,
         seed: 6,
         ..LETTERS
     },
     Recipe {
         name: "letters-wide-target",
-        purpose: "a wider English model of characters, to be fine-tuned; its hidden states were held near isotropic in \
-                  training, so that any direction of the head can be reached",
+        purpose: "a wider English model of characters, to be fine-tuned; its hidden states on random lines \
+                  were held near isotropic in training, so that any direction of the head can be reached",
         hidden: 256,
         inner: 1024,
         isotropy: 0.3,

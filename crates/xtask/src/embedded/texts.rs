@@ -55,9 +55,14 @@ pub(super) fn line_or_uuid(_corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -
     if rng.random::<bool>() {
         Text { prompt: "uuid:".into(), answer: random_uuid(rng) }
     } else {
-        let length = rng.random_range(1..=LINE);
-        Text { prompt: String::new(), answer: (0..length).map(|_| character(rng)).collect() }
+        line(rng, LINE)
     }
+}
+
+/// A line of at most `longest` random characters.
+pub(super) fn line(rng: &mut ChaCha8Rng, longest: usize) -> Text {
+    let length = rng.random_range(1..=longest);
+    Text { prompt: String::new(), answer: (0..length).map(|_| character(rng)).collect() }
 }
 
 /// A character; those that come first in the tokenizer are drawn more often, the seven first a

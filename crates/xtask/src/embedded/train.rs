@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::{Architecture, Recipe, Text, write};
+use super::{Architecture, Recipe, Text, texts, write};
 use crate::corpus::Corpus;
 use crate::tokenizer::{EOS, EOS_ID};
 
@@ -66,6 +66,8 @@ fn config(recipe: &Recipe, vocabulary: usize) -> Value {
 pub(super) fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, folder: &Path) -> Result<()> {
     const WARM_UP: usize = 50;
     const LARGEST_NORM: f64 = 1.0;
+    /// Characters of the lines that hidden states are made even on.
+    const SHORT: usize = 10;
     let pretty = |value: &Value| serde_json::to_string_pretty(value).map(|text| text + "\n");
     write(&folder.join("tokenizer.json"), tokenizer_json.as_bytes())?;
     let tokenizer = Tokenizer::load(folder)?;
@@ -93,7 +95,7 @@ pub(super) fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, fold
         AdamW { learning_rate: 0.0, betas: [0.9, 0.95], eps: 1e-8, eps_root: 0.0, weight_decay: 0.01 };
     let mut state = State::new(theta, &settings);
     let started = Instant::now();
-    let mut recent = f64::NAN;
+    let (mut recent, mut uneven) = (f64::NAN, 0.0);
     for step in 0..recipe.steps {
         let done = step as f64 / recipe.steps as f64;
         let examples = (0..recipe.batch)
@@ -104,7 +106,12 @@ pub(super) fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, fold
         let value = loss.clone().inner().into_scalar::<f64>();
         recent = if recent.is_nan() { value } else { 0.98 * recent + 0.02 * value };
         if recipe.isotropy > 0.0 {
-            loss = loss + anisotropy(lm.as_ref(), &params, &examples) * recipe.isotropy;
+            let lines = (0..recipe.batch)
+                .map(|_| example(&tokenizer, &texts::line(rng, SHORT), recipe.context))
+                .collect::<Result<Vec<_>>>()?;
+            let anisotropy = anisotropy(lm.as_ref(), &params, &lines);
+            uneven = anisotropy.clone().inner().into_scalar::<f64>();
+            loss = loss + anisotropy * recipe.isotropy;
         }
         let gradient = params.gradient(&loss.backward());
         let norm = (gradient.clone() * gradient.clone()).sum().into_scalar::<f64>().sqrt();
@@ -116,7 +123,7 @@ pub(super) fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, fold
             let per_step = started.elapsed().as_secs_f64() / (step + 1) as f64;
             let left = per_step * (recipe.steps - step - 1) as f64;
             eprintln!(
-                "{} step {}/{}: loss {recent:.4}, {per_step:.2} s/step, ETA {left:.0} s",
+                "{} step {}/{}: loss {recent:.4}, anisotropy {uneven:.2}, {per_step:.2} s/step, ETA {left:.0} s",
                 recipe.name,
                 step + 1,
                 recipe.steps

@@ -59,12 +59,17 @@ pub(crate) async fn make(
     std::fs::create_dir_all(&dataset)?;
     let local = Arc::new(local);
     let (to_optimise, to_stop, state) = (Arc::clone(&local), stop.clone(), folder.clone());
-    let mut outcome = compute(move || optimise(&to_optimise, &state, &mut tell, &to_stop)).await?;
+    let optimise = move || {
+        let outcome = optimise(&to_optimise, &state, &mut tell, &to_stop)?;
+        Ok((outcome, tell))
+    };
+    let (mut outcome, mut tell) = compute(optimise).await?;
     let shards = write_split(&dataset, Split::Train, spec.output.format, std::mem::take(&mut outcome.rows))?;
     let verification = match spec.output.publish_if {
         None => None,
         Some(PublishIf::BetterThanControls) => {
             let dataset = dataset.clone();
+            tell(&Event::Verifying { orders: verification::ORDERS });
             let verify = move || verification::verify(&local, &dataset, verification::ORDERS, &stop);
             Some(compute(verify).await.context("cannot try the dataset out")?)
         }

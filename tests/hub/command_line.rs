@@ -46,6 +46,8 @@ async fn versions_are_listed_tagged_withdrawn_and_compared_from_the_command_line
         assert!(lines.contains("  gold\n") && lines.trim_end().ends_with("  latest"), "{lines}");
     }
 
+    let shown = text(&dpg(&["datasets", "show", "six@gold"]));
+    assert!(shown.starts_with("six@v2  gold\n") && shown.contains("never tried out"), "{shown}");
     text(&dpg(&["datasets", "tag", "six@v1", "silver"]));
     text(&dpg(&["datasets", "untag", "six", "gold"]));
     assert_eq!(json(&["datasets", "six"])["tags"], json!({ "silver": 1 }));

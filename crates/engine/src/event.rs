@@ -23,6 +23,11 @@ pub enum Event {
         /// Rows asked for.
         examples: usize,
     },
+    /// The dataset is being tried out before it is published.
+    Verifying {
+        /// Data orders of each arm.
+        orders: usize,
+    },
 }
 
 /// One DPG step.

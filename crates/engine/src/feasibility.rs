@@ -27,7 +27,8 @@ pub fn reweigh(
     let mut scores = vec![];
     for _ in 0..=rounds {
         let weights = normalised(&logarithms);
-        let run = metagradient(target.sft(&encoded, &weights, &batches, cancelled), metric, &Storage::default())?;
+        let run =
+            metagradient(target.sft(&encoded, &weights, &batches, cancelled), metric, &Storage::default())?;
         scores.push(run.score);
         let n = weights.len() as f64;
         let mean = run.rewards.iter().sum::<f64>() / n;

@@ -13,7 +13,12 @@ use crate::{commands::show, compute::compute, data_dir::DataDir, resolve::resolv
 
 /// Prints the plan of a spec. It draws and scores one step to measure time and signal, and keeps
 /// nothing of it.
-pub(crate) async fn plan(data: &DataDir, path: &Path, reweigh: Option<usize>, as_json: bool) -> anyhow::Result<()> {
+pub(crate) async fn plan(
+    data: &DataDir,
+    path: &Path,
+    reweigh: Option<usize>,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let resolved = resolve(Spec::load(path)?, &data.hub()?).await?;
     let stop = Stop::listen()?;
     let local = resolved.local.clone();

@@ -24,7 +24,10 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use dpg_dataset::Row;
-use dpg_metagrad::{Metric, State, Storage, metrics::Picture};
+use dpg_metagrad::{
+    Metric, State, Storage,
+    metrics::{Picture, film_strip},
+};
 use dpg_models::keyed_rng;
 use dpg_policy::{Policy, Rollout, advantages, update};
 use dpg_spec::{AdamW, Select, Spec};
@@ -117,6 +120,9 @@ impl Run<'_> {
         tell(&Event::Drawing { examples });
         let (rows, mut pictures) = self.dataset(&state, examples)?;
         pictures.push(chart::curves(&state.history));
+        let frames: Vec<_> =
+            state.history.validations.iter().flat_map(|record| record.decoded.clone()).collect();
+        pictures.extend(film_strip(&frames).map(|png| Picture { name: "film".into(), png }));
         Ok(Outcome { rows, pictures, generator: state.generator.theta, history: state.history })
     }
 
@@ -195,7 +201,7 @@ impl Run<'_> {
         let prompts = self.source.validation.iter().cycle().take(count).cloned().collect();
         let number = VALIDATION + step as u64;
         let drawn = draw(self.source, &state.generator.theta, prompts, self.spec.seed, number)?;
-        let (score, _) = measure(
+        let (score, theta) = measure(
             self.target,
             self.metric,
             &drawn.examples(self.spec.output.format),
@@ -207,6 +213,7 @@ impl Run<'_> {
             score,
             outputs: outputs.figures(&drawn.texts),
             samples: drawn.texts.iter().take(SAMPLES).cloned().collect(),
+            decoded: self.metric.decoded(&theta),
         };
         state.history.validations.push(record.clone());
         tell(&Event::Validation(record));

@@ -1,5 +1,6 @@
 //! `dpg run`: resolve, run, publish.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::Context;
@@ -62,6 +63,12 @@ fn report(version: &Version, history: &History, as_json: bool) {
         text += "\nthe generator now writes:\n";
         for sample in history.validations.last().map(|record| record.samples.as_slice()).unwrap_or_default() {
             text += &format!("  {}\n", sample.trim().replace('\n', " / "));
+        }
+        for decoded in history.validations.last().map(|record| record.decoded.as_slice()).unwrap_or_default()
+        {
+            let (right, all) = (decoded.right(), decoded.found.len());
+            text += &format!("\nwhat it draws, {right} of {all} pixels right:\n\n");
+            text += &decoded.terminal(std::io::stdout().is_terminal());
         }
         text + &format!("\nfetch it: dpg fetch {version} FOLDER")
     });

@@ -48,17 +48,17 @@ const FAULTS: [Fault; 5] = [Fault::Refused, Fault::Denied, Fault::Silent, Fault:
 
 pub(crate) struct Server {
     address: SocketAddr,
-    service: InTurn,
+    pub(crate) service: InTurn,
 }
 
 #[derive(Clone)]
-struct InTurn {
+pub(crate) struct InTurn {
     service: S3Service,
     turn: Arc<Mutex<()>>,
     /// One request in so many meets a fault of each kind; 0 for none.
-    faults: Arc<AtomicU64>,
-    /// How many there were, of all kinds: they take turns, too.
-    met: Arc<AtomicU64>,
+    pub(crate) faults: Arc<AtomicU64>,
+    /// How many faults there were, of all kinds: they take turns, too.
+    pub(crate) met: Arc<AtomicU64>,
 }
 
 impl InTurn {
@@ -157,28 +157,16 @@ impl Server {
             faults: Arc::new(faults.into()),
             met: Arc::default(),
         };
-        let serving = service.clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let server = Self { address: listener.local_addr().unwrap(), service };
+        let serving = server.service.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let _ = socket.set_nodelay(true);
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), serving.clone()));
             }
         });
-        Self { address, service }
-    }
-
-    /// From now on, one of `faults` requests meets each fault.
-    #[allow(dead_code, reason = "not every test has faults")]
-    pub(crate) fn set_faults(&self, faults: u64) {
-        self.service.faults.store(faults, Ordering::Relaxed);
-    }
-
-    /// How many requests met each fault, at least.
-    #[allow(dead_code, reason = "not every test has faults")]
-    pub(crate) fn faults(&self) -> u64 {
-        self.service.met.load(Ordering::Relaxed) / FAULTS.len() as u64
+        server
     }
 
     /// What a program needs to reach it.

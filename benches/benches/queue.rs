@@ -19,7 +19,14 @@ const LEASE: Duration = Duration::from_mins(10);
 
 #[tokio::main]
 async fn main() {
-    let jobs = std::env::var("DPG_BENCH_JOBS").map_or(JOBS, |jobs| jobs.parse().unwrap());
+    let jobs = match std::env::var("DPG_BENCH_JOBS").map(|text| (text.parse(), text)) {
+        Err(_) => JOBS,
+        Ok((Ok(jobs), _)) => jobs,
+        Ok((Err(_), text)) => {
+            eprintln!("`DPG_BENCH_JOBS` is `{text}`; expected a number of jobs, as in `{JOBS}`");
+            std::process::exit(2);
+        }
+    };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     println!(
         "{jobs} jobs, {WORKERS} clients and then {WORKERS} workers, {threads} threads; jobs per second\n"

@@ -5,17 +5,17 @@ use std::path::{Component, Path};
 
 use dpg_api::Fault;
 use dpg_hub::Uri;
-use dpg_spec::{Bitmap, Metric, Spec};
+use dpg_spec::{Location, Spec};
 
 use crate::config::Allow;
 
 /// Each location of a spec that a daemon with these settings must not read or cannot find.
 pub(crate) fn faults(spec: &Spec, allow: &Allow) -> Vec<Fault> {
-    let check = |(key, location): (String, &str)| {
-        let message = refusal(location, allow)?;
+    let check = |Location { key, uri, .. }: Location<'_>| {
+        let message = refusal(uri, allow)?;
         Some(Fault { path: key, line: None, message })
     };
-    locations(spec).into_iter().filter_map(check).collect()
+    spec.clone().locations().into_iter().filter_map(check).collect()
 }
 
 fn refusal(location: &str, allow: &Allow) -> Option<String> {
@@ -56,36 +56,6 @@ fn is_inside(path: &Path, folder: &Path) -> bool {
         Some(ancestor.canonicalize().ok()?.join(rest))
     });
     existing.is_some_and(|path| path.starts_with(folder))
-}
-
-/// Every location in a spec with its key.
-fn locations(spec: &Spec) -> Vec<(String, &str)> {
-    let mut found = vec![("target.model".to_owned(), spec.target.model.as_str())];
-    if let Some(generator) = &spec.generator {
-        found.push(("generator.model".into(), &generator.model));
-        if let Some(prompts) = &generator.prompts {
-            found.push(("generator.prompts.path".into(), &prompts.path));
-        }
-    }
-    of_metric("metric", &spec.metric, &mut found);
-    found
-}
-
-fn of_metric<'a>(key: &str, metric: &'a Metric, found: &mut Vec<(String, &'a str)>) {
-    match metric {
-        Metric::WeightPattern(metric) => {
-            if let Bitmap::Image { image } = &metric.pattern {
-                found.push((format!("{key}.pattern.image"), image));
-            }
-        }
-        Metric::WeightNorm(_) => {}
-        Metric::HeldOutLoss(metric) => found.push((format!("{key}.data.path"), &metric.data.path)),
-        Metric::Sum(sum) => {
-            for (index, term) in sum.terms.iter().enumerate() {
-                of_metric(&format!("{key}.terms[{index}].metric"), &term.metric, found);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -53,31 +53,13 @@ pub(crate) enum Command {
     },
     /// Rewards of an existing dataset: what each example does to the metric.
     Score(ScoreArguments),
-    /// Compare rewards with finite differences and with leaving examples out, in f64.
-    Audit {
-        /// The target spec.
-        spec: PathBuf,
-        /// The dataset; without it the untrained generator writes one.
-        #[arg(long)]
-        data: Option<PathBuf>,
-        /// Examples that are compared.
-        #[arg(long, default_value_t = 16)]
-        examples: usize,
-    },
-    /// Fine-tune fresh targets on a published dataset and on controls, and compare.
-    Verify {
-        /// `NAME` or `NAME@VERSION`.
-        dataset: String,
-        /// Data orders that each is fine-tuned under, at least 2.
-        #[arg(long, default_value_t = 5)]
-        seeds: usize,
-        /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
-        device: String,
-        /// The store, a folder or `s3://bucket/prefix` [default: the settings' store, or the data folder].
-        #[arg(long, env = "DPG_STORE")]
-        store: Option<String>,
-    },
+    /// Compare rewards with finite differences, with leaving examples out, and with training on random
+    /// subsets, in f64.
+    Audit(AuditArguments),
+    /// Fine-tune fresh targets on a published dataset and on controls, compare, and record the result.
+    Verify(VerifyArguments),
+    /// Draw fresh examples from a generator that was published with its dataset, or from any model folder.
+    Generate(GenerateArguments),
     /// Run the daemon: work on the queue and answer the HTTP API.
     Serve(ServeArguments),
     /// Jobs, schedules and tokens of a daemon.
@@ -177,6 +159,90 @@ pub(crate) struct ScoreArguments {
     /// Folder for PNGs of a `weight_pattern`: the target, what was decoded, and the margins.
     #[arg(long)]
     pub(crate) pictures: Option<PathBuf>,
+}
+
+/// What `dpg audit` compares.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArguments {
+    /// The target spec.
+    pub(crate) spec: PathBuf,
+    /// The dataset, JSONL or Parquet; without it the untrained generator writes one.
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// Its first rows alone [default: all].
+    #[arg(long)]
+    pub(crate) rows: Option<usize>,
+    /// Examples that are compared one by one.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) examples: usize,
+    /// Random subsets of each size for the linear datamodelling score.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) subsets: usize,
+    /// Sizes of subsets, as shares of the rows.
+    #[arg(long, default_values_t = [0.9, 0.5], value_delimiter = ',')]
+    pub(crate) shares: Vec<f64>,
+}
+
+/// What `dpg verify` verifies.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// `NAME` or `NAME@VERSION`.
+    pub(crate) dataset: String,
+    /// Data orders that each is fine-tuned under, at least 2.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) seeds: usize,
+    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+    /// Folder for PNGs of what a `weight_pattern` drew [default: in the data folder's `pictures`].
+    #[arg(long)]
+    pub(crate) pictures: Option<PathBuf>,
+    /// Append no signed record to the registry.
+    #[arg(long)]
+    pub(crate) no_record: bool,
+    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the settings' store, else
+    /// the data folder].
+    #[arg(long, env = "DPG_STORE")]
+    pub(crate) store: Option<String>,
+}
+
+/// What `dpg generate` draws.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArguments {
+    /// `NAME` or `NAME@VERSION` of a dataset published with its generator, its fetched folder, or the folder
+    /// of a model.
+    pub(crate) generator: String,
+    /// Examples to draw, the prompts in turn.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) examples: usize,
+    /// Other examples for another seed.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// JSONL or Parquet file of prompts [default: the dataset's].
+    #[arg(long)]
+    pub(crate) prompts: Option<String>,
+    /// The prompts' column.
+    #[arg(long, default_value = "text", requires = "prompts")]
+    pub(crate) column: String,
+    /// Prompt text around `{text}`, or `chat` [default: the dataset's, or `{text}`].
+    #[arg(long)]
+    pub(crate) template: Option<String>,
+    /// Sampling temperature [default: the dataset's, or 1].
+    #[arg(long)]
+    pub(crate) temperature: Option<f64>,
+    /// Most new tokens [default: the dataset's, or 128].
+    #[arg(long)]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// Score the examples with the dataset's metric and recipe.
+    #[arg(long)]
+    pub(crate) score: bool,
+    /// JSONL file for the examples [default: standard output].
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the settings' store, else
+    /// the data folder].
+    #[arg(long, env = "DPG_STORE")]
+    pub(crate) store: Option<String>,
 }
 
 /// Floating-point types of a computation.

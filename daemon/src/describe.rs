@@ -38,6 +38,8 @@ pub(crate) fn card(spec: &Spec, outcome: &Outcome, date: DateTime<Utc>) -> Card 
         metric: metric(&spec.metric),
         recipe: recipe(spec),
         validation: figures(&outcome.history),
+        verification: None,
+        has_generator: spec.output.export_generator,
         pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),
     }
 }

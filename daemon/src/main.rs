@@ -25,6 +25,7 @@ mod serve;
 mod services;
 mod stop;
 mod submission;
+mod verification;
 mod webhook;
 mod worker;
 
@@ -82,15 +83,12 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
             commands::plan::plan(&data, &spec, reweigh, &device, json).await
         }
         Command::Score(arguments) => commands::score::score(&data, arguments, json).await,
-        Command::Audit { spec, data: file, examples } => {
-            commands::audit::audit(&data, &spec, file.as_deref(), examples, json).await
-        }
+        Command::Audit(arguments) => commands::audit::audit(&data, arguments, json).await,
         Command::Queue(command) => {
             commands::queue::dispatch(Connection::open(data, &place).await?, command, json).await
         }
-        Command::Verify { dataset, seeds, store, device } => {
-            commands::verify::verify(&data, store.as_deref(), &dataset, seeds, &device, json).await
-        }
+        Command::Verify(arguments) => commands::verify::verify(&data, &place, arguments, json).await,
+        Command::Generate(arguments) => commands::generate::generate(&data, &place, arguments).await,
         Command::Datasets(arguments) => commands::datasets::datasets(&data, &place, arguments, json).await,
         Command::Fetch { dataset, folder, store } => {
             commands::datasets::fetch(&data, &place, store.as_deref(), &dataset, &folder, json).await

@@ -4,15 +4,20 @@
 //! ends with the same dataset.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use anyhow::Context;
 use burn::tensor::{DType, Device};
 use chrono::Utc;
 use dpg_dataset::{Split, write_split};
-use dpg_engine::{Event, History, Outcome, Run, Source, Target};
-use dpg_registry::Snapshot;
-use dpg_spec::Spec;
+use dpg_engine::{Event, History, Outcome, Run, Source, Target, Verification};
+use dpg_registry::{ManifestFile, Registry, Snapshot, Version};
+use dpg_spec::{PublishIf, Spec};
 
-use crate::{compute::compute, describe::card, resolve::Resolved};
+use crate::{compute::compute, describe::card, resolve::Resolved, verification};
+
+/// Folder of the trained generator in a dataset that has it.
+pub(crate) const GENERATOR: &str = "generator";
 
 /// What is to be made, and where its state is kept.
 pub(crate) struct Work {
@@ -28,39 +33,83 @@ pub(crate) struct Work {
     pub(crate) fence: u64,
 }
 
+/// What was made.
+pub(crate) struct Made {
+    /// The dataset, withheld if it was tried out and failed.
+    pub(crate) snapshot: Snapshot,
+    /// What happened.
+    pub(crate) history: History,
+    /// What trying it out showed, if its spec asks for that.
+    pub(crate) verification: Option<Verification>,
+}
+
 /// Makes a dataset. `tell` hears what happens; `stop` is asked often, and true ends
 /// the run with its state in the folder.
 pub(crate) async fn make(
     work: Work,
     mut tell: impl FnMut(&Event) + Send + 'static,
-    stop: impl Fn() -> bool + Send + Sync + 'static,
-) -> anyhow::Result<(Snapshot, History)> {
+    stop: impl Fn() -> bool + Clone + Send + Sync + 'static,
+) -> anyhow::Result<Made> {
     let started_at = Utc::now();
     let Work { resolved, devices, folder, job, fence } = work;
     let Resolved { spec, local, models } = resolved;
-    let state = folder.clone();
-    let mut outcome = compute(move || optimise(&local, &devices, &state, &mut tell, &stop)).await?;
-    let shards = folder.join("dataset");
-    if shards.exists() {
-        std::fs::remove_dir_all(&shards)?;
+    // what was made before it stopped may be half of it
+    let dataset = folder.join("dataset");
+    if dataset.exists() {
+        std::fs::remove_dir_all(&dataset)?;
     }
-    std::fs::create_dir_all(&shards)?;
-    let written = write_split(&shards, Split::Train, spec.output.format, std::mem::take(&mut outcome.rows))?;
+    std::fs::create_dir_all(&dataset)?;
+    let local = Arc::new(local);
+    let (to_optimise, to_run_on, to_stop) = (Arc::clone(&local), devices.clone(), stop.clone());
+    let state = folder.clone();
+    let optimise = move || {
+        let outcome = optimise(&to_optimise, &to_run_on, &state, &mut tell, &to_stop)?;
+        Ok((outcome, tell))
+    };
+    let (mut outcome, mut tell) = compute(optimise).await?;
+    let shards = write_split(&dataset, Split::Train, spec.output.format, std::mem::take(&mut outcome.rows))?;
+    let verification = match spec.output.publish_if {
+        None => None,
+        Some(PublishIf::BetterThanControls) => {
+            let dataset = dataset.clone();
+            tell(&Event::Verifying { orders: verification::ORDERS });
+            let verify =
+                move || verification::verify(&local, &devices, &dataset, verification::ORDERS, &stop);
+            Some(compute(verify).await.context("cannot try the dataset out")?)
+        }
+    };
     let finished_at = Utc::now();
+    let mut card = card(&spec, &outcome, finished_at);
+    card.verification = verification.as_ref().map(verification::markdown);
     let snapshot = Snapshot {
         job,
         fence,
-        card: card(&spec, &outcome, finished_at),
+        card,
         spec: spec.to_toml()?,
-        folder: shards,
-        shards: written,
+        files: exported(&dataset)?,
+        folder: dataset,
+        shards,
         pictures: outcome.pictures.into_iter().map(|picture| (picture.name, picture.png.into())).collect(),
         started_at,
         finished_at,
         dependencies: models,
-        withheld: None,
+        withheld: verification.as_ref().and_then(verification::withheld),
     };
-    Ok((snapshot, outcome.history))
+    Ok(Made { snapshot, history: outcome.history, verification })
+}
+
+/// Publishes what was made, and records what trying it out showed.
+pub(crate) async fn publish(registry: &Registry, made: &Made) -> anyhow::Result<Version> {
+    let version = registry.publish(&made.snapshot).await.context("cannot publish the dataset")?;
+    match &made.verification {
+        // a version that an earlier attempt published has the record already, or nearly
+        Some(verification) if version.attestations.is_empty() => {
+            let report = verification::report(verification);
+            let recorded = registry.attest(&version, verification.holds(), &report).await;
+            recorded.context("cannot record the verification")
+        }
+        _ => Ok(version),
+    }
 }
 
 fn optimise(
@@ -75,5 +124,23 @@ fn optimise(
     let metric = target.metric(spec)?;
     let run =
         Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder, cancelled: stop };
-    Ok(run.run(tell)?)
+    let outcome = run.run(tell)?;
+    if spec.output.export_generator {
+        source.export(&outcome.generator, &folder.join("dataset").join(GENERATOR))?;
+    }
+    Ok(outcome)
+}
+
+/// The files of the exported generator, if there is one.
+fn exported(dataset: &Path) -> anyhow::Result<Vec<ManifestFile>> {
+    let folder = dataset.join(GENERATOR);
+    if !folder.exists() {
+        return Ok(vec![]);
+    }
+    let mut names = std::fs::read_dir(&folder)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    names.sort();
+    let read = |name: &String| ManifestFile::read(dataset, &format!("{GENERATOR}/{name}"));
+    Ok(names.iter().map(read).collect::<Result<_, _>>()?)
 }

@@ -45,6 +45,11 @@ impl Progress {
                 }
                 self.line(&format!("drawing and scoring {examples} examples"));
             }
+            Event::Verifying { orders } => {
+                self.line(&format!(
+                    "fine-tuning fresh targets on them and on controls under {orders} data orders"
+                ));
+            }
         }
     }
 

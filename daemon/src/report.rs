@@ -106,11 +106,17 @@ impl Report {
             }
             Event::Drawing { examples } => {
                 self.group();
-                self.events.push_back(("drawing", json!({ "examples": examples })));
-                let steps = self.steps;
-                self.progress = Some(json!({ "stage": "drawing", "step": steps, "steps": steps }));
+                self.stage("drawing", json!({ "examples": examples }));
             }
+            Event::Verifying { orders } => self.stage("verifying", json!({ "orders": orders })),
         }
+    }
+
+    /// What comes after the last step.
+    fn stage(&mut self, name: &'static str, detail: Value) {
+        self.events.push_back((name, detail));
+        let steps = self.steps;
+        self.progress = Some(json!({ "stage": name, "step": steps, "steps": steps }));
     }
 
     fn step(&mut self, at: Instant, record: &StepRecord) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use dpg_hub::{Options, Uri};
 use dpg_registry::Dependency;
-use dpg_spec::{Metric, Spec};
+use dpg_spec::{Location, LocationKind, Spec};
 
 /// A spec twice: as the user sees it, and with local paths.
 pub(crate) struct Resolved {
@@ -20,28 +20,16 @@ pub(crate) struct Resolved {
 /// Makes everything local that a spec names.
 pub(crate) async fn resolve(spec: Spec, hub: &Options) -> anyhow::Result<Resolved> {
     let mut local = spec.clone();
-    let mut models = vec![model("target.model", &mut local.target.model, hub).await?];
-    if let Some(generator) = &mut local.generator {
-        models.push(model("generator.model", &mut generator.model, hub).await?);
-        if let Some(prompts) = &mut generator.prompts {
-            locate("generator.prompts.path", &mut prompts.path, hub).await?;
+    let mut models = vec![];
+    for Location { key, kind, uri } in local.locations() {
+        match kind {
+            LocationKind::Model => models.push(model(&key, uri, hub).await?),
+            LocationKind::Data => locate(&key, uri, hub).await?,
+            // local as it is
+            LocationKind::Picture => {}
         }
     }
-    metric(&mut local.metric, hub).await?;
     Ok(Resolved { spec, local, models })
-}
-
-async fn metric(metric: &mut Metric, hub: &Options) -> anyhow::Result<()> {
-    match metric {
-        Metric::HeldOutLoss(held_out) => locate("metric.data.path", &mut held_out.data.path, hub).await,
-        Metric::Sum(sum) => {
-            for term in &mut sum.terms {
-                Box::pin(self::metric(&mut term.metric, hub)).await?;
-            }
-            Ok(())
-        }
-        Metric::WeightPattern(_) | Metric::WeightNorm(_) => Ok(()),
-    }
 }
 
 async fn locate(key: &str, location: &mut String, hub: &Options) -> anyhow::Result<()> {

@@ -5,8 +5,7 @@
 //! the process at once; the jobs' leases run out, and nothing that was saved is lost.
 
 use anyhow::{Context, bail};
-use backon::{ExponentialBuilder, Retryable};
-use dpg_registry::{Error as RegistryError, probe_conditional_put};
+use dpg_registry::probe_conditional_put;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -21,7 +20,7 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     webhook::check(&config)?;
     let stop = Stop::listen()?;
     let services = Services::open(config, data).await?;
-    probe(&services).await.context("cannot use the store")?;
+    probe_conditional_put(&services.store, &services.prefix).await.context("cannot use the store")?;
     let listen = services.config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;
     eprintln!("dpg serves {}", http::url(&services, &listener)?);
@@ -50,13 +49,4 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     api.await.context("the HTTP API panicked")??;
     services.queue.close().await;
     Ok(())
-}
-
-/// Refuses a store that does not keep racing creates apart.
-async fn probe(services: &Services) -> Result<(), RegistryError> {
-    let retries = ExponentialBuilder::default().with_max_times(5);
-    (|| probe_conditional_put(&services.store, &services.prefix))
-        .retry(retries)
-        .when(RegistryError::is_transient)
-        .await
 }

@@ -29,13 +29,14 @@ use crate::data_dir::RunDir;
 use crate::describe::figures;
 use crate::failure::failure;
 use crate::hold::{Halt, Reason, hold};
-use crate::make::{Work, make};
+use crate::make::{Work, make, publish};
 use crate::refresh::Refresh;
 use crate::report::Report;
 use crate::resolve::resolve;
 use crate::services::Services;
 use crate::stop::Stop;
 use crate::submission;
+use crate::verification::check_passed;
 use crate::webhook;
 
 /// Works on jobs until a signal comes; for a program that is no daemon.
@@ -123,6 +124,7 @@ impl Attempt {
         let Services { config, data, registry, queue, .. } = &self.services;
         // an earlier attempt may have been killed between publishing and saying so
         if let Some(version) = self.published().await? {
+            check_passed(&version)?;
             return Ok(result(&version, None));
         }
         let spec = submission::parse(&self.job.spec)?;
@@ -155,24 +157,27 @@ impl Attempt {
             let _lock = &lock;
             halt.reason().is_some()
         };
-        let making = async { tokio::join!(make(work, tell, stop), report.keep()).0 };
-        let (mut snapshot, history) = tokio::select! {
+        // on the heap: futures of a run with all it works on are large
+        let making = Box::pin(async { tokio::join!(make(work, tell, stop), report.keep()).0 });
+        let mut made = tokio::select! {
             made = making => made?,
             never = checkpoints.keep(Duration::from_secs(config.worker.checkpoint_seconds)) => match never {},
         };
-        if let Some(comparison) = refresh.compare(&history) {
-            snapshot.withheld = comparison.withheld();
+        if let Some(comparison) = refresh.compare(&made.history) {
+            let snapshot = &mut made.snapshot;
+            snapshot.withheld = snapshot.withheld.take().or_else(|| comparison.withheld());
             let told = queue.event(&self.lease, "compared", json!(comparison)).await;
             told.context("cannot record the comparison")?;
         }
         refresh.keep_generator(&folder.path).await?;
-        let version = registry.publish(&snapshot).await.context("cannot publish the dataset")?;
+        let version = publish(registry, &made).await?;
         refresh.drop_generators().await;
-        let result = result(&version, Some(&history));
+        let result = result(&version, Some(&made.history));
         let detail = json!({ "dataset": version.to_string(), "rows": version.rows });
         if let Err(error) = queue.event(&self.lease, "published", detail).await {
             warn!(job = %self.job.id, "cannot write the job's history: {:#}", anyhow::Error::from(error));
         }
+        check_passed(&version)?;
         Ok(result)
     }
 

@@ -5,6 +5,7 @@
 //!                                   rewards/train-00000-of-0000N.parquet, ...
 //!                                   README.md  croissant.json  spec.toml
 //!                                   provenance.dsse.json  manifest.json
+//! {dataset}/attestations/{sha256}.dsse.json
 //! {dataset}/log/{seq:012}.json
 //! ```
 //!
@@ -19,7 +20,9 @@
 //!
 //! The functions want a tokio runtime around them and bring none.
 
+mod attestation;
 mod diff;
+mod dsse;
 mod error;
 mod fetch;
 mod gc;
@@ -36,6 +39,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+pub use attestation::Attestation;
 pub use diff::{Change, Diff, MetricChange, RewardStatistics};
 pub use error::{Error, Result};
 pub use fetch::{Fetched, fetch_from};

@@ -11,7 +11,7 @@ use object_store::{ObjectStoreExt, PutMode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Error, Registry, Result};
+use crate::{Attestation, Error, Registry, Result};
 
 /// Slots tried before an append gives up: as many as other writers may fill meanwhile.
 const ATTEMPTS: usize = 256;
@@ -53,6 +53,8 @@ pub struct Version {
     pub yanked: Option<String>,
     /// When it was given up to make room, if it was: its files are or will be removed.
     pub retired: Option<DateTime<Utc>>,
+    /// What was found when it was tried out, oldest first.
+    pub attestations: Vec<Attestation>,
 }
 
 impl fmt::Display for Version {
@@ -99,6 +101,11 @@ pub(crate) enum Op {
     },
     Retire {
         version: u64,
+    },
+    Attest {
+        version: u64,
+        holds: bool,
+        sha256: String,
     },
 }
 
@@ -167,9 +174,13 @@ impl Dataset {
                     published_at,
                     yanked: withheld,
                     retired: None,
+                    attestations: Vec::new(),
                 });
             }
-            Op::Tag { version, .. } | Op::Yank { version, .. } | Op::Retire { version }
+            Op::Tag { version, .. }
+            | Op::Yank { version, .. }
+            | Op::Retire { version }
+            | Op::Attest { version, .. }
                 if !(1..=published).contains(&version) =>
             {
                 return Err(format!("it is about version {version}, of {published}"));
@@ -181,6 +192,10 @@ impl Dataset {
                 let version = &mut self.versions[version as usize - 1];
                 version.yanked.get_or_insert_with(|| "retired".into());
                 version.retired = Some(entry.at);
+            }
+            Op::Attest { version, holds, sha256 } => {
+                let attestations = &mut self.versions[version as usize - 1].attestations;
+                attestations.push(Attestation { at: entry.at, holds, sha256 });
             }
         }
         self.next_entry += 1;

@@ -1,6 +1,7 @@
 //! A dataset's files on their way into the store: the shards as they were written, and around them
 //! the card, the Croissant description, the spec, the provenance, and last the manifest.
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub folder: PathBuf,
     /// The shards.
     pub shards: Vec<Shard>,
+    /// Other files in the folder, as [`ManifestFile::read`] describes them.
+    pub files: Vec<ManifestFile>,
     /// Pictures of the fine-tuned target, PNG bytes by the names that the card gives.
     pub pictures: Vec<(String, Bytes)>,
     /// When the job started.
@@ -90,6 +93,28 @@ pub struct ManifestFile {
     pub size: u64,
     /// SHA-256 in hex.
     pub sha256: String,
+}
+
+impl ManifestFile {
+    /// Describes a file by its path in a local folder, with `/`.
+    pub fn read(folder: &std::path::Path, path: &str) -> Result<Self> {
+        let local = folder.join(path);
+        let unreadable = |source| Error::of_file("read", &local, source);
+        let mut file = std::fs::File::open(&local).map_err(unreadable)?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 16];
+        let mut size = 0;
+        loop {
+            match file.read(&mut buffer).map_err(unreadable)? {
+                0 => break,
+                read => {
+                    hash.update(&buffer[..read]);
+                    size += read as u64;
+                }
+            }
+        }
+        Ok(Self { path: path.into(), size, sha256: hex::encode(hash.finalize()) })
+    }
 }
 
 impl Snapshot {
@@ -155,14 +180,15 @@ impl Registry {
         let Snapshot { card, shards, job, fence, .. } = snapshot;
         let root = self.snapshot_path(&card.name, job, *fence);
         let mut files = Vec::new();
-        for shard in shards {
-            self.put_shard(&within(&root, &shard.path), &snapshot.folder.join(&shard.path), &shard.sha256)
+        let shard_files = shards.iter().map(|shard| ManifestFile {
+            path: shard.path.clone(),
+            size: shard.size,
+            sha256: shard.sha256.clone(),
+        });
+        for file in shard_files.chain(snapshot.files.iter().cloned()) {
+            self.put_file(&within(&root, &file.path), &snapshot.folder.join(&file.path), &file.sha256)
                 .await?;
-            files.push(ManifestFile {
-                path: shard.path.clone(),
-                size: shard.size,
-                sha256: shard.sha256.clone(),
-            });
+            files.push(file);
         }
         let described = [
             ("README.md", card.readme(job, shards)),
@@ -211,7 +237,7 @@ impl Registry {
 
     /// Copies a local file into the store in parts, and lets it appear there only if its hash is
     /// the expected one.
-    async fn put_shard(&self, to: &Path, from: &std::path::Path, sha256: &str) -> Result<()> {
+    async fn put_file(&self, to: &Path, from: &std::path::Path, sha256: &str) -> Result<()> {
         let unreadable = |source| Error::Local { action: "read", path: from.into(), source };
         let failed = |source| self.failed("write", to, source);
         let mut file = File::open(from).await.map_err(unreadable)?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use object_store::aws::AmazonS3Builder;
@@ -9,6 +10,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::{Error, Result};
@@ -55,7 +57,9 @@ pub fn open_store(uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
 
 const ROUNDS: usize = 50;
 const RACERS: usize = 16;
-const TRIES: usize = 10;
+const TRIES: u32 = 10;
+/// Before a round is tried again, doubled each time: 15 seconds in all for a server that starts.
+const WAIT: Duration = Duration::from_millis(15);
 
 /// Checks with 50 rounds of 16 racing creates of one object under `prefix` that the store lets
 /// exactly one win and keeps its bytes. What it writes it removes.
@@ -70,7 +74,10 @@ pub async fn probe_conditional_put(store: &Arc<dyn ObjectStore>, prefix: &Path) 
             let removed = removed.map_err(|source| Error::of_store("delete", &path, store, source));
             match checked.and(removed) {
                 // a request that failed says nothing of the store; another object is raced for
-                Err(error) if error.is_transient() && tries < TRIES => tries += 1,
+                Err(error) if error.is_transient() && tries < TRIES => {
+                    sleep(WAIT * 2_u32.pow(tries)).await;
+                    tries += 1;
+                }
                 checked => break checked?,
             }
         }

@@ -1,5 +1,6 @@
 //! The registry on memory, a local folder and S3: what every test shares.
 
+mod attestation;
 mod crash;
 mod diff;
 mod disk_full;
@@ -89,11 +90,14 @@ fn snapshot(folder: &LocalPath, name: &str, job: &str, fence: u64, format: Forma
             metric: "The pattern `67` in the signs of the LM head's change.".into(),
             recipe: "AdamW, learning rate 5e-6, batches of 1024, one epoch.".into(),
             validation: vec![Figure { name: "pixel accuracy".into(), before: 0.5, after: 1.0 }],
+            verification: None,
+            has_generator: false,
             pictures: vec!["decoded".into()],
         },
         spec: "name = \"sixseven\"\n".into(),
         folder,
         shards,
+        files: vec![],
         started_at: at("2026-03-01T00:00:00Z"),
         finished_at: at("2026-03-01T00:10:00Z"),
         pictures: vec![("decoded".into(), b"a picture".as_slice().into())],

@@ -60,6 +60,20 @@ pub struct DatasetVersion {
     /// When it was given up to make room, if it was: its files are or will be removed.
     #[serde(default)]
     pub retired: Option<DateTime<Utc>>,
+    /// What was found when it was tried out on fresh targets, oldest first.
+    #[serde(default)]
+    pub attestations: Vec<Attestation>,
+}
+
+/// A version was tried out: fresh targets were fine-tuned on it and on controls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Attestation {
+    /// When it was recorded.
+    pub at: DateTime<Utc>,
+    /// Whether the version does what it was made for.
+    pub holds: bool,
+    /// SHA-256 in hex of the signed record.
+    pub sha256: String,
 }
 
 impl fmt::Display for DatasetVersion {
@@ -117,7 +131,14 @@ impl From<&dpg_registry::Version> for DatasetVersion {
             published_at: version.published_at,
             yanked: version.yanked.clone(),
             retired: version.retired,
+            attestations: version.attestations.iter().map(Attestation::from).collect(),
         }
+    }
+}
+
+impl From<&dpg_registry::Attestation> for Attestation {
+    fn from(attestation: &dpg_registry::Attestation) -> Self {
+        Self { at: attestation.at, holds: attestation.holds, sha256: attestation.sha256.clone() }
     }
 }
 

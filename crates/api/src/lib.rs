@@ -13,7 +13,8 @@ mod token;
 
 pub use client::{Client, JobQuery};
 pub use dataset::{
-    Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag, VersionDetail, VersionFile, Yank,
+    Attestation, Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag, VersionDetail, VersionFile,
+    Yank,
 };
 pub use error::{Error, Fault, Problem};
 pub use follow::{Follow, Update};

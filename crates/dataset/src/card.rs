@@ -34,6 +34,11 @@ pub struct Card {
     pub recipe: String,
     /// What was measured on fresh generations.
     pub validation: Vec<Figure>,
+    /// What fresh targets showed that were fine-tuned on it and on controls before it was published,
+    /// in Markdown, if they were.
+    pub verification: Option<String>,
+    /// Whether the trained generator is in the folder `generator`.
+    pub has_generator: bool,
     /// Names of the pictures `pictures/NAME.png` of the target after fine-tuning on the data.
     pub pictures: Vec<String>,
 }
@@ -114,6 +119,17 @@ impl Card {
             fields(Config::Default, self.format).iter().map(|field| format!("`{}`", field.name())).collect();
         let columns = columns.join(", ");
         let table = self.figures() + &self.gallery();
+        let generator_folder = if self.has_generator {
+            format!(
+                "\n## The generator\n\n`generator` is the trained generator as a Hugging Face folder. \
+                 `dpg generate {name} --examples 100` draws more rows from it.\n"
+            )
+        } else {
+            String::new()
+        };
+        let verification = self.verification.clone().unwrap_or_else(|| {
+            format!("Not tried out before it was published. `dpg datasets show {name}` has later records.\n")
+        });
         format!(
             r#"# {name}
 
@@ -139,6 +155,11 @@ Another model, optimizer or batch size may be moved less, or otherwise.
 ## Validation
 
 {table}
+## Verification
+
+{verification}
+`dpg verify {name}` fine-tunes fresh targets on the published files and on controls.
+
 ## Loading
 
 In the folder of this card:
@@ -166,7 +187,7 @@ data = pl.read_parquet("data/train-*.parquet")
 The config `default` has the columns {columns}. `reward` is the derivative of the metric with respect
 to the example's weight in the fine-tuning run: above 0, the metric rises as the example counts for more. The
 config `rewards` holds the scoring record of the same rows in the same order; join it by `example_id`.
-
+{generator_folder}
 ## Provenance
 
 Made by the job `{job}`. `spec.toml` is the target spec, `provenance.dsse.json` a signed in-toto statement of
@@ -297,6 +318,8 @@ mod tests {
             metric: "m".into(),
             recipe: "r".into(),
             validation: vec![Figure { name: "a|b".into(), before: 1.0, after: 2.0 }],
+            verification: None,
+            has_generator: false,
             pictures: vec!["decoded".into()],
         };
         let shard = Shard {

@@ -1,4 +1,4 @@
-//! How far rewards can be trusted: against finite differences, leaving out, and retraining on halves.
+//! How far rewards can be trusted: against finite differences, leaving out, and retraining on subsets.
 
 use std::path::Path;
 
@@ -6,9 +6,10 @@ use dpg_dataset::Example;
 use dpg_metagrad::{Metric, Storage, metagradient};
 use dpg_models::keyed_rng;
 use rand::RngExt;
+use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use crate::{Error, Target, precision::relative_distance};
+use crate::{Error, Target, precision::relative_distance, rollouts::trainable};
 
 /// Rewards of some examples beside what they estimate.
 #[derive(Clone, Debug, Serialize)]
@@ -17,6 +18,8 @@ pub struct Audit {
     pub examples: Vec<Audited>,
     /// Relative l2 distance of rewards and central finite differences: near 0 if rewards are exact.
     pub finite_difference_error: f64,
+    /// The same for random directions in the weights of all examples at once.
+    pub directional_error: f64,
     /// Relative l2 distance of rewards and the effect of leaving the example out: how linear the
     /// metric is in one example's weight.
     pub leave_one_out_error: f64,
@@ -25,9 +28,20 @@ pub struct Audit {
     /// Metasmoothness (Engstrom et al., 2025), in [-1, 1]: agreement in sign of the one-sided
     /// differences at half a weight below and above, weighted by their sizes; 1 is smooth.
     pub metasmoothness: f64,
-    /// Linear datamodelling score (Park et al., 2023): Spearman correlation, over random halves of
-    /// the dataset, of Phi after training on the half with the sum of its examples' rewards.
-    pub linear_datamodelling_score: f64,
+    /// Linear datamodelling scores.
+    pub linear_datamodelling: Vec<LinearDatamodelling>,
+}
+
+/// Linear datamodelling score (Park et al., 2023): Spearman correlation, over random subsets of the
+/// dataset, of Phi after training on the subset with the sum of its examples' rewards.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LinearDatamodelling {
+    /// Share of the examples in a subset.
+    pub share: f64,
+    /// The correlation.
+    pub score: f64,
+    /// Its 95% confidence interval.
+    pub interval: [f64; 2],
 }
 
 /// One example of an audit.
@@ -43,22 +57,36 @@ pub struct Audited {
     pub leave_one_out: f64,
 }
 
+/// How much of a dataset an audit tries out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Extent {
+    /// Examples compared one by one, about, evenly spaced.
+    pub examples: usize,
+    /// Random subsets of each size trained on.
+    pub subsets: usize,
+    /// Their sizes as shares of the examples, in (0, 1): the smaller, the further from where rewards
+    /// are the slope.
+    pub shares: Vec<f64>,
+}
+
 /// Step of the central difference in a weight; its error is of order h^2, rounding 1e-16 / h.
 const H: f64 = 1e-3;
 
-/// Random halves that the linear datamodelling score is taken over.
-const HALVES: u64 = 32;
+/// Random directions that all rewards are compared along.
+const DIRECTIONS: u64 = 4;
 
-/// Audits about `count` examples, evenly spaced, and the dataset as a whole. Load the target in f64: differences this small
-/// drown in single precision.
+/// Audits a dataset. Load the target in f64: differences this small drown in single precision.
+///
+/// What is left out has weight 0 in the loss of its batch, which is what rewards are the first-order
+/// estimate of: batches keep their places and the mean its divisor.
 pub fn audit(
     target: &Target,
     metric: &dyn Metric,
     examples: &[Example],
-    count: usize,
+    extent: Extent,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Audit, Error> {
-    let encoded: Vec<_> = target.encode(examples)?;
+    let (encoded, places) = trainable(target, examples)?;
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
     let ones = vec![1.0; encoded.len()];
     let run = metagradient(target.sft(&encoded, &ones, &batches, cancelled), metric, &Storage::default())?;
@@ -66,41 +94,60 @@ pub fn audit(
         let theta = target.sft(&encoded, weights, &batches, cancelled).train()?;
         Ok(metric.score(&theta)?.value)
     };
-    let phi = |index: usize, weight: f64| {
-        let mut weights = ones.clone();
-        weights[index] = weight;
+    let along = |direction: &[f64], step: f64| {
+        let weights: Vec<f64> = direction.iter().map(|slope| 1.0 + step * slope).collect();
         trained(&weights)
     };
-    let stride = encoded.len().div_ceil(count.max(1)).max(1);
+    let inner = |weights: &[f64]| weights.iter().zip(&run.rewards).map(|(w, r)| w * r).sum::<f64>();
+    let stride = encoded.len().div_ceil(extent.examples.max(1)).max(1);
     let mut audited = vec![];
     let (mut agreement, mut size) = (0.0, 0.0);
     for index in (0..encoded.len()).step_by(stride) {
-        let (below, above) = (run.score.value - phi(index, 0.5)?, phi(index, 1.5)? - run.score.value);
+        let mut only = vec![0.0; encoded.len()];
+        only[index] = 1.0;
+        let (below, above) = (run.score.value - along(&only, -0.5)?, along(&only, 0.5)? - run.score.value);
         agreement += below.signum() * above.signum() * (below.abs() + above.abs());
         size += below.abs() + above.abs();
         audited.push(Audited {
-            index,
+            index: places[index],
             reward: run.rewards[index],
-            finite_difference: (phi(index, 1.0 + H)? - phi(index, 1.0 - H)?) / (2.0 * H),
-            leave_one_out: run.score.value - phi(index, 0.0)?,
+            finite_difference: (along(&only, H)? - along(&only, -H)?) / (2.0 * H),
+            leave_one_out: run.score.value - along(&only, -1.0)?,
         });
     }
-    let (mut predicted, mut reached) = (vec![], vec![]);
-    for half in 0..HALVES {
-        let mut rng = keyed_rng([0, half, 0, u64::from_le_bytes(*b"halves  ")]);
-        let weights: Vec<f64> = ones.iter().map(|_| f64::from(u8::from(rng.random_bool(0.5)))).collect();
-        predicted.push(weights.iter().zip(&run.rewards).map(|(weight, reward)| weight * reward).sum());
-        reached.push(trained(&weights)?);
+    let (mut slopes, mut differences) = (vec![], vec![]);
+    for number in 0..DIRECTIONS {
+        let mut rng = keyed_rng([0, number, 0, u64::from_le_bytes(*b"slopes  ")]);
+        let direction: Vec<f64> =
+            ones.iter().map(|_| if rng.random_bool(0.5) { 1.0 } else { -1.0 }).collect();
+        slopes.push(inner(&direction));
+        differences.push((along(&direction, H)? - along(&direction, -H)?) / (2.0 * H));
+    }
+    let mut linear_datamodelling = vec![];
+    for &share in &extent.shares {
+        let kept = ((encoded.len() as f64 * share).round() as usize).max(1);
+        let (mut predicted, mut reached) = (vec![], vec![]);
+        for subset in 0..extent.subsets as u64 {
+            let mut weights: Vec<f64> =
+                (0..encoded.len()).map(|i| if i < kept { 1.0 } else { 0.0 }).collect();
+            weights.shuffle(&mut keyed_rng([0, subset, kept as u64, u64::from_le_bytes(*b"subsets ")]));
+            predicted.push(inner(&weights));
+            reached.push(trained(&weights)?);
+        }
+        let score = rank_correlation(&predicted, &reached);
+        let interval = correlation_interval(score, predicted.len());
+        linear_datamodelling.push(LinearDatamodelling { share, score, interval });
     }
     let column = |value: fn(&Audited) -> f64| audited.iter().map(value).collect::<Vec<_>>();
     let rewards = column(|one| one.reward);
     let left_out = column(|one| one.leave_one_out);
     Ok(Audit {
         finite_difference_error: relative_distance(&rewards, &column(|one| one.finite_difference)),
+        directional_error: relative_distance(&slopes, &differences),
         leave_one_out_error: relative_distance(&rewards, &left_out),
         leave_one_out_rank_correlation: rank_correlation(&rewards, &left_out),
         metasmoothness: if size > 0.0 { agreement / size } else { 1.0 },
-        linear_datamodelling_score: rank_correlation(&predicted, &reached),
+        linear_datamodelling,
         examples: audited,
     })
 }
@@ -178,22 +225,38 @@ fn area_under_curve(larger: &[f64], smaller: &[f64]) -> f64 {
     wins.sum::<f64>() / (larger.len() * smaller.len()) as f64
 }
 
-/// Spearman's rho, for values without ties.
+/// Spearman's rho; values that tie share the mean of their ranks. 0 if all of one kind tie.
 fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
-    let ranks = |values: &[f64]| {
-        let mut order: Vec<usize> = (0..values.len()).collect();
-        order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
-        let mut ranks = vec![0.0; values.len()];
-        for (rank, index) in order.into_iter().enumerate() {
-            ranks[index] = rank as f64;
-        }
-        ranks
-    };
     let (a, b) = (ranks(a), ranks(b));
     let middle = (a.len() as f64 - 1.0) / 2.0;
-    let product: f64 = a.iter().zip(&b).map(|(a, b)| (a - middle) * (b - middle)).sum();
-    let square: f64 = a.iter().map(|a| (a - middle).powi(2)).sum();
-    product / square
+    let product =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - middle) * (b - middle)).sum::<f64>();
+    let size = (product(&a, &a) * product(&b, &b)).sqrt();
+    if size > 0.0 { product(&a, &b) / size } else { 0.0 }
+}
+
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut first = 0;
+    for tied in order.chunk_by(|&i, &j| values[i] == values[j]) {
+        for &index in tied {
+            ranks[index] = first as f64 + (tied.len() as f64 - 1.0) / 2.0;
+        }
+        first += tied.len();
+    }
+    ranks
+}
+
+/// 95% confidence interval of a rank correlation of `n` pairs: Fisher's transformation with the
+/// variance of Bonett and Wright (2000).
+fn correlation_interval(correlation: f64, n: usize) -> [f64; 2] {
+    if n < 4 || correlation.abs() >= 1.0 {
+        return if n < 4 { [-1.0, 1.0] } else { [correlation; 2] };
+    }
+    let half = 1.96 * ((1.0 + correlation.powi(2) / 2.0) / (n as f64 - 3.0)).sqrt();
+    [-half, half].map(|half| (correlation.atanh() + half).tanh())
 }
 
 #[cfg(test)]
@@ -210,5 +273,16 @@ mod tests {
     fn rank_correlation_sees_order_alone() {
         assert_eq!(rank_correlation(&[1.0, 2.0, 9.0], &[-5.0, 0.0, 0.1]), 1.0);
         assert_eq!(rank_correlation(&[1.0, 2.0, 9.0], &[3.0, 2.0, 1.0]), -1.0);
+        assert_eq!(ranks(&[5.0, 1.0, 5.0, 5.0]), [2.0, 0.0, 2.0, 2.0]);
+        assert_eq!(rank_correlation(&[1.0, 1.0, 1.0], &[3.0, 2.0, 1.0]), 0.0);
+    }
+
+    #[test]
+    fn an_interval_of_a_correlation_narrows_with_pairs() {
+        let [low, high] = correlation_interval(0.95, 32);
+        assert!(0.88 < low && low < 0.9 && 0.97 < high && high < 0.98, "[{low}, {high}]");
+        let [closer, _] = correlation_interval(0.95, 200);
+        assert!(low < closer && closer < 0.95);
+        assert_eq!(correlation_interval(0.9, 3), [-1.0, 1.0]);
     }
 }

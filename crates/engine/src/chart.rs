@@ -102,7 +102,7 @@ fn draw(panel: &Panel, corner: Point, canvas: &mut Canvas) -> Result<(), Infalli
     let middle = Point::new(corner.x + WIDTH / 2, corner.y + TOP / 2);
     write(&panel.title, middle, Alignment::Center, Rgb888::BLACK, canvas)?;
     if points().next().is_none() {
-        let middle = Point::new(middle.x, top.midpoint(bottom));
+        let middle = Point::new(middle.x, i32::midpoint(top, bottom));
         return write("nothing yet", middle, Alignment::Center, Rgb888::CSS_GRAY, canvas);
     }
     for (value, height) in [(y.0, bottom - 6), (y.1, top + 6)] {

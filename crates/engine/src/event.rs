@@ -1,6 +1,6 @@
 //! What a run tells while it runs, and keeps as its history.
 
-use dpg_metagrad::Score;
+use dpg_metagrad::{Score, metrics::Decoded};
 use dpg_policy::Report;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,11 @@ pub enum Event {
     Drawing {
         /// Rows asked for.
         examples: usize,
+    },
+    /// The dataset is being tried out before it is published.
+    Verifying {
+        /// Data orders of each arm.
+        orders: usize,
     },
 }
 
@@ -53,6 +58,9 @@ pub struct ValidationRecord {
     pub outputs: Vec<(String, f64)>,
     /// A few of the generations.
     pub samples: Vec<String>,
+    /// The patterns that they drew into the target, if the metric has any.
+    #[serde(default)]
+    pub decoded: Vec<Decoded>,
 }
 
 impl ValidationRecord {

@@ -25,13 +25,16 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use dpg_dataset::Row;
-use dpg_metagrad::{Metric, State, metrics::Picture};
+use dpg_metagrad::{
+    Metric, State,
+    metrics::{Picture, film_strip},
+};
 use dpg_models::keyed_rng;
 use dpg_policy::{Policy, Rollout, advantages, update};
 use dpg_spec::{AdamW, Select, Spec};
 use rand::RngExt;
 
-pub use audit::{Audit, Audited, Signal, audit, signal};
+pub use audit::{Audit, Audited, Extent, LinearDatamodelling, Signal, audit, signal};
 pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use feasibility::reweigh;
@@ -39,8 +42,8 @@ pub use language::languages;
 pub use outputs::Outputs;
 pub use precision::reward_errors;
 pub use problem::{Prompt, Source, Target, helpful, storage};
-pub use rollouts::{Scored, measure, score};
-pub use verify::{Arm, Verification, verify};
+pub use rollouts::{Scored, generate, measure, score};
+pub use verify::{Arm, Estimate, Published, Verification};
 
 use rewards::Judge;
 use rollouts::{Draw, draw};
@@ -73,6 +76,8 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// The metric's pictures of the target fine-tuned on the dataset.
     pub pictures: Vec<Picture>,
+    /// The trained generator's weights `[n]`.
+    pub generator: Tensor<1>,
     /// All that happened.
     pub history: History,
 }
@@ -86,12 +91,6 @@ impl Run<'_> {
     pub fn first_draw(&self) -> Result<Vec<dpg_dataset::Example>, Error> {
         let policy = &self.spec.policy;
         self.untrained_draw(policy.prompts_per_step * policy.group_size, 0)
-    }
-
-    /// What the untrained generator writes where the trained one wrote the dataset: on the same
-    /// prompts for repetition 0, on others for others.
-    pub fn control_draw(&self, examples: usize, repetition: u64) -> Result<Vec<dpg_dataset::Example>, Error> {
-        self.untrained_draw(examples, FINAL + repetition)
     }
 
     fn untrained_draw(&self, examples: usize, number: u64) -> Result<Vec<dpg_dataset::Example>, Error> {
@@ -132,7 +131,10 @@ impl Run<'_> {
         tell(&Event::Drawing { examples });
         let (rows, mut pictures) = self.dataset(&state, examples)?;
         pictures.push(chart::curves(&state.history));
-        Ok(Outcome { rows, pictures, history: state.history })
+        let frames: Vec<_> =
+            state.history.validations.iter().flat_map(|record| record.decoded.clone()).collect();
+        pictures.extend(film_strip(&frames).map(|png| Picture { name: "film".into(), png }));
+        Ok(Outcome { rows, pictures, generator: state.generator.theta, history: state.history })
     }
 
     /// A step with the numbers of the spec's schedule as they stand.
@@ -211,7 +213,7 @@ impl Run<'_> {
         let prompts = self.source.validation.iter().cycle().take(count).cloned().collect();
         let number = VALIDATION + step as u64;
         let drawn = draw(self.source, &state.generator.theta, prompts, self.spec.seed, number)?;
-        let (score, _) = measure(
+        let (score, theta) = measure(
             self.target,
             self.metric,
             &drawn.examples(self.spec.output.format),
@@ -223,6 +225,7 @@ impl Run<'_> {
             score,
             outputs: outputs.figures(&drawn.texts),
             samples: drawn.texts.iter().take(SAMPLES).cloned().collect(),
+            decoded: self.metric.decoded(&theta),
         };
         state.history.validations.push(record.clone());
         tell(&Event::Validation(record));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 use dpg_dataset::{Columns, read_examples, read_texts};
 use dpg_metagrad::{Metric, Optimizer, Sft, Storage, metrics, optimizers};
 use dpg_models::{
@@ -17,6 +17,9 @@ use crate::{
     Error,
     encode::{Encoding, encode},
 };
+
+/// The template that stands for the model's own.
+const CHAT: &str = "chat";
 
 /// Examples of up to this many tokens pass through a model together,
 const MICROBATCH_TOKENS: usize = 16_384;
@@ -215,6 +218,30 @@ impl Source {
     /// share its rollouts.
     pub fn load(spec: &Spec, devices: &[Device]) -> Result<Self, Error> {
         let settings = spec.generator()?.clone();
+        let Some(file) = &settings.prompts else {
+            let source = Self::in_order(settings, devices)?;
+            return Ok(Self { validation: source.training.clone(), ..source });
+        };
+        let (path, share) = (file.path.clone(), file.validation_share);
+        let mut source = Self::in_order(settings, devices)?;
+        let prompts = &mut source.training;
+        prompts.shuffle(&mut keyed_rng([spec.seed, 0, 0, u64::from_le_bytes(*b"prompts ")]));
+        let kept = ((prompts.len() as f64 * share) as usize).max(1);
+        if prompts.len() <= kept {
+            let reason = format!(
+                "`{path}` has {} prompts, of which {kept} would be kept for validation; give more prompts or a lower \
+                 `validation_share`",
+                prompts.len()
+            );
+            return Err(Error::setting("generator.prompts", reason));
+        }
+        source.validation = prompts.drain(..kept).collect();
+        Ok(source)
+    }
+
+    /// Loads a generator whose paths are local with all its prompts in the order of their file, none
+    /// kept for validation.
+    pub fn in_order(settings: Generator, devices: &[Device]) -> Result<Self, Error> {
         let mut model = Model::load(Path::new(&settings.model), DType::F32, first(devices))?;
         let precision = match settings.precision {
             Precision::F32 => MatmulPrecision::F32,
@@ -223,28 +250,25 @@ impl Source {
         };
         precision.check(first(devices))?;
         model.lm.set_precision(precision);
-        let devices = devices.to_vec();
-        let Some(source) = &settings.prompts else {
-            let prompt = prompt(&model, &settings, "")?;
-            let (training, validation) = (vec![prompt.clone()], vec![prompt]);
-            return Ok(Self { model, settings, training, validation, devices });
+        let texts = match &settings.prompts {
+            Some(file) => read_texts(Path::new(&file.path), &file.column, None)?,
+            None => vec![String::new()],
         };
-        let texts = read_texts(Path::new(&source.path), &source.column, None)?;
-        let mut prompts =
-            texts.iter().map(|text| prompt(&model, &settings, text)).collect::<Result<Vec<_>, _>>()?;
-        prompts.shuffle(&mut keyed_rng([spec.seed, 0, 0, u64::from_le_bytes(*b"prompts ")]));
-        let kept = ((prompts.len() as f64 * source.validation_share) as usize).max(1);
-        if prompts.len() <= kept {
-            let reason = format!(
-                "`{}` has {} prompts, of which {kept} would be kept for validation; give more prompts or a lower \
-                 `validation_share`",
-                source.path,
-                prompts.len()
-            );
-            return Err(Error::setting("generator.prompts", reason));
-        }
-        let training = prompts.split_off(kept);
-        Ok(Self { model, settings, training, validation: prompts, devices })
+        let read = |text: &String| prompt(&model, &settings, render(&model, &settings, text)?);
+        let training = texts.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Self { model, settings, training, validation: vec![], devices: devices.to_vec() })
+    }
+
+    /// Writes the generator with the weights `theta` as a Hugging Face folder.
+    pub fn export(&self, theta: &Tensor<1>, folder: &Path) -> Result<(), Error> {
+        let Model { lm, folder: original, .. } = &self.model;
+        let weights: Vec<f32> = theta.to_data_as::<f32>().iter().collect();
+        Ok(dpg_models::export(original, folder, lm.layout(), &weights, dpg_models::Precision::F32)?)
+    }
+
+    /// A prompt whose text is as the generator reads it.
+    pub(crate) fn prompt(&self, text: &str) -> Result<Prompt, Error> {
+        prompt(&self.model, &self.settings, text.to_owned())
     }
 
     /// How the draw number `draw` of a run decodes.
@@ -280,15 +304,21 @@ fn first(devices: &[Device]) -> &Device {
     devices.first().expect("a run has a device")
 }
 
-fn prompt(model: &Model, settings: &Generator, text: &str) -> Result<Prompt, Error> {
-    let (text, mut tokens) = if settings.template == "chat" {
-        let text = ChatTemplate::load(&model.folder)?.render(&[Message::new("user", text)], true)?;
-        let tokens = model.tokenizer.encode(&text)?;
-        (text, tokens)
+/// A row of the prompts' file as the generator reads it.
+fn render(model: &Model, settings: &Generator, text: &str) -> Result<String, Error> {
+    if settings.template == CHAT {
+        Ok(ChatTemplate::load(&model.folder)?.render(&[Message::new("user", text)], true)?)
     } else {
-        let text = settings.template.replace("{text}", text);
-        let tokens = model.tokenizer.encode_with_special(&text)?;
-        (text, tokens)
+        Ok(settings.template.replace("{text}", text))
+    }
+}
+
+fn prompt(model: &Model, settings: &Generator, text: String) -> Result<Prompt, Error> {
+    let mut tokens = if settings.template == CHAT {
+        // the template has written the special tokens
+        model.tokenizer.encode(&text)?
+    } else {
+        model.tokenizer.encode_with_special(&text)?
     };
     if tokens.is_empty() {
         // an empty prompt still needs a token to predict from

@@ -51,6 +51,15 @@ impl Draw {
     }
 }
 
+/// Draws are numbered: those outside of runs and verifications from here.
+const GENERATION: u64 = 1 << 35;
+
+/// Draws `examples` fresh examples from a generator as it is, its prompts in turn.
+pub fn generate(source: &Source, format: Format, examples: usize, seed: u64) -> Result<Vec<Example>, Error> {
+    let prompts = source.training.iter().cycle().take(examples).cloned().collect();
+    Ok(draw(source, &source.model.theta, prompts, seed, GENERATION)?.examples(format))
+}
+
 /// What fine-tuning on some examples does to the metric.
 #[derive(Clone, Debug)]
 pub struct Scored {
@@ -104,7 +113,10 @@ pub fn measure(
 }
 
 /// The examples that have a scored token, and their places.
-fn trainable(target: &Target, examples: &[Example]) -> Result<(Vec<dpg_models::Example>, Vec<usize>), Error> {
+pub(crate) fn trainable(
+    target: &Target,
+    examples: &[Example],
+) -> Result<(Vec<dpg_models::Example>, Vec<usize>), Error> {
     let encoded = target.encode(examples)?.into_iter().zip(0..);
     Ok(encoded.filter(|(example, _)| example.scored_len() > 0).unzip())
 }

@@ -3,58 +3,132 @@
 //! Every arm fine-tunes the target anew with the spec's recipe, under several data orders.
 
 use dpg_dataset::Example;
-use dpg_metagrad::Metric;
+use dpg_metagrad::{Score, metrics::Decoded};
 use dpg_models::keyed_rng;
 use rand::seq::SliceRandom;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Error, Target, measure};
+use crate::{Error, Outputs, Run, measure, rewards::text, rollouts::draw};
 
 /// Draws of verification are numbered from here, apart from those of runs.
 const VERIFICATION: u64 = 1 << 34;
 
-/// The dataset and its controls.
-#[derive(Clone, Debug, Serialize)]
-pub struct Verification {
-    /// The target as it is.
-    pub untrained_target: f64,
-    /// The dataset as published.
-    pub dataset: Arm,
-    /// As many examples of the untrained generator.
-    pub untrained_generator: Arm,
-    /// The tenth of the dataset with the largest rewards.
-    pub top_tenth: Arm,
-    /// As many rows at random.
-    pub random_tenth: Arm,
-    /// The tenth with the smallest rewards.
-    pub bottom_tenth: Arm,
+/// A dataset as it was published.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// The rows.
+    pub examples: Vec<Example>,
+    /// Their rewards.
+    pub rewards: Vec<f64>,
+    /// What the generator was asked for each of them.
+    pub prompts: Vec<String>,
 }
 
-/// What one dataset reaches under each data order.
-#[derive(Clone, Debug, Serialize)]
+/// The dataset and its controls.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Verification {
+    /// The target as it is.
+    pub nothing: Arm,
+    /// The dataset as published.
+    pub dataset: Arm,
+    /// What the untrained generator writes on the same prompts, drawn anew for every data order.
+    pub untrained_generator: Arm,
+    /// The tenth of the dataset with the largest rewards.
+    pub best_tenth: Arm,
+    /// As many rows at random, others for every data order.
+    pub random_tenth: Arm,
+    /// The tenth with the smallest rewards.
+    pub worst_tenth: Arm,
+    /// All rows but the best tenth.
+    pub without_best: Arm,
+    /// All rows but a random tenth, another for every data order.
+    pub without_random: Arm,
+    /// All rows but the worst tenth.
+    pub without_worst: Arm,
+    /// Whether the best and the worst tenth are the same texts, so that rewards cannot tell them apart.
+    pub all_alike: bool,
+    /// What the dataset drew into the target, for each pattern of the metric under each data order.
+    #[serde(skip)]
+    pub decoded: Vec<Decoded>,
+    /// What a QR reader made of it where the metric draws QR codes, beside what it should read.
+    pub read: Vec<(Option<String>, String)>,
+}
+
+/// What one dataset reaches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
     /// Examples.
     pub rows: usize,
     /// Phi, one a data order.
     pub phi: Vec<f64>,
-    /// Means of the human proxies.
-    pub proxies: Vec<(String, f64)>,
     /// Mean of Phi.
+    pub mean: f64,
+    /// Half the width of its 95% confidence interval (Student's t).
+    pub margin: f64,
+    /// The figures that people read instead of Phi: the metric's, and those of the rows.
+    pub proxies: Vec<Estimate>,
+}
+
+/// A figure over data orders.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// What it is.
+    pub name: String,
+    /// Its mean.
     pub mean: f64,
     /// Half the width of its 95% confidence interval (Student's t).
     pub margin: f64,
 }
 
 impl Arm {
-    /// Better with intervals that do not touch.
-    fn beats(&self, other: &Self) -> bool {
-        self.mean - self.margin > other.mean + other.margin
+    fn new(rows: usize, measured: &[(Score, Vec<(String, f64)>)]) -> Self {
+        let phi: Vec<f64> = measured.iter().map(|(score, _)| score.value).collect();
+        let figures = |(score, outputs): &(Score, Vec<(String, f64)>)| {
+            score.proxies.iter().chain(outputs).cloned().collect::<Vec<_>>()
+        };
+        let figures: Vec<_> = measured.iter().map(figures).collect();
+        let mut names: Vec<String> = vec![];
+        for (name, _) in figures.iter().flatten() {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        let estimate = |name: String| {
+            let of_one = |figures: &Vec<(String, f64)>| {
+                // a language that no row is in is not named
+                figures.iter().find(|(other, _)| *other == name).map_or(0.0, |(_, value)| *value)
+            };
+            let (mean, margin) = interval(&figures.iter().map(of_one).collect::<Vec<_>>());
+            Estimate { name, mean, margin }
+        };
+        let (mean, margin) = interval(&phi);
+        Self { rows, phi, mean, margin, proxies: names.into_iter().map(estimate).collect() }
     }
 }
 
 impl Verification {
-    /// The dataset beats an untrained target and the untrained generator's examples, and its
-    /// rewards tell its better rows from its worse.
+    /// The arms with their names.
+    pub fn arms(&self) -> [(&'static str, &Arm); 9] {
+        [
+            ("nothing", &self.nothing),
+            ("the dataset", &self.dataset),
+            ("the untrained generator's", &self.untrained_generator),
+            ("its best tenth by reward", &self.best_tenth),
+            ("a random tenth", &self.random_tenth),
+            ("its worst tenth", &self.worst_tenth),
+            ("all but the best tenth", &self.without_best),
+            ("all but a random tenth", &self.without_random),
+            ("all but the worst tenth", &self.without_worst),
+        ]
+    }
+
+    /// Data orders of each arm.
+    pub fn orders(&self) -> usize {
+        self.dataset.phi.len()
+    }
+
+    /// The dataset beats an untrained target and the untrained generator's examples, its rewards
+    /// tell its better rows from its worse, and its QR codes are read.
     pub fn holds(&self) -> bool {
         self.failures().is_empty()
     }
@@ -68,71 +142,110 @@ impl Verification {
             }
         };
         require(
-            self.dataset.mean - self.dataset.margin > self.untrained_target,
+            self.dataset.mean - self.dataset.margin > self.nothing.mean,
             "the dataset is no better than no training",
         );
         require(
-            self.dataset.beats(&self.untrained_generator),
+            self.dataset.mean - self.dataset.margin > self.luckiest_draw(),
             "the dataset is no better than what the untrained generator writes",
         );
         require(
-            self.top_tenth.beats(&self.random_tenth),
-            "the rows with the largest rewards are no better than random ones",
+            self.all_alike || self.without_worst.mean - self.without_best.mean > self.chance(),
+            "leaving out the rows with the largest rewards costs no more than leaving out those with the \
+             smallest",
         );
-        require(
-            self.random_tenth.beats(&self.bottom_tenth),
-            "the rows with the smallest rewards are no worse than random ones",
-        );
+        let wrong: Vec<_> = self.read.iter().filter(|(read, text)| read.as_ref() != Some(text)).collect();
+        if let Some((read, text)) = wrong.first() {
+            let read = read.as_ref().map_or("nothing".into(), |read| format!("`{read}`"));
+            let (wrong, all) = (wrong.len(), self.read.len());
+            failures
+                .push(format!("a QR reader reads {read} instead of `{text}` in {wrong} of {all} pictures"));
+        }
         failures
+    }
+
+    /// What the untrained generator's examples reach at most in 39 of 40 draws: one more draw lies in the
+    /// prediction interval, which is wider than the mean's.
+    fn luckiest_draw(&self) -> f64 {
+        let Arm { mean, margin, .. } = &self.untrained_generator;
+        mean + margin * (self.orders() as f64 + 1.0).sqrt()
+    }
+
+    /// By how much leaving out one random tenth differs from leaving out another, in 19 of 20 cases.
+    fn chance(&self) -> f64 {
+        self.without_random.margin * (2.0 * self.orders() as f64).sqrt()
     }
 }
 
-/// Fine-tunes fresh targets on the dataset and its controls under `seeds` data orders each.
-///
-/// `untrained` draws as many examples as asked for from the untrained generator, others for every
-/// repetition.
-pub fn verify(
-    target: &Target,
-    metric: &dyn Metric,
-    examples: &[Example],
-    rewards: &[f64],
-    untrained: &dyn Fn(usize, u64) -> Result<Vec<Example>, Error>,
-    seeds: usize,
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Verification, Error> {
-    let arm = |rows: usize, of_seed: &dyn Fn(u64) -> Result<Vec<Example>, Error>| {
-        let mut scores = Vec::with_capacity(seeds);
+impl Run<'_> {
+    /// Fine-tunes fresh targets on a published dataset and on controls, under `seeds` data orders each.
+    pub fn verify(&self, dataset: &Published, seeds: usize) -> Result<Verification, Error> {
+        let Published { examples, rewards, prompts } = dataset;
+        let arm = |of_seed: &dyn Fn(u64) -> Result<Vec<Example>, Error>| {
+            Ok::<_, Error>(self.arm(seeds, of_seed)?.0)
+        };
+        let (published, decoded) = self.arm(seeds, &|_| Ok(examples.clone()))?;
+        let mut order: Vec<usize> = (0..examples.len()).collect();
+        order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
+        let tenth = (examples.len() / 10).max(1);
+        let rows =
+            |indices: &[usize]| indices.iter().map(|&index| examples[index].clone()).collect::<Vec<_>>();
+        let shuffled = |seed: u64| {
+            let mut shuffled = order.clone();
+            shuffled.shuffle(&mut keyed_rng([VERIFICATION, seed, 1, u64::from_le_bytes(*b"verify  ")]));
+            shuffled
+        };
+        let (best, worst) = (&order[..tenth], &order[order.len() - tenth..]);
+        let texts = |indices: &[usize]| {
+            let mut texts: Vec<_> = indices.iter().map(|&index| text(&examples[index])).collect();
+            texts.sort();
+            texts
+        };
+        Ok(Verification {
+            nothing: Arm::new(0, &[(self.metric.score(&self.target.model.theta)?, vec![])]),
+            dataset: published,
+            untrained_generator: arm(&|seed| self.control_draw(prompts, seed))?,
+            best_tenth: arm(&|_| Ok(rows(best)))?,
+            random_tenth: arm(&|seed| Ok(rows(&shuffled(seed)[..tenth])))?,
+            worst_tenth: arm(&|_| Ok(rows(worst)))?,
+            without_best: arm(&|_| Ok(rows(&order[tenth..])))?,
+            without_random: arm(&|seed| Ok(rows(&shuffled(seed)[tenth..])))?,
+            without_worst: arm(&|_| Ok(rows(&order[..order.len() - tenth])))?,
+            all_alike: texts(best) == texts(worst),
+            read: decoded.iter().filter_map(|one| Some((one.read_qr(), one.text.clone()?))).collect(),
+            decoded,
+        })
+    }
+
+    /// Fine-tunes on the examples of each seed, in its order, and reads back what they drew.
+    fn arm(
+        &self,
+        seeds: usize,
+        of_seed: &dyn Fn(u64) -> Result<Vec<Example>, Error>,
+    ) -> Result<(Arm, Vec<Decoded>), Error> {
+        let outputs = Outputs::new(&self.spec.metric)?;
+        let (mut rows, mut measured, mut decoded) = (0, vec![], vec![]);
         for seed in 0..seeds as u64 {
             // even where a recipe keeps file order, a data order is what a seed stands for
             let mut examples = of_seed(seed)?;
             examples.shuffle(&mut keyed_rng([VERIFICATION, seed, 0, u64::from_le_bytes(*b"verify  ")]));
-            scores.push(measure(target, metric, &examples, VERIFICATION + seed, cancelled)?.0);
+            let draw = VERIFICATION + seed;
+            let (score, theta) = measure(self.target, self.metric, &examples, draw, self.cancelled)?;
+            let texts: Vec<_> = examples.iter().map(text).collect();
+            rows = examples.len();
+            measured.push((score, outputs.figures(&texts)));
+            decoded.extend(self.metric.decoded(&theta));
         }
-        let phi: Vec<f64> = scores.iter().map(|score| score.value).collect();
-        let n = scores.len() as f64;
-        let proxies = scores[0].proxies.iter().enumerate().map(|(i, (name, _))| {
-            (name.clone(), scores.iter().map(|score| score.proxies[i].1).sum::<f64>() / n)
-        });
-        let (mean, margin) = interval(&phi);
-        Ok::<_, Error>(Arm { rows, proxies: proxies.collect(), phi, mean, margin })
-    };
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
-    let tenth = (examples.len() / 10).max(1);
-    let rows = |indices: &[usize]| indices.iter().map(|&index| examples[index].clone()).collect::<Vec<_>>();
-    let random = |seed: u64| {
-        let mut shuffled = order.clone();
-        shuffled.shuffle(&mut keyed_rng([VERIFICATION, seed, 1, u64::from_le_bytes(*b"verify  ")]));
-        Ok(rows(&shuffled[..tenth]))
-    };
-    Ok(Verification {
-        untrained_target: metric.score(&target.model.theta)?.value,
-        dataset: arm(examples.len(), &|_| Ok(examples.to_vec()))?,
-        untrained_generator: arm(examples.len(), &|seed| untrained(examples.len(), seed))?,
-        top_tenth: arm(tenth, &|_| Ok(rows(&order[..tenth])))?,
-        random_tenth: arm(tenth, &random)?,
-        bottom_tenth: arm(tenth, &|_| Ok(rows(&order[order.len() - tenth..])))?,
-    })
+        Ok((Arm::new(rows, &measured), decoded))
+    }
+
+    /// What the untrained generator writes when it is asked what the dataset's was asked.
+    fn control_draw(&self, prompts: &[String], seed: u64) -> Result<Vec<Example>, Error> {
+        let prompts = prompts.iter().map(|text| self.source.prompt(text)).collect::<Result<_, _>>()?;
+        let theta = &self.source.model.theta;
+        let drawn = draw(self.source, theta, prompts, self.spec.seed, VERIFICATION + seed)?;
+        Ok(drawn.examples(self.spec.output.format))
+    }
 }
 
 /// Mean and half the width of its 95% confidence interval.
@@ -151,7 +264,37 @@ fn interval(values: &[f64]) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::interval;
+    use super::*;
+
+    #[test]
+    fn a_code_that_is_not_read_fails_and_rows_that_are_alike_do_not() {
+        let arm = |phi: [f64; 2]| Arm::new(10, &phi.map(|value| (Score { value, proxies: vec![] }, vec![])));
+        let (better, worse) = (arm([1.0, 1.0]), arm([-1.0, -1.0]));
+        let mut verification = Verification {
+            nothing: worse.clone(),
+            dataset: better.clone(),
+            untrained_generator: worse.clone(),
+            best_tenth: better.clone(),
+            random_tenth: better.clone(),
+            worst_tenth: better.clone(),
+            without_best: better.clone(),
+            without_random: better.clone(),
+            without_worst: better.clone(),
+            all_alike: true,
+            decoded: vec![],
+            read: vec![(Some("dpg".into()), "dpg".into())],
+        };
+        assert_eq!(verification.failures(), [""; 0]);
+        verification.all_alike = false;
+        assert_eq!(verification.failures().len(), 1);
+        verification.without_best = worse;
+        assert_eq!(verification.failures(), [""; 0]);
+        verification.read.push((None, "dpg".into()));
+        assert_eq!(
+            verification.failures(),
+            ["a QR reader reads nothing instead of `dpg` in 1 of 2 pictures"]
+        );
+    }
 
     #[test]
     fn intervals_are_those_of_students_t() {

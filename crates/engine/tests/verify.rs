@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Example, read_texts};
-use dpg_engine::{Run, Source, Target, Verification, score, verify};
+use dpg_engine::{Published, Run, Source, Target, Verification, score};
 use dpg_spec::{Spec, Syntax};
 
 const SPEC: &str = r#"
@@ -49,8 +49,8 @@ fn verified(change: impl Fn(&mut Vec<Example>, &mut Vec<f64>)) -> Verification {
     change(&mut examples, &mut rewards);
     let folder = Path::new("");
     let run = Run { spec: &spec, target: &target, source: &source, metric, folder, cancelled: &cancelled };
-    let untrained = |rows, repetition| run.control_draw(rows, repetition);
-    verify(&target, metric, &examples, &rewards, &untrained, 4, &cancelled).unwrap()
+    let prompts = source.training.iter().take(examples.len()).map(|prompt| prompt.text.clone()).collect();
+    run.verify(&Published { examples, rewards, prompts }, 4).unwrap()
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_dataset_that_does_its_work_holds() {
 #[test]
 fn rewards_of_other_rows_do_not_hold() {
     let verification = verified(|_, rewards| rewards.rotate_left(29));
-    assert!(verification.failures().iter().any(|why| why.contains("rewards")), "{verification:#?}");
+    assert!(verification.failures().iter().any(|why| why.contains("largest rewards")), "{verification:#?}");
 }
 
 #[test]

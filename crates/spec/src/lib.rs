@@ -8,6 +8,7 @@
 mod error;
 mod goal;
 mod load;
+mod location;
 mod metric;
 mod optimizer;
 mod policy;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use error::{Error, Problem};
 pub use goal::Goal;
+pub use location::{Location, LocationKind};
 pub use metric::{
     Bitmap, HeldOut, HeldOutData, Metric, NamedParameter, Parameters, Sum, SumTerm, WeightNorm, WeightPattern,
 };
@@ -221,12 +223,34 @@ pub struct Output {
     /// SPDX identifier for the dataset card. Default `other`.
     #[schemars(length(min = 1))]
     pub license: String,
+    /// Try the dataset out before it is published, and withhold it if it fails: `latest` passes over
+    /// it. Default unset: it is published as it is.
+    pub publish_if: Option<PublishIf>,
+    /// Publish the trained generator with the dataset, as a Hugging Face folder `generator`. Default
+    /// false.
+    pub export_generator: bool,
 }
 
 impl Default for Output {
     fn default() -> Self {
-        Self { examples: 1024, select: Select::All, format: Format::Text, license: "other".into() }
+        Self {
+            examples: 1024,
+            select: Select::All,
+            format: Format::Text,
+            license: "other".into(),
+            publish_if: None,
+            export_generator: false,
+        }
     }
+}
+
+/// What a dataset has to show before it is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PublishIf {
+    /// Fine-tuning fresh targets on it beats no training and the untrained generator's examples, and
+    /// its rewards tell its better rows from its worse.
+    BetterThanControls,
 }
 
 /// Which of the drawn rows are published.

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::rules::is_local;
 use crate::syntax::{self, Lines};
-use crate::{Bitmap, Error, Generator, Metric, Problem, Spec, Syntax, rules, schema};
+use crate::{Error, Generator, Problem, Spec, Syntax, rules, schema};
 
 impl Spec {
     /// Reads a spec from text. Locations in it stay as written.
@@ -72,20 +72,12 @@ impl Spec {
     /// Makes relative paths of local files and folders absolute against the folder `base`.
     /// `embedded:`, `hf:` and `s3://` locations stay.
     pub fn resolve_paths(&mut self, base: &Path) {
-        let resolve = |location: &mut String| {
-            if is_local(location) {
-                let path = base.join(&*location);
-                *location = absolute(&path).unwrap_or(path).to_string_lossy().into_owned();
-            }
-        };
-        resolve(&mut self.target.model);
-        if let Some(generator) = &mut self.generator {
-            resolve(&mut generator.model);
-            if let Some(prompts) = &mut generator.prompts {
-                resolve(&mut prompts.path);
+        for location in self.locations() {
+            if is_local(location.uri) {
+                let path = base.join(&*location.uri);
+                *location.uri = absolute(&path).unwrap_or(path).to_string_lossy().into_owned();
             }
         }
-        each_file(&mut self.metric, &resolve);
     }
 
     /// The generator's section.
@@ -117,18 +109,5 @@ impl Spec {
 
     pub(crate) fn to_value(&self) -> Value {
         serde_json::to_value(self).expect("a spec has text keys and plain values only")
-    }
-}
-
-fn each_file(metric: &mut Metric, resolve: &impl Fn(&mut String)) {
-    match metric {
-        Metric::WeightPattern(metric) => {
-            if let Bitmap::Image { image } = &mut metric.pattern {
-                resolve(image);
-            }
-        }
-        Metric::WeightNorm(_) => {}
-        Metric::HeldOutLoss(metric) => resolve(&mut metric.data.path),
-        Metric::Sum(sum) => sum.terms.iter_mut().for_each(|term| each_file(&mut term.metric, resolve)),
     }
 }

@@ -1,36 +1,37 @@
-//! `dpg audit`: rewards against finite differences and leaving out.
+//! `dpg audit`: rewards against finite differences, leaving out, and training on subsets.
 
 use std::fmt::Write;
-use std::path::Path;
 
+use anyhow::bail;
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, Example, read_examples};
-use dpg_engine::{Run, Source, Target};
+use dpg_engine::{Extent, Run, Source, Target};
 use dpg_spec::Spec;
 use serde_json::json;
 
-use crate::{commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop};
+use crate::{
+    cli::AuditArguments, commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop,
+};
 
-/// Audits a spec on `file`, or on what the untrained generator writes.
-pub(crate) async fn audit(
-    data: &DataDir,
-    spec: &Path,
-    file: Option<&Path>,
-    count: usize,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let local = resolve(Spec::load(spec)?, &data.hub()?).await?.local;
+/// Audits a spec on a file, or on what the untrained generator writes.
+pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bool) -> anyhow::Result<()> {
+    let AuditArguments { spec, data: file, rows, examples, subsets, shares } = arguments;
+    if let Some(share) = shares.iter().find(|&&share| !(share > 0.0 && share < 1.0)) {
+        bail!("--shares {share}: expected numbers between 0 and 1");
+    }
+    let extent = Extent { examples, subsets, shares };
+    let local = resolve(Spec::load(&spec)?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
-    let file = file.map(Path::to_path_buf);
     let audit = compute(move || {
         let target = Target::load(&local, DType::F64, &[Device::flex()])?;
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
-        let examples = match file {
-            Some(file) => read_examples(&file, &Columns::detect(&file)?, None)?,
+        let mut examples = match file {
+            Some(file) => read_examples(&file, &Columns::detect(&file)?, rows)?,
             None => generated(&local, &cancelled)?,
         };
-        Ok(dpg_engine::audit(&target, metric.as_ref(), &examples, count, &cancelled)?)
+        examples.truncate(rows.unwrap_or(usize::MAX));
+        Ok(dpg_engine::audit(&target, metric.as_ref(), &examples, extent, &cancelled)?)
     })
     .await?;
     show(as_json, &json!(audit), || {
@@ -43,17 +44,26 @@ pub(crate) async fn audit(
                 one.index, one.reward, one.finite_difference, one.leave_one_out
             );
         }
+        let scores = audit.linear_datamodelling.iter().map(|of| {
+            let [low, high] = of.interval;
+            format!(
+                "\nlinear datamodelling score, subsets of {:.0}%  {:.4}, 95% in [{low:.4}, {high:.4}]",
+                100.0 * of.share,
+                of.score
+            )
+        });
+        let scores: String = scores.collect();
         text + &format!(
             "relative error against finite differences  {:.2e}\n\
+             the same along random directions           {:.2e}\n\
              relative error against leaving out         {:.2e}\n\
              rank correlation with leaving out          {:.4}\n\
-             metasmoothness                             {:.4}\n\
-             linear datamodelling score                 {:.4}",
+             metasmoothness                             {:.4}{scores}",
             audit.finite_difference_error,
+            audit.directional_error,
             audit.leave_one_out_error,
             audit.leave_one_out_rank_correlation,
-            audit.metasmoothness,
-            audit.linear_datamodelling_score
+            audit.metasmoothness
         )
     });
     Ok(())

@@ -2,6 +2,7 @@
 
 mod print;
 mod remote;
+mod show;
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use dpg_api::{DatasetDetail, DatasetVersion};
 use dpg_queue::Queue;
-use dpg_registry::{Diff, Registry, Version, open_store};
+use dpg_registry::{Diff, Fetched, Registry, Version, open_store};
 use serde_json::json;
 
 use crate::{
@@ -42,6 +43,11 @@ enum Action {
     List {
         /// The dataset.
         name: Option<String>,
+    },
+    /// A version with what was found when it was tried out.
+    Show {
+        /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
+        version: String,
     },
     /// Give a version a name, which may move from another.
     Tag {
@@ -105,7 +111,7 @@ enum Action {
 }
 
 /// The registry in a store: the one given, else the settings', else a folder in the data folder.
-pub(super) fn registry(data: &DataDir, store: Option<&str>) -> anyhow::Result<Registry> {
+fn registry(data: &DataDir, store: Option<&str>) -> anyhow::Result<Registry> {
     let store = match store {
         Some(store) => store.to_owned(),
         None => Config::load(default_config(data).as_deref())?.store,
@@ -122,7 +128,7 @@ fn split(version: &str) -> (&str, &str) {
     version.split_once('@').unwrap_or((version, "latest"))
 }
 
-pub(super) async fn find(registry: &Registry, version: &str) -> anyhow::Result<Version> {
+async fn find(registry: &Registry, version: &str) -> anyhow::Result<Version> {
     let (name, reference) = split(version);
     Ok(registry.resolve(name, reference).await?)
 }
@@ -155,6 +161,10 @@ pub(crate) async fn datasets(
             let dataset = registry.dataset(&name).await?;
             print::versions(&json!(dataset), &DatasetDetail::from(&dataset), as_json);
             Ok(())
+        }
+        Action::Show { version } => {
+            let version = find(&registry, &version).await?;
+            show::stored(data, &registry, &version, as_json).await
         }
         Action::Tag { version, tag } => {
             let version = find(&registry, &version).await?;
@@ -339,13 +349,34 @@ pub(crate) async fn fetch(
     folder: &Path,
     as_json: bool,
 ) -> anyhow::Result<()> {
+    let Copied { version, fetched, .. } = copy(data, place, store, dataset, folder).await?;
+    print::fetched(&version, folder, fetched, as_json);
+    Ok(())
+}
+
+/// A version that was copied to a folder.
+pub(super) struct Copied {
+    pub(super) version: DatasetVersion,
+    pub(super) fetched: Fetched,
+    /// Where it is published, if not at a daemon.
+    pub(super) stored: Option<(Registry, Version)>,
+}
+
+/// Copies a version to a folder, and says nothing.
+pub(super) async fn copy(
+    data: &DataDir,
+    place: &Place,
+    store: Option<&str>,
+    dataset: &str,
+    folder: &Path,
+) -> anyhow::Result<Copied> {
     if let (None, Some(client)) = (store, place.client(data)?) {
-        return remote::fetch(&client, dataset, folder, as_json).await;
+        let (version, fetched) = remote::fetch(&client, dataset, folder).await?;
+        return Ok(Copied { version, fetched, stored: None });
     }
     let registry = registry(data, store)?;
     let version = find(&registry, dataset).await?;
     let fetched =
         registry.fetch(&version, folder).await.with_context(|| format!("cannot fetch {version}"))?;
-    print::fetched(&DatasetVersion::from(&version), folder, fetched, as_json);
-    Ok(())
+    Ok(Copied { version: DatasetVersion::from(&version), fetched, stored: Some((registry, version)) })
 }

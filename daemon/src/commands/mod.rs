@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod conformance;
 pub(crate) mod datasets;
 pub(crate) mod doctor;
+pub(crate) mod generate;
 pub(crate) mod jobs;
 pub(crate) mod logs;
 pub(crate) mod plan;

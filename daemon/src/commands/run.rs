@@ -1,5 +1,6 @@
 //! `dpg run`: resolve, run, publish.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::Context;
@@ -12,10 +13,11 @@ use crate::{
     commands::show,
     data_dir::DataDir,
     describe::figures,
-    make::{Work, make},
+    make::{Work, make, publish},
     progress::Progress,
     resolve::resolve,
     stop::Stop,
+    verification::check_passed,
 };
 
 /// Makes and publishes the dataset of a spec.
@@ -28,17 +30,17 @@ pub(crate) async fn run(data: &DataDir, path: &Path, device: &str, as_json: bool
     let work = Work { resolved, devices, folder: folder.path.clone(), job: folder.job.clone(), fence: 0 };
     let mut progress = Progress::new();
     let made = async {
-        let (snapshot, history) =
-            make(work, move |event| progress.tell(event), move || stop.is_set()).await?;
-        let published = data.registry()?.publish(&snapshot).await;
-        anyhow::Ok((published.context("cannot publish the dataset")?, history))
+        let made = make(work, move |event| progress.tell(event), move || stop.is_set()).await?;
+        let registry = data.registry()?;
+        let version = publish(&registry, &made).await?;
+        anyhow::Ok((version, made.history))
     };
     let (version, history) = made.await.with_context(|| {
         format!("the run of `{name}` stopped; `dpg run {}` goes on from its last step", path.display())
     })?;
     std::fs::remove_dir_all(&folder.path)?;
     report(&version, &history, as_json);
-    Ok(())
+    check_passed(&version)
 }
 
 fn report(version: &Version, history: &History, as_json: bool) {
@@ -62,6 +64,12 @@ fn report(version: &Version, history: &History, as_json: bool) {
         text += "\nthe generator now writes:\n";
         for sample in history.validations.last().map(|record| record.samples.as_slice()).unwrap_or_default() {
             text += &format!("  {}\n", sample.trim().replace('\n', " / "));
+        }
+        for decoded in history.validations.last().map(|record| record.decoded.as_slice()).unwrap_or_default()
+        {
+            let (right, all) = (decoded.right(), decoded.found.len());
+            text += &format!("\nwhat it draws, {right} of {all} pixels right:\n\n");
+            text += &decoded.terminal(std::io::stdout().is_terminal());
         }
         text + &format!("\nfetch it: dpg fetch {version} FOLDER")
     });

@@ -1,114 +1,109 @@
 //! `dpg verify`: does a published dataset do what it was made for?
 
-use std::path::Path;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use burn::tensor::{DType, Device};
-use dpg_dataset::{Columns, Example, read_examples, read_rewards};
-use dpg_engine::{Arm, Run, Source, Target, Verification};
+use dpg_api::DatasetVersion;
+use dpg_engine::Verification;
+use dpg_metagrad::metrics::film_strip;
+use dpg_registry::{Registry, Version};
 use dpg_spec::Spec;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
+    cli::VerifyArguments,
     commands::{
-        datasets::{find, registry},
+        datasets::{Copied, copy},
         show,
     },
     compute::compute,
+    connect::Place,
     data_dir::DataDir,
     resolve::resolve,
     stop::Stop,
+    verification,
 };
 
-/// Fetches a version, fine-tunes fresh targets on it and on controls, and compares.
+/// Fetches a version, fine-tunes fresh targets on it and on controls, compares, and records what was
+/// found.
 pub(crate) async fn verify(
     data: &DataDir,
-    store: Option<&str>,
-    dataset: &str,
-    seeds: usize,
-    device: &str,
+    daemon: &Place,
+    arguments: VerifyArguments,
     as_json: bool,
 ) -> anyhow::Result<()> {
+    let VerifyArguments { dataset, seeds, device, pictures, no_record, store } = arguments;
     if seeds < 2 {
         bail!("--seeds {seeds}: expected at least 2, for intervals");
     }
-    let devices = dpg_models::device::parse(device)?;
-    let registry = registry(data, store)?;
-    let version = find(&registry, dataset).await?;
+    let devices = dpg_models::device::parse(&device)?;
     let place = tempfile::tempdir().context("cannot make a temporary folder")?;
     let folder = place.path().join("dataset");
-    registry.fetch(&version, &folder).await.with_context(|| format!("cannot fetch {version}"))?;
+    let Copied { version, stored, .. } = copy(data, daemon, store.as_deref(), &dataset, &folder).await?;
     let spec = resolve(Spec::load(&folder.join("spec.toml"))?, &data.hub()?).await?.local;
-    let (examples, rewards) = rows(&folder.join("data"))?;
     let stop = Stop::listen()?;
     let verification =
-        compute(move || verification(&spec, &devices, &examples, &rewards, seeds, &stop)).await?;
+        compute(move || verification::verify(&spec, &devices, &folder, seeds, &|| stop.is_set())).await?;
+    let pictures = pictures.unwrap_or_else(|| data.path("pictures").join(version.to_string()));
+    let drawn = draw(&verification, &pictures)?;
+    let report = verification::report(&verification);
     let failures = verification.failures();
-    let value = json!({
-        "dataset": version.to_string(),
-        "holds": failures.is_empty(),
-        "failures": failures,
-        "arms": verification,
-    });
-    show(as_json, &value, || text(&version.to_string(), &verification));
+    let value = json!({ "dataset": version.to_string(), "report": report, "pictures": drawn });
+    show(as_json, &value, || text(&version, &verification, &drawn));
+    if !no_record {
+        record(stored, failures.is_empty(), &report).await;
+    }
     if failures.is_empty() { Ok(()) } else { bail!("{version} does not hold: {}", failures.join("; ")) }
 }
 
-/// All rows of a fetched dataset's training shards with their rewards.
-fn rows(folder: &Path) -> anyhow::Result<(Vec<Example>, Vec<f64>)> {
-    let mut shards: Vec<_> =
-        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
-    shards.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("train-")));
-    shards.sort();
-    let (mut examples, mut rewards) = (vec![], vec![]);
-    for shard in &shards {
-        examples.extend(read_examples(shard, &Columns::detect(shard)?, None)?);
-        rewards.extend(read_rewards(shard)?);
-    }
-    Ok((examples, rewards))
-}
-
-fn verification(
-    spec: &Spec,
-    devices: &[Device],
-    examples: &[Example],
-    rewards: &[f64],
-    seeds: usize,
-    stop: &Stop,
-) -> anyhow::Result<Verification> {
-    let target = Target::load(spec, DType::F32, devices)?;
-    let source = Source::load(spec, devices)?;
-    let metric = target.metric(spec)?;
-    let metric = metric.as_ref();
-    let cancelled = || stop.is_set();
-    // a control draw keeps no state
-    let folder = Path::new("");
-    let run = Run { spec, target: &target, source: &source, metric, folder, cancelled: &cancelled };
-    let untrained = |examples, seed| run.control_draw(examples, seed);
-    Ok(dpg_engine::verify(&target, metric, examples, rewards, &untrained, seeds, &cancelled)?)
-}
-
-fn text(version: &str, verification: &Verification) -> String {
-    let line = |name: &str, arm: &Arm| {
-        let proxies = arm.proxies.iter().map(|(name, value)| format!("  {name} {value:.4}"));
-        let proxies: String = proxies.collect();
-        format!("{name:24} {:>7} {:>12.6} +- {:.6}{proxies}\n", arm.rows, arm.mean, arm.margin)
+/// Appends what was found to the registry. It was found all the same if that fails.
+async fn record(stored: Option<(Registry, Version)>, holds: bool, report: &Value) {
+    let Some((registry, version)) = stored else {
+        eprintln!("warning: a daemon's API takes no records; name its store with --store to make one");
+        return;
     };
-    let mut text = format!(
-        "{version}, fresh targets under {} data orders\n\n{:24} {:>7} {:>12} (95%)\n",
-        verification.dataset.phi.len(),
-        "fine-tuned on",
-        "rows",
-        "Phi"
-    );
-    text += &format!("{:24} {:>7} {:>12.6}\n", "nothing", 0, verification.untrained_target);
-    text += &line("the dataset", &verification.dataset);
-    text += &line("the untrained generator's", &verification.untrained_generator);
-    text += &line("its best tenth by reward", &verification.top_tenth);
-    text += &line("a random tenth", &verification.random_tenth);
-    text += &line("its worst tenth", &verification.bottom_tenth);
+    if let Err(error) = registry.attest(&version, holds, report).await {
+        eprintln!("warning: cannot record this in the registry: {:#}", anyhow::Error::from(error));
+    }
+}
+
+/// Writes what the dataset drew under each data order, and all of it as a film strip.
+fn draw(verification: &Verification, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let Some(strip) = film_strip(&verification.decoded) else { return Ok(vec![]) };
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    let patterns = verification.decoded.len() / verification.orders();
+    let named = verification.decoded.iter().enumerate().map(|(number, decoded)| {
+        (format!("{}-order-{}.png", decoded.name, number / patterns.max(1)), decoded.png())
+    });
+    let mut written = vec![];
+    for (name, png) in named.chain([("orders.png".to_owned(), strip)]) {
+        let path = folder.join(name);
+        std::fs::write(&path, png).with_context(|| format!("cannot write `{}`", path.display()))?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+fn text(version: &DatasetVersion, verification: &Verification, drawn: &[PathBuf]) -> String {
+    let orders = verification.orders();
+    let mut text =
+        format!("{version}, fresh targets under {orders} data orders; 95% confidence intervals\n\n");
+    text += &verification::table(verification);
+    if let Some(first) = verification.decoded.first() {
+        let (right, all) = (first.right(), first.found.len());
+        text += &format!("\nwhat it drew under the first data order, {right} of {all} pixels right:\n\n");
+        text += &first.terminal(std::io::stdout().is_terminal());
+    }
+    for (read, wanted) in verification.read.iter().take(1) {
+        let read = read.as_ref().map_or("nothing".into(), |read| format!("`{read}`"));
+        text += &format!("\na QR reader reads {read} in it as it is; it should read `{wanted}`\n");
+    }
+    if let Some(strip) = drawn.last() {
+        text += &format!("\npictures of all data orders: {}\n", strip.display());
+    }
     if verification.holds() {
         text += "\nit does what it was made for, and its rewards tell its rows apart";
     }
-    text
+    text.trim_end().to_owned()
 }

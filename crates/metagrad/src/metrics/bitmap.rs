@@ -2,11 +2,12 @@
 
 use dpg_spec as spec;
 use qrcode::{Color, EcLevel, QrCode};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
 /// A picture of `rows x columns` pixels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bitmap {
     /// Height.
     pub rows: usize,

@@ -4,6 +4,7 @@
 
 mod bitmap;
 mod held_out_loss;
+mod picture;
 mod sum;
 mod weight_norm;
 mod weight_pattern;
@@ -14,6 +15,7 @@ use dpg_spec as spec;
 
 pub use bitmap::Bitmap;
 pub use held_out_loss::HeldOutLoss;
+pub use picture::{Decoded, Picture, decode, film_strip};
 pub use sum::Sum;
 pub use weight_norm::WeightNorm;
 pub use weight_pattern::WeightPattern;
@@ -27,6 +29,11 @@ pub trait Metric: Send + Sync {
 
     /// The score and dPhi/dtheta `[n]`.
     fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error>;
+
+    /// Patterns read back from theta, if the metric draws any.
+    fn decoded(&self, _theta: &Tensor<1>) -> Vec<Decoded> {
+        vec![]
+    }
 
     /// Pictures of where the metric stands, if it has any.
     fn pictures(&self, _theta: &Tensor<1>) -> Vec<Picture> {
@@ -52,15 +59,6 @@ impl Score {
             Err(Error::NotFinite { what: "the metric of the fine-tuned target", step: None })
         }
     }
-}
-
-/// A PNG with a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
-    /// File name without extension.
-    pub name: String,
-    /// PNG bytes.
-    pub png: Vec<u8>,
 }
 
 /// The metric that a spec describes, for a target model at its initial weights `theta [n]`.

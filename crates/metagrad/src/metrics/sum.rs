@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{Metric, Picture, Score};
+use super::{Decoded, Metric, Picture, Score};
 use crate::Error;
 
 /// The metric `sum`.
@@ -49,6 +49,14 @@ impl Metric for Sum<'_> {
             gradient = gradient + slope * *weight;
         }
         Ok((sum, gradient))
+    }
+
+    fn decoded(&self, theta: &Tensor<1>) -> Vec<Decoded> {
+        let of_term = |(number, (_, metric)): (usize, &(f64, Box<dyn Metric + '_>))| {
+            let decoded = metric.decoded(theta).into_iter();
+            decoded.map(move |one| Decoded { name: format!("{}-{number}", one.name), ..one })
+        };
+        self.terms.iter().enumerate().flat_map(of_term).collect()
     }
 
     fn pictures(&self, theta: &Tensor<1>) -> Vec<Picture> {

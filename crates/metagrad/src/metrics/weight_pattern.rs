@@ -2,19 +2,19 @@
 //! `Phi = -mean softplus(-k S (W - W0))` over a patch, S = +1 where the bitmap is set and -1
 //! elsewhere. It is read back as sign(W - W0).
 
-use std::io::Cursor;
-
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use dpg_models::CausalLm;
 use dpg_spec as spec;
-use image::{GrayImage, ImageFormat, Luma};
 
-use super::{Bitmap, Matrix, Metric, Picture, Score};
+use super::picture::{canvas, png};
+use super::{Bitmap, Decoded, Matrix, Metric, Picture, Score, decode};
 use crate::Error;
 
 /// The metric `weight_pattern`.
 pub struct WeightPattern {
     bitmap: Bitmap,
+    /// The text in it, if it is a QR code.
+    text: Option<String>,
     strength: f64,
     /// Places of the patch in the flat vector, row by row.
     places: Vec<i64>,
@@ -50,7 +50,11 @@ impl WeightPattern {
             })
             .map(|(row, column)| matrix.place(row, column) as i64)
             .collect();
-        let mut this = Self { bitmap, strength: settings.strength, places, initial: vec![] };
+        let text = match &settings.pattern {
+            spec::Bitmap::Qr { qr } => Some(qr.clone()),
+            spec::Bitmap::Named(_) | spec::Bitmap::Image { .. } => None,
+        };
+        let mut this = Self { bitmap, text, strength: settings.strength, places, initial: vec![] };
         this.initial = this.patch(theta);
         Ok(this)
     }
@@ -77,31 +81,27 @@ impl WeightPattern {
         let right = changes.iter().zip(self.signs()).filter(|(d, s)| *d * s > 0.0).count();
         let mut sizes: Vec<f64> = changes.iter().map(|d| d.abs()).collect();
         sizes.sort_by(f64::total_cmp);
-        Score {
-            value: -loss / n,
-            proxies: vec![
-                ("pixel_accuracy".into(), right as f64 / n),
-                ("effective_strength".into(), self.strength * sizes[sizes.len() / 2]),
-            ],
+        let mut proxies = vec![
+            ("pixel_accuracy".into(), right as f64 / n),
+            ("effective_strength".into(), self.strength * sizes[sizes.len() / 2]),
+        ];
+        if let Some(reads) = self.decoded_from(changes).reads_right() {
+            proxies.push(("qr_read".into(), f64::from(u8::from(reads))));
+        }
+        Score { value: -loss / n, proxies }
+    }
+
+    fn decoded_from(&self, changes: &[f64]) -> Decoded {
+        Decoded {
+            name: "decoded".into(),
+            wanted: self.bitmap.clone(),
+            found: decode(changes, &vec![0.0; changes.len()]),
+            text: self.text.clone(),
         }
     }
 
     fn picture(&self, name: &str, shade: impl Fn(usize) -> u8) -> Picture {
-        const PIXEL: u32 = 8;
-        let (columns, rows) = (self.bitmap.columns as u32, self.bitmap.rows as u32);
-        // a quiet zone of four pixels, which QR readers need
-        let margin = 4 * PIXEL;
-        let image = GrayImage::from_fn(columns * PIXEL + 2 * margin, rows * PIXEL + 2 * margin, |x, y| {
-            let inside =
-                |at: u32, size: u32| at.checked_sub(margin).map(|at| at / PIXEL).filter(|&at| at < size);
-            match (inside(x, columns), inside(y, rows)) {
-                (Some(column), Some(row)) => Luma([shade((row * columns + column) as usize)]),
-                _ => Luma([u8::MAX]),
-            }
-        });
-        let mut png = Cursor::new(vec![]);
-        image.write_to(&mut png, ImageFormat::Png).expect("writing a PNG to memory cannot fail");
-        Picture { name: name.into(), png: png.into_inner() }
+        Picture { name: name.into(), png: png(&canvas(&self.bitmap, |pixel| [shade(pixel); 3])) }
     }
 }
 
@@ -123,13 +123,17 @@ impl Metric for WeightPattern {
         Ok((self.score_of(&changes), gradient))
     }
 
+    fn decoded(&self, theta: &Tensor<1>) -> Vec<Decoded> {
+        vec![self.decoded_from(&self.changes(theta))]
+    }
+
     fn pictures(&self, theta: &Tensor<1>) -> Vec<Picture> {
         let changes = self.changes(theta);
         let largest = changes.iter().fold(f64::MIN_POSITIVE, |max, d| max.max(d.abs()));
-        let black_if = |set: bool| if set { 0 } else { u8::MAX };
+        let decoded = self.decoded_from(&changes);
         vec![
-            self.picture("target", |i| black_if(self.bitmap.pixels[i])),
-            self.picture("decoded", |i| black_if(changes[i] > 0.0)),
+            self.picture("target", |i| if self.bitmap.pixels[i] { 0 } else { u8::MAX }),
+            Picture { png: decoded.png(), name: decoded.name },
             // grey is no change, black and white the largest one
             self.picture("margins", |i| (127.5 * (1.0 - changes[i] / largest)) as u8),
         ]

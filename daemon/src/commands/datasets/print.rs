@@ -34,7 +34,8 @@ pub(super) fn versions(value: &Value, dataset: &DatasetDetail, as_json: bool) {
     });
 }
 
-fn notes(dataset: &DatasetDetail, version: &DatasetVersion) -> String {
+/// `latest`, tags, whether it was withdrawn, and how it was found when it was tried out last.
+pub(super) fn notes(dataset: &DatasetDetail, version: &DatasetVersion) -> String {
     let latest = dataset.versions.iter().rfind(|version| version.yanked.is_none());
     let latest = latest.filter(|latest| latest.number == version.number).map(|_| "latest");
     let tags = dataset.tags.iter().filter(|(_, number)| **number == version.number).map(|(tag, _)| &**tag);
@@ -43,7 +44,11 @@ fn notes(dataset: &DatasetDetail, version: &DatasetVersion) -> String {
     match &version.yanked {
         Some(_) if version.retired.is_some() => format!("{names}  retired"),
         Some(why) => format!("{names}  withdrawn: {why}"),
-        None => names,
+        None => match version.attestations.last() {
+            Some(last) if last.holds => format!("{names}  verified"),
+            Some(_) => format!("{names}  verification failed"),
+            None => names,
+        },
     }
 }
 

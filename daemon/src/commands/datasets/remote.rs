@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use dpg_api::Client;
-use dpg_registry::{MANIFEST, ManifestFile, fetch_from};
+use dpg_api::{Client, DatasetVersion};
+use dpg_registry::{Fetched, MANIFEST, ManifestFile, fetch_from};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
-use super::{Action, names_version, print, split};
+use super::{Action, names_version, print, show, split};
 
 /// Does what `dpg datasets` was told, as far as the API goes.
 pub(super) async fn datasets(client: &Client, action: Action, as_json: bool) -> anyhow::Result<()> {
@@ -27,6 +27,11 @@ pub(super) async fn datasets(client: &Client, action: Action, as_json: bool) -> 
         Action::List { name: Some(name) } => {
             let dataset = client.dataset(&name).await?;
             print::versions(&json!(dataset), &dataset, as_json);
+        }
+        Action::Show { version } => {
+            let (name, reference) = split(&version);
+            let version = client.version(name, reference).await?.version;
+            show::remote(&client.dataset(name).await?, &version, as_json);
         }
         Action::Tag { version, tag } => {
             let (name, reference) = split(&version);
@@ -61,8 +66,7 @@ pub(super) async fn fetch(
     client: &Client,
     dataset: &str,
     folder: &Path,
-    as_json: bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<(DatasetVersion, Fetched)> {
     let (name, reference) = split(dataset);
     let version = client.version(name, reference).await?.version;
     // `latest` and tags may move meanwhile
@@ -80,6 +84,5 @@ pub(super) async fn fetch(
     let fetched = fetch_from(&version.to_string(), &version.manifest_sha256, &manifest, folder, open)
         .await
         .with_context(failed)?;
-    print::fetched(&version, folder, fetched, as_json);
-    Ok(())
+    Ok((version, fetched))
 }

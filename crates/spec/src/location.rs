@@ -1,0 +1,67 @@
+//! What a spec names besides itself: models, data and pictures, each with its key.
+
+use crate::{Bitmap, Metric, Spec};
+
+/// A place that a spec names.
+#[derive(Debug)]
+pub struct Location<'a> {
+    /// The key it stands at, as in `generator.prompts.path`.
+    pub key: String,
+    /// What is there.
+    pub kind: LocationKind,
+    /// A path or URI, as written.
+    pub uri: &'a mut String,
+}
+
+/// What is at a location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocationKind {
+    /// A model's folder.
+    Model,
+    /// A file of texts.
+    Data,
+    /// A picture, always a local file.
+    Picture,
+}
+
+impl Spec {
+    /// Every location in the spec, in the order of its keys, to be read or replaced.
+    pub fn locations(&mut self) -> Vec<Location<'_>> {
+        let mut found = vec![Location {
+            key: "target.model".into(),
+            kind: LocationKind::Model,
+            uri: &mut self.target.model,
+        }];
+        if let Some(generator) = &mut self.generator {
+            let (key, kind) = ("generator.model".into(), LocationKind::Model);
+            found.push(Location { key, kind, uri: &mut generator.model });
+            if let Some(prompts) = &mut generator.prompts {
+                let (key, kind) = ("generator.prompts.path".into(), LocationKind::Data);
+                found.push(Location { key, kind, uri: &mut prompts.path });
+            }
+        }
+        of_metric("metric", &mut self.metric, &mut found);
+        found
+    }
+}
+
+fn of_metric<'a>(key: &str, metric: &'a mut Metric, found: &mut Vec<Location<'a>>) {
+    match metric {
+        Metric::WeightPattern(metric) => {
+            if let Bitmap::Image { image } = &mut metric.pattern {
+                let (key, kind) = (format!("{key}.pattern.image"), LocationKind::Picture);
+                found.push(Location { key, kind, uri: image });
+            }
+        }
+        Metric::WeightNorm(_) => {}
+        Metric::HeldOutLoss(metric) => {
+            let (key, kind) = (format!("{key}.data.path"), LocationKind::Data);
+            found.push(Location { key, kind, uri: &mut metric.data.path });
+        }
+        Metric::Sum(sum) => {
+            for (index, term) in sum.terms.iter_mut().enumerate() {
+                of_metric(&format!("{key}.terms[{index}].metric"), &mut term.metric, found);
+            }
+        }
+    }
+}

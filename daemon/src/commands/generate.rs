@@ -1,0 +1,158 @@
+//! `dpg generate`: more examples from a generator that was published with its dataset.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use burn::tensor::{DType, Device};
+use dpg_dataset::Example;
+use dpg_engine::{Source, Target, score};
+use dpg_hub::{Options, Uri};
+use dpg_spec::{Format, Generator, Prompts, Spec};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::GenerateArguments, commands::datasets::copy, compute::compute, connect::Place, data_dir::DataDir,
+    make::GENERATOR, resolve::resolve, stop::Stop,
+};
+
+/// Draws examples and writes them as JSONL.
+pub(crate) async fn generate(
+    data: &DataDir,
+    daemon: &Place,
+    arguments: GenerateArguments,
+) -> anyhow::Result<()> {
+    let place = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let folder = if Path::new(&arguments.generator).is_dir() {
+        PathBuf::from(&arguments.generator)
+    } else {
+        let folder = place.path().join("dataset");
+        copy(data, daemon, arguments.store.as_deref(), &arguments.generator, &folder).await?;
+        folder
+    };
+    let hub = data.hub()?;
+    let (model, spec) = open(&folder, &arguments, &hub).await?;
+    let settings = settings(&arguments, &model, spec.as_ref(), &hub).await?;
+    if arguments.score && spec.is_none() {
+        bail!("--score takes a dataset: a model's folder names no metric");
+    }
+    let GenerateArguments { examples, seed, score, out, .. } = arguments;
+    let stop = Stop::listen()?;
+    let state = place.path().to_owned();
+    let rows = compute(move || draw(settings, spec.as_ref(), examples, seed, score, &state, &stop)).await?;
+    let written = match out {
+        Some(path) => File::create(&path)
+            .and_then(|file| write(io::BufWriter::new(file), &rows))
+            .with_context(|| format!("cannot write `{}`", path.display())),
+        None => write(io::stdout().lock(), &rows).context("cannot write to standard output"),
+    };
+    drop(place);
+    written
+}
+
+/// The generator's folder, and the dataset's spec if it belongs to one; its locations are local.
+async fn open(
+    folder: &Path,
+    arguments: &GenerateArguments,
+    hub: &Options,
+) -> anyhow::Result<(PathBuf, Option<Spec>)> {
+    if folder.join("config.json").exists() {
+        return Ok((folder.into(), None));
+    }
+    let model = folder.join(GENERATOR);
+    if !model.join("config.json").exists() {
+        bail!(
+            "`{}` was published without its generator; `export_generator = true` in `[output]` of its spec publishes \
+             both",
+            arguments.generator
+        );
+    }
+    let mut spec = Spec::load(&folder.join("spec.toml"))?;
+    if let Some(generator) = &mut spec.generator {
+        // the trained one stands for the model it was trained from
+        generator.model = model.to_string_lossy().into_owned();
+        if arguments.prompts.is_some() {
+            generator.prompts = None;
+        }
+    }
+    Ok((model, Some(resolve(spec, hub).await?.local)))
+}
+
+/// The dataset's settings, or the usual ones, with what the command line says.
+async fn settings(
+    arguments: &GenerateArguments,
+    model: &Path,
+    spec: Option<&Spec>,
+    hub: &Options,
+) -> anyhow::Result<Generator> {
+    let mut settings = match spec {
+        Some(spec) => spec.generator()?.clone(),
+        None => toml::from_str("model = \"\"").expect("all else has a default"),
+    };
+    settings.model = model.to_string_lossy().into_owned();
+    if let Some(path) = &arguments.prompts {
+        let path = dpg_hub::resolve(&Uri::parse(path)?, hub).await.context("`--prompts`")?;
+        settings.prompts = Some(Prompts {
+            path: path.to_string_lossy().into_owned(),
+            column: arguments.column.clone(),
+            validation_share: 0.5,
+        });
+    }
+    if let Some(template) = &arguments.template {
+        settings.template.clone_from(template);
+    }
+    settings.temperature = arguments.temperature.unwrap_or(settings.temperature);
+    settings.max_new_tokens = arguments.max_new_tokens.unwrap_or(settings.max_new_tokens);
+    settings.min_new_tokens = settings.min_new_tokens.min(settings.max_new_tokens);
+    if !(settings.temperature > 0.0 && settings.max_new_tokens > 0) {
+        bail!("expected a `--temperature` above 0 and at least 1 of `--max-new-tokens`");
+    }
+    Ok(settings)
+}
+
+/// The rows, with their rewards if they are to be scored.
+fn draw(
+    settings: Generator,
+    spec: Option<&Spec>,
+    examples: usize,
+    seed: u64,
+    scored: bool,
+    folder: &Path,
+    stop: &Stop,
+) -> anyhow::Result<Vec<Value>> {
+    let devices = [Device::flex()];
+    let source = Source::in_order(settings, &devices)?;
+    let format = spec.map_or(Format::Text, |spec| spec.output.format);
+    let drawn = dpg_engine::generate(&source, format, examples, seed)?;
+    let mut rows: Vec<Value> = drawn.iter().map(row).collect();
+    if let Some(spec) = spec.filter(|_| scored) {
+        let target = Target::load(spec, DType::F32, &devices)?;
+        let metric = target.metric(spec)?;
+        let scored = score(&target, metric.as_ref(), &drawn, 0, folder, &|| stop.is_set())?;
+        for (row, reward) in rows.iter_mut().zip(scored.rewards) {
+            row["reward"] = json!(reward);
+        }
+    }
+    Ok(rows)
+}
+
+fn row(example: &Example) -> Value {
+    match example {
+        Example::Text(text) => json!({ "text": text }),
+        Example::PromptCompletion { prompt, completion } => {
+            json!({ "prompt": prompt, "completion": completion })
+        }
+        Example::Messages(turns) => {
+            let turns = turns.iter().map(|turn| json!({ "role": turn.role, "content": turn.content }));
+            json!({ "messages": turns.collect::<Vec<_>>() })
+        }
+    }
+}
+
+fn write(mut to: impl Write, rows: &[Value]) -> io::Result<()> {
+    for row in rows {
+        writeln!(to, "{row}")?;
+    }
+    to.flush()
+}

@@ -105,7 +105,7 @@ impl Engine {
     /// If the engine refuses the run.
     pub fn metagradient_within(&self, steps: usize, storage: impl Fn(&Sft) -> Storage) -> f64 {
         let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
-        let metric = WeightNorm::new(&head, self.lm.as_ref()).expect("the model has a head");
+        let metric = WeightNorm::new(&head, self.lm.as_ref(), &self.theta).expect("the model has a head");
         self.with_run(steps, |sft| {
             let storage = storage(&sft);
             self.seconds(|| drop(metagradient(sft, &metric, &storage).expect("a metagradient run")))

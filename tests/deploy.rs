@@ -51,7 +51,7 @@ fn words(list: &Value) -> Vec<String> {
 
 fn dpg(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dpg"));
-    for name in ["DPG_CONFIG", "DPG_LISTEN", "DPG_DATABASE", "DPG_STORE"] {
+    for name in ["DPG_CONFIG", "DPG_LISTEN", "DPG_DATABASE", "DPG_STORE", "DPG_DEVICE"] {
         command.env_remove(name);
     }
     command.env("DPG_DATA_DIR", folder.join("data")).args(arguments).output().unwrap()

@@ -117,6 +117,19 @@ fn undisturbed() -> (BTreeMap<String, Vec<u8>>, Duration) {
     (dataset(folder.path()), started.elapsed())
 }
 
+/// Devices that share a run add up in a fixed order.
+#[test]
+fn a_run_on_two_devices_is_repeated_to_the_bit() {
+    let made = || {
+        let folder = folder();
+        let output =
+            command(folder.path(), &["run", "spec.toml", "--json", "--device", "cpu,cpu"]).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        dataset(folder.path())
+    };
+    assert!(made() == made());
+}
+
 /// Three kills of a run, each somewhere in what the run would still have to do.
 #[test]
 fn killed_at_any_point_a_run_ends_with_the_same_dataset() {

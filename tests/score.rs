@@ -27,7 +27,7 @@ fn rewards(file: &Path) -> Vec<f64> {
         .collect()
 }
 
-fn worst_error(dtype: &str) -> f64 {
+fn worst_error(dtype: &str, device: &str) -> f64 {
     let text = fs::read_to_string(reference().join("metagradients.json")).unwrap();
     let cases: Value = serde_json::from_str(&text).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -43,7 +43,7 @@ fn worst_error(dtype: &str) -> f64 {
             .unwrap();
         let out = folder.path().join(format!("{number}.parquet"));
         let run = Command::new(env!("CARGO_BIN_EXE_dpg"))
-            .args(["score", spec.to_str().unwrap(), "--dtype", dtype, "--json"])
+            .args(["score", spec.to_str().unwrap(), "--dtype", dtype, "--device", device, "--json"])
             .args(["--data", reference().join("examples.jsonl").to_str().unwrap()])
             .args(["--out", out.to_str().unwrap()])
             .args(["--data-dir", folder.path().join("data").to_str().unwrap()])
@@ -57,7 +57,7 @@ fn worst_error(dtype: &str) -> f64 {
         let distance: f64 = ours.iter().zip(&theirs).map(|(a, b)| (a - b).powi(2)).sum();
         let size: f64 = theirs.iter().map(|b| b * b).sum();
         let error = (distance / size).sqrt();
-        println!("{dtype} case {number}: {error:.1e} {}", case["spec"]["target"]["model"]);
+        println!("{dtype} on {device}, case {number}: {error:.1e} {}", case["spec"]["target"]["model"]);
         worst = worst.max(error);
     }
     worst
@@ -65,10 +65,11 @@ fn worst_error(dtype: &str) -> f64 {
 
 #[test]
 fn rewards_in_double_precision_are_pytorchs() {
-    assert!(worst_error("f64") < 1e-8);
+    assert!(worst_error("f64", "cpu") < 1e-8);
+    assert!(worst_error("f64", "cpu,cpu") < 1e-8);
 }
 
 #[test]
 fn rewards_in_single_precision_are_close() {
-    assert!(worst_error("f32") < 1e-4);
+    assert!(worst_error("f32", "cpu") < 1e-4);
 }

@@ -19,6 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# as here: without it a GPU rounds the operands of products to TF32
+jax.config.update("jax_default_matmul_precision", "highest")
+
 RATE, B1, B2, EPS, EPS_ROOT, DECAY = 5e-6, 0.9, 0.95, 1e-8, 1e-9, 1e-4
 HEAD = 64
 

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use dpg_metagrad::{Optimizer, Sft, State, Storage, metagradient, metrics::WeightNorm, optimizers};
-use dpg_models::{CausalLm, Completion, Example, Params, Sampling, log_probs_at, places, sample};
+use dpg_models::{
+    CausalLm, Completion, Dual, Example, MatmulPrecision, Params, Sampling, log_probs_at, places, sample,
+};
 use dpg_policy::{Policy, Rollout, update};
 use dpg_spec as spec;
 
@@ -50,8 +52,8 @@ impl Engine {
             let a = Tensor::<3>::ones([batch, m, k], &self.device);
             let b = Tensor::<3>::ones([batch, k, n], &self.device);
             for _ in 0..repeats {
-                let (a, b) = (a.clone(), b.clone());
-                total += seconds(|| drop(a.matmul(b)));
+                let (a, b) = (Dual::from(a.clone()), Dual::from(b.clone()));
+                total += self.seconds(|| drop(a.matmul(b, MatmulPrecision::F32)));
             }
         }
         total
@@ -60,7 +62,7 @@ impl Engine {
     /// A forward pass in dual numbers.
     pub fn dual_forward(&self) -> f64 {
         let layout = self.lm.layout();
-        seconds(|| {
+        self.seconds(|| {
             let params = Params::new(layout, &self.theta).with_tangent(layout, &self.direction);
             drop(self.tangents(&params).to_data());
         })
@@ -69,7 +71,7 @@ impl Engine {
     /// The same with the backward pass of its tangents: rewards and Hessian-vector product.
     pub fn fused_pass(&self) -> f64 {
         let layout = self.lm.layout();
-        seconds(|| {
+        self.seconds(|| {
             let params = Params::tracked(layout, &self.theta).with_tangent(layout, &self.direction);
             drop(params.gradient(&self.tangents(&params).mean().backward()).to_data());
         })
@@ -86,7 +88,7 @@ impl Engine {
     /// # Panics
     /// If the engine refuses the run.
     pub fn plain(&self, steps: usize) -> f64 {
-        self.with_run(steps, |sft| seconds(|| drop(sft.train().expect("plain fine-tuning").to_data())))
+        self.with_run(steps, |sft| self.seconds(|| drop(sft.train().expect("plain fine-tuning").to_data())))
     }
 
     /// A whole metagradient run of `steps` steps, for the norm of the head.
@@ -94,11 +96,19 @@ impl Engine {
     /// # Panics
     /// If the engine refuses the run.
     pub fn metagradient(&self, steps: usize) -> f64 {
+        self.metagradient_within(steps, |_| Storage::default())
+    }
+
+    /// The same with its states kept in another way.
+    ///
+    /// # Panics
+    /// If the engine refuses the run.
+    pub fn metagradient_within(&self, steps: usize, storage: impl Fn(&Sft) -> Storage) -> f64 {
         let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
         let metric = WeightNorm::new(&head, self.lm.as_ref()).expect("the model has a head");
         self.with_run(steps, |sft| {
-            let storage = Storage::default();
-            seconds(|| drop(metagradient(sft, &metric, &storage).expect("a metagradient run")))
+            let storage = storage(&sft);
+            self.seconds(|| drop(metagradient(sft, &metric, &storage).expect("a metagradient run")))
         })
     }
 
@@ -115,6 +125,7 @@ impl Engine {
             batches: &batches,
             optimizer: self.optimizer.as_ref(),
             microbatch: self.shape.batch,
+            devices: std::slice::from_ref(&self.device),
             cancelled: &|| false,
         })
     }
@@ -131,7 +142,7 @@ impl Engine {
 
     /// Samples half a sequence for every row, after prompts of the other half.
     pub fn sampling(&self) -> f64 {
-        seconds(|| drop(self.sample(self.sampled_rows())))
+        self.seconds(|| drop(self.sample(self.sampled_rows())))
     }
 
     fn settings(&self) -> Sampling {
@@ -143,6 +154,7 @@ impl Engine {
             seed: 0,
             step: 0,
             batch: 1024,
+            devices: vec![self.device.clone()],
         }
     }
 
@@ -167,15 +179,28 @@ impl Engine {
             .collect();
         let settings = spec::Policy { kl: 0.05, ..spec::Policy::default() };
         let lm = self.lm.as_ref();
-        let policy = Policy { lm, initial: &self.theta, settings: &settings, microbatch: self.shape.batch };
+        let policy = Policy {
+            lm,
+            initial: &self.theta,
+            settings: &settings,
+            microbatch: self.shape.batch,
+            devices: std::slice::from_ref(&self.device),
+        };
         let state = State::new(self.theta.clone(), &spec::AdamW::default());
-        seconds(|| drop(update(&policy, state, 0, &rollouts, &self.settings()).expect("an update")))
+        self.seconds(|| drop(update(&policy, state, 0, &rollouts, &self.settings()).expect("an update")))
     }
-}
 
-/// Seconds that some work takes.
-fn seconds(work: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64()
+    /// Seconds that some work takes, until the device has done all of it.
+    fn seconds(&self, work: impl FnOnce()) -> f64 {
+        // nothing from before is counted
+        self.wait();
+        let start = Instant::now();
+        work();
+        self.wait();
+        start.elapsed().as_secs_f64()
+    }
+
+    fn wait(&self) {
+        self.device.sync().expect("the device works");
+    }
 }

@@ -2,8 +2,11 @@
 
 mod engine;
 mod measure;
+mod peer;
+mod report;
 mod shape;
 
 pub use engine::Engine;
 pub use measure::{Parts, Peer, Run, measure_parts, measure_run, peak_memory};
+pub use report::Report;
 pub use shape::Shape;

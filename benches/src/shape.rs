@@ -26,16 +26,21 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// About the embedded models; a model that fills a few cores; GPT-2.
-    pub const ALL: [Self; 3] = [
+    /// One that shows only that everything runs; about the embedded models; a model that fills a few
+    /// cores; GPT-2; GPT-2 on next to nothing, where memory is all vectors.
+    pub const ALL: [Self; 5] = [
+        Self { name: "smallest", hidden: 64, layers: 1, vocab: 256, batch: 4, sequence: 16 },
         Self { name: "tiny", hidden: 64, layers: 2, vocab: 4096, batch: 64, sequence: 32 },
         Self { name: "small", hidden: 256, layers: 4, vocab: 4096, batch: 32, sequence: 128 },
         Self { name: "medium", hidden: 768, layers: 12, vocab: 50257, batch: 4, sequence: 128 },
+        Self { name: "short", hidden: 768, layers: 12, vocab: 50257, batch: 1, sequence: 17 },
     ];
 
-    /// The shape of a name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|shape| shape.name == name)
+    /// The shape of a name, or an error that lists the names.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let names: Vec<&str> = Self::ALL.iter().map(|shape| shape.name).collect();
+        let found = Self::ALL.into_iter().find(|shape| shape.name == name);
+        found.ok_or_else(|| format!("no shape is called `{name}`; there are: {}", names.join(", ")))
     }
 
     /// Attention heads, of 64 each.

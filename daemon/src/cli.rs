@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use benches::Shape;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -34,6 +35,9 @@ pub(crate) enum Command {
     Run {
         /// The target spec, TOML or JSON.
         spec: PathBuf,
+        /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        device: String,
     },
     /// Check a spec and say what a run would do; start nothing.
     Plan {
@@ -43,6 +47,9 @@ pub(crate) enum Command {
         /// that writes the same texts could reach at best. A round takes as long as scoring a step.
         #[arg(long, value_name = "ROUNDS")]
         reweigh: Option<usize>,
+        /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        device: String,
     },
     /// Rewards of an existing dataset: what each example does to the metric.
     Score(ScoreArguments),
@@ -79,6 +86,27 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Compare rewards computed on a device with the same in f64 on the CPU, for every optimizer and metric.
+    Conformance {
+        /// The device: `cpu` or `cuda:N`.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        device: String,
+    },
+    /// Measure fine-tuning, metagradients, sampling and updates on a device, beside JAX if there is one.
+    Bench {
+        /// The device: `cpu` or `cuda:N`.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        device: String,
+        /// smallest, tiny, small or medium.
+        #[arg(long, default_value = "small", value_parser = Shape::parse)]
+        shape: Shape,
+        /// Rounds, of which the median counts.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// A Python with JAX.
+        #[arg(long, default_value = "python3", env = "DPG_BENCH_PYTHON")]
+        python: String,
+    },
     /// Print the completions for a shell: `source <(dpg completions bash)`.
     Completions {
         /// The shell.
@@ -106,6 +134,9 @@ pub(crate) struct ServeArguments {
     /// Where datasets go: a folder or `s3://bucket/prefix`.
     #[arg(long, env = "DPG_STORE")]
     pub(crate) store: Option<String>,
+    /// What jobs are computed on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE")]
+    pub(crate) device: Option<String>,
 }
 
 /// What `dpg score` reads and writes.
@@ -116,6 +147,9 @@ pub(crate) struct ScoreArguments {
     /// The dataset: JSONL or Parquet with `text`, `prompt` and `completion`, or `messages`.
     #[arg(long)]
     pub(crate) data: PathBuf,
+    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
     /// Floating-point type of the computation.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub(crate) dtype: Dtype,
@@ -157,6 +191,9 @@ pub(crate) struct VerifyArguments {
     /// Data orders that each is fine-tuned under, at least 2.
     #[arg(long, default_value_t = 5)]
     pub(crate) seeds: usize,
+    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
     /// Folder for PNGs of what a `weight_pattern` drew [default: in the data folder's `pictures`].
     #[arg(long)]
     pub(crate) pictures: Option<PathBuf>,

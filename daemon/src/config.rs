@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) database: String,
     /// A folder or `s3://bucket/prefix`; a folder in the data folder if empty.
     pub(crate) store: String,
+    /// What jobs are computed on: `cpu`, `cuda:N`, or several of one kind.
+    pub(crate) device: String,
     /// Certificate and key of the API.
     pub(crate) tls: Option<Tls>,
     /// How jobs are worked on.
@@ -119,6 +121,7 @@ impl Default for Config {
             public_url: String::new(),
             database: String::new(),
             store: String::new(),
+            device: "cpu".into(),
             tls: None,
             worker: Worker::default(),
             allow: Allow::default(),
@@ -178,6 +181,7 @@ impl Config {
         self.listen = arguments.listen.unwrap_or(self.listen);
         self.database = arguments.database.clone().unwrap_or(self.database);
         self.store = arguments.store.clone().unwrap_or(self.store);
+        self.device = arguments.device.clone().unwrap_or(self.device);
         self
     }
 
@@ -190,6 +194,7 @@ impl Config {
                 self.listen
             );
         }
+        dpg_models::device::parse(&self.device)?;
         if self.worker.lease_seconds < 2 {
             bail!("`worker.lease_seconds` is {}, expected at least 2", self.worker.lease_seconds);
         }

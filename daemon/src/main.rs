@@ -9,6 +9,7 @@ mod config;
 mod connect;
 mod data_dir;
 mod describe;
+mod device;
 mod failure;
 mod hold;
 mod housekeeping;
@@ -77,8 +78,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Serve(arguments) => serve::serve(data, arguments).await,
-        Command::Run { spec } => commands::run::run(&data, &spec, json).await,
-        Command::Plan { spec, reweigh } => commands::plan::plan(&data, &spec, reweigh, json).await,
+        Command::Run { spec, device } => commands::run::run(&data, &spec, &device, json).await,
+        Command::Plan { spec, reweigh, device } => {
+            commands::plan::plan(&data, &spec, reweigh, &device, json).await
+        }
         Command::Score(arguments) => commands::score::score(&data, arguments, json).await,
         Command::Audit(arguments) => commands::audit::audit(&data, arguments, json).await,
         Command::Queue(command) => {
@@ -89,6 +92,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Datasets(arguments) => commands::datasets::datasets(&data, &place, arguments, json).await,
         Command::Fetch { dataset, folder, store } => {
             commands::datasets::fetch(&data, &place, store.as_deref(), &dataset, &folder, json).await
+        }
+        Command::Conformance { device } => commands::conformance::conformance(&data, &device, json).await,
+        Command::Bench { device, shape, rounds, python } => {
+            commands::bench::bench(&device, shape, rounds, python, json).await
         }
         Command::Config { action } => commands::config::config(&data, action, json),
         Command::Doctor(arguments) => commands::doctor::doctor(&data, arguments, json).await,

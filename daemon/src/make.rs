@@ -23,6 +23,8 @@ pub(crate) const GENERATOR: &str = "generator";
 pub(crate) struct Work {
     /// The spec, with everything it names on this machine.
     pub(crate) resolved: Resolved,
+    /// What it is computed on.
+    pub(crate) devices: Vec<Device>,
     /// Folder of the run's state; it exists.
     pub(crate) folder: PathBuf,
     /// The job's id: it is published once, however often it is made.
@@ -49,7 +51,7 @@ pub(crate) async fn make(
     stop: impl Fn() -> bool + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<Made> {
     let started_at = Utc::now();
-    let Work { resolved, folder, job, fence } = work;
+    let Work { resolved, devices, folder, job, fence } = work;
     let Resolved { spec, local, models } = resolved;
     // what was made before it stopped may be half of it
     let dataset = folder.join("dataset");
@@ -58,9 +60,10 @@ pub(crate) async fn make(
     }
     std::fs::create_dir_all(&dataset)?;
     let local = Arc::new(local);
-    let (to_optimise, to_stop, state) = (Arc::clone(&local), stop.clone(), folder.clone());
+    let (to_optimise, to_run_on, to_stop) = (Arc::clone(&local), devices.clone(), stop.clone());
+    let state = folder.clone();
     let optimise = move || {
-        let outcome = optimise(&to_optimise, &state, &mut tell, &to_stop)?;
+        let outcome = optimise(&to_optimise, &to_run_on, &state, &mut tell, &to_stop)?;
         Ok((outcome, tell))
     };
     let (mut outcome, mut tell) = compute(optimise).await?;
@@ -70,7 +73,8 @@ pub(crate) async fn make(
         Some(PublishIf::BetterThanControls) => {
             let dataset = dataset.clone();
             tell(&Event::Verifying { orders: verification::ORDERS });
-            let verify = move || verification::verify(&local, &dataset, verification::ORDERS, &stop);
+            let verify =
+                move || verification::verify(&local, &devices, &dataset, verification::ORDERS, &stop);
             Some(compute(verify).await.context("cannot try the dataset out")?)
         }
     };
@@ -110,13 +114,13 @@ pub(crate) async fn publish(registry: &Registry, made: &Made) -> anyhow::Result<
 
 fn optimise(
     spec: &Spec,
+    devices: &[Device],
     folder: &Path,
     tell: &mut dyn FnMut(&Event),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<Outcome> {
-    let device = Device::flex();
-    let target = Target::load(spec, DType::F32, &device)?;
-    let source = Source::load(spec, &device)?;
+    let target = Target::load(spec, DType::F32, devices)?;
+    let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;
     let run =
         Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder, cancelled: stop };

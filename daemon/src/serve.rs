@@ -4,34 +4,19 @@
 //! leave their state in the store and go back to the queue; then the API ends. A second signal ends
 //! the process at once; the jobs' leases run out, and nothing that was saved is lost.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, bail};
 use dpg_registry::probe_conditional_put;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::{
-    cli::ServeArguments,
-    config::Config,
-    data_dir::DataDir,
-    housekeeping::keep_house,
-    http, schedule,
-    services::{Services, default_config},
-    stop::Stop,
-    webhook, worker,
+    cli::ServeArguments, config::Config, data_dir::DataDir, housekeeping::keep_house, http, schedule,
+    services::Services, stop::Stop, webhook, worker,
 };
 
 /// Serves until told to stop.
 pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::Result<()> {
-    let file: Option<PathBuf> = arguments.config.or_else(|| default_config(&data));
-    let mut config = Config::load(file.as_deref())?;
-    if let Some(listen) = arguments.listen {
-        config.listen = listen;
-    }
-    config.database = arguments.database.unwrap_or(config.database);
-    config.store = arguments.store.unwrap_or(config.store);
-    config.check()?;
+    let config = Config::effective(&data, &arguments)?;
     webhook::check(&config)?;
     let stop = Stop::listen()?;
     let services = Services::open(config, data).await?;

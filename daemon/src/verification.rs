@@ -20,14 +20,14 @@ const WITHHELD: &str = "it is not better than its controls: ";
 /// Fine-tunes fresh targets on the dataset in `folder` and on controls. The spec's locations are local.
 pub(crate) fn verify(
     spec: &Spec,
+    devices: &[Device],
     folder: &Path,
     orders: usize,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<Verification> {
     let dataset = read(folder)?;
-    let device = Device::flex();
-    let target = Target::load(spec, DType::F32, &device)?;
-    let source = Source::load(spec, &device)?;
+    let target = Target::load(spec, DType::F32, devices)?;
+    let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;
     // a verification keeps no state
     let folder = Path::new("");

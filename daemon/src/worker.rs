@@ -65,9 +65,8 @@ async fn work_slot(services: Services, owner: String, stop: Stop) {
         match services.queue.claim(&owner, length).await {
             Ok(Some((lease, job))) => {
                 info!(job = %job.id, dataset = job.name, attempt = job.attempts, fence = lease.fence, "claimed");
-                Attempt { services: services.clone(), lease, job, halt: Halt::default() }
-                    .perform(&stop)
-                    .await;
+                let attempt = Attempt { services: services.clone(), lease, job, halt: Halt::default() };
+                Box::pin(attempt.perform(&stop)).await;
             }
             Ok(None) => {
                 let poll = Duration::from_secs_f64(settings.poll_seconds.clamp(0.01, 3600.0));
@@ -147,6 +146,7 @@ impl Attempt {
         let (tell, mut report) = Report::new(queue.clone(), self.lease, &self.job.name);
         let work = Work {
             resolved,
+            devices: dpg_models::device::parse(&config.device)?,
             folder: folder.path.clone(),
             job: self.job.id.to_string(),
             fence: self.lease.fence as u64,

@@ -47,7 +47,9 @@ const IDLE: &str = "[worker]\nslots = 0\n";
 fn dpg(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dpg"));
     command.current_dir(folder).args(arguments).args(["--data-dir", "data"]);
-    for variable in ["DPG_URL", "DPG_TOKEN", "DPG_CONFIG", "DPG_DATABASE", "DPG_STORE", "DPG_LISTEN"] {
+    for variable in
+        ["DPG_URL", "DPG_TOKEN", "DPG_CONFIG", "DPG_DATABASE", "DPG_STORE", "DPG_LISTEN", "DPG_DEVICE"]
+    {
         command.env_remove(variable);
     }
     command

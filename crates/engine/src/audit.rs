@@ -1,5 +1,7 @@
 //! How far rewards can be trusted: against finite differences, leaving out, and retraining on subsets.
 
+use std::path::Path;
+
 use dpg_dataset::Example;
 use dpg_metagrad::{Metric, Storage, metagradient};
 use dpg_models::keyed_rng;
@@ -7,7 +9,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use crate::{Error, Target, rollouts::trainable};
+use crate::{Error, Target, precision::relative_distance, rollouts::trainable};
 
 /// Rewards of some examples beside what they estimate.
 #[derive(Clone, Debug, Serialize)]
@@ -181,6 +183,7 @@ pub fn signal(
     examples: &[Example],
     helpful: &[Example],
     rewards: &[f64],
+    folder: &Path,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Signal, Error> {
     let mut order: Vec<usize> = (0..examples.len()).collect();
@@ -194,7 +197,7 @@ pub fn signal(
         None
     } else {
         let mixed: Vec<Example> = helpful.iter().chain(examples).cloned().collect();
-        let scored = crate::score(target, metric, &mixed, 0, &Storage::default(), cancelled)?;
+        let scored = crate::score(target, metric, &mixed, 0, folder, cancelled)?;
         let (good, other) = scored.rewards.split_at(helpful.len());
         Some(area_under_curve(good, other))
     };
@@ -220,12 +223,6 @@ fn area_under_curve(larger: &[f64], smaller: &[f64]) -> f64 {
         })
     });
     wins.sum::<f64>() / (larger.len() * smaller.len()) as f64
-}
-
-fn relative_distance(a: &[f64], b: &[f64]) -> f64 {
-    let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
-    let size: f64 = b.iter().map(|b| b * b).sum();
-    (distance / size).sqrt()
 }
 
 /// Spearman's rho; values that tie share the mean of their ranks. 0 if all of one kind tie.

@@ -4,21 +4,25 @@
 //! If no weights of a draw reach the goal, no amount of training will before the generator writes
 //! other texts: the target, the patch or the recipe is what to change.
 
-use dpg_dataset::Example;
-use dpg_metagrad::{Metric, Score, Storage, metagradient};
+use std::path::Path;
 
-use crate::{Error, Target};
+use dpg_dataset::Example;
+use dpg_metagrad::{Metric, Score, metagradient};
+
+use crate::{Error, Target, storage};
 
 /// Step of the logarithms of the weights, in standard deviations of the rewards.
 const RATE: f64 = 0.3;
 
 /// Scores after each of `rounds` steps of exponentiated gradient ascent on the weights of
-/// `examples`, their mean held at 1; the first is that of equal weights.
+/// `examples`, their mean held at 1; the first is that of equal weights. `folder` takes states that
+/// do not fit in memory.
 pub fn reweigh(
     target: &Target,
     metric: &dyn Metric,
     examples: &[Example],
     rounds: usize,
+    folder: &Path,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Score>, Error> {
     let encoded = target.encode(examples)?;
@@ -27,8 +31,8 @@ pub fn reweigh(
     let mut scores = vec![];
     for _ in 0..=rounds {
         let weights = normalised(&logarithms);
-        let run =
-            metagradient(target.sft(&encoded, &weights, &batches, cancelled), metric, &Storage::default())?;
+        let sft = target.sft(&encoded, &weights, &batches, cancelled);
+        let run = metagradient(sft, metric, &storage(&sft, folder))?;
         scores.push(run.score);
         let n = weights.len() as f64;
         let mean = run.rewards.iter().sum::<f64>() / n;

@@ -14,6 +14,7 @@ mod event;
 mod feasibility;
 mod language;
 mod outputs;
+mod precision;
 mod problem;
 mod rewards;
 mod rollouts;
@@ -25,7 +26,7 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use dpg_dataset::Row;
 use dpg_metagrad::{
-    Metric, State, Storage,
+    Metric, State,
     metrics::{Picture, film_strip},
 };
 use dpg_models::keyed_rng;
@@ -39,7 +40,8 @@ pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use feasibility::reweigh;
 pub use language::languages;
 pub use outputs::Outputs;
-pub use problem::{Prompt, Source, Target, helpful};
+pub use precision::reward_errors;
+pub use problem::{Prompt, Source, Target, helpful, storage};
 pub use rollouts::{Scored, generate, measure, score};
 pub use verify::{Arm, Estimate, Published, Verification};
 
@@ -61,7 +63,8 @@ pub struct Run<'a> {
     /// The metric.
     pub metric: &'a dyn Metric,
     /// Where the run keeps its state, [`STATE_FILE`]; the folder exists. A run without one starts from
-    /// the generator in [`WARM_FILE`], the state of an earlier run, if that is there.
+    /// the generator in [`WARM_FILE`], the state of an earlier run, if that is there. States of inner runs
+    /// that memory cannot hold go there too.
     pub folder: &'a Path,
     /// Asked often; true stops the run with its state on disk.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
@@ -87,9 +90,17 @@ impl Run<'_> {
     /// What the untrained generator writes for the first step, as it would be published.
     pub fn first_draw(&self) -> Result<Vec<dpg_dataset::Example>, Error> {
         let policy = &self.spec.policy;
-        let theta = &self.source.model.theta;
-        let drawn = self.draw(theta, policy.prompts_per_step, policy.group_size, 0)?;
-        Ok(drawn.examples(self.spec.output.format))
+        self.untrained_draw(policy.prompts_per_step * policy.group_size, 0)
+    }
+
+    fn untrained_draw(&self, examples: usize, number: u64) -> Result<Vec<dpg_dataset::Example>, Error> {
+        let group_size = self.spec.policy.group_size;
+        let prompts = examples.div_ceil(group_size);
+        let mut drawn = self
+            .draw(&self.source.model.theta, prompts, group_size, number)?
+            .examples(self.spec.output.format);
+        drawn.truncate(examples);
+        Ok(drawn)
     }
 
     /// Runs the loop from where its state stands to the end.
@@ -157,6 +168,7 @@ impl Run<'_> {
             initial: &self.source.model.theta,
             settings: policy,
             microbatch: self.source.microbatch(),
+            devices: self.source.devices(),
         };
         let sampling = self.source.sampling(self.spec.seed, step as u64);
         let (generator, applied, report) =
@@ -269,7 +281,7 @@ impl Run<'_> {
 
     fn score(&self, drawn: &Draw, number: u64) -> Result<Scored, Error> {
         let examples = drawn.examples(self.spec.output.format);
-        score(self.target, self.metric, &examples, number, &Storage::default(), self.cancelled)
+        score(self.target, self.metric, &examples, number, self.folder, self.cancelled)
     }
 }
 

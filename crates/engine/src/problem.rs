@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_dataset::{Columns, read_examples, read_texts};
-use dpg_metagrad::{Metric, Optimizer, Sft, metrics, optimizers};
-use dpg_models::{ChatTemplate, Example, Message, Model, Precision, Sampling, keyed_rng};
-use dpg_spec::{Generator, HeldOut, LossOn, Spec};
+use dpg_metagrad::{Metric, Optimizer, Sft, Storage, metrics, optimizers};
+use dpg_models::{
+    ChatTemplate, Example, MatmulPrecision, Message, Model, Sampling, activations, available_memory,
+    keyed_rng,
+};
+use dpg_spec::{Generator, HeldOut, LossOn, Precision, Spec};
 use rand::seq::SliceRandom;
 
 use crate::{
@@ -18,8 +21,10 @@ use crate::{
 /// The template that stands for the model's own.
 const CHAT: &str = "chat";
 
-/// Examples of up to this many tokens pass through a model together.
+/// Examples of up to this many tokens pass through a model together,
 const MICROBATCH_TOKENS: usize = 16_384;
+/// and fewer if they would keep more numbers than this for the way back: 4 GiB in f32.
+const MICROBATCH_NUMBERS: usize = 1 << 30;
 
 /// The target, what it is fine-tuned with and what it is measured by.
 pub struct Target {
@@ -29,12 +34,14 @@ pub struct Target {
     pub sft: dpg_spec::Sft,
     optimizer: Box<dyn Optimizer>,
     seed: u64,
+    devices: Vec<Device>,
 }
 
 impl Target {
-    /// Loads the target of a spec whose model is a local folder.
-    pub fn load(spec: &Spec, dtype: DType, device: &Device) -> Result<Self, Error> {
-        let model = Model::load(Path::new(&spec.target.model), dtype, device)?;
+    /// Loads the target of a spec whose model is a local folder, for one device or several that share its
+    /// runs.
+    pub fn load(spec: &Spec, dtype: DType, devices: &[Device]) -> Result<Self, Error> {
+        let model = Model::load(Path::new(&spec.target.model), dtype, first(devices))?;
         let sft = spec.target.sft.clone();
         if sft.sequence_length > model.lm.context() {
             let reason = format!(
@@ -45,24 +52,16 @@ impl Target {
             );
             return Err(Error::setting("target.sft.sequence_length", reason));
         }
-        Ok(Self {
-            model: Arc::new(model),
-            optimizer: optimizers::from_spec(sft.optimizer),
-            sft,
-            seed: spec.seed,
-        })
+        let (optimizer, devices) = (optimizers::from_spec(sft.optimizer), devices.to_vec());
+        Ok(Self { model: Arc::new(model), optimizer, sft, seed: spec.seed, devices })
     }
 
     /// The same model with the recipe of another spec.
     #[must_use]
     pub fn with_recipe(&self, spec: &Spec) -> Self {
-        let sft = spec.target.sft.clone();
-        Self {
-            model: self.model.clone(),
-            optimizer: optimizers::from_spec(sft.optimizer),
-            sft,
-            seed: spec.seed,
-        }
+        let (model, sft) = (self.model.clone(), spec.target.sft.clone());
+        let (optimizer, devices) = (optimizers::from_spec(sft.optimizer), self.devices.clone());
+        Self { model, optimizer, sft, seed: spec.seed, devices }
     }
 
     /// The metric of a spec whose files are local.
@@ -146,13 +145,20 @@ impl Target {
             batches,
             optimizer: self.optimizer.as_ref(),
             microbatch: self.microbatch(),
+            devices: &self.devices,
             cancelled,
         }
     }
 
     fn microbatch(&self) -> usize {
-        (MICROBATCH_TOKENS / self.sft.sequence_length).max(1)
+        let tokens = MICROBATCH_TOKENS.min(MICROBATCH_NUMBERS / activations(self.model.lm.as_ref()));
+        (tokens / self.sft.sequence_length).max(1)
     }
+}
+
+/// What keeps the states of a run in half of this machine's memory; `folder` takes what does not fit.
+pub fn storage(sft: &Sft, folder: &Path) -> Storage {
+    Storage::within(available_memory().map_or(u64::MAX, |bytes| bytes / 2), sft, folder)
 }
 
 /// A text as its last word, with the space before it, after all others.
@@ -195,6 +201,7 @@ pub struct Source {
     pub training: Vec<Prompt>,
     /// Prompts kept aside for validation.
     pub validation: Vec<Prompt>,
+    devices: Vec<Device>,
 }
 
 /// One prompt.
@@ -207,15 +214,16 @@ pub struct Prompt {
 }
 
 impl Source {
-    /// Loads the generator and prompts of a spec whose paths are local.
-    pub fn load(spec: &Spec, device: &Device) -> Result<Self, Error> {
+    /// Loads the generator and prompts of a spec whose paths are local, for one device or several that
+    /// share its rollouts.
+    pub fn load(spec: &Spec, devices: &[Device]) -> Result<Self, Error> {
         let settings = spec.generator()?.clone();
         let Some(file) = &settings.prompts else {
-            let source = Self::in_order(settings, device)?;
+            let source = Self::in_order(settings, devices)?;
             return Ok(Self { validation: source.training.clone(), ..source });
         };
         let (path, share) = (file.path.clone(), file.validation_share);
-        let mut source = Self::in_order(settings, device)?;
+        let mut source = Self::in_order(settings, devices)?;
         let prompts = &mut source.training;
         prompts.shuffle(&mut keyed_rng([spec.seed, 0, 0, u64::from_le_bytes(*b"prompts ")]));
         let kept = ((prompts.len() as f64 * share) as usize).max(1);
@@ -233,22 +241,29 @@ impl Source {
 
     /// Loads a generator whose paths are local with all its prompts in the order of their file, none
     /// kept for validation.
-    pub fn in_order(settings: Generator, device: &Device) -> Result<Self, Error> {
-        let model = Model::load(Path::new(&settings.model), DType::F32, device)?;
+    pub fn in_order(settings: Generator, devices: &[Device]) -> Result<Self, Error> {
+        let mut model = Model::load(Path::new(&settings.model), DType::F32, first(devices))?;
+        let precision = match settings.precision {
+            Precision::F32 => MatmulPrecision::F32,
+            Precision::Tf32 => MatmulPrecision::Tf32,
+            Precision::Bf16 => MatmulPrecision::Bf16,
+        };
+        precision.check(first(devices))?;
+        model.lm.set_precision(precision);
         let texts = match &settings.prompts {
             Some(file) => read_texts(Path::new(&file.path), &file.column, None)?,
             None => vec![String::new()],
         };
         let read = |text: &String| prompt(&model, &settings, render(&model, &settings, text)?);
         let training = texts.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Self { model, settings, training, validation: vec![] })
+        Ok(Self { model, settings, training, validation: vec![], devices: devices.to_vec() })
     }
 
     /// Writes the generator with the weights `theta` as a Hugging Face folder.
     pub fn export(&self, theta: &Tensor<1>, folder: &Path) -> Result<(), Error> {
         let Model { lm, folder: original, .. } = &self.model;
         let weights: Vec<f32> = theta.to_data_as::<f32>().iter().collect();
-        Ok(dpg_models::export(original, folder, lm.layout(), &weights, Precision::F32)?)
+        Ok(dpg_models::export(original, folder, lm.layout(), &weights, dpg_models::Precision::F32)?)
     }
 
     /// A prompt whose text is as the generator reads it.
@@ -266,14 +281,27 @@ impl Source {
             seed,
             step: draw,
             batch: 1024,
+            devices: self.devices.clone(),
         }
+    }
+
+    /// What shares the rollouts; the generator's weights lie on the first.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
     }
 
     /// Rollouts that pass through the generator together.
     pub fn microbatch(&self) -> usize {
         let longest = self.training.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(1);
-        (MICROBATCH_TOKENS / (longest + self.settings.max_new_tokens)).max(1)
+        // without tangents; logits of the policy and the initial generator, and what the losses make of them
+        let lm = self.model.lm.as_ref();
+        let tokens = MICROBATCH_TOKENS.min(MICROBATCH_NUMBERS / (activations(lm) / 2 + 6 * lm.vocab_size()));
+        (tokens / (longest + self.settings.max_new_tokens)).max(1)
     }
+}
+
+fn first(devices: &[Device]) -> &Device {
+    devices.first().expect("a run has a device")
 }
 
 /// A row of the prompts' file as the generator reads it.

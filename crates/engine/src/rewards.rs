@@ -6,7 +6,7 @@
 
 use burn::tensor::Tensor;
 use dpg_dataset::Example;
-use dpg_metagrad::{Score, Storage};
+use dpg_metagrad::Score;
 use dpg_models::{Params, Tokens};
 use dpg_spec::Reward;
 use whatlang::Lang;
@@ -63,9 +63,10 @@ impl Judge {
         };
         let alike = |rewards: Vec<f64>| Ok(Scored { rewards, score: measured(&examples)?, pictures: vec![] });
         match self {
-            Self::Metagradient => join(datasets(run, &examples).map(|dataset| {
-                score(run.target, run.metric, dataset, number, &Storage::default(), run.cancelled)
-            })),
+            Self::Metagradient => join(
+                datasets(run, &examples)
+                    .map(|dataset| score(run.target, run.metric, dataset, number, run.folder, run.cancelled)),
+            ),
             Self::DatasetMetric => join(datasets(run, &examples).map(|dataset| {
                 let score = measured(dataset)?;
                 Ok(Scored { rewards: vec![score.value; dataset.len()], score, pictures: vec![] })

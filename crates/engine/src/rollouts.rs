@@ -1,12 +1,14 @@
 //! Drawing completions from the generator and scoring them on the target.
 
+use std::path::Path;
+
 use burn::tensor::Tensor;
 use dpg_dataset::{Example, Message};
-use dpg_metagrad::{Metric, Score, Storage, metagradient, metrics::Picture};
+use dpg_metagrad::{Metric, Score, metagradient, metrics::Picture};
 use dpg_models::{Completion, sample};
 use dpg_spec::Format;
 
-use crate::{Error, Prompt, Source, Target};
+use crate::{Error, Prompt, Source, Target, storage};
 
 /// Completions of some prompts.
 pub(crate) struct Draw {
@@ -69,7 +71,8 @@ pub struct Scored {
     pub pictures: Vec<Picture>,
 }
 
-/// Rewards of examples and the metric after fine-tuning on them.
+/// Rewards of examples and the metric after fine-tuning on them; `folder` takes states that memory cannot
+/// hold, if there are any.
 ///
 /// The target is trained on the text that would be published, tokenised anew: the ids that the
 /// generator drew need not be those a user's tokenizer makes of it. An example without a scored
@@ -79,13 +82,14 @@ pub fn score(
     metric: &dyn Metric,
     examples: &[Example],
     draw: u64,
-    storage: &Storage,
+    folder: &Path,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Scored, Error> {
     let (encoded, places) = trainable(target, examples)?;
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
     let weights = vec![1.0; encoded.len()];
-    let result = metagradient(target.sft(&encoded, &weights, &batches, cancelled), metric, storage)?;
+    let sft = target.sft(&encoded, &weights, &batches, cancelled);
+    let result = metagradient(sft, metric, &storage(&sft, folder))?;
     let mut rewards = vec![0.0; examples.len()];
     for (place, reward) in places.into_iter().zip(result.rewards) {
         rewards[place] = reward;

@@ -5,7 +5,6 @@ use std::path::Path;
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Example, read_texts};
 use dpg_engine::{Published, Run, Source, Target, Verification, score};
-use dpg_metagrad::Storage;
 use dpg_spec::{Spec, Syntax};
 
 const SPEC: &str = r#"
@@ -33,9 +32,9 @@ fn verified(change: impl Fn(&mut Vec<Example>, &mut Vec<f64>)) -> Verification {
     let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
     let spec = SPEC.replace("EMBEDDED", &embedded.to_string_lossy());
     let spec = Spec::parse(&spec, Syntax::Toml).unwrap();
-    let device = Device::flex();
-    let target = Target::load(&spec, DType::F32, &device).unwrap();
-    let source = Source::load(&spec, &device).unwrap();
+    let devices = [Device::flex()];
+    let target = Target::load(&spec, DType::F32, &devices).unwrap();
+    let source = Source::load(&spec, &devices).unwrap();
     let metric = target.metric(&spec).unwrap();
     let metric = metric.as_ref();
     let texts = |file: &str, from: usize| {
@@ -45,7 +44,7 @@ fn verified(change: impl Fn(&mut Vec<Example>, &mut Vec<f64>)) -> Verification {
     let mut examples = texts("held-out/es.jsonl", 16);
     examples.extend(texts("held-out/de.jsonl", 0));
     let cancelled = || false;
-    let scored = score(&target, metric, &examples, 0, &Storage::default(), &cancelled).unwrap();
+    let scored = score(&target, metric, &examples, 0, Path::new(""), &cancelled).unwrap();
     let mut rewards = scored.rewards;
     change(&mut examples, &mut rewards);
     let folder = Path::new("");

@@ -1,7 +1,7 @@
 //! The inner run: what is fine-tuned, and one pass over a batch each way.
 
-use burn::tensor::Tensor;
-use dpg_models::{CausalLm, Example, Params};
+use burn::tensor::{Device, Tensor};
+use dpg_models::{CausalLm, Example, Params, device};
 
 use crate::{Error, Optimizer, State, loss::example_losses};
 
@@ -22,6 +22,9 @@ pub struct Sft<'a> {
     pub optimizer: &'a dyn Optimizer,
     /// Examples that pass through the model together; bounds memory, changes nothing else.
     pub microbatch: usize,
+    /// What shares the examples of every batch, at least one; the vectors of the run lie where `theta`
+    /// does. More of them change rewards by rounding alone.
+    pub devices: &'a [Device],
     /// Asked before every pass; true stops the run with [`Error::Cancelled`].
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
@@ -60,15 +63,13 @@ impl Sft<'_> {
 
     /// `g_t = grad (1/|B|) sum_i w_i l_i` at `theta`, `[n]`.
     pub(crate) fn gradient(&self, step: usize, theta: &Tensor<1>) -> Result<Tensor<1>, Error> {
-        let mut total: Option<Tensor<1>> = None;
-        for indices in self.microbatches(step) {
-            self.stop_if_cancelled()?;
+        let sums = self.over_batch(step, [theta], |indices, [theta]| {
             let params = Params::tracked(self.lm.layout(), theta);
             let losses = example_losses(self.lm, &params, &self.pick(indices)).primal;
             let loss = (losses * self.shares(step, indices, &params)).sum();
-            add(&mut total, params.gradient(&loss.backward()));
-        }
-        Ok(total.expect("a batch has at least one example"))
+            Sums { each: vec![], total: Some(params.gradient(&loss.backward())) }
+        })?;
+        Ok(sums.total.expect("a batch has at least one example"))
     }
 
     /// Directional derivatives `s_i = <grad l_i(theta), u>` of the batch's examples, in its order,
@@ -84,33 +85,49 @@ impl Sft<'_> {
         with_curvature: bool,
     ) -> Result<(Vec<f64>, Option<Tensor<1>>), Error> {
         let layout = self.lm.layout();
-        let mut all = Vec::with_capacity(self.batches[step].len());
-        let mut curvature: Option<Tensor<1>> = None;
-        for indices in self.microbatches(step) {
-            self.stop_if_cancelled()?;
+        let sums = self.over_batch(step, [theta, u], |indices, [theta, u]| {
             let params =
                 if with_curvature { Params::tracked(layout, theta) } else { Params::new(layout, theta) };
             let params = params.with_tangent(layout, u);
             let losses = example_losses(self.lm, &params, &self.pick(indices));
             let Some(tangents) = losses.tangent else {
                 // u is zero where the losses look
-                all.extend(indices.iter().map(|_| 0.0));
-                if with_curvature {
-                    add(&mut curvature, theta.zeros_like());
-                }
-                continue;
+                return Sums {
+                    each: vec![0.0; indices.len()],
+                    total: with_curvature.then(|| theta.zeros_like()),
+                };
             };
-            all.extend(tangents.clone().inner().to_data_as::<f64>().iter::<f64>());
-            if with_curvature {
+            let each = tangents.clone().inner().to_data_as::<f64>().iter::<f64>().collect();
+            let total = with_curvature.then(|| {
                 let mean = (tangents * self.shares(step, indices, &params)).sum();
-                add(&mut curvature, params.gradient(&mean.backward()));
-            }
-        }
-        Ok((all, curvature))
+                params.gradient(&mean.backward())
+            });
+            Sums { each, total }
+        })?;
+        Ok((sums.each, sums.total))
     }
 
-    fn microbatches(&self, step: usize) -> std::slice::Chunks<'_, usize> {
-        self.batches[step].chunks(self.microbatch)
+    /// Passes over the microbatches of a batch, which the devices share, with `vectors` `[n]` where the
+    /// pass runs. Sums are taken in the order of the batch on each device, and then in theirs: the same
+    /// to the last bit for a given number of devices.
+    fn over_batch<const N: usize>(
+        &self,
+        step: usize,
+        vectors: [&Tensor<1>; N],
+        pass: impl Fn(&[usize], [&Tensor<1>; N]) -> Sums + Sync,
+    ) -> Result<Sums, Error> {
+        let parts = device::map(self.devices, &self.batches[step], |device, part| {
+            let vectors = vectors.map(|vector| vector.clone().to_device(device));
+            part.chunks(self.microbatch).try_fold(Sums::default(), |sums, indices| {
+                self.stop_if_cancelled()?;
+                Ok::<_, Error>(sums.and(pass(indices, vectors.each_ref())))
+            })
+        });
+        parts.into_iter().try_fold(Sums::default(), |sums, part| {
+            let Sums { each, total } = part?;
+            let total = total.map(|total| total.to_device(&self.theta.device()));
+            Ok(sums.and(Sums { each, total }))
+        })
     }
 
     fn pick(&self, indices: &[usize]) -> Vec<&Example> {
@@ -129,9 +146,20 @@ impl Sft<'_> {
     }
 }
 
-fn add(total: &mut Option<Tensor<1>>, part: Tensor<1>) {
-    *total = Some(match total.take() {
-        None => part,
-        Some(sum) => sum + part,
-    });
+/// What passes over examples give: a number for each, and the sum of a flat vector `[n]`.
+#[derive(Default)]
+struct Sums {
+    each: Vec<f64>,
+    total: Option<Tensor<1>>,
+}
+
+impl Sums {
+    fn and(mut self, next: Self) -> Self {
+        self.each.extend(next.each);
+        self.total = match (self.total, next.total) {
+            (Some(sum), Some(part)) => Some(sum + part),
+            (sum, part) => sum.or(part),
+        };
+        self
+    }
 }

@@ -25,7 +25,7 @@ pub mod optimizers;
 
 use burn::tensor::Tensor;
 
-pub use checkpoint::Storage;
+pub use checkpoint::{Bytes, Storage};
 pub use error::Error;
 pub use forward::Sft;
 pub use metrics::{Metric, Score};

@@ -74,6 +74,7 @@ struct Setup<'a> {
     examples: Vec<Example>,
     batches: Vec<Vec<usize>>,
     optimizer: Box<dyn optimizers::Optimizer>,
+    devices: Vec<Device>,
 }
 
 impl Setup<'_> {
@@ -86,6 +87,7 @@ impl Setup<'_> {
             batches: &self.batches,
             optimizer: self.optimizer.as_ref(),
             microbatch,
+            devices: &self.devices,
             cancelled: &|| false,
         }
     }
@@ -97,6 +99,7 @@ fn setup(subject: &Subject, settings: spec::Optimizer, count: usize) -> Setup<'_
         examples: examples(subject.lm.vocab_size(), count, 5),
         batches: batches(count),
         optimizer: optimizers::from_spec(settings),
+        devices: vec![Device::flex()],
     }
 }
 
@@ -168,6 +171,41 @@ fn microbatches_change_nothing_but_rounding() {
     for microbatch in [1, 2] {
         assert!(relative_error(&run(microbatch).rewards, &whole) < 1e-12);
     }
+}
+
+/// Several devices add up a batch in another order than one, and always in the same.
+#[test]
+fn devices_change_nothing_but_rounding() {
+    for model in ["gpt2", "llama"] {
+        for optimizer in optimizer_settings() {
+            let subject = subject(model, DType::F64);
+            let mut setup = setup(&subject, optimizer, 10);
+            let ones = vec![1.0; 10];
+            let metric = metric(&subject, &metric_settings()[3].1);
+            let mut run = |devices: usize| {
+                setup.devices = vec![Device::flex(); devices];
+                metagradient(setup.sft(&ones, 2), metric.as_ref(), &Storage::default()).unwrap()
+            };
+            let one = run(1);
+            for devices in [2, 3, 5] {
+                let several = run(devices);
+                assert!(relative_error(&several.rewards, &one.rewards) < 1e-12, "{devices} devices");
+                assert!(
+                    relative_error(&host(&several.theta), &host(&one.theta)) < 1e-14,
+                    "{devices} devices"
+                );
+                for _ in 0..3 {
+                    let again = run(devices);
+                    assert_eq!(again.rewards, several.rewards, "{devices} devices, run again");
+                    assert_eq!(host(&again.theta), host(&several.theta), "{devices} devices, run again");
+                }
+            }
+        }
+    }
+}
+
+fn host(tensor: &Tensor<1>) -> Vec<f64> {
+    tensor.to_data_as::<f64>().iter::<f64>().collect()
 }
 
 #[test]

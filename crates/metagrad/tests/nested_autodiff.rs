@@ -206,6 +206,7 @@ fn rewards_equal_reverse_over_reverse() {
         batches: &batches,
         optimizer: optimizer.as_ref(),
         microbatch: 4,
+        devices: &[Device::flex()],
         cancelled: &|| false,
     };
     let ours = metagradient(sft, &metric, &Storage::default()).unwrap();

@@ -111,6 +111,42 @@ fn adjoints_equal_finite_differences() {
     }
 }
 
+/// Tracked vectors are computed by tensor operations, as on other devices than the CPU.
+#[test]
+fn one_pass_equals_composed_operations() {
+    let mut rng = keyed_rng([10, 0, 0, 0]);
+    let mut random =
+        |low: f64| -> Tensor<1> { tensor(&(0..7).map(|_| rng.random_range(low..1.0)).collect::<Vec<f64>>()) };
+    for case in cases() {
+        let optimizer = optimizers::from_spec(case.optimizer);
+        let mut state = |second_low: f64| {
+            let lows = [-1.0, second_low].into_iter().take(optimizer.moments());
+            State { moments: lows.map(&mut random).collect(), theta: random(-1.0) }
+        };
+        let (before, after, g) = (state(0.0), state(-1.0), tensor(&case.gradients[0]));
+        let g = Tensor::cat(vec![g; 7], 0).narrow(0, 0, 7);
+        let tracked = |state: &State| State {
+            theta: state.theta.clone().autodiff(),
+            moments: state.moments.iter().map(|moment| moment.clone().autodiff()).collect(),
+        };
+        let parts = |state: State, u: Option<Tensor<1>>| -> Vec<f64> {
+            let all = std::iter::once(state.theta).chain(state.moments).chain(u);
+            all.flat_map(|part| values(&part)).collect()
+        };
+        for step in [0, 3] {
+            let both = |before: &State, g: &Tensor<1>, after: State| {
+                let (adjoint, u) = optimizer.adjoint(step, before, g, after);
+                [parts(optimizer.step(step, before, g), None), parts(adjoint, Some(u))].concat()
+            };
+            let one_pass = both(&before, &g, after.clone());
+            let composed = both(&tracked(&before), &g.clone().autodiff(), tracked(&after));
+            for (a, b) in one_pass.iter().zip(&composed) {
+                assert!((a - b).abs() <= 1e-12 * b.abs().max(1e-12), "{:?}: {a:e}, {b:e}", case.optimizer);
+            }
+        }
+    }
+}
+
 /// With eps_root = 0 and no gradient yet, AdamW's root is 0: the adjoint must stay finite.
 #[test]
 fn a_gradient_of_zero_has_a_finite_adjoint() {

@@ -42,6 +42,7 @@ fn rewards_do_not_depend_on_the_number_of_threads() {
                 batches: &batches,
                 optimizer: optimizer.as_ref(),
                 microbatch: 12,
+                devices: &[Device::flex()],
                 cancelled: &|| false,
             };
             let result = pool.install(|| metagradient(sft, &metric, &Storage::default()).unwrap());

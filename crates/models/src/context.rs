@@ -112,11 +112,16 @@ impl Cache {
         self.len += columns;
     }
 
-    /// Keeps the rows `rows` only, each named once, so that finished ones cost nothing more.
-    pub fn keep(&mut self, rows: &[usize]) {
+    /// Has the rows `rows` go on, in ascending order: those left out cost nothing more, and one that is
+    /// named again is copied.
+    pub fn select(&mut self, rows: &[usize]) {
         self.padding = rows.iter().map(|&row| self.padding[row]).collect();
         for layer in self.rows.iter_mut().filter(|layer| !layer.is_empty()) {
-            *layer = rows.iter().map(|&row| std::mem::take(&mut layer[row])).collect();
+            let row = |(place, &row): (usize, &usize)| {
+                let again = rows.get(place + 1) == Some(&row);
+                if again { layer[row].clone() } else { std::mem::take(&mut layer[row]) }
+            };
+            *layer = rows.iter().enumerate().map(row).collect();
         }
         for (keys, values) in self.layers.iter_mut().flatten() {
             let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();

@@ -8,9 +8,11 @@
 use burn::tensor::{Int, Tensor, TensorData, activation};
 
 use crate::fused::{
-    self, Activation, ActivationTangent, Attention, AttentionTangent, Kernel, Linear, LinearTangent, Norm,
-    NormTangent, Normalise, NormaliseTangent, Product, ProductTangent, Rotation, Softmax, SoftmaxTangent,
+    self, Activation, ActivationTangent, Attention, AttentionTangent, HeadLogProb, HeadLogProbTangent,
+    Kernel, Linear, LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Product, ProductTangent,
+    Rotation, Softmax, SoftmaxTangent,
 };
+use crate::matmul::{MatmulPrecision, matmul};
 
 /// A tensor and its tangent; `None` is a tangent of zero that is never computed with.
 #[derive(Clone, Debug)]
@@ -103,17 +105,18 @@ impl<const D: usize> Dual<D> {
         self.linear_map(|x| x.select(dim, indices.clone()))
     }
 
-    /// Matrix product, batched over leading dimensions.
-    pub fn matmul(self, other: Self) -> Self {
+    /// Matrix product, batched over leading dimensions, which are the same for both.
+    pub fn matmul(self, other: Self, precision: MatmulPrecision) -> Self {
+        let matmul = |a: Tensor<D>, b: Tensor<D>| matmul(a, b, precision);
         let tangent = match (self.tangent, other.tangent) {
             (None, None) => None,
-            (Some(left), None) => Some(left.matmul(other.primal.clone())),
-            (None, Some(right)) => Some(self.primal.clone().matmul(right)),
+            (Some(left), None) => Some(matmul(left, other.primal.clone())),
+            (None, Some(right)) => Some(matmul(self.primal.clone(), right)),
             (Some(left), Some(right)) => {
-                Some(left.matmul(other.primal.clone()) + self.primal.clone().matmul(right))
+                Some(matmul(left, other.primal.clone()) + matmul(self.primal.clone(), right))
             }
         };
-        Self::new(self.primal.matmul(other.primal), tangent)
+        Self::new(matmul(self.primal, other.primal), tangent)
     }
 
     /// `x * sigmoid(x)`.
@@ -288,15 +291,30 @@ impl<const D: usize> std::ops::Mul for Dual<D> {
 
 impl Dual<2> {
     /// `self weight (+ bias)` of `self [rows, in]`, `weight [in, out]` and `bias [1, out]`.
-    pub(crate) fn linear(self, weight: Self, bias: Option<Self>) -> Self {
-        if let Some(fused) = fused_linear(&self, &weight, bias.as_ref()) {
+    pub(crate) fn linear(self, weight: Self, bias: Option<Self>, precision: MatmulPrecision) -> Self {
+        if precision == MatmulPrecision::F32
+            && let Some(fused) = fused_linear(&self, &weight, bias.as_ref())
+        {
             return fused;
         }
-        let y = self.matmul(weight);
+        let y = self.matmul(weight, precision);
         match bias {
             None => y,
             Some(bias) => y + bias,
         }
+    }
+
+    /// Log-probabilities `[rows]` of tokens under logits `self weight`, on the CPU; see [`HeadLogProb`].
+    pub(crate) fn head_log_probs(&self, weight: &Self, kernel: HeadLogProb) -> Option<Dual<1>> {
+        let rows = self.dims()[0];
+        if self.tangent.is_none() && weight.tangent.is_none() {
+            let value = fused::run(kernel, [&self.primal, &weight.primal])?;
+            return Some(value.reshape([rows]).into());
+        }
+        let (dx, dw) = (self.tangent_or_zero(), weight.tangent_or_zero());
+        let both = fused::run(HeadLogProbTangent(kernel), [&self.primal, &dx, &weight.primal, &dw])?;
+        let part = |row: usize| both.clone().narrow(0, row, 1).reshape([rows]);
+        Some(Dual::new(part(0), Some(part(1))))
     }
 }
 

@@ -104,6 +104,22 @@ pub enum Error {
         /// The context length.
         limit: usize,
     },
+    /// A device's name does not name one.
+    #[error("device `{text}`: {reason}")]
+    Device {
+        /// What was given.
+        text: String,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// A precision that the CPU gains nothing from.
+    #[error(
+        "`precision = \"{name}\"` needs a CUDA device; the CPU computes in `f32`: leave it out, or choose `--device cuda:0`"
+    )]
+    Precision {
+        /// Its name.
+        name: &'static str,
+    },
     /// The sampler and the training forward disagree about log-probabilities.
     #[error(
         "sampled log-probabilities differ from the training forward by {difference:e}, over the tolerance {tolerance:e}"

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::{
-    Cache, CausalLm, Dual, Error, Head, Layout, Params, Tokens,
+    Cache, CausalLm, Dual, Error, Head, Layout, MatmulPrecision, Params, Tokens,
     context::Context,
     layers::{Heads, embedding, layer_norm, linear, packed_attention},
 };
@@ -132,7 +132,12 @@ impl Gpt2 {
         } else {
             Head { param: layout.push("lm_head.weight", &[hidden, config.vocab_size], true), tied: false }
         };
-        let heads = Heads { query: config.n_head, kv: config.n_head, dim: hidden / config.n_head };
+        let heads = Heads {
+            query: config.n_head,
+            kv: config.n_head,
+            dim: hidden / config.n_head,
+            precision: MatmulPrecision::F32,
+        };
         Ok(Self {
             layout,
             vocab: config.vocab_size,
@@ -151,6 +156,10 @@ impl Gpt2 {
         layer_norm(x, params.vector(weight), params.vector(bias), self.epsilon)
     }
 
+    fn affine(&self, params: &Params, x: Dual<3>, [weight, bias]: [usize; 2]) -> Dual<3> {
+        linear(x, params.matrix(weight), Some(params.vector(bias)), self.heads.precision)
+    }
+
     fn positions(&self, params: &Params, context: &Context) -> Dual<3> {
         let seq = context.positions.len() / context.rows;
         let ids: Vec<i64> = context.positions.iter().map(|&position| position as i64).collect();
@@ -159,10 +168,6 @@ impl Gpt2 {
         let hidden = table.dims()[1];
         table.select(0, ids).reshape([context.rows, seq, hidden])
     }
-}
-
-fn affine(params: &Params, x: Dual<3>, [weight, bias]: [usize; 2]) -> Dual<3> {
-    linear(x, params.matrix(weight), Some(params.vector(bias)))
 }
 
 impl CausalLm for Gpt2 {
@@ -186,17 +191,25 @@ impl CausalLm for Gpt2 {
         self.head
     }
 
+    fn precision(&self) -> MatmulPrecision {
+        self.heads.precision
+    }
+
+    fn set_precision(&mut self, precision: MatmulPrecision) {
+        self.heads.precision = precision;
+    }
+
     fn hidden(&self, params: &Params, tokens: &Tokens, mut cache: Option<&mut Cache>) -> Dual<3> {
         let context = Context::new(tokens.dims(), cache.as_deref());
         let mut x = embedding(params, self.token_embedding, tokens) + self.positions(params, &context);
         for (layer, block) in self.blocks.iter().enumerate() {
             let h = self.norm(params, x.clone(), block.attention_norm);
-            let qkv = affine(params, h, block.qkv);
+            let qkv = self.affine(params, h, block.qkv);
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
             let mixed = packed_attention(params, self.heads, &context, cache, qkv);
-            x = x + affine(params, mixed, block.attention_out);
+            x = x + self.affine(params, mixed, block.attention_out);
             let h = self.norm(params, x.clone(), block.mlp_norm);
-            x = x + affine(params, affine(params, h, block.up).gelu_new(), block.down);
+            x = x + self.affine(params, self.affine(params, h, block.up).gelu_new(), block.down);
         }
         if let Some(cache) = cache {
             cache.advance(tokens.dims()[1]);

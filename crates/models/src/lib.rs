@@ -7,6 +7,7 @@
 mod chat;
 mod config;
 mod context;
+pub mod device;
 mod dual;
 mod error;
 mod example;
@@ -17,6 +18,7 @@ mod layers;
 mod layout;
 mod llama;
 mod lm;
+mod matmul;
 mod memory;
 mod model;
 mod params;
@@ -36,8 +38,12 @@ pub use gpt2::Gpt2;
 pub use layers::RopeScaling;
 pub use layout::{Layout, Param};
 pub use llama::Llama;
-pub use lm::{CausalLm, Head, Place, kl_divergence, log_probs, log_probs_at, logits, logits_at, places};
-pub use memory::keep_freed_memory;
+pub use lm::{
+    CausalLm, Head, Place, activations, kept_logits, kl_divergence, log_probs, log_probs_at, logits,
+    logits_at, places,
+};
+pub use matmul::MatmulPrecision;
+pub use memory::{available_memory, keep_freed_memory};
 pub use model::Model;
 pub use params::Params;
 pub use sampler::{Completion, Sampling, keyed_rng, sample};

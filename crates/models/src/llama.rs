@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    Cache, CausalLm, Dual, Error, Head, Layout, Params, Tokens,
+    Cache, CausalLm, Dual, Error, Head, Layout, MatmulPrecision, Params, Tokens,
     context::Context,
     layers::{Heads, Rope, RopeScaling, attention, embedding, linear, rms_norm, rotate},
 };
@@ -91,8 +91,8 @@ impl Linear {
         }
     }
 
-    fn forward(&self, params: &Params, x: Dual<3>) -> Dual<3> {
-        linear(x, params.matrix(self.weight), self.bias.map(|bias| params.vector(bias)))
+    fn forward(&self, params: &Params, x: Dual<3>, precision: MatmulPrecision) -> Dual<3> {
+        linear(x, params.matrix(self.weight), self.bias.map(|bias| params.vector(bias)), precision)
     }
 }
 
@@ -194,7 +194,16 @@ impl CausalLm for Llama {
         self.head
     }
 
+    fn precision(&self) -> MatmulPrecision {
+        self.heads.precision
+    }
+
+    fn set_precision(&mut self, precision: MatmulPrecision) {
+        self.heads.precision = precision;
+    }
+
     fn hidden(&self, params: &Params, tokens: &Tokens, mut cache: Option<&mut Cache>) -> Dual<3> {
+        let precision = self.heads.precision;
         let context = Context::new(tokens.dims(), cache.as_deref());
         let rotation = self.rope.tables(&context);
         let mut x = embedding(params, self.embedding, tokens);
@@ -202,9 +211,9 @@ impl CausalLm for Llama {
             let h = self.norm(params, x.clone(), block.attention_norm);
             let [batch, seq, _] = h.dims();
             let heads = |x: Dual<3>, heads: usize| x.reshape([batch, seq, heads, self.heads.dim]);
-            let mut q = heads(block.query.forward(params, h.clone()), self.heads.query);
-            let mut k = heads(block.key.forward(params, h.clone()), self.heads.kv);
-            let v = heads(block.value.forward(params, h), self.heads.kv);
+            let mut q = heads(block.query.forward(params, h.clone(), precision), self.heads.query);
+            let mut k = heads(block.key.forward(params, h.clone(), precision), self.heads.kv);
+            let v = heads(block.value.forward(params, h, precision), self.heads.kv);
             if let Some([query_norm, key_norm]) = block.head_norms {
                 q = self.norm(params, q, query_norm);
                 k = self.norm(params, k, key_norm);
@@ -212,10 +221,10 @@ impl CausalLm for Llama {
             let (q, k) = (rotate(params, q, &rotation), rotate(params, k, &rotation));
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
             let mixed = attention(params, self.heads, &context, cache, [q, k, v]);
-            x = x + block.attention_out.forward(params, mixed);
+            x = x + block.attention_out.forward(params, mixed, precision);
             let h = self.norm(params, x.clone(), block.mlp_norm);
-            let gate = block.gate.forward(params, h.clone()).silu();
-            x = x + block.down.forward(params, gate * block.up.forward(params, h));
+            let gate = block.gate.forward(params, h.clone(), precision).silu();
+            x = x + block.down.forward(params, gate * block.up.forward(params, h, precision), precision);
         }
         if let Some(cache) = cache {
             cache.advance(tokens.dims()[1]);
@@ -240,7 +249,7 @@ fn heads(config: &Config, path: &Path) -> Result<Heads, Error> {
             format!("the head width must be even for rotary positions, found {dim}"),
         ));
     }
-    Ok(Heads { query, kv, dim })
+    Ok(Heads { query, kv, dim, precision: MatmulPrecision::F32 })
 }
 
 fn rope_theta(config: &Config) -> f64 {

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use burn::tensor::{Tensor, activation};
 
 use crate::{
-    Cache, Dual, Layout, Params, Tokens,
-    fused::{self, Divergence, LogProb, LogProbTangent},
+    Cache, Dual, Layout, MatmulPrecision, Params, Tokens,
+    fused::{self, Divergence, HeadLogProb, KEPT, LogProb, LogProbTangent},
 };
 
 /// A causal language model: pure functions of a flat parameter vector.
@@ -27,6 +27,12 @@ pub trait CausalLm: Debug + Send + Sync {
 
     /// Where the language-model head lies.
     fn head(&self) -> Head;
+
+    /// Precision of its products; f32 unless set.
+    fn precision(&self) -> MatmulPrecision;
+
+    /// Computes products at a precision from now on.
+    fn set_precision(&mut self, precision: MatmulPrecision);
 
     /// Final hidden states `[batch, seq, hidden]` of a block of tokens, after the last norm.
     ///
@@ -53,7 +59,20 @@ impl Head {
 
 /// Logits `[batch, seq, vocab]` of hidden states `[batch, seq, hidden]`.
 pub fn logits(lm: &dyn CausalLm, params: &Params, hidden: Dual<3>) -> Dual<3> {
-    crate::layers::linear(hidden, lm.head().weight(params), None)
+    crate::layers::linear(hidden, lm.head().weight(params), None, lm.precision())
+}
+
+/// Numbers that a pass with tangents keeps of each token for the way back, about: 18 rows of the hidden
+/// width a layer, and their tangents. The head's logits come on top, [`kept_logits`].
+pub fn activations(lm: &dyn CausalLm) -> usize {
+    let head = lm.layout().params()[lm.head().param].len();
+    2 * 18 * lm.layers() * head / lm.vocab_size()
+}
+
+/// Numbers that the logits of `tokens` predicted tokens, their tangents and the gradients of both take at
+/// most, on the CPU.
+pub fn kept_logits(lm: &dyn CausalLm, tokens: usize) -> usize {
+    4 * (tokens * lm.vocab_size()).min(KEPT)
 }
 
 /// A token of some rows that is predicted from those before it: `rows[row][column]`, column above 0.
@@ -80,6 +99,11 @@ pub fn logits_at<R: AsRef<[u32]>>(
     rows: &[R],
     places: &[Place],
 ) -> Dual<2> {
+    hidden_at(lm, params, rows, places).linear(lm.head().weight(params), None, lm.precision())
+}
+
+/// Final hidden states that predict the tokens at `places`, `[places.len(), hidden]`.
+fn hidden_at<R: AsRef<[u32]>>(lm: &dyn CausalLm, params: &Params, rows: &[R], places: &[Place]) -> Dual<2> {
     let inputs: Vec<&[u32]> = rows.iter().map(|row| &row.as_ref()[..row.as_ref().len() - 1]).collect();
     let hidden = lm.hidden(params, &Tokens::right_padded(&inputs), None);
     let [batch, columns, width] = hidden.dims();
@@ -89,19 +113,26 @@ pub fn logits_at<R: AsRef<[u32]>>(
     let index = params.integers(index, [places.len()]);
     let hidden = hidden.reshape([batch * columns, width]);
     // picking every row in order would only copy
-    let hidden = if whole { hidden } else { hidden.select(0, index) };
-    hidden.linear(lm.head().weight(params), None)
+    if whole { hidden } else { hidden.select(0, index) }
 }
 
-/// Log-probabilities of the tokens at `places` given those before them, `[places.len()]`.
+/// Log-probabilities of the tokens at `places` given those before them, `[places.len()]`. On the CPU
+/// their memory is bounded, however many places and tokens there are: many logits are never held at once.
 pub fn log_probs_at<R: AsRef<[u32]>>(
     lm: &dyn CausalLm,
     params: &Params,
     rows: &[R],
     places: &[Place],
 ) -> Dual<1> {
-    let tokens = places.iter().map(|place| rows[place.row].as_ref()[place.column]).collect();
-    log_probs(params, logits_at(lm, params, rows, places), tokens)
+    let tokens: Vec<u32> = places.iter().map(|place| rows[place.row].as_ref()[place.column]).collect();
+    let (hidden, weight) = (hidden_at(lm, params, rows, places), lm.head().weight(params));
+    if places.len() * lm.vocab_size() > KEPT && lm.precision() == MatmulPrecision::F32 {
+        let kernel = HeadLogProb::new(tokens.as_slice().into(), lm.vocab_size());
+        if let Some(log_probs) = hidden.head_log_probs(&weight, kernel) {
+            return log_probs;
+        }
+    }
+    log_probs(params, hidden.linear(weight, None, lm.precision()), tokens)
 }
 
 /// Log-probability of token `tokens[i]` under row `i` of logits `[n, vocab]`: `[n]`.

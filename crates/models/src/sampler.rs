@@ -1,14 +1,15 @@
 //! Batched decoding with a KV cache.
 //!
 //! The randomness of a row comes from (seed, step, row) alone, so that what a row says does not
-//! depend on which rows share its batch. Rows that have stopped leave the batch.
+//! depend on which rows share its batch. Rows of one prompt share the pass over it; rows that have
+//! stopped leave the batch.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{Cache, CausalLm, Error, Params, Tokens, fused::exponentials, logits};
+use crate::{Cache, CausalLm, Error, Params, Tokens, device, fused::exponentials, logits};
 
 /// How to decode.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Sampling {
     pub step: u64,
     /// Rows that are decoded together; bounds memory, changes nothing else.
     pub batch: usize,
+    /// What shares the rows, at least one.
+    pub devices: Vec<Device>,
 }
 
 /// What was drawn for one prompt.
@@ -57,15 +60,17 @@ pub fn sample(
             return Err(Error::TooLong { what, length, limit });
         }
     }
-    let params = Params::new(lm.layout(), theta);
-    // rows of similar length decode together, so that little is padding
+    // rows of similar length decode together, so that little is padding, and those of one prompt
     let mut order: Vec<usize> = (0..prompts.len()).collect();
-    order.sort_by_key(|&row| prompts[row].len());
+    order.sort_by_key(|&row| (prompts[row].len(), &prompts[row]));
     let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
-    for rows in order.chunks(sampling.batch.max(1)) {
-        for (row, completion) in decode(lm, &params, prompts, rows, sampling) {
-            completions[row] = Some(completion);
-        }
+    let parts = device::map(&sampling.devices, &order, |device, part| {
+        let params = Params::new(lm.layout(), &theta.clone().to_device(device));
+        let batches = part.chunks(sampling.batch.max(1));
+        batches.flat_map(|rows| decode(lm, &params, prompts, rows, sampling)).collect::<Vec<_>>()
+    });
+    for (row, completion) in parts.into_iter().flatten() {
+        completions[row] = Some(completion);
     }
     Ok(completions.into_iter().map(|completion| completion.expect("every row was decoded")).collect())
 }
@@ -84,12 +89,19 @@ fn decode(
     rows: &[usize],
     sampling: &Sampling,
 ) -> Vec<(usize, Completion)> {
-    let longest = rows.iter().map(|&row| prompts[row].len()).max().unwrap_or(0);
-    let padding = rows.iter().map(|&row| longest - prompts[row].len()).collect();
-    let mut cache = Cache::new(lm.layers(), padding);
+    let mut inputs: Vec<&[u32]> = vec![];
+    // the input that each row is drawn from
+    let mut sources = Vec::with_capacity(rows.len());
+    for &row in rows {
+        if inputs.last().is_none_or(|last| *last != prompts[row]) {
+            inputs.push(&prompts[row]);
+        }
+        sources.push(inputs.len() - 1);
+    }
+    let longest = inputs.iter().map(|input| input.len()).max().unwrap_or(0);
+    let mut cache = Cache::new(lm.layers(), inputs.iter().map(|input| longest - input.len()).collect());
     let mut active: Vec<Row> = rows.iter().map(|&index| Row::new(index, sampling)).collect();
     let mut done = Vec::with_capacity(rows.len());
-    let inputs: Vec<&[u32]> = rows.iter().map(|&row| prompts[row].as_slice()).collect();
     let mut block = Tokens::left_padded(&inputs);
     loop {
         let hidden = lm.hidden(params, &block, Some(&mut cache));
@@ -99,21 +111,20 @@ fn decode(
         let vocab = logits.dims()[2];
         let logits = logits.into_data().convert_dtype(DType::F32);
         let logits = logits.as_slice::<f32>().expect("the numbers are f32");
-        active
-            .par_iter_mut()
-            .zip(logits.par_chunks(vocab))
-            .for_each_init(Vec::new, |masses, (row, logits)| row.draw(logits, masses, sampling));
+        active.par_iter_mut().zip(&sources).for_each_init(Vec::new, |masses, (row, source)| {
+            row.draw(&logits[source * vocab..(source + 1) * vocab], masses, sampling);
+        });
 
-        let keep: Vec<usize> = (0..batch).filter(|&row| !active[row].ended(sampling)).collect();
-        if keep.len() < batch {
-            let (running, ended): (Vec<Row>, Vec<Row>) =
-                active.into_iter().partition(|row| !row.ended(sampling));
-            done.extend(ended.into_iter().map(|row| (row.index, row.completion)));
-            active = running;
-            if active.is_empty() {
-                return done;
-            }
-            cache.keep(&keep);
+        let (running, ended): (Vec<_>, Vec<_>) =
+            active.into_iter().zip(sources).partition(|(row, _)| !row.ended(sampling));
+        done.extend(ended.into_iter().map(|(row, _)| (row.index, row.completion)));
+        (active, sources) = running.into_iter().unzip();
+        if active.is_empty() {
+            return done;
+        }
+        if !sources.iter().copied().eq(0..batch) {
+            cache.select(&sources);
+            sources = (0..active.len()).collect();
         }
         let next: Vec<[u32; 1]> =
             active.iter().map(|row| [*row.completion.tokens.last().expect("a token was drawn")]).collect();

@@ -34,6 +34,7 @@ fn sampling() -> Sampling {
         seed: 7,
         step: 2,
         batch: 64,
+        devices: vec![Device::flex()],
     }
 }
 
@@ -73,6 +74,19 @@ fn what_a_row_says_does_not_depend_on_its_batch() {
         let whole = draw(100);
         assert_eq!(draw(1), whole, "{model}");
         assert_eq!(draw(5), whole, "{model}");
+        // a group's rows share the pass over their prompt, wherever they stand
+        let groups: Vec<Vec<u32>> = (0..3).flat_map(|_| prompts[..7].to_vec()).collect();
+        let draw = |batch, rows: &[usize]| -> Vec<Vec<u32>> {
+            let drawn = sample(lm.as_ref(), &theta, &groups, &Sampling { batch, ..sampling() }).unwrap();
+            rows.iter().map(|&row| drawn[row].tokens.clone()).collect()
+        };
+        let first: Vec<usize> = (0..7).collect();
+        assert_eq!(draw(100, &first), whole[..7], "{model}");
+        let all: Vec<usize> = (0..21).collect();
+        assert_eq!(draw(100, &all), draw(1, &all), "{model}");
+        assert_ne!(draw(100, &all)[..7], draw(100, &all)[7..14], "{model}");
+        let shared = Sampling { devices: vec![Device::flex(); 3], ..sampling() };
+        assert_eq!(tokens(&sample(lm.as_ref(), &theta, &prompts, &shared).unwrap()), whole, "{model}");
         let fewer = sample(lm.as_ref(), &theta, &prompts[..9], &sampling()).unwrap();
         assert_eq!(tokens(&fewer), whole[..9], "{model}");
     }

@@ -1,8 +1,8 @@
 //! One policy update: a pass of minibatches, one AdamW step each.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use dpg_metagrad::{Optimizer, State};
-use dpg_models::{CausalLm, Params, Sampling, kl_divergence};
+use dpg_models::{CausalLm, MatmulPrecision, Params, Sampling, device, kl_divergence};
 use dpg_spec::AdamW;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ pub struct Policy<'a> {
     pub settings: &'a dpg_spec::Policy,
     /// Rows that pass through the model together; bounds memory.
     pub microbatch: usize,
+    /// What shares the rollouts of every minibatch, at least one.
+    pub devices: &'a [Device],
 }
 
 /// What an update did; means are over tokens unless said otherwise.
@@ -39,8 +41,32 @@ pub struct Report {
     pub log_prob_gap: f64,
 }
 
-/// Single-precision decoding and training forward agree to about 1e-5; a real bug shows as more.
-const LOG_PROB_TOLERANCE: f64 = 5e-3;
+impl Report {
+    /// Adds the figures of some other rollouts.
+    fn add(&mut self, part: &Self) {
+        self.kl += part.kl;
+        self.entropy += part.entropy;
+        self.clip_fraction += part.clip_fraction;
+        self.widen_gap(part.log_prob_gap);
+    }
+
+    fn widen_gap(&mut self, gap: f64) {
+        // not f64::max, which would drop a NaN
+        if gap.is_nan() || gap > self.log_prob_gap {
+            self.log_prob_gap = gap;
+        }
+    }
+}
+
+/// How far log-probabilities of decoding and of the training forward may be apart. In single precision
+/// they agree to about 1e-5; a real bug shows as more.
+fn log_prob_tolerance(precision: MatmulPrecision) -> f64 {
+    match precision {
+        MatmulPrecision::F32 => 5e-3,
+        MatmulPrecision::Tf32 => 2e-2,
+        MatmulPrecision::Bf16 => 1e-1,
+    }
+}
 
 /// Updates `state` (weights and AdamW moments of the generator, `applied` optimizer steps old) on
 /// a step's rollouts, which are group after group.
@@ -65,17 +91,30 @@ pub fn update(
     let all_tokens = token_count(rollouts);
     for (minibatch, chunk) in rollouts.chunks(rows).enumerate() {
         let count = token_count(chunk);
+        let parts = device::map(policy.devices, chunk, |device, part| {
+            let [theta, initial] =
+                [&state.theta, policy.initial].map(|theta| theta.clone().to_device(device));
+            let mut report = Report::default();
+            let mut gradient = theta.zeros_like();
+            for part in part.chunks(policy.microbatch) {
+                let initial =
+                    (coefficients.kl > 0.0).then(|| initial_logits(policy, &initial, part, sampling));
+                let params = Params::tracked(policy.lm.layout(), &theta);
+                let tokens = forward(policy.lm, &params, part, sampling);
+                measure(&mut report, &tokens, initial.as_ref(), settings.clip, all_tokens, minibatch == 0);
+                let loss = loss(&tokens, initial.as_ref(), coefficients, count);
+                gradient = gradient + params.gradient(&loss.backward());
+            }
+            (gradient, report)
+        });
         let mut gradient = state.theta.zeros_like();
-        for part in chunk.chunks(policy.microbatch) {
-            let initial = (coefficients.kl > 0.0).then(|| initial_logits(policy, part, sampling));
-            let params = Params::tracked(policy.lm.layout(), &state.theta);
-            let tokens = forward(policy.lm, &params, part, sampling);
-            measure(&mut report, &tokens, initial.as_ref(), settings.clip, all_tokens, minibatch == 0);
-            let loss = loss(&tokens, initial.as_ref(), coefficients, count);
-            gradient = gradient + params.gradient(&loss.backward());
+        for (of_part, part) in parts {
+            gradient = gradient + of_part.to_device(&state.theta.device());
+            report.add(&part);
         }
-        if report.log_prob_gap.is_nan() || report.log_prob_gap > LOG_PROB_TOLERANCE {
-            return Err(Error::LogProbGap { gap: report.log_prob_gap, tolerance: LOG_PROB_TOLERANCE });
+        let tolerance = log_prob_tolerance(policy.lm.precision());
+        if report.log_prob_gap.is_nan() || report.log_prob_gap > tolerance {
+            return Err(Error::LogProbGap { gap: report.log_prob_gap, tolerance });
         }
         let norm = (gradient.clone() * gradient.clone()).sum().into_scalar::<f64>().sqrt();
         if !norm.is_finite() {
@@ -96,8 +135,13 @@ fn token_count(rollouts: &[Rollout]) -> f64 {
 }
 
 /// Logits of the initial generator, a constant for autodiff.
-fn initial_logits(policy: &Policy, rollouts: &[Rollout], sampling: &Sampling) -> Tensor<2> {
-    let params = Params::new(policy.lm.layout(), policy.initial);
+fn initial_logits(
+    policy: &Policy,
+    initial: &Tensor<1>,
+    rollouts: &[Rollout],
+    sampling: &Sampling,
+) -> Tensor<2> {
+    let params = Params::new(policy.lm.layout(), initial);
     forward(policy.lm, &params, rollouts, sampling).logits.autodiff()
 }
 
@@ -123,11 +167,7 @@ fn measure(
             report.clip_fraction += 1.0 / all_tokens;
         }
         if unchanged {
-            // not f64::max, which would drop a NaN
-            let gap = difference.abs();
-            if gap.is_nan() || gap > report.log_prob_gap {
-                report.log_prob_gap = gap;
-            }
+            report.widen_gap(difference.abs());
         }
     }
 }

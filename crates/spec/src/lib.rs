@@ -148,6 +148,23 @@ pub struct Generator {
     #[serde(default = "Generator::default_max_new_tokens")]
     #[schemars(range(min = 1))]
     pub max_new_tokens: usize,
+    /// What its matrix products are computed in. `tf32` and `bf16` are faster and need a CUDA device;
+    /// rewards are computed in `f32` whatever is said here. Default `f32`.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// What the generator's matrix products are computed in; its weights are f32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Operands rounded to 11 bits of mantissa.
+    Tf32,
+    /// Operands rounded to 8 bits of mantissa.
+    Bf16,
 }
 
 impl Generator {

@@ -3,6 +3,8 @@
 mod bench;
 mod corpus;
 mod embedded;
+mod gpu;
+mod memory;
 mod tokenizer;
 
 use anyhow::Result;
@@ -29,6 +31,10 @@ enum Chore {
     },
     /// Measure the engine beside its limits and its peers.
     Bench(bench::Arguments),
+    /// Make a folder that conforms and measures on a machine with a GPU.
+    Gpu(gpu::Arguments),
+    /// Run a metagradient in bounded memory and measure its peak.
+    Memory(memory::Arguments),
     /// Print samples of the corpus as JSON lines.
     Sample {
         /// Samples of each language.
@@ -41,6 +47,11 @@ fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Embedded { only } => embedded::embedded(&embedded::folder(), only.as_deref()),
         Chore::Bench(arguments) => bench::bench(&arguments),
+        Chore::Gpu(arguments) => gpu::gpu(&arguments),
+        Chore::Memory(arguments) => {
+            memory::memory(&arguments);
+            Ok(())
+        }
         Chore::Sample { count } => sample(count),
     }
 }

@@ -23,7 +23,7 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
     let local = resolve(Spec::load(&spec)?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let audit = compute(move || {
-        let target = Target::load(&local, DType::F64, &Device::flex())?;
+        let target = Target::load(&local, DType::F64, &[Device::flex()])?;
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
         let mut examples = match file {
@@ -70,9 +70,9 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
 }
 
 fn generated(spec: &Spec, cancelled: &(dyn Fn() -> bool + Sync)) -> anyhow::Result<Vec<Example>> {
-    let device = Device::flex();
-    let target = Target::load(spec, DType::F32, &device)?;
-    let source = Source::load(spec, &device)?;
+    let devices = [Device::flex()];
+    let target = Target::load(spec, DType::F32, &devices)?;
+    let source = Source::load(spec, &devices)?;
     let metric = target.metric(spec)?;
     let folder = std::env::temp_dir();
     let run =

@@ -9,7 +9,6 @@ use burn::tensor::{DType, Device};
 use dpg_dataset::Example;
 use dpg_engine::{Source, Target, score};
 use dpg_hub::{Options, Uri};
-use dpg_metagrad::Storage;
 use dpg_spec::{Format, Generator, Prompts, Spec};
 use serde_json::{Value, json};
 
@@ -40,7 +39,8 @@ pub(crate) async fn generate(
     }
     let GenerateArguments { examples, seed, score, out, .. } = arguments;
     let stop = Stop::listen()?;
-    let rows = compute(move || draw(settings, spec.as_ref(), examples, seed, score, &stop)).await?;
+    let state = place.path().to_owned();
+    let rows = compute(move || draw(settings, spec.as_ref(), examples, seed, score, &state, &stop)).await?;
     let written = match out {
         Some(path) => File::create(&path)
             .and_then(|file| write(io::BufWriter::new(file), &rows))
@@ -118,17 +118,18 @@ fn draw(
     examples: usize,
     seed: u64,
     scored: bool,
+    folder: &Path,
     stop: &Stop,
 ) -> anyhow::Result<Vec<Value>> {
-    let device = Device::flex();
-    let source = Source::in_order(settings, &device)?;
+    let devices = [Device::flex()];
+    let source = Source::in_order(settings, &devices)?;
     let format = spec.map_or(Format::Text, |spec| spec.output.format);
     let drawn = dpg_engine::generate(&source, format, examples, seed)?;
     let mut rows: Vec<Value> = drawn.iter().map(row).collect();
     if let Some(spec) = spec.filter(|_| scored) {
-        let target = Target::load(spec, DType::F32, &device)?;
+        let target = Target::load(spec, DType::F32, &devices)?;
         let metric = target.metric(spec)?;
-        let scored = score(&target, metric.as_ref(), &drawn, 0, &Storage::default(), &|| stop.is_set())?;
+        let scored = score(&target, metric.as_ref(), &drawn, 0, folder, &|| stop.is_set())?;
         for (row, reward) in rows.iter_mut().zip(scored.rewards) {
             row["reward"] = json!(reward);
         }

@@ -1,7 +1,9 @@
 //! One file a command.
 
 pub(crate) mod audit;
+pub(crate) mod bench;
 pub(crate) mod config;
+pub(crate) mod conformance;
 pub(crate) mod datasets;
 pub(crate) mod doctor;
 pub(crate) mod generate;

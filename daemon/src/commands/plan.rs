@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::Context;
 use burn::tensor::{DType, Device};
-use dpg_engine::{Run, Source, Target, helpful, reweigh, signal};
-use dpg_metagrad::Storage;
-use dpg_spec::{Optimizer, Spec};
+use dpg_engine::{Run, Source, Target, helpful, reward_errors, reweigh, signal};
+use dpg_models::MatmulPrecision;
+use dpg_spec::Spec;
 use serde_json::{Value, json};
 
 use crate::{commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop};
@@ -17,61 +18,72 @@ pub(crate) async fn plan(
     data: &DataDir,
     path: &Path,
     reweigh: Option<usize>,
+    device: &str,
     as_json: bool,
 ) -> anyhow::Result<()> {
+    let devices = dpg_models::device::parse(device)?;
     let resolved = resolve(Spec::load(path)?, &data.hub()?).await?;
     let stop = Stop::listen()?;
     let local = resolved.local.clone();
-    let value = compute(move || measure(&local, reweigh, &stop)).await?;
+    let value = compute(move || measure(&local, reweigh, &devices, &stop)).await?;
     show(as_json, &value, || text(&resolved.spec.name, &value));
     Ok(())
 }
 
-fn measure(spec: &Spec, rounds: Option<usize>, stop: &Stop) -> anyhow::Result<Value> {
-    let device = Device::flex();
-    let target = Target::load(spec, DType::F32, &device)?;
-    let source = Source::load(spec, &device)?;
+fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], stop: &Stop) -> anyhow::Result<Value> {
+    let target = Target::load(spec, DType::F32, devices)?;
+    let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;
     let cancelled = || stop.is_set();
-    let folder = std::env::temp_dir();
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let folder = folder.path();
     let run = Run {
         spec,
         target: &target,
         source: &source,
         metric: metric.as_ref(),
-        folder: &folder,
+        folder,
         cancelled: &cancelled,
     };
     let started = Instant::now();
     let examples = run.first_draw()?;
     let draw_s = started.elapsed().as_secs_f64();
     let started = Instant::now();
-    let rewards =
-        dpg_engine::score(&target, metric.as_ref(), &examples, 0, &Storage::default(), &cancelled)?.rewards;
+    let rewards = dpg_engine::score(&target, metric.as_ref(), &examples, 0, folder, &cancelled)?.rewards;
     let score_s = started.elapsed().as_secs_f64();
     let helpful = helpful(&spec.metric)?;
-    let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, &cancelled)?;
-    let reweighed =
-        rounds.map(|rounds| reweigh(&target, metric.as_ref(), &examples, rounds, &cancelled)).transpose()?;
+    let precisions = [MatmulPrecision::F32, MatmulPrecision::Tf32, MatmulPrecision::Bf16];
+    let [f32, tf32, bf16] = reward_errors(spec, &examples, &devices[0], precisions, &cancelled)?;
+    let imitated = devices[0] == Device::flex();
+    let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, folder, &cancelled)?;
+    let reweighed = rounds
+        .map(|rounds| reweigh(&target, metric.as_ref(), &examples, rounds, folder, &cancelled))
+        .transpose()?;
 
-    let tokens: usize = target.encode(&examples)?.iter().map(|example| example.tokens.len()).sum();
-    let inner_steps = target.batches(&(0..examples.len()).collect::<Vec<_>>(), 0).len();
-    let parameters = target.model.lm.layout().len();
-    let moments = if matches!(spec.target.sft.optimizer, Optimizer::Adamw(_)) { 2 } else { 0 };
+    let encoded = target.encode(&examples)?;
+    let tokens: usize = encoded.iter().map(|example| example.tokens.len()).sum();
+    let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
+    let sft = target.sft(&encoded, &[], &batches, &cancelled);
+    let storage = dpg_engine::storage(&sft, folder);
+    let bytes = storage.bytes(&sft);
     // the policy's update reads every rollout forwards and backwards, about what drawing it costs
     let step_s = 2.0 * draw_s + score_s;
     Ok(json!({
-        "target_parameters": parameters,
+        "target_parameters": target.model.lm.layout().len(),
         "generator_parameters": source.model.lm.layout().len(),
         "steps": spec.policy.steps,
         "rollouts_per_step": examples.len(),
         "target_tokens_per_step": tokens,
-        "inner_steps": inner_steps,
-        "inner_run_state_bytes": (2 + moments) * inner_steps * parameters * 4,
+        "inner_steps": batches.len(),
+        "inner_run_vector_bytes": bytes.vectors,
+        "inner_run_pass_bytes": bytes.pass,
+        "inner_run_spilled_bytes": bytes.spilled,
+        "inner_run_segment": storage.segment,
         "training_prompts": source.training.len(),
         "validation_prompts": source.validation.len(),
         "estimated_seconds": step_s * spec.policy.steps as f64,
         "seconds_per_step": step_s,
+        "reward_errors": { "f32": f32, "tf32": tf32, "bf16": bf16, "imitated": imitated },
         "signal": signal,
         "signal_separates": signal.separates(),
         "reweighed": reweighed,
@@ -81,6 +93,9 @@ fn measure(spec: &Spec, rounds: Option<usize>, stop: &Stop) -> anyhow::Result<Va
 fn text(name: &str, value: &Value) -> String {
     let number = |key: &str| value[key].as_f64().unwrap_or(f64::NAN);
     let signal = |key: &str| value["signal"][key].as_f64().unwrap_or(f64::NAN);
+    let error = |key: &str| value["reward_errors"][key].as_f64().unwrap_or(f64::NAN);
+    let imitated =
+        if value["reward_errors"]["imitated"] == true { " (both imitated on the CPU)" } else { "" };
     let verdict = if value["signal_separates"].as_bool() == Some(true) {
         "the rewards tell good examples from bad ones"
     } else {
@@ -107,12 +122,16 @@ fn text(name: &str, value: &Value) -> String {
         ))
     });
     let reweighed = reweighed.unwrap_or_default();
+    let spilled = value["inner_run_segment"].as_u64().map_or(String::new(), |steps| {
+        format!(" in segments of {steps} steps and {:.1} MB on disk", number("inner_run_spilled_bytes") / 1e6)
+    });
     format!(
         "`{name}` is valid; nothing was started\n\
          target       {} parameters\n\
          generator    {} parameters, {} prompts to train on and {} to validate on\n\
-         a step       {} rollouts, {} target tokens, {} inner step(s), {:.1} MB of inner states\n\
+         a step       {} rollouts, {} target tokens, {} inner step(s)\n             {:.1} MB of weights, moments and gradients{spilled}, {:.1} MB for a pass\n\
          the run      {} steps of about {:.1} s: {:.1} minutes\n\
+         rewards      off by {:.1e} in f32, their precision, against f64; in tf32 {:.1e}, in bf16 {:.1e}{imitated}\n\
          signal       Phi {:.6} as it is, {:.6} after the better half by reward, {:.6} after the worse{separability}\n             {verdict}{reweighed}",
         number("target_parameters"),
         number("generator_parameters"),
@@ -121,10 +140,14 @@ fn text(name: &str, value: &Value) -> String {
         number("rollouts_per_step"),
         number("target_tokens_per_step"),
         number("inner_steps"),
-        number("inner_run_state_bytes") / 1e6,
+        number("inner_run_vector_bytes") / 1e6,
+        number("inner_run_pass_bytes") / 1e6,
         number("steps"),
         number("seconds_per_step"),
         number("estimated_seconds") / 60.0,
+        error("f32"),
+        error("tf32"),
+        error("bf16"),
         signal("untrained"),
         signal("better_half"),
         signal("worse_half"),

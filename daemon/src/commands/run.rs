@@ -21,12 +21,13 @@ use crate::{
 };
 
 /// Makes and publishes the dataset of a spec.
-pub(crate) async fn run(data: &DataDir, path: &Path, as_json: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(data: &DataDir, path: &Path, device: &str, as_json: bool) -> anyhow::Result<()> {
+    let devices = dpg_models::device::parse(device)?;
     let resolved = resolve(Spec::load(path)?, &data.hub()?).await?;
     let name = resolved.spec.name.clone();
     let folder = data.run_dir(&resolved.spec)?;
     let stop = Stop::listen()?;
-    let work = Work { resolved, folder: folder.path.clone(), job: folder.job.clone(), fence: 0 };
+    let work = Work { resolved, devices, folder: folder.path.clone(), job: folder.job.clone(), fence: 0 };
     let mut progress = Progress::new();
     let made = async {
         let made = make(work, move |event| progress.tell(event), move || stop.is_set()).await?;

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use burn::tensor::{DType, Device};
+use burn::tensor::DType;
 use dpg_dataset::{Columns, read_examples, write_scored};
 use dpg_engine::{Scored, Target};
-use dpg_metagrad::{Storage, metrics::Picture};
+use dpg_metagrad::metrics::Picture;
 use dpg_spec::Spec;
 use serde_json::json;
 
@@ -16,17 +16,18 @@ use crate::{
 
 /// Scores a dataset and writes the rewards.
 pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bool) -> anyhow::Result<()> {
+    let devices = dpg_models::device::parse(&arguments.device)?;
     let local = resolve(Spec::load(&arguments.spec)?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let out = arguments.out.clone();
     let Scored { rewards, score, .. } = compute(move || {
         let ScoreArguments { data, dtype, out, pictures, .. } = arguments;
         let examples = read_examples(&data, &Columns::detect(&data)?, None)?;
-        let target = Target::load(&local, DType::from(dtype), &Device::flex())?;
+        let target = Target::load(&local, DType::from(dtype), &devices)?;
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
-        let scored =
-            dpg_engine::score(&target, metric.as_ref(), &examples, 0, &Storage::default(), &cancelled)?;
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let scored = dpg_engine::score(&target, metric.as_ref(), &examples, 0, folder.path(), &cancelled)?;
         write_scored(&out, &examples, &scored.rewards)?;
         if let Some(folder) = pictures {
             write_pictures(&folder, &scored.pictures)?;

@@ -33,17 +33,18 @@ pub(crate) async fn verify(
     arguments: VerifyArguments,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let VerifyArguments { dataset, seeds, pictures, no_record, store } = arguments;
+    let VerifyArguments { dataset, seeds, device, pictures, no_record, store } = arguments;
     if seeds < 2 {
         bail!("--seeds {seeds}: expected at least 2, for intervals");
     }
+    let devices = dpg_models::device::parse(&device)?;
     let place = tempfile::tempdir().context("cannot make a temporary folder")?;
     let folder = place.path().join("dataset");
     let Copied { version, stored, .. } = copy(data, daemon, store.as_deref(), &dataset, &folder).await?;
     let spec = resolve(Spec::load(&folder.join("spec.toml"))?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let verification =
-        compute(move || verification::verify(&spec, &folder, seeds, &|| stop.is_set())).await?;
+        compute(move || verification::verify(&spec, &devices, &folder, seeds, &|| stop.is_set())).await?;
     let pictures = pictures.unwrap_or_else(|| data.path("pictures").join(version.to_string()));
     let drawn = draw(&verification, &pictures)?;
     let report = verification::report(&verification);

@@ -12,6 +12,7 @@ use super::{
     Operation, Real,
     gemm::{Threads, View, multiply, zeros},
     real::{largest, map, sum},
+    rows::fill,
     slice,
 };
 
@@ -189,16 +190,7 @@ fn tangent<E: Real, const N: usize>(_: E, this: Attention, inputs: &[FlexTensor;
         for head in 0..this.query {
             sequence.weights(this, head, N / 2, &mut p);
             sequence.score_tangents(this, head, &mut d);
-            E::vectorised(|| {
-                for (row, (p, d)) in p.chunks_exact(seq).zip(d.chunks_exact_mut(seq)).enumerate() {
-                    let (p, (d, hidden)) = (&p[..=row], d.split_at_mut(row + 1));
-                    let mean = sum([p, &*d], |[p, d]| p * d);
-                    for (d, p) in d.iter_mut().zip(p) {
-                        *d = *p * (*d - mean);
-                    }
-                    hidden.fill(E::zero());
-                }
-            });
+            through_softmax(seq, &p, &mut d);
             let v = |tangent| sequence.head(this, Part::Value, head, N / 2, tangent);
             let square = |p| View::rows(p, [seq, seq], seq);
             let output = &mut output[head * this.dim..];
@@ -206,6 +198,21 @@ fn tangent<E: Real, const N: usize>(_: E, this: Attention, inputs: &[FlexTensor;
             multiply(output, width, true, E::one(), square(&p), v(true), Threads::One);
         }
     })
+}
+
+/// `d = p (d - <p, d>)` of every row of `[seq, seq]`, zero past the diagonal: the derivative of the weights
+/// p along d, and also the gradient of `<d, p>`.
+fn through_softmax<E: Real>(seq: usize, p: &[E], d: &mut [E]) {
+    E::vectorised(|| {
+        for (row, (p, d)) in p.chunks_exact(seq).zip(d.chunks_exact_mut(seq)).enumerate() {
+            let (p, (d, hidden)) = (&p[..=row], d.split_at_mut(row + 1));
+            let mean = sum([p, &*d], |[p, d]| p * d);
+            for (d, p) in d.iter_mut().zip(p) {
+                *d = *p * (*d - mean);
+            }
+            hidden.fill(E::zero());
+        }
+    });
 }
 
 fn plain_gradients<E: Real, const N: usize>(
@@ -246,17 +253,8 @@ fn gradients<E: Real, const N: usize>(
     let g = g.to_contiguous();
     let g: &[E] = slice(&g);
     let width = this.query * this.dim;
-    let mut gradients: [Vec<E>; N] = from_fn(|i| zeros(batch * seq * widths[i]));
-    let mut parts: [_; N] = {
-        let mut widths = widths.into_iter();
-        gradients
-            .each_mut()
-            .map(|gradient| gradient.chunks_exact_mut(seq * widths.next().expect("a width for each input")))
-    };
-    let rows: Vec<[&mut [E]; N]> = (0..batch)
-        .map(|_| parts.each_mut().map(|part| part.next().expect("all gradients have the batch's rows")))
-        .collect();
-    rows.into_par_iter().enumerate().for_each(|(row, gradients)| {
+    let parts = widths.map(|width| seq * width);
+    let (gradients, _) = fill(parts.map(|part| batch * part), parts, |row, gradients| {
         let sequence = Sequence::new(slices, widths, seq, row);
         task(&mut Task { sequence, g: &g[row * seq * width..(row + 1) * seq * width], gradients });
     });
@@ -294,16 +292,7 @@ impl<E: Real, const N: usize> Task<'_, '_, E, N> {
             multiply(&mut a, seq, false, E::one(), g, at(Part::Value).t(), Threads::One);
             let square = |p| View::rows(p, [seq, seq], seq);
             self.add(this, (Part::Value, false), head, N, (E::one(), square(&p).t(), g));
-            E::vectorised(|| {
-                for (row, (p, a)) in p.chunks_exact(seq).zip(a.chunks_exact_mut(seq)).enumerate() {
-                    let (p, (a, hidden)) = (&p[..=row], a.split_at_mut(row + 1));
-                    let mean = sum([p, &*a], |[p, a]| p * a);
-                    for (a, p) in a.iter_mut().zip(p) {
-                        *a = *p * (*a - mean);
-                    }
-                    hidden.fill(E::zero());
-                }
-            });
+            through_softmax(seq, &p, &mut a);
             self.add(this, (Part::Query, false), head, N, (c, square(&a), at(Part::Key)));
             self.add(this, (Part::Key, false), head, N, (c, square(&a).t(), at(Part::Query)));
         }

@@ -3,9 +3,12 @@
 use burn::tensor::{DType, Tensor};
 use burn_backend::TensorData;
 use burn_flex::{Flex, FlexTensor};
-use rayon::prelude::*;
 
-use super::{Real, gemm::zeros, rows::TASK, slice};
+use super::{
+    Real,
+    rows::{TASK, fill},
+    slice,
+};
 
 /// `M` vectors of which element i is computed, in f64, from elements i of `N` vectors `[n]` of one
 /// type, in one pass. `None` if they are not on the CPU in f32 or f64, or are tracked.
@@ -35,12 +38,7 @@ fn outputs<E: Real, const N: usize, const M: usize>(
     let inputs = inputs.each_ref().map(FlexTensor::to_contiguous);
     let slices = inputs.each_ref().map(slice::<E>);
     let n = slices[0].len();
-    let mut outputs: [Vec<E>; M] = std::array::from_fn(|_| zeros(n));
-    let mut parts = outputs.each_mut().map(|output| output.chunks_mut(TASK));
-    let tasks: Vec<[&mut [E]; M]> = (0..n.div_ceil(TASK))
-        .map(|_| parts.each_mut().map(|part| part.next().expect("all outputs have one length")))
-        .collect();
-    tasks.into_par_iter().enumerate().for_each(|(task, mut outputs)| {
+    let (outputs, _) = fill([n; M], [TASK; M], |task, mut outputs: [&mut [E]; M]| {
         let first = task * TASK;
         let slices = slices.map(|slice| &slice[first..first + outputs[0].len()]);
         E::vectorised(|| {

@@ -82,13 +82,7 @@ fn affine<E: Real>(_: E, pairs: &[[&FlexTensor; 2]], bias: Option<&FlexTensor>) 
         let bias = bias.to_contiguous();
         let bias = slice::<E>(&bias);
         y.par_chunks_mut((TASK / outputs).max(1) * outputs).for_each(|part| {
-            E::vectorised(|| {
-                for y in part.chunks_exact_mut(outputs) {
-                    for (y, b) in y.iter_mut().zip(bias) {
-                        *y = *y + *b;
-                    }
-                }
-            });
+            E::vectorised(|| part.chunks_exact_mut(outputs).for_each(|y| add(y, bias)));
         });
     }
     FlexTensor::from_data(TensorData::new(y, [rows, outputs]))

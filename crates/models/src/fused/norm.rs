@@ -12,7 +12,7 @@ use super::{
     gemm::zeros,
     linear::add,
     real::{map, sum},
-    rows::TASK,
+    rows::{TASK, fill},
     slice,
 };
 
@@ -261,29 +261,20 @@ fn gradients<E: Real, const R: usize, const N: usize>(
     let rows: [&[E]; R] = from_fn(|i| slices[i]);
     let n = slices[R].len();
     let per_task = (4 * TASK / n).max(1);
-    let mut of_rows: [Vec<E>; R] = from_fn(|_| zeros(slices[0].len()));
-    let mut parts = of_rows.each_mut().map(|gradient| gradient.chunks_mut(per_task * n));
-    let tasks: Vec<[&mut [E]; R]> = (0..slices[0].len().div_ceil(per_task * n))
-        .map(|_| parts.each_mut().map(|part| part.next().expect("all gradients have one length")))
-        .collect();
-    let sums: Vec<Vec<Vec<E>>> = tasks
-        .into_par_iter()
-        .enumerate()
-        .map(|(task, gradients)| {
-            let mut sums = vec![vec![E::zero(); n]; N - R];
-            E::vectorised(|| {
-                let last = gradients[0].len() / n;
-                let mut parts = gradients.map(|gradient| gradient.chunks_exact_mut(n));
-                for row in task * per_task..task * per_task + last {
-                    let gradients = parts.each_mut().map(|part| part.next().expect("a row of each"));
-                    let place = row * n..(row + 1) * n;
-                    let rows = rows.map(|slice| &slice[place.clone()]);
-                    work(rows, &slices[R..], &g[place.clone()], gradients, &mut sums);
-                }
-            });
-            sums
-        })
-        .collect();
+    let (of_rows, sums) = fill([slices[0].len(); R], [per_task * n; R], |task, gradients| {
+        let mut sums = vec![vec![E::zero(); n]; N - R];
+        E::vectorised(|| {
+            let last = gradients[0].len() / n;
+            let mut parts = gradients.map(|gradient| gradient.chunks_exact_mut(n));
+            for row in task * per_task..task * per_task + last {
+                let gradients = parts.each_mut().map(|part| part.next().expect("a row of each"));
+                let place = row * n..(row + 1) * n;
+                let rows = rows.map(|slice| &slice[place.clone()]);
+                work(rows, &slices[R..], &g[place.clone()], gradients, &mut sums);
+            }
+        });
+        sums
+    });
     let mut of_rows = of_rows.into_iter();
     from_fn(|input| {
         let gradient = if input < R {

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use burn_backend::{DType, TensorData, TensorMetadata};
+use burn_backend::{TensorData, TensorMetadata};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
@@ -35,7 +35,7 @@ pub(crate) struct Rows<K>(pub(crate) K);
 
 impl<K: Kernel<N>, const N: usize> Operation<N> for Rows<K> {
     fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
-        forward(&self.0, inputs)
+        typed!(&inputs[0], forward(&self.0, inputs))
     }
 
     fn backward(
@@ -45,33 +45,32 @@ impl<K: Kernel<N>, const N: usize> Operation<N> for Rows<K> {
         output: &FlexTensor,
         gradient: &FlexTensor,
     ) -> [Option<FlexTensor>; N] {
-        backward(&self.0, inputs, output, gradient).map(Some)
-    }
-}
-
-fn forward<K: Kernel<N>, const N: usize>(kernel: &K, inputs: &[FlexTensor; N]) -> FlexTensor {
-    match inputs[0].dtype() {
-        DType::F32 => forward_in::<f32, K, N>(kernel, inputs),
-        _ => forward_in::<f64, K, N>(kernel, inputs),
-    }
-}
-
-fn backward<K: Kernel<N>, const N: usize>(
-    kernel: &K,
-    inputs: &[FlexTensor; N],
-    output: &FlexTensor,
-    gradient: &FlexTensor,
-) -> [FlexTensor; N] {
-    match inputs[0].dtype() {
-        DType::F32 => backward_in::<f32, K, N>(kernel, inputs, output, gradient),
-        _ => backward_in::<f64, K, N>(kernel, inputs, output, gradient),
+        typed!(gradient, backward(&self.0, inputs, output, gradient)).map(Some)
     }
 }
 
 /// Elements that a task works on: enough to be worth a task, few enough to stay in a core's cache.
 pub(super) const TASK: usize = 1 << 14;
 
-fn forward_in<E: Real, K: Kernel<N>, const N: usize>(kernel: &K, inputs: &[FlexTensor; N]) -> FlexTensor {
+/// Fills `N` vectors of `lengths[i]` elements, zeros at first, on all threads: each task gets its number
+/// and the next `parts[i]` elements of every vector. Also what the tasks return, in their order.
+pub(super) fn fill<E: Real, T: Send, const N: usize>(
+    lengths: [usize; N],
+    parts: [usize; N],
+    task: impl Fn(usize, [&mut [E]; N]) -> T + Sync,
+) -> ([Vec<E>; N], Vec<T>) {
+    let mut vectors = lengths.map(zeros);
+    let mut sizes = parts.into_iter();
+    let mut chunks =
+        vectors.each_mut().map(|vector| vector.chunks_mut(sizes.next().expect("a size for each vector")));
+    let tasks: Vec<[&mut [E]; N]> = (0..lengths[0].div_ceil(parts[0]))
+        .map(|_| chunks.each_mut().map(|chunks| chunks.next().expect("every vector has as many parts")))
+        .collect();
+    let returned = tasks.into_par_iter().enumerate().map(|(number, parts)| task(number, parts)).collect();
+    (vectors, returned)
+}
+
+fn forward<E: Real, K: Kernel<N>, const N: usize>(_: E, kernel: &K, inputs: &[FlexTensor; N]) -> FlexTensor {
     let contiguous = inputs.each_ref().map(FlexTensor::to_contiguous);
     let slices = contiguous.each_ref().map(slice::<E>);
     let mut shape = inputs[0].shape();
@@ -93,7 +92,8 @@ fn forward_in<E: Real, K: Kernel<N>, const N: usize>(kernel: &K, inputs: &[FlexT
     FlexTensor::from_data(TensorData::new(output, shape))
 }
 
-fn backward_in<E: Real, K: Kernel<N>, const N: usize>(
+fn backward<E: Real, K: Kernel<N>, const N: usize>(
+    _: E,
     kernel: &K,
     inputs: &[FlexTensor; N],
     output: &FlexTensor,
@@ -107,13 +107,7 @@ fn backward_in<E: Real, K: Kernel<N>, const N: usize>(
     let n = shape[shape.num_dims() - 1];
     let m = kernel.output_len(n);
     let per_task = (TASK / n).max(1);
-    let mut gradients: [Vec<E>; N] = std::array::from_fn(|_| zeros(slices[0].len()));
-    let mut parts = gradients.each_mut().map(|gradient| gradient.chunks_mut(per_task * n));
-    let tasks = slices[0].len().div_ceil(per_task * n);
-    let tasks: Vec<[&mut [E]; N]> = (0..tasks)
-        .map(|_| parts.each_mut().map(|part| part.next().expect("all gradients have one length")))
-        .collect();
-    tasks.into_par_iter().enumerate().for_each(|(task, gradients)| {
+    let (gradients, _) = fill([slices[0].len(); N], [per_task * n; N], |task, gradients| {
         E::vectorised(|| {
             let rows = gradients[0].len() / n;
             let mut parts = gradients.map(|gradient| gradient.chunks_exact_mut(n));

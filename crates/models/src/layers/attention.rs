@@ -1,7 +1,7 @@
 //! Causal attention with grouped key-value heads.
 
 use crate::{
-    Dual, Params,
+    Dual, MatmulPrecision, Params,
     context::{Cache, Context, Mask},
     dual::fused_attention,
     fused::Attention,
@@ -16,16 +16,23 @@ pub(crate) struct Heads {
     pub(crate) kv: usize,
     /// Width of a head.
     pub(crate) dim: usize,
+    /// Of the products.
+    pub(crate) precision: MatmulPrecision,
 }
 
 impl Heads {
     /// Fused attention of whole sequences, `[batch, seq, heads * dim]`; `None` if there is a cache or
     /// another mask than the causal one, or no fused form.
     fn whole(self, context: &Context, cached: bool, inputs: &[Dual<3>]) -> Option<Dual<3>> {
-        if cached || !matches!(context.mask, Mask::Causal) {
+        if cached || !matches!(context.mask, Mask::Causal) || !self.is_full() {
             return None;
         }
         fused_attention(self.fused(), inputs)
+    }
+
+    /// Fused forms have no other precision.
+    fn is_full(self) -> bool {
+        self.precision == MatmulPrecision::F32
     }
 
     fn fused(self) -> Attention {
@@ -73,7 +80,9 @@ pub(crate) fn attention(
     if let Some(mixed) = heads.whole(context, cache.is_some(), &flat) {
         return mixed;
     }
-    if let Some((cache, layer)) = &mut cache {
+    if let Some((cache, layer)) = &mut cache
+        && heads.is_full()
+    {
         let parts = flat.each_ref().map(|part| &part.primal);
         if let Some(mixed) = cache.attend(*layer, heads.fused(), parts) {
             return mixed.into();
@@ -90,7 +99,7 @@ pub(crate) fn attention(
     let keys = k.dims()[2];
     let group = heads.query / heads.kv;
     let q = q.reshape([batch, heads.kv, group * seq, dim]);
-    let scores = q.matmul(k.swap_dims(2, 3)).reshape([batch, heads.query, seq, keys]);
+    let scores = q.matmul(k.swap_dims(2, 3), heads.precision).reshape([batch, heads.query, seq, keys]);
     let (scores, causal) = match &context.mask {
         Mask::None => (scores, None),
         Mask::Causal => (scores, Some(seq)),
@@ -99,6 +108,6 @@ pub(crate) fn attention(
         }
     };
     let weights = scores.softmax(1.0 / (dim as f64).sqrt(), causal);
-    let mixed = weights.reshape([batch, heads.kv, group * seq, keys]).matmul(v);
+    let mixed = weights.reshape([batch, heads.kv, group * seq, keys]).matmul(v, heads.precision);
     mixed.reshape([batch, heads.query, seq, dim]).swap_dims(1, 2).reshape([batch, seq, heads.query * dim])
 }

@@ -9,14 +9,19 @@ pub(crate) use norm::{layer_norm, rms_norm};
 pub use rope::RopeScaling;
 pub(crate) use rope::{Rope, rotate};
 
-use crate::{Dual, Params, Tokens};
+use crate::{Dual, MatmulPrecision, Params, Tokens};
 
 /// `x [..., in] -> x W + b [..., out]` for a weight `[in, out]`.
-pub(crate) fn linear(x: Dual<3>, weight: Dual<2>, bias: Option<Dual<1>>) -> Dual<3> {
+pub(crate) fn linear(
+    x: Dual<3>,
+    weight: Dual<2>,
+    bias: Option<Dual<1>>,
+    precision: MatmulPrecision,
+) -> Dual<3> {
     let [batch, seq, inputs] = x.dims();
     let outputs = weight.dims()[1];
     let x = x.reshape([batch * seq, inputs]);
-    x.linear(weight, bias.map(|bias| bias.reshape([1, outputs]))).reshape([batch, seq, outputs])
+    x.linear(weight, bias.map(|bias| bias.reshape([1, outputs])), precision).reshape([batch, seq, outputs])
 }
 
 /// Rows of an embedding table `[rows, hidden]` for every token: `[batch, seq, hidden]`.

@@ -22,6 +22,7 @@ pub(crate) fn sampling() -> Sampling {
         stop: (0..12).collect(),
         seed: 3,
         step: 0,
+        devices: vec![Device::flex()],
         batch: 16,
     }
 }

@@ -24,7 +24,13 @@ impl Learner {
         settings: &dpg_spec::Policy,
         rollouts: &[Rollout],
     ) -> Result<(State, usize, Report), Error> {
-        let policy = Policy { lm: self.lm.as_ref(), initial: &self.theta, settings, microbatch: 3 };
+        let policy = Policy {
+            lm: self.lm.as_ref(),
+            initial: &self.theta,
+            settings,
+            microbatch: 3,
+            devices: &[Device::flex()],
+        };
         let state = State::new(self.theta.clone(), &AdamW::default());
         update(&policy, state, 0, rollouts, &sampling())
     }
@@ -61,18 +67,34 @@ fn minibatches_take_a_step_each() {
 }
 
 #[test]
-fn microbatches_change_nothing_but_rounding() {
+fn microbatches_and_devices_change_nothing_but_rounding() {
     let learner = Learner::new();
     let rollouts = rollouts(learner.lm.as_ref(), &learner.theta, 8);
     let settings = dpg_spec::Policy { kl: 0.1, entropy: 0.01, ..settings() };
-    let run = |microbatch| {
-        let policy =
-            Policy { lm: learner.lm.as_ref(), initial: &learner.theta, settings: &settings, microbatch };
+    let run = |microbatch, devices: usize| {
+        let devices = vec![Device::flex(); devices];
+        let policy = Policy {
+            lm: learner.lm.as_ref(),
+            initial: &learner.theta,
+            settings: &settings,
+            microbatch,
+            devices: &devices,
+        };
         let state = State::new(learner.theta.clone(), &AdamW::default());
         update(&policy, state, 0, &rollouts, &sampling()).unwrap().2
     };
-    let (one, all) = (run(1), run(8));
-    assert!((one.gradient_norm / all.gradient_norm - 1.0).abs() < 1e-4, "{one:?} and {all:?}");
+    let all = run(8, 1);
+    for (microbatch, devices) in [(1, 1), (8, 2), (2, 3)] {
+        let other = run(microbatch, devices);
+        for (ours, expected) in [
+            (other.gradient_norm, all.gradient_norm),
+            (other.kl + 1.0, all.kl + 1.0),
+            (other.entropy, all.entropy),
+        ] {
+            assert!((ours / expected - 1.0).abs() < 1e-4, "{other:?} and {all:?}");
+        }
+        assert_eq!(run(microbatch, devices), other, "run again");
+    }
 }
 
 #[test]
@@ -81,8 +103,13 @@ fn the_kl_term_holds_the_policy_to_the_initial_generator() {
     let rollouts = rollouts(learner.lm.as_ref(), &learner.theta, 8);
     let distance = |kl: f64| {
         let settings = dpg_spec::Policy { kl, max_grad_norm: 0.0, ..settings() };
-        let policy =
-            Policy { lm: learner.lm.as_ref(), initial: &learner.theta, settings: &settings, microbatch: 8 };
+        let policy = Policy {
+            lm: learner.lm.as_ref(),
+            initial: &learner.theta,
+            settings: &settings,
+            microbatch: 8,
+            devices: &[Device::flex()],
+        };
         let mut state = State::new(learner.theta.clone(), &AdamW::default());
         for applied in 0..8 {
             // old log-probabilities of the moved policy: the check is for the sampler, not for this

@@ -182,8 +182,8 @@ fn initial(lm: &dyn CausalLm, positions: f64, rng: &mut ChaCha8Rng) -> Vec<f32> 
             (_, [inputs, _]) => 1.0 / (*inputs as f64).sqrt(),
             _ => 0.0,
         };
-        let is_scale = param.shape.len() == 1 && !param.name.ends_with(".bias");
-        let centre = if is_scale { 1.0 } else { 0.0 };
+        let is_bias = param.name.rsplit('.').next() == Some("bias");
+        let centre = if param.shape.len() == 1 && !is_bias { 1.0 } else { 0.0 };
         theta.extend((0..param.len()).map(|_| (centre + deviation * normal(rng)) as f32));
     }
     theta

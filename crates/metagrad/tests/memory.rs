@@ -1,0 +1,97 @@
+//! The formula of a run's memory against the peak of a process that does nothing else.
+#![cfg(target_os = "linux")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use burn::tensor::{Device, Tensor};
+use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm, optimizers};
+use dpg_models::{Example, from_config, keep_freed_memory};
+use dpg_spec as spec;
+use serde_json::json;
+
+const STEPS: usize = 12;
+
+/// Says which storage the process that measures uses: steps of a segment, and a folder.
+const SEGMENT: &str = "DPG_TEST_SEGMENT";
+const SPILL: &str = "DPG_TEST_SPILL";
+
+/// Peak of this process in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Runs one example of 4 tokens a step on a model whose vectors are large, and prints the bytes by
+/// formula and those that the run added.
+#[test]
+#[ignore = "a process that the other tests start"]
+fn measured() {
+    keep_freed_memory();
+    let config = json!({
+        "model_type": "gpt2", "vocab_size": 30_000, "n_positions": 4, "n_embd": 64, "n_layer": 1, "n_head": 1,
+    });
+    let lm = from_config(config, Path::new("test")).unwrap();
+    let theta: Vec<f32> = (0..lm.layout().len()).map(|i| ((i * 7919) % 1000) as f32 * 1e-4).collect();
+    let theta = Tensor::<1>::from_data(theta.as_slice(), &Device::flex());
+    let examples: Vec<Example> =
+        (0..STEPS as u32).map(|i| Example::all_scored(vec![i, 2 * i, 3 * i, 1])).collect();
+    let batches: Vec<Vec<usize>> = (0..STEPS).map(|step| vec![step]).collect();
+    let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
+    let metric = WeightNorm::new(&head, lm.as_ref()).unwrap();
+    let optimizer = optimizers::from_spec(spec::Optimizer::Adamw(spec::AdamW::default()));
+    let sft = Sft {
+        lm: lm.as_ref(),
+        theta: &theta,
+        examples: &examples,
+        weights: &[1.0; STEPS],
+        batches: &batches,
+        optimizer: optimizer.as_ref(),
+        microbatch: 1,
+        devices: &[Device::flex()],
+        cancelled: &|| false,
+    };
+    let storage = Storage {
+        segment: std::env::var(SEGMENT).ok().map(|steps| steps.parse().unwrap()),
+        spill: std::env::var_os(SPILL).map(PathBuf::from),
+    };
+    let before = peak();
+    metagradient(sft, &metric, &storage).unwrap();
+    let bytes = storage.bytes(&sft);
+    // theta_0 was there before
+    println!("measured {} {}", bytes.vectors + bytes.pass, peak() - before + 4 * lm.layout().len() as u64);
+}
+
+/// By formula and measured.
+fn run(segment: Option<usize>, spill: Option<&Path>) -> [f64; 2] {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "measured", "--ignored", "--nocapture"]);
+    command.env_remove(SEGMENT).env_remove(SPILL);
+    command.envs(segment.map(|steps| (SEGMENT, steps.to_string())));
+    command.envs(spill.map(|folder| (SPILL, folder)));
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find_map(|line| line.split_once("measured ").map(|(_, numbers)| numbers));
+    let line = line.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+    let numbers: Vec<f64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
+    println!(
+        "{segment:?} {:?}: {:.1} MB, measured {:.1} MB",
+        spill.is_some(),
+        numbers[0] / 1e6,
+        numbers[1] / 1e6
+    );
+    [numbers[0], numbers[1]]
+}
+
+#[test]
+fn the_peak_is_what_the_formula_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut last = f64::INFINITY;
+    for (segment, spill) in [(None, None), (Some(3), None), (Some(3), Some(folder.path()))] {
+        let [formula, measured] = run(segment, spill);
+        assert!((0.75..1.25).contains(&(measured / formula)), "{measured} of {formula} bytes");
+        assert!(measured < 0.9 * last, "{measured} bytes after {last}");
+        last = measured;
+    }
+}

@@ -1,0 +1,267 @@
+//! Log-probabilities of tokens under logits `x = h W` that are never held as a whole: chunks of rows
+//! pass one after the other, and on the way back their logits are computed again.
+//!
+//! Memory is that of a chunk, 4 matrices of [`CHUNK`] numbers at most, however many rows and tokens
+//! there are. Products of the head: 4 instead of 3 for a plain pass there and back, 11 instead of 8 for
+//! one with tangents; so logits that are few ([`KEPT`]) are better kept.
+
+use std::{array::from_ref, ops::Range, sync::Arc};
+
+use burn_backend::{TensorData, TensorMetadata};
+use burn_flex::FlexTensor;
+
+use super::{
+    LogProb, LogProbTangent, Operation, Real, Rows,
+    gemm::{Threads, View, multiply, product, zeros},
+    linear::add,
+    slice,
+};
+
+/// As many logits may be kept from the way there to the way back: 128 MiB in f32.
+pub(crate) const KEPT: usize = 1 << 25;
+/// Logits of a chunk, unless a row alone has more.
+const CHUNK: usize = 1 << 23;
+
+/// Log-probabilities `[1, rows]` of tokens, of `h [rows, width]` and `W [width, vocab]` in any order in
+/// memory.
+#[derive(Clone, Debug)]
+pub(crate) struct HeadLogProb {
+    targets: Arc<[u32]>,
+    rows: usize,
+}
+
+/// [`HeadLogProb`] and its tangents, `[2, rows]`, of h, h', W and W'.
+#[derive(Clone, Debug)]
+pub(crate) struct HeadLogProbTangent(pub(crate) HeadLogProb);
+
+impl HeadLogProb {
+    /// Of tokens `targets`, one for each row, among `vocab`.
+    pub(crate) fn new(targets: Arc<[u32]>, vocab: usize) -> Self {
+        Self::in_chunks(targets, (CHUNK / vocab).max(1))
+    }
+
+    /// The same in chunks of `rows` rows.
+    pub(super) fn in_chunks(targets: Arc<[u32]>, rows: usize) -> Self {
+        Self { targets, rows }
+    }
+
+    /// The rows of every chunk, and what is computed of their logits.
+    fn chunks(&self) -> impl Iterator<Item = (Range<usize>, LogProb)> {
+        let n = self.targets.len();
+        (0..n).step_by(self.rows).map(move |first| {
+            let rows = first..(first + self.rows).min(n);
+            (rows.clone(), LogProb { targets: self.targets[rows].into() })
+        })
+    }
+}
+
+impl Operation<2> for HeadLogProb {
+    fn forward(&self, inputs: &[FlexTensor; 2]) -> FlexTensor {
+        typed!(&inputs[0], values(self, inputs))
+    }
+
+    fn backward(
+        &self,
+        needed: [bool; 2],
+        inputs: &[FlexTensor; 2],
+        y: &FlexTensor,
+        g: &FlexTensor,
+    ) -> [Option<FlexTensor>; 2] {
+        typed!(g, gradients(self, needed, inputs, y, g))
+    }
+}
+
+impl Operation<4> for HeadLogProbTangent {
+    fn forward(&self, inputs: &[FlexTensor; 4]) -> FlexTensor {
+        typed!(&inputs[0], tangents(&self.0, inputs))
+    }
+
+    fn backward(
+        &self,
+        needed: [bool; 4],
+        inputs: &[FlexTensor; 4],
+        y: &FlexTensor,
+        g: &FlexTensor,
+    ) -> [Option<FlexTensor>; 4] {
+        typed!(g, tangent_gradients(&self.0, needed, inputs, y, g))
+    }
+}
+
+fn values<E: Real>(_: E, this: &HeadLogProb, [h, w]: &[FlexTensor; 2]) -> FlexTensor {
+    let h = h.to_contiguous();
+    let mut y: Vec<E> = vec![];
+    for (rows, kernel) in this.chunks() {
+        let x = logits::<E>(&[(part(&h, &rows), View::of(w))]);
+        y.extend(slice::<E>(&Rows(kernel).forward(&[x])));
+    }
+    let n = y.len();
+    FlexTensor::from_data(TensorData::new(y, [1, n]))
+}
+
+fn tangents<E: Real>(_: E, this: &HeadLogProb, [h, dh, w, dw]: &[FlexTensor; 4]) -> FlexTensor {
+    let (h, dh) = (h.to_contiguous(), dh.to_contiguous());
+    let (mut y, mut dy): (Vec<E>, Vec<E>) = (vec![], vec![]);
+    for (rows, kernel) in this.chunks() {
+        let [x, dx] = both_logits::<E>([&h, &dh, w, dw], &rows);
+        y.extend(slice::<E>(&Rows(kernel.clone()).forward(from_ref(&x))));
+        dy.extend(slice::<E>(&Rows(LogProbTangent(kernel)).forward(&[x, dx])));
+    }
+    let n = y.len();
+    y.extend(dy);
+    FlexTensor::from_data(TensorData::new(y, [2, n]))
+}
+
+fn gradients<E: Real>(
+    _: E,
+    this: &HeadLogProb,
+    needed: [bool; 2],
+    [h, w]: &[FlexTensor; 2],
+    y: &FlexTensor,
+    g: &FlexTensor,
+) -> [Option<FlexTensor>; 2] {
+    let (h, g) = (h.to_contiguous(), g.to_contiguous());
+    let (w_view, mut to_h) = (View::<E>::of(w), OfRows::new(needed[0]));
+    let mut to_w = OfWeight::<E>::new(needed[1], w);
+    for (rows, kernel) in this.chunks() {
+        let x = logits::<E>(&[(part(&h, &rows), w_view)]);
+        let (y, g) = (column::<E>(y, 0, &rows), column::<E>(&g, 0, &rows));
+        let to_x = Rows(kernel).backward([true], &[x], &y, &g).map(contiguous);
+        let to_x = View::<E>::of(&to_x[0]);
+        to_h.extend(&[(to_x, w_view.t())]);
+        to_w.add(part(&h, &rows), to_x);
+    }
+    [to_h.tensor(h.shape()[1]), to_w.tensor()]
+}
+
+fn tangent_gradients<E: Real>(
+    _: E,
+    this: &HeadLogProb,
+    needed: [bool; 4],
+    [h, dh, w, dw]: &[FlexTensor; 4],
+    y: &FlexTensor,
+    g: &FlexTensor,
+) -> [Option<FlexTensor>; 4] {
+    let (h, dh, g) = (h.to_contiguous(), dh.to_contiguous(), g.to_contiguous());
+    let (w_view, dw_view) = (View::<E>::of(w), View::<E>::of(dw));
+    let [mut to_h, mut to_dh] = [0, 1].map(|input| OfRows::new(needed[input]));
+    let [mut to_w, mut to_dw] = [(2, w), (3, dw)].map(|(input, w)| OfWeight::<E>::new(needed[input], w));
+    for (rows, kernel) in this.chunks() {
+        let [x, dx] = both_logits::<E>([&h, &dh, w, dw], &rows);
+        let [y, dy] = [0, 1].map(|row| column::<E>(y, row, &rows));
+        let [g, dg] = [0, 1].map(|row| column::<E>(&g, row, &rows));
+        let of_tangents = Rows(LogProbTangent(kernel.clone()));
+        let [to_x, to_dx] = of_tangents.backward([true; 2], &[x.clone(), dx], &dy, &dg).map(contiguous);
+        // most often only the tangents go into what is differentiated
+        let of_values = slice::<E>(&g).iter().any(|g| *g != E::zero());
+        let of_values = of_values.then(|| Rows(kernel).backward([true], &[x], &y, &g).map(contiguous));
+        let to_x = match of_values {
+            None => to_x,
+            Some([more]) => {
+                let mut sum = slice::<E>(&to_x).to_vec();
+                add(&mut sum, slice(&more));
+                FlexTensor::from_data(TensorData::new(sum, to_x.shape()))
+            }
+        };
+        let (to_x, to_dx) = (View::<E>::of(&to_x), View::of(&to_dx));
+        to_h.extend(&[(to_x, w_view.t()), (to_dx, dw_view.t())]);
+        to_dh.extend(&[(to_dx, w_view.t())]);
+        to_w.add(part(&h, &rows), to_x);
+        to_w.add(part(&dh, &rows), to_dx);
+        to_dw.add(part(&h, &rows), to_dx);
+    }
+    let width = h.shape()[1];
+    [to_h.tensor(width), to_dh.tensor(width), to_w.tensor(), to_dw.tensor()]
+}
+
+/// Some rows of a contiguous matrix.
+fn part<'a, E: Real>(matrix: &'a FlexTensor, rows: &Range<usize>) -> View<'a, E> {
+    let width = matrix.shape()[1];
+    View::rows(&slice(matrix)[rows.start * width..rows.end * width], [rows.len(), width], width)
+}
+
+/// A row of a contiguous matrix, at some places, as a column.
+fn column<E: Real>(matrix: &FlexTensor, row: usize, places: &Range<usize>) -> FlexTensor {
+    let first = row * matrix.shape()[1];
+    let values = &slice::<E>(matrix)[first + places.start..first + places.end];
+    FlexTensor::from_data(TensorData::new(values.to_vec(), [places.len(), 1]))
+}
+
+/// The sum of products of pairs.
+fn products<E: Real>(pairs: &[(View<E>, View<E>)]) -> Vec<E> {
+    let (a, b) = pairs[0];
+    let mut sum = product(a, b);
+    for (a, b) in &pairs[1..] {
+        multiply(&mut sum, b.shape[1], true, E::one(), *a, *b, Threads::All);
+    }
+    sum
+}
+
+fn logits<E: Real>(pairs: &[(View<E>, View<E>)]) -> FlexTensor {
+    let shape = [pairs[0].0.shape[0], pairs[0].1.shape[1]];
+    FlexTensor::from_data(TensorData::new(products(pairs), shape))
+}
+
+/// Logits of some rows of h, h', W, W', and their tangents `h' W + h W'`.
+fn both_logits<E: Real>([h, dh, w, dw]: [&FlexTensor; 4], rows: &Range<usize>) -> [FlexTensor; 2] {
+    let (h, w) = (part::<E>(h, rows), View::of(w));
+    [logits(&[(h, w)]), logits(&[(part(dh, rows), w), (h, View::of(dw))])]
+}
+
+fn contiguous(gradient: Option<FlexTensor>) -> FlexTensor {
+    gradient.expect("it was needed").to_contiguous()
+}
+
+/// The gradient of a matrix `[rows, width]`, chunk after chunk, if it is needed.
+struct OfRows<E>(Option<Vec<E>>);
+
+impl<E: Real> OfRows<E> {
+    fn new(needed: bool) -> Self {
+        Self(needed.then(Vec::new))
+    }
+
+    fn extend(&mut self, pairs: &[(View<E>, View<E>)]) {
+        if let Some(rows) = &mut self.0 {
+            rows.extend(products(pairs));
+        }
+    }
+
+    fn tensor(self, width: usize) -> Option<FlexTensor> {
+        self.0.map(|rows| {
+            let n = rows.len() / width;
+            FlexTensor::from_data(TensorData::new(rows, [n, width]))
+        })
+    }
+}
+
+/// The gradient of a weight `[width, vocab]`, the sum of all chunks', in the weight's order in memory.
+struct OfWeight<E> {
+    sum: Option<Vec<E>>,
+    shape: [usize; 2],
+    transposed: bool,
+}
+
+impl<E: Real> OfWeight<E> {
+    fn new(needed: bool, weight: &FlexTensor) -> Self {
+        let View { shape, strides, .. } = View::<E>::of(weight);
+        let sum = needed.then(|| zeros(shape[0] * shape[1]));
+        Self { sum, shape, transposed: strides[0] == 1 && shape[0] > 1 }
+    }
+
+    /// Adds `h^T g`.
+    fn add(&mut self, h: View<E>, g: View<E>) {
+        let Some(sum) = &mut self.sum else { return };
+        let (a, b) = if self.transposed { (g.t(), h) } else { (h.t(), g) };
+        multiply(sum, b.shape[1], true, E::one(), a, b, Threads::All);
+    }
+
+    fn tensor(self) -> Option<FlexTensor> {
+        let [width, vocab] = self.shape;
+        self.sum.map(|sum| {
+            if self.transposed {
+                FlexTensor::from_data(TensorData::new(sum, [vocab, width])).transpose(0, 1)
+            } else {
+                FlexTensor::from_data(TensorData::new(sum, [width, vocab]))
+            }
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! `dpg conformance`: are rewards on a device those of the CPU in f64?
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use dpg_dataset::{Columns, read_examples};
+use dpg_engine::reward_errors;
+use dpg_models::MatmulPrecision;
+use dpg_spec::{Prompts, Spec, Syntax};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    commands::show, compute::compute, data_dir::DataDir, device::only, resolve::resolve, stop::Stop,
+};
+
+/// Largest relative l2 distance of rewards in f32 from those in f64. TF32 in their products alone puts
+/// them farther apart.
+const TOLERANCE: f64 = 1e-3;
+
+/// Examples, in batches of 8: T = 3.
+const EXAMPLES: usize = 24;
+
+const OPTIMIZERS: [(&str, &str); 2] = [
+    ("AdamW", "{ kind = 'adamw', learning_rate = 1e-4, eps_root = 1e-6 }"),
+    ("SGD", "{ kind = 'sgd', learning_rate = 1e-2, weight_decay = 1e-4 }"),
+];
+
+const HELD_OUT: &str =
+    "{ kind = 'held_out_loss', data = { path = 'embedded:held-out/es.jsonl', column = 'text', limit = 8 } }";
+const METRICS: [(&str, &str); 3] = [
+    ("weight_pattern", "{ kind = 'weight_pattern', pattern = '67' }"),
+    ("weight_norm", "{ kind = 'weight_norm' }"),
+    ("held_out_loss", HELD_OUT),
+];
+
+/// One comparison.
+#[derive(Serialize)]
+struct Case {
+    optimizer: &'static str,
+    metric: String,
+    relative_error: f64,
+}
+
+impl Case {
+    fn holds(&self) -> bool {
+        self.relative_error <= TOLERANCE
+    }
+}
+
+/// Compares all, and fails if one is over the tolerance.
+pub(crate) async fn conformance(data: &DataDir, device: &str, as_json: bool) -> anyhow::Result<()> {
+    let devices = dpg_models::device::parse(device)?;
+    let hub = data.hub()?;
+    let sum = format!(
+        "{{ kind = 'sum', terms = [{{ weight = 1.0, metric = {HELD_OUT} }}, {{ weight = -0.01, metric = {} }}] }}",
+        METRICS[1].1
+    );
+    let metrics = METRICS.into_iter().chain([("sum", sum.as_str())]);
+    let pairs: Vec<_> = metrics.flat_map(|metric| OPTIMIZERS.map(|optimizer| (optimizer, metric))).collect();
+    let mut specs = vec![];
+    for ((optimizer, settings), (metric, metric_settings)) in pairs {
+        let spec = spec(settings, metric_settings)?;
+        specs.push((optimizer, metric.to_owned(), resolve(spec, &hub).await?.local));
+    }
+    let stop = Stop::listen()?;
+    let cases = compute(move || {
+        let device = only(&devices)?;
+        let cancelled = || stop.is_set();
+        let cases = specs.into_iter().map(|(optimizer, metric, spec)| {
+            let examples = examples(&spec)?;
+            let [relative_error] =
+                reward_errors(&spec, &examples, device, [MatmulPrecision::F32], &cancelled)?;
+            Ok(Case { optimizer, metric, relative_error })
+        });
+        cases.collect::<anyhow::Result<Vec<_>>>()
+    })
+    .await?;
+    let failed = cases.iter().filter(|case| !case.holds()).count();
+    let value = json!({ "device": device, "tolerance": TOLERANCE, "holds": failed == 0, "cases": cases });
+    show(as_json, &value, || text(device, &cases));
+    if failed > 0 {
+        bail!("{failed} of {} comparisons on `{device}` are over the tolerance", cases.len());
+    }
+    Ok(())
+}
+
+fn spec(optimizer: &str, metric: &str) -> anyhow::Result<Spec> {
+    let text = format!(
+        "name = 'conformance'\nmetric = {metric}\n[target]\nmodel = 'embedded:target'\n\
+         [target.sft]\noptimizer = {optimizer}\nbatch_size = 8\nsequence_length = 64\n\
+         [generator]\nmodel = 'embedded:generator'\n\
+         prompts = {{ path = 'embedded:prompts/articles.jsonl', column = 'text' }}\n"
+    );
+    Spec::parse(&text, Syntax::Toml).context("the built-in spec")
+}
+
+/// The first of the generator's prompts, as examples.
+fn examples(spec: &Spec) -> anyhow::Result<Vec<dpg_dataset::Example>> {
+    let Prompts { path, column, .. } = spec.generator()?.prompts.as_ref().context("the spec has prompts")?;
+    Ok(read_examples(Path::new(path), &Columns::Text(column.clone()), Some(EXAMPLES))?)
+}
+
+fn text(device: &str, cases: &[Case]) -> String {
+    let mut text = format!(
+        "rewards of {EXAMPLES} examples in f32 on {device} against f64 on the CPU, T = 3, relative l2 distance, \
+         tolerance {TOLERANCE:.0e}\n\n| optimizer | metric | error | |\n|---|---|--:|---|\n"
+    );
+    for case in cases {
+        let Case { optimizer, metric, relative_error } = case;
+        let verdict = if case.holds() { "ok" } else { "FAILED" };
+        text += &format!("| {optimizer} | {metric} | {relative_error:.1e} | {verdict} |\n");
+    }
+    text.trim_end().into()
+}

@@ -11,7 +11,7 @@ use embedded_graphics::{
     mono_font::{MonoTextStyle, ascii::FONT_7X13},
     pixelcolor::{Rgb888, RgbColor, WebColors},
     prelude::Primitive,
-    primitives::{Polyline, PrimitiveStyle, Rectangle},
+    primitives::{Line, PrimitiveStyle, Rectangle},
     text::{Alignment, Baseline, Text, TextStyleBuilder},
 };
 use image::{ImageFormat, Rgb, RgbImage};
@@ -120,7 +120,10 @@ fn draw(panel: &Panel, corner: Point, canvas: &mut Canvas) -> Result<(), Infalli
         let line: Vec<Point> = finite
             .map(|point| Point::new(scale(point.0, x, left, right), scale(point.1, y, bottom, top)))
             .collect();
-        Polyline::new(&line).into_styled(PrimitiveStyle::with_stroke(colour, 2)).draw(canvas)?;
+        // a polyline's joins overflow where neighbouring pieces are nearly in line
+        for piece in line.windows(2) {
+            Line::new(piece[0], piece[1]).into_styled(PrimitiveStyle::with_stroke(colour, 2)).draw(canvas)?;
+        }
         if panel.lines.len() > 1 {
             let at = Point::new(right - 4, top + 10 + LEGEND * i as i32);
             write(name, at, Alignment::Right, colour, canvas)?;

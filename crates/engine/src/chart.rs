@@ -28,7 +28,7 @@ const BOTTOM: i32 = 22;
 /// Height of a line of the legend.
 const LEGEND: i32 = 14;
 
-const COLOURS: [Rgb888; 8] = [
+const COLOURS: [Rgb888; 10] = [
     Rgb888::CSS_STEEL_BLUE,
     Rgb888::CSS_CHOCOLATE,
     Rgb888::CSS_SEA_GREEN,
@@ -37,6 +37,8 @@ const COLOURS: [Rgb888; 8] = [
     Rgb888::CSS_SADDLE_BROWN,
     Rgb888::CSS_HOT_PINK,
     Rgb888::CSS_DIM_GRAY,
+    Rgb888::CSS_DARK_TURQUOISE,
+    Rgb888::CSS_GOLDENROD,
 ];
 
 /// One panel: lines over a common axis.

@@ -95,11 +95,12 @@ pub(crate) fn experiments(arguments: &Arguments) -> Result<()> {
             bail!("there is no `{name}`; there are: {}", known.join(", "));
         }
     }
-    let asked_for = entries.iter().filter(|entry| entry.is_asked_for(&arguments.only));
-    let plan: Vec<(&Entry, u64)> =
-        asked_for.flat_map(|entry| (0..arguments.seeds).map(move |seed| (entry, seed))).collect();
+    let asked_for: Vec<&Entry> = entries.iter().filter(|entry| entry.is_asked_for(&arguments.only)).collect();
+    // every arm has a result before any has two
+    let seeds = (0..arguments.seeds).flat_map(|seed| asked_for.iter().map(move |entry| (*entry, seed)));
+    let plan: Vec<(&Entry, u64)> = seeds.collect();
     if arguments.list {
-        return list(&plan);
+        return list(&asked_for, arguments.seeds);
     }
     dpg_models::keep_freed_memory();
     let devices = dpg_models::device::parse(&arguments.device)?;
@@ -172,18 +173,24 @@ fn rows<'a>(entries: &'a [Entry], goals: &'a BTreeMap<String, Goal>) -> Result<V
     Ok(rows)
 }
 
-fn list(plan: &[(&Entry, u64)]) -> Result<()> {
-    let (mut steps, mut examples) = (0, 0);
-    for (entry, seed) in plan {
-        let record = Record::load(&entry.seed(*seed))?.unwrap_or_default();
-        let all = entry.arm.spec.policy.steps;
-        let left = if record.ended { 0 } else { all - record.step() };
-        let rollouts = entry.rollouts();
-        println!("{} seed {seed}: {left} of {all} steps of {rollouts} examples to do", entry.name());
-        steps += left;
+fn list(entries: &[&Entry], seeds: u64) -> Result<()> {
+    let (mut runs, mut examples) = (0, 0);
+    for entry in entries {
+        let (all, rollouts) = (entry.arm.spec.policy.steps, entry.rollouts());
+        let mut left = 0;
+        for seed in 0..seeds {
+            let record = Record::load(&entry.seed(seed))?.unwrap_or_default();
+            left += record.steps_left(all);
+            runs += usize::from(!record.ended);
+        }
+        println!(
+            "{} ({}): {seeds} seeds of at most {all} steps of {rollouts} examples, {left} steps to do",
+            entry.name(),
+            entry.arm.change
+        );
         examples += left * rollouts;
     }
-    println!("{} runs, at most {steps} steps and {examples} examples to do", plan.len());
+    println!("{runs} runs to do, at most {examples} examples");
     Ok(())
 }
 
@@ -210,8 +217,7 @@ impl Sweep {
         let mut left = 0.0;
         for (entry, seed) in plan {
             let record = Record::load(&entry.seed(*seed))?.unwrap_or_default();
-            let steps = if record.ended { 0 } else { entry.arm.spec.policy.steps - record.step() };
-            left += steps as f64 * entry.step_tokens();
+            left += record.steps_left(entry.arm.spec.policy.steps) as f64 * entry.step_tokens();
         }
         Ok(Self { started: Instant::now(), told: None, done: 0.0, left, left_of_run: 0.0 })
     }

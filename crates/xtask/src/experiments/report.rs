@@ -119,8 +119,8 @@ fn experiments<'a>(rows: &[Row<'a>]) -> Vec<&'a str> {
 fn markdown(rows: &[Row<'_>]) -> String {
     let mut text =
         "# Experiments\n\nMade by `cargo xtask experiments`: the specs in `config/specs/`, and each \
-                    with one thing changed. Figures are those of validations: fresh outputs on prompts that \
-                    are never trained on, and a fresh target fine-tuned on them. A goal is reached if the \
+                    with one thing changed. Figures are those of validations: fresh outputs, on prompts \
+                    that are never trained on where there are several, and a fresh target fine-tuned on them. A goal is reached if the \
                     last validation meets it; then examples, steps and minutes are those until one first \
                     did, else those of the whole run. Values are in the order of the seeds.\n\n\
                     | experiment | arm | goal | reached per seed | examples | steps | minutes | machine |\n\
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    fn row<'a>(goal: &'a Goal, runs: Vec<Record>) -> Row<'a> {
+    fn row(goal: &Goal, runs: Vec<Record>) -> Row<'_> {
         let runs = runs.into_iter().enumerate().map(|(seed, record)| (seed as u64, record)).collect();
         Row { experiment: "spanish", arm: "sgd", change: "inner SGD", goal, steps: 40, rollouts: 8, runs }
     }

@@ -62,6 +62,11 @@ impl Record {
         self.history.steps.last().map_or(0, |record| record.step + 1)
     }
 
+    /// Of `all` steps, those still to be made.
+    pub(crate) fn steps_left(&self, all: usize) -> usize {
+        if self.ended { 0 } else { all - self.step() }
+    }
+
     fn note(&mut self, event: &Event, seconds: f64) {
         // after a kill a validation may come again
         let step = match event {

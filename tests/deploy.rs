@@ -332,9 +332,18 @@ fn the_doctor_passes_a_new_folder_and_names_what_fails() {
     let folder = tempfile::tempdir().unwrap();
     let (checks, well) = doctor(folder.path(), &[]);
     assert!(well, "{checks:?}");
-    for check in
-        ["settings", "data folder", "disk", "queue", "clock", "store", "models", "hf cache", "listen"]
-    {
+    for check in [
+        "settings",
+        "data folder",
+        "disk",
+        "queue",
+        "clock",
+        "store",
+        "models",
+        "device",
+        "hf cache",
+        "listen",
+    ] {
         assert!(checks.contains_key(check), "{check} is none of {checks:?}");
     }
 

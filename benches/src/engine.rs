@@ -12,6 +12,9 @@ use dpg_spec as spec;
 
 use crate::Shape;
 
+/// Rollouts of a prompt.
+pub(crate) const GROUP: usize = 4;
+
 /// A model of a shape with what its runs need. Every method does one run and returns its seconds.
 pub struct Engine {
     shape: Shape,
@@ -105,7 +108,7 @@ impl Engine {
     /// If the engine refuses the run.
     pub fn metagradient_within(&self, steps: usize, storage: impl Fn(&Sft) -> Storage) -> f64 {
         let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
-        let metric = WeightNorm::new(&head, self.lm.as_ref()).expect("the model has a head");
+        let metric = WeightNorm::new(&head, self.lm.as_ref(), &self.theta).expect("the model has a head");
         self.with_run(steps, |sft| {
             let storage = storage(&sft);
             self.seconds(|| drop(metagradient(sft, &metric, &storage).expect("a metagradient run")))
@@ -140,10 +143,23 @@ impl Engine {
         self.shape.sequence / 2
     }
 
-    /// Samples half a sequence for every row, after prompts of the other half.
-    pub fn sampling(&self) -> f64 {
-        self.seconds(|| drop(self.sample(self.sampled_rows())))
+    /// Samples half a sequence for every row, after prompts of the other half, which so many rows in turn
+    /// have in common.
+    pub fn sampling(&self, group: usize) -> f64 {
+        self.seconds(|| drop(self.sample(self.sampled_rows(), group)))
     }
+
+    /// A step of DPG on one batch: rollouts in groups of 4, their metagradients at T = 1, the update.
+    pub fn step(&self) -> f64 {
+        self.seconds(|| drop(self.sample(self.shape.batch, GROUP)))
+            + self.metagradient(1)
+            + self.policy_update()
+    }
+
+    /// Forward passes over a batch that the products of [`step`](Self::step) amount to: fine-tuning 3, the
+    /// way back 3, the update with its KL term 4, and of the rollouts a quarter of the prompts' half and
+    /// the drawn half.
+    pub const STEP_PASSES: f64 = 3.0 + 3.0 + 4.0 + 0.5 / GROUP as f64 + 0.5;
 
     fn settings(&self) -> Sampling {
         Sampling {
@@ -158,10 +174,11 @@ impl Engine {
         }
     }
 
-    fn sample(&self, rows: usize) -> Vec<(Vec<u32>, Completion)> {
+    fn sample(&self, rows: usize, group: usize) -> Vec<(Vec<u32>, Completion)> {
         let prompt = self.shape.sequence - self.sampled_tokens();
+        let texts = self.shape.examples(rows.div_ceil(group));
         let prompts: Vec<Vec<u32>> =
-            self.shape.examples(rows).into_iter().map(|text| text.tokens[..prompt].to_vec()).collect();
+            (0..rows).map(|row| texts[row / group].tokens[..prompt].to_vec()).collect();
         let drawn =
             sample(self.lm.as_ref(), &self.theta, &prompts, &self.settings()).expect("the prompts fit");
         prompts.into_iter().zip(drawn).collect()
@@ -173,7 +190,7 @@ impl Engine {
     /// If the update fails.
     pub fn policy_update(&self) -> f64 {
         let advantage = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
-        let drawn = self.sample(self.shape.batch).into_iter().enumerate();
+        let drawn = self.sample(self.shape.batch, GROUP).into_iter().enumerate();
         let rollouts: Vec<Rollout> = drawn
             .map(|(i, (prompt, completion))| Rollout { prompt, completion, advantage: advantage(i) })
             .collect();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::Engine;
+use crate::{Engine, engine::GROUP};
 
 /// Seconds of another implementation's run, by its kind (`plain`, `best`, `naive`) and T; `None`
 /// where there is none.
@@ -37,10 +37,14 @@ pub struct Parts {
     pub dual_forward: f64,
     /// The same with the backward pass of its tangents: rewards and Hessian-vector product.
     pub fused_pass: f64,
-    /// Tokens a second of batched sampling.
+    /// Tokens a second of batched sampling, each row with a prompt of its own.
     pub sampled_tokens_per_second: f64,
+    /// The same for rows in groups of 4 of one prompt, as in a step.
+    pub grouped_tokens_per_second: f64,
     /// One update of the policy on a batch of rollouts.
     pub policy_update: f64,
+    /// A step of DPG on a batch: rollouts, metagradients at T = 1, update.
+    pub step: f64,
 }
 
 /// After so long no further round is begun: long rows have fewer.
@@ -48,16 +52,18 @@ const BUDGET: Duration = Duration::from_secs(40);
 
 /// Measures the parts, at most `rounds` times each in turn after a round that warms up.
 pub fn measure_parts(engine: &Engine, rounds: usize) -> Parts {
-    let mut times: [Vec<f64>; 5] = Default::default();
+    let mut times: [Vec<f64>; 7] = Default::default();
     let start = Instant::now();
     for round in (0..=rounds).take_while(|&round| round <= 1 || start.elapsed() < BUDGET) {
         progress(&format!("parts, round {round} of {rounds}"));
-        let works: [(&str, &dyn Fn() -> f64); 5] = [
+        let works: [(&str, &dyn Fn() -> f64); 7] = [
             ("matrix products", &|| engine.products()),
             ("dual forward", &|| engine.dual_forward()),
             ("fused dual forward and backward", &|| engine.fused_pass()),
-            ("sampling", &|| engine.sampling()),
+            ("sampling", &|| engine.sampling(1)),
+            ("sampling in groups", &|| engine.sampling(GROUP)),
             ("policy update", &|| engine.policy_update()),
+            ("a step of DPG", &|| engine.step()),
         ];
         for ((name, work), times) in works.into_iter().zip(&mut times) {
             let time = work();
@@ -67,14 +73,16 @@ pub fn measure_parts(engine: &Engine, rounds: usize) -> Parts {
             }
         }
     }
-    let [products, dual, fused, sampling, update] = times.map(median);
+    let [products, dual, fused, sampling, grouped, update, step] = times.map(median);
     let tokens = (engine.sampled_rows() * engine.sampled_tokens()) as f64;
     Parts {
         forward_products: products,
         dual_forward: dual,
         fused_pass: fused,
         sampled_tokens_per_second: tokens / sampling,
+        grouped_tokens_per_second: tokens / grouped,
         policy_update: update,
+        step,
     }
 }
 

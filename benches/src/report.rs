@@ -63,6 +63,8 @@ impl Report {
         // by count the fused pass is 8 forward passes, and a step of plain fine-tuning 3
         add("fused_pass_over_gemm_limit", parts.fused_pass / (8.0 * parts.forward_products));
         add("plain_step_over_gemm_limit", eight.plain / (8.0 * 3.0 * parts.forward_products));
+        let products = Engine::STEP_PASSES * parts.forward_products;
+        add("dpg_step_outside_products", 1.0 - products / parts.step);
         if let (Some(plain), Some(best), Some(naive)) = (eight.jax_plain, eight.jax_best, eight.jax_naive) {
             add("best_jax_over_ours_t8", best / eight.metagradient);
             add("naive_jax_over_ours_t8", naive / eight.metagradient);
@@ -120,7 +122,10 @@ impl Report {
             );
         }
         row("policy update", ms(parts.policy_update), none(), none(), none());
-        row("sampling", format!("{:.0} tokens/s", parts.sampled_tokens_per_second), none(), none(), none());
+        let speed = |tokens: f64| format!("{tokens:.0} tokens/s");
+        row("sampling", speed(parts.sampled_tokens_per_second), none(), none(), none());
+        row("sampling, groups of 4", speed(parts.grouped_tokens_per_second), none(), none(), none());
+        row("a step of DPG, T = 1", ms(parts.step), limit(Engine::STEP_PASSES), none(), none());
         row(
             "peak memory of the process",
             format!("{:.0} MB", self.peak_memory as f64 / 1e6),

@@ -98,7 +98,7 @@ impl Attempt {
         let mut holder = JoinSet::new();
         holder.spawn(hold(queue.clone(), self.lease, length, self.halt.clone()));
         let work = async {
-            let made = AssertUnwindSafe(self.run()).catch_unwind().await;
+            let made = AssertUnwindSafe(Box::pin(self.run())).catch_unwind().await;
             let made = made.unwrap_or_else(|payload| Err(Panicked::new(payload.as_ref()).into()));
             self.conclude(made).await;
         };

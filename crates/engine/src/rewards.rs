@@ -7,7 +7,7 @@
 use burn::tensor::Tensor;
 use dpg_dataset::Example;
 use dpg_metagrad::Score;
-use dpg_models::{Params, Tokens};
+use dpg_models::{Dual, MatmulPrecision, Params, Tokens};
 use dpg_spec::Reward;
 use whatlang::Lang;
 
@@ -140,7 +140,8 @@ fn embeddings(target: &Target, examples: &[Example]) -> Result<Vec<Vec<f64>>, Er
             (0..columns).map(move |column| if column < len { share } else { 0.0 }).collect::<Vec<_>>()
         };
         let shares: Tensor<3> = params.constant(rows.iter().flat_map(share).collect(), [batch, 1, columns]);
-        let pooled = shares.matmul(hidden).to_data_as::<f64>();
+        let pooled =
+            Dual::from(shares).matmul(hidden.into(), MatmulPrecision::F32).primal.to_data_as::<f64>();
         let width = pooled.shape()[2];
         let values: Vec<f64> = pooled.iter::<f64>().collect();
         embeddings.extend(values.chunks(width).map(<[f64]>::to_vec));

@@ -39,7 +39,7 @@ fn measured() {
         (0..STEPS as u32).map(|i| Example::all_scored(vec![i, 2 * i, 3 * i, 1])).collect();
     let batches: Vec<Vec<usize>> = (0..STEPS).map(|step| vec![step]).collect();
     let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
-    let metric = WeightNorm::new(&head, lm.as_ref()).unwrap();
+    let metric = WeightNorm::new(&head, lm.as_ref(), &theta).unwrap();
     let optimizer = optimizers::from_spec(spec::Optimizer::Adamw(spec::AdamW::default()));
     let sft = Sft {
         lm: lm.as_ref(),

@@ -29,7 +29,7 @@ fn rewards_do_not_depend_on_the_number_of_threads() {
             .collect();
         let batches: Vec<Vec<usize>> = vec![(0..12).collect(), (12..24).collect()];
         let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
-        let metric = WeightNorm::new(&head, lm.as_ref()).unwrap();
+        let metric = WeightNorm::new(&head, lm.as_ref(), &theta).unwrap();
         let optimizer = optimizers::from_spec(spec::Optimizer::Adamw(spec::AdamW::default()));
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -25,7 +25,7 @@ fn chunks_change_nothing_but_rounding() {
     // both batches lie on the way back, one of them with its curvature
     let batches = vec![vec![0, 1, 2], vec![2, 1, 0]];
     let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
-    let metric = WeightNorm::new(&head, lm.as_ref()).unwrap();
+    let metric = WeightNorm::new(&head, lm.as_ref(), &theta).unwrap();
     let optimizer =
         optimizers::from_spec(spec::Optimizer::Sgd(spec::Sgd { learning_rate: 0.1, weight_decay: 0.0 }));
     let run = |microbatch| {

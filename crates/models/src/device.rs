@@ -7,7 +7,8 @@ use crate::Error;
 /// Reads `cpu`, `cuda:N`, or several of one kind with commas between them, as in `cuda:0,cuda:1`.
 ///
 /// # Errors
-/// Another name, CPU and CUDA mixed, and `cuda:N` in a program built without the feature `cuda`.
+/// Another name, CPU and CUDA mixed, a GPU that is not there, and `cuda:N` in a program built without the
+/// feature `cuda`.
 pub fn parse(text: &str) -> Result<Vec<Device>, Error> {
     let refused = |reason: &str| Error::Device { text: text.into(), reason: reason.into() };
     let names: Vec<&str> = text.split(',').map(str::trim).collect();
@@ -27,9 +28,19 @@ pub fn parse(text: &str) -> Result<Vec<Device>, Error> {
     names.into_iter().map(device).collect()
 }
 
+/// The GPU of a number; asked for first, because burn panics where there is none.
 #[cfg(feature = "cuda")]
-#[expect(clippy::unnecessary_wraps, reason = "the other build has no CUDA device")]
 fn cuda(index: usize) -> Result<Device, String> {
+    use cudarc::driver::{CudaContext, sys::is_culib_present};
+    #[expect(unsafe_code, reason = "opens the driver's library, which runs nothing of it")]
+    let has_driver = unsafe { is_culib_present() };
+    if !has_driver {
+        return Err("the NVIDIA driver is not installed on this machine (there is no libcuda.so)".into());
+    }
+    let count = CudaContext::device_count().map_err(|error| format!("the NVIDIA driver answers {error}"))?;
+    if index as i64 >= i64::from(count) {
+        return Err(format!("expected a number below {count}, which is how many GPUs there are"));
+    }
     Ok(Device::cuda(index))
 }
 

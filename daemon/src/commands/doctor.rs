@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use burn::tensor::Tensor;
 use chrono::Utc;
 use dpg_queue::Queue;
 use dpg_registry::{open_store, probe_conditional_put};
@@ -19,6 +20,7 @@ use serde_json::json;
 use crate::{
     cli::ServeArguments,
     commands::{config::masked, show},
+    compute::compute,
     config::{Config, Tls},
     data_dir::DataDir,
 };
@@ -98,6 +100,11 @@ pub(crate) async fn doctor(data: &DataDir, arguments: ServeArguments, as_json: b
         "models",
         models(data),
         "free some space, or remove `embedded` in the data folder",
+    ));
+    checks.push(Check::of(
+        "device",
+        device(&config).await,
+        "CUDA needs the NVIDIA driver, and NVRTC with its headers in CUDA_PATH or /usr/local/cuda",
     ));
     checks.push(hugging_face(data));
     checks.push(listen(&config));
@@ -243,6 +250,20 @@ fn models(data: &DataDir) -> anyhow::Result<String> {
         bail!("`{}` holds no model", folder.display());
     }
     Ok(format!("embedded: {}", names.join(", ")))
+}
+
+/// The devices compute.
+async fn device(config: &Config) -> anyhow::Result<String> {
+    let devices = dpg_models::device::parse(&config.device)?;
+    let computed = compute(move || {
+        let sum = |device| Tensor::<1>::ones([4], device).sum().into_scalar::<f64>();
+        Ok(devices.iter().map(sum).collect::<Vec<_>>())
+    });
+    let sums = computed.await.with_context(|| format!("`{}` does not compute", config.device))?;
+    if sums.iter().any(|&sum| sum != 4.0) {
+        bail!("`{}` computes 1 + 1 + 1 + 1 as {sums:?}", config.device);
+    }
+    Ok(format!("`{}` computes", config.device))
 }
 
 /// The cache that Python shares can be written to.

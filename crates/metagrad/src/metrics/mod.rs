@@ -74,7 +74,7 @@ pub fn from_spec<'a, E: From<Error>>(
 ) -> Result<Box<dyn Metric + 'a>, E> {
     Ok(match metric {
         spec::Metric::WeightPattern(settings) => Box::new(WeightPattern::new(settings, lm, theta)?),
-        spec::Metric::WeightNorm(settings) => Box::new(WeightNorm::new(settings, lm)?),
+        spec::Metric::WeightNorm(settings) => Box::new(WeightNorm::new(settings, lm, theta)?),
         spec::Metric::HeldOutLoss(settings) => {
             Box::new(HeldOutLoss::new(lm, held_out(settings)?, microbatch)?)
         }

@@ -12,11 +12,13 @@ use crate::Error;
 /// The metric `weight_norm`.
 pub struct WeightNorm {
     ranges: Vec<Range<usize>>,
+    /// The norm before fine-tuning.
+    initial: f64,
 }
 
 impl WeightNorm {
-    /// The norm of a model's parameters.
-    pub fn new(settings: &spec::WeightNorm, lm: &dyn CausalLm) -> Result<Self, Error> {
+    /// The norm of parameters of a model whose initial weights are `theta [n]`.
+    pub fn new(settings: &spec::WeightNorm, lm: &dyn CausalLm, theta: &Tensor<1>) -> Result<Self, Error> {
         let names = match &settings.parameter {
             spec::Parameters::One(name) => std::slice::from_ref(name),
             spec::Parameters::Many(names) => names,
@@ -37,7 +39,9 @@ impl WeightNorm {
             }
             ranges.push(param.range());
         }
-        Ok(Self { ranges })
+        let mut this = Self { ranges, initial: 0.0 };
+        this.initial = this.norm(theta);
+        Ok(this)
     }
 
     fn norm(&self, theta: &Tensor<1>) -> f64 {
@@ -52,7 +56,10 @@ impl WeightNorm {
 impl Metric for WeightNorm {
     fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
         let norm = self.norm(theta);
-        Ok(Score { value: -norm, proxies: vec![("norm".into(), norm)] })
+        Ok(Score {
+            value: -norm,
+            proxies: vec![("norm".into(), norm), ("norm_change".into(), norm - self.initial)],
+        })
     }
 
     fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {

@@ -150,3 +150,34 @@ fn a_gradient_that_is_not_finite_stops_the_run() {
     rollouts[1].advantage = f64::INFINITY;
     assert!(matches!(learner.update(&settings(), &rollouts), Err(Error::Diverged { .. })));
 }
+
+/// Decoding and the training forward round alike, so that they differ by far less than the tolerance.
+#[test]
+fn lower_precision_stays_within_its_tolerance() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded/generator");
+    let mut lm = dpg_models::architecture(&folder).unwrap();
+    let theta = dpg_models::weights::load::<f32>(&folder, lm.layout()).unwrap();
+    let theta = Tensor::<1>::from_data(theta.as_slice(), &burn::tensor::Device::flex());
+    let prompts: Vec<Vec<u32>> =
+        (0..24).map(|row| (0..=row).map(|token| 3 * token + row).collect()).collect();
+    let sampling = Sampling { temperature: 1.0, max_new_tokens: 24, stop: vec![], ..sampling() };
+    for precision in [MatmulPrecision::F32, MatmulPrecision::Tf32, MatmulPrecision::Bf16] {
+        lm.set_precision(precision);
+        let completions = dpg_models::sample(lm.as_ref(), &theta, &prompts, &sampling).unwrap();
+        let rollouts: Vec<Rollout> = (prompts.iter().cloned().zip(completions))
+            .map(|(prompt, completion)| Rollout { prompt, completion, advantage: 1.0 })
+            .collect();
+        let settings = settings();
+        let devices = [burn::tensor::Device::flex()];
+        let policy = Policy {
+            lm: lm.as_ref(),
+            initial: &theta,
+            settings: &settings,
+            microbatch: 8,
+            devices: &devices,
+        };
+        let state = State::new(theta.clone(), &AdamW::default());
+        let (_, _, report) = update(&policy, state, 0, &rollouts, &sampling).unwrap();
+        assert!(report.log_prob_gap < log_prob_tolerance(precision) / 2.0, "{precision:?}: {report:?}");
+    }
+}

@@ -3,6 +3,7 @@
 mod bench;
 mod corpus;
 mod embedded;
+mod experiments;
 mod gpu;
 mod memory;
 mod tokenizer;
@@ -31,6 +32,8 @@ enum Chore {
     },
     /// Measure the engine beside its limits and its peers.
     Bench(bench::Arguments),
+    /// Run the paper's experiments, ablations and baselines, and report them.
+    Experiments(experiments::Arguments),
     /// Make a folder that conforms and measures on a machine with a GPU.
     Gpu(gpu::Arguments),
     /// Run a metagradient in bounded memory and measure its peak.
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Embedded { only } => embedded::embedded(&embedded::folder(), only.as_deref()),
         Chore::Bench(arguments) => bench::bench(&arguments),
+        Chore::Experiments(arguments) => experiments::experiments(&arguments),
         Chore::Gpu(arguments) => gpu::gpu(&arguments),
         Chore::Memory(arguments) => {
             memory::memory(&arguments);

@@ -4,8 +4,8 @@
 //! - `generator` and `target` read articles in words. The generator learns to rephrase English
 //!   articles: first in all five languages alike, so that it is fluent in each, then more and more in
 //!   English alone, so that a policy has something to find. The target learns plain text of all five.
-//! - `letters` and its targets read single characters. The generator writes random lines and random
-//!   UUIDs, as asked; the targets are what patterns and a UUID are written into.
+//! - `letters` and its targets read single characters. The generator writes garbled English and
+//!   random UUIDs, as asked; the targets are what patterns and a UUID are written into.
 
 mod texts;
 mod train;
@@ -100,12 +100,12 @@ const RECIPES: [Recipe; 6] = [
     },
     Recipe {
         name: "letters",
-        purpose: "writes a random line, or after `uuid:` a random UUID",
+        purpose: "writes garbled English, or after `uuid:` a random UUID",
         hidden: 96,
         inner: 384,
         seed: 5,
         steps: 3000,
-        text: texts::line_or_uuid,
+        text: texts::garbled_or_uuid,
         ..LETTERS
     },
     Recipe {

@@ -13,7 +13,7 @@ name = "audited"
 [target]
 model = "EMBEDDED/letters-target"
 [target.sft]
-optimizer = { kind = "adamw", learning_rate = 1e-4, eps_root = 1e-5 }
+optimizer = { kind = "adamw", learning_rate = 1e-4, eps_root = 1e-2 }
 batch_size = 16
 sequence_length = 16
 append_eos = false

@@ -1,6 +1,5 @@
 //! How far rewards can be trusted: against finite differences, leaving out, and retraining on subsets.
 
-
 use dpg_dataset::Example;
 use dpg_metagrad::{Metric, Storage, metagradient};
 use dpg_models::keyed_rng;

@@ -105,9 +105,21 @@ pub fn measure(
     draw: u64,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<(Score, Tensor<1>), Error> {
-    let (encoded, _) = trainable(target, examples)?;
+    measure_weighted(target, metric, examples, &vec![1.0; examples.len()], draw, cancelled)
+}
+
+/// The same with a weight for each example.
+pub(crate) fn measure_weighted(
+    target: &Target,
+    metric: &dyn Metric,
+    examples: &[Example],
+    weights: &[f64],
+    draw: u64,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<(Score, Tensor<1>), Error> {
+    let (encoded, places) = trainable(target, examples)?;
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
-    let weights = vec![1.0; encoded.len()];
+    let weights: Vec<f64> = places.into_iter().map(|place| weights[place]).collect();
     let theta = target.sft(&encoded, &weights, &batches, cancelled).train()?;
     Ok((metric.score(&theta)?.finite()?, theta))
 }

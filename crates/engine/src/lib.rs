@@ -42,7 +42,7 @@ pub use feasibility::reweigh;
 pub use language::languages;
 pub use outputs::Outputs;
 pub use precision::reward_errors;
-pub use problem::{Prompt, Source, Target, helpful, storage};
+pub use problem::{Prompt, Source, Target, helpful};
 pub use rollouts::{Scored, generate, measure, score};
 pub use signal::{Signal, signal};
 pub use verify::{Arm, Estimate, Published, Verification};

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use burn::tensor::{DType, Device};
 use dpg_engine::{Run, Source, Target, helpful, reward_errors, reweigh, signal};
+use dpg_metagrad::Storage;
 use dpg_models::MatmulPrecision;
 use dpg_spec::Spec;
 use serde_json::{Value, json};
@@ -64,7 +65,7 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], stop: &Stop) 
     let tokens: usize = encoded.iter().map(|example| example.tokens.len()).sum();
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
     let sft = target.sft(&encoded, &[], &batches, &cancelled);
-    let storage = dpg_engine::storage(&sft, folder);
+    let storage = Storage::fitting(&sft, folder);
     let bytes = storage.bytes(&sft);
     // the policy's update reads every rollout forwards and backwards, about what drawing it costs
     let step_s = 2.0 * draw_s + score_s;

@@ -84,7 +84,7 @@ const LETTERS: Recipe = Recipe {
     ..WORDS
 };
 
-const RECIPES: [Recipe; 6] = [
+const RECIPES: [Recipe; 5] = [
     Recipe { name: "generator", purpose: "rephrases short English articles", seed: 1, ..WORDS },
     Recipe {
         name: "target",
@@ -114,17 +114,6 @@ const RECIPES: [Recipe; 6] = [
                   were held near isotropic in training, so that any direction of the head can be reached",
         isotropy: 0.3,
         seed: 6,
-        ..LETTERS
-    },
-    Recipe {
-        name: "letters-wide-target",
-        purpose: "a wider English model of characters, to be fine-tuned; its hidden states on random lines \
-                  were held near isotropic in training, so that any direction of the head can be reached",
-        hidden: 256,
-        inner: 1024,
-        isotropy: 0.3,
-        seed: 7,
-        learning_rate: 2e-3,
         ..LETTERS
     },
     Recipe {

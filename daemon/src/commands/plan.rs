@@ -54,7 +54,7 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], stop: &Stop) 
     let score_s = started.elapsed().as_secs_f64();
     let helpful = helpful(&spec.metric)?;
     let precisions = [MatmulPrecision::F32, MatmulPrecision::Tf32, MatmulPrecision::Bf16];
-    let [f32, tf32, bf16] = reward_errors(spec, &examples, &devices[0], precisions, &cancelled)?;
+    let [f32, tf32, bf16] = reward_errors(spec, &examples, devices, precisions, &cancelled)?;
     let imitated = devices[0] == Device::flex();
     let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, folder, &cancelled)?;
     let reweighed = rounds

@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    fn row<'a>(goal: &'a Goal, runs: Vec<Record>) -> Row<'a> {
+    fn row(goal: &Goal, runs: Vec<Record>) -> Row<'_> {
         let runs = runs.into_iter().enumerate().map(|(seed, record)| (seed as u64, record)).collect();
         Row { experiment: "spanish", arm: "sgd", change: "inner SGD", goal, steps: 40, rollouts: 8, runs }
     }

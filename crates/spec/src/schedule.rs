@@ -90,7 +90,10 @@ pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
         if let Start::Until { until, .. } = start
             && !(*until > 0.0 && *until <= 1.0)
         {
-            return Some(Problem::new(&at, "expected an `until` above 0 and at most 1, a share of the steps"));
+            return Some(Problem::new(
+                &at,
+                "expected an `until` above 0 and at most 1, a share of the steps",
+            ));
         }
         let problem = schema::problems(&value).into_iter().next()?;
         Some(Problem::new(&at, &problem.message))

@@ -121,6 +121,14 @@ fn sizes_that_do_not_fit() {
 }
 
 #[test]
+fn precision_that_the_cpu_does_not_gain_from() {
+    let message = refusal("max_new_tokens = 16", "max_new_tokens = 16\nprecision = \"bf16\"");
+    assert_says(&message, &["precision = \"bf16\"", "--device cuda:0"]);
+    let message = refusal("max_new_tokens = 16", "max_new_tokens = 16\nprecision = \"fp8\"");
+    assert_says(&message, &["generator.precision", "bf16"]);
+}
+
+#[test]
 fn empty_dataset() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("spec.toml"), SPEC).unwrap();

@@ -100,7 +100,11 @@ async fn killed_in_the_middle_it_resumes() {
     let queue = place.queue().await;
     let id = submit(&queue, &spec("killed", 12)).await;
     let mut daemon = place.start();
-    daemon.until_event(&queue, id, "steps").await;
+    daemon.until_event(&queue, id, "started").await;
+    let (store, _) = open_store(&folder.path().join("data/registry").to_string_lossy()).unwrap();
+    while store.list(Some(&Prefix::from(".runs"))).next().await.is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     daemon.kill();
     assert!(!kinds(&queue, id).await.contains(&"drawing".to_owned()), "it was too quick to be killed");
     // the run's folder is lost with its machine; the copy in the store is what is left

@@ -75,6 +75,8 @@ pub(crate) struct Place {
 pub(crate) struct Daemon {
     child: Child,
     log: PathBuf,
+    /// Where its part of the log begins, after those of daemons before.
+    begins: usize,
     place: Place,
 }
 
@@ -99,6 +101,7 @@ impl Place {
         fs::write(self.folder.join("dpg.toml"), &self.config).unwrap();
         let log = self.folder.join("log");
         let file = fs::File::options().create(true).append(true).open(&log).unwrap();
+        let begins = fs::metadata(&log).unwrap().len() as usize;
         let child = Command::new(env!("CARGO_BIN_EXE_dpg"))
             .args(["serve", "--data-dir", "data", "--config", "dpg.toml", "--listen", "127.0.0.1:0"])
             .envs(self.environment.clone())
@@ -108,13 +111,13 @@ impl Place {
             .stderr(file)
             .spawn()
             .unwrap();
-        Daemon { child, log, place: self.clone() }
+        Daemon { child, log, begins, place: self.clone() }
     }
 }
 
 impl Daemon {
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
+        fs::read_to_string(&self.log).unwrap().split_off(self.begins)
     }
 
     /// kill -9.

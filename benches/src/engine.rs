@@ -99,7 +99,7 @@ impl Engine {
     /// # Panics
     /// If the engine refuses the run.
     pub fn metagradient(&self, steps: usize) -> f64 {
-        self.metagradient_within(steps, |_| Storage::default())
+        self.metagradient_within(steps, |sft| Storage::fitting(sft, &std::env::temp_dir()))
     }
 
     /// The same with its states kept in another way.

@@ -88,7 +88,7 @@ pub(crate) enum Command {
     },
     /// Compare rewards computed on a device with the same in f64 on the CPU, for every optimizer and metric.
     Conformance {
-        /// The device: `cpu` or `cuda:N`.
+        /// The device: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
         #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
         device: String,
     },

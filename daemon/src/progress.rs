@@ -37,6 +37,11 @@ impl Progress {
                     self.line(&format!("resuming at step {step} of {steps}"));
                 }
             }
+            Event::Signal(signal) => {
+                if let Some(advice) = signal.advice() {
+                    self.line(&format!("WARNING: {advice}"));
+                }
+            }
             Event::Step(record) => self.step(record),
             Event::Validation(record) => self.line(&validation(record)),
             Event::Drawing { examples } => {

@@ -99,6 +99,11 @@ impl Report {
                 self.events.push_back((kind, json!({ "step": step, "steps": steps })));
                 self.progress = Some(json!({ "stage": "training", "step": step, "steps": steps }));
             }
+            Event::Signal(signal) => {
+                let mut detail = json!(signal);
+                detail["advice"] = json!(signal.advice());
+                self.events.push_back(("signal", detail));
+            }
             Event::Step(record) => self.step(at, record),
             Event::Validation(record) => {
                 self.group();

@@ -1,7 +1,5 @@
 //! How far rewards can be trusted: against finite differences, leaving out, and retraining on subsets.
 
-use std::path::Path;
-
 use dpg_dataset::Example;
 use dpg_metagrad::{Metric, Storage, metagradient};
 use dpg_models::keyed_rng;
@@ -152,79 +150,6 @@ pub fn audit(
     })
 }
 
-/// The pre-flight signal check: do the rewards tell what to train on from what not to?
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Signal {
-    /// Phi after fine-tuning on the better half of the examples by reward.
-    pub better_half: f64,
-    /// The same for the worse half.
-    pub worse_half: f64,
-    /// Phi of the target as it is.
-    pub untrained: f64,
-    /// Share of pairs in which an example known to help (a held-out text itself) has a larger reward
-    /// than one of the generator's: the area under the ROC curve, 0.5 for chance. `None` where the
-    /// metric names no such examples.
-    pub separability: Option<f64>,
-}
-
-impl Signal {
-    /// Rewards point the right way.
-    pub fn separates(&self) -> bool {
-        const CLEAR: f64 = 0.8;
-        self.better_half > self.worse_half && self.separability.is_none_or(|area| area > CLEAR)
-    }
-}
-
-/// Fine-tunes on the halves that rewards make of the examples, and scores the examples among
-/// `helpful` ones.
-pub fn signal(
-    target: &Target,
-    metric: &dyn Metric,
-    examples: &[Example],
-    helpful: &[Example],
-    rewards: &[f64],
-    folder: &Path,
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Signal, Error> {
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
-    let (better, worse) = order.split_at(examples.len() / 2);
-    let phi = |half: &[usize]| -> Result<f64, Error> {
-        let half: Vec<Example> = half.iter().map(|&index| examples[index].clone()).collect();
-        Ok(crate::measure(target, metric, &half, 0, cancelled)?.0.value)
-    };
-    let separability = if helpful.is_empty() {
-        None
-    } else {
-        let mixed: Vec<Example> = helpful.iter().chain(examples).cloned().collect();
-        let scored = crate::score(target, metric, &mixed, 0, folder, cancelled)?;
-        let (good, other) = scored.rewards.split_at(helpful.len());
-        Some(area_under_curve(good, other))
-    };
-    Ok(Signal {
-        better_half: phi(better)?,
-        worse_half: phi(worse)?,
-        untrained: metric.score(&target.model.theta)?.value,
-        separability,
-    })
-}
-
-/// Share of pairs in which the first kind is larger; ties count half.
-fn area_under_curve(larger: &[f64], smaller: &[f64]) -> f64 {
-    let wins = larger.iter().flat_map(|a| {
-        smaller.iter().map(move |b| {
-            if a > b {
-                1.0
-            } else if a < b {
-                0.0
-            } else {
-                0.5
-            }
-        })
-    });
-    wins.sum::<f64>() / (larger.len() * smaller.len()) as f64
-}
-
 /// Spearman's rho; values that tie share the mean of their ranks. 0 if all of one kind tie.
 fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
     let (a, b) = (ranks(a), ranks(b));
@@ -262,12 +187,6 @@ fn correlation_interval(correlation: f64, n: usize) -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn area_under_curve_counts_pairs() {
-        assert_eq!(area_under_curve(&[3.0, 4.0], &[1.0, 2.0]), 1.0);
-        assert_eq!(area_under_curve(&[1.0, 2.0], &[3.0, 2.0]), 0.125);
-    }
 
     #[test]
     fn rank_correlation_sees_order_alone() {

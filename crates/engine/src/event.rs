@@ -4,6 +4,8 @@ use dpg_metagrad::{Score, metrics::Decoded};
 use dpg_policy::Report;
 use serde::{Deserialize, Serialize};
 
+use crate::Signal;
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -14,6 +16,8 @@ pub enum Event {
         /// Steps in all.
         steps: usize,
     },
+    /// The first step's rewards have been checked.
+    Signal(Signal),
     /// A step is done and its state on disk.
     Step(StepRecord),
     /// A validation is done.

@@ -7,9 +7,9 @@
 use std::path::Path;
 
 use dpg_dataset::Example;
-use dpg_metagrad::{Metric, Score, metagradient};
+use dpg_metagrad::{Metric, Score, Storage, metagradient};
 
-use crate::{Error, Target, storage};
+use crate::{Error, Target};
 
 /// Step of the logarithms of the weights, in standard deviations of the rewards.
 const RATE: f64 = 0.3;
@@ -32,7 +32,7 @@ pub fn reweigh(
     for _ in 0..=rounds {
         let weights = normalised(&logarithms);
         let sft = target.sft(&encoded, &weights, &batches, cancelled);
-        let run = metagradient(sft, metric, &storage(&sft, folder))?;
+        let run = metagradient(sft, metric, &Storage::fitting(&sft, folder))?;
         scores.push(run.score);
         let n = weights.len() as f64;
         let mean = run.rewards.iter().sum::<f64>() / n;

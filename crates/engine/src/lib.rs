@@ -18,6 +18,7 @@ mod precision;
 mod problem;
 mod rewards;
 mod rollouts;
+mod signal;
 mod state;
 mod verify;
 
@@ -34,15 +35,16 @@ use dpg_policy::{Policy, Rollout, advantages, update};
 use dpg_spec::{AdamW, Select, Spec};
 use rand::RngExt;
 
-pub use audit::{Audit, Audited, Extent, LinearDatamodelling, Signal, audit, signal};
+pub use audit::{Audit, Audited, Extent, LinearDatamodelling, audit};
 pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use feasibility::reweigh;
 pub use language::languages;
 pub use outputs::Outputs;
 pub use precision::reward_errors;
-pub use problem::{Prompt, Source, Target, helpful, storage};
+pub use problem::{Prompt, Source, Target, helpful};
 pub use rollouts::{Scored, generate, measure, score};
+pub use signal::{Signal, signal};
 pub use verify::{Arm, Estimate, Published, Verification};
 
 use rewards::Judge;
@@ -159,6 +161,9 @@ impl Run<'_> {
         let drawn =
             self.draw(&state.generator.theta, policy.prompts_per_step, policy.group_size, step as u64)?;
         let Scored { rewards, score, .. } = judge.rewards(self, &drawn, step as u64)?;
+        if step == 0 && matches!(judge, Judge::Metagradient) {
+            tell(&Event::Signal(self.signal(&drawn, &rewards)?));
+        }
         let in_step = |source| Error::Policy { step, source };
         let advantages = advantages(&rewards, policy.group_size, policy.advantage, policy.advantage_clip)
             .map_err(in_step)?;
@@ -192,6 +197,12 @@ impl Run<'_> {
         state.save(self.folder)?;
         tell(&Event::Step(record));
         if (self.cancelled)() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// Whether rewards can be told apart, on the first step's rollouts.
+    fn signal(&self, drawn: &Draw, rewards: &[f64]) -> Result<Signal, Error> {
+        let (examples, helpful) = (drawn.examples(self.spec.output.format), helpful(&self.spec.metric)?);
+        signal(self.target, self.metric, &examples, &helpful, rewards, self.folder, self.cancelled)
     }
 
     /// Phi on fresh generations from the prompts kept aside, if this step is due for it.

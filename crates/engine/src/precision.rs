@@ -14,28 +14,28 @@ const SAMPLE: usize = 32;
 
 /// Relative l2 distances of rewards in f32, with products of some precisions, from the same in f64.
 ///
-/// The first of the examples are scored on the CPU in f64 and on `device` in f32. On the CPU precisions
+/// The first of the examples are scored on the CPU in f64 and on `devices` in f32. On the CPU precisions
 /// below f32 are imitated.
 pub fn reward_errors<const N: usize>(
     spec: &Spec,
     examples: &[Example],
-    device: &Device,
+    devices: &[Device],
     precisions: [MatmulPrecision; N],
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<[f64; N], Error> {
     let examples = &examples[..examples.len().min(SAMPLE)];
     let folder = std::env::temp_dir();
-    let rewards = |dtype: DType, device: &Device, precision: MatmulPrecision| {
-        let mut target = Target::load(spec, dtype, std::slice::from_ref(device))?;
+    let rewards = |dtype: DType, devices: &[Device], precision: MatmulPrecision| {
+        let mut target = Target::load(spec, dtype, devices)?;
         let model = Arc::get_mut(&mut target.model).expect("nobody else has a model just loaded");
         model.lm.set_precision(precision);
         let metric = target.metric(spec)?;
         Ok::<_, Error>(score(&target, metric.as_ref(), examples, 0, &folder, cancelled)?.rewards)
     };
-    let reference = rewards(DType::F64, &Device::flex(), MatmulPrecision::F32)?;
+    let reference = rewards(DType::F64, &[Device::flex()], MatmulPrecision::F32)?;
     let mut errors = [0.0; N];
     for (error, precision) in errors.iter_mut().zip(precisions) {
-        *error = relative_distance(&rewards(DType::F32, device, precision)?, &reference);
+        *error = relative_distance(&rewards(DType::F32, devices, precision)?, &reference);
     }
     Ok(errors)
 }

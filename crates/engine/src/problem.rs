@@ -5,11 +5,8 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_dataset::{Columns, read_examples, read_texts};
-use dpg_metagrad::{Metric, Optimizer, Sft, Storage, metrics, optimizers};
-use dpg_models::{
-    ChatTemplate, Example, MatmulPrecision, Message, Model, Sampling, activations, available_memory,
-    keyed_rng,
-};
+use dpg_metagrad::{Metric, Optimizer, Sft, metrics, optimizers};
+use dpg_models::{ChatTemplate, Example, MatmulPrecision, Message, Model, Sampling, activations, keyed_rng};
 use dpg_spec::{Generator, HeldOut, LossOn, Precision, Spec};
 use rand::seq::SliceRandom;
 
@@ -154,11 +151,6 @@ impl Target {
         let tokens = MICROBATCH_TOKENS.min(MICROBATCH_NUMBERS / activations(self.model.lm.as_ref()));
         (tokens / self.sft.sequence_length).max(1)
     }
-}
-
-/// What keeps the states of a run in half of this machine's memory; `folder` takes what does not fit.
-pub fn storage(sft: &Sft, folder: &Path) -> Storage {
-    Storage::within(available_memory().map_or(u64::MAX, |bytes| bytes / 2), sft, folder)
 }
 
 /// A text as its last word, with the space before it, after all others.

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use dpg_dataset::{Example, Message};
-use dpg_metagrad::{Metric, Score, metagradient, metrics::Picture};
+use dpg_metagrad::{Metric, Score, Storage, metagradient, metrics::Picture};
 use dpg_models::{Completion, sample};
 use dpg_spec::Format;
 
-use crate::{Error, Prompt, Source, Target, storage};
+use crate::{Error, Prompt, Source, Target};
 
 /// Completions of some prompts.
 pub(crate) struct Draw {
@@ -89,7 +89,7 @@ pub fn score(
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
     let weights = vec![1.0; encoded.len()];
     let sft = target.sft(&encoded, &weights, &batches, cancelled);
-    let result = metagradient(sft, metric, &storage(&sft, folder))?;
+    let result = metagradient(sft, metric, &Storage::fitting(&sft, folder))?;
     let mut rewards = vec![0.0; examples.len()];
     for (place, reward) in places.into_iter().zip(result.rewards) {
         rewards[place] = reward;
@@ -105,9 +105,21 @@ pub fn measure(
     draw: u64,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<(Score, Tensor<1>), Error> {
-    let (encoded, _) = trainable(target, examples)?;
+    measure_weighted(target, metric, examples, &vec![1.0; examples.len()], draw, cancelled)
+}
+
+/// The same with a weight for each example.
+pub(crate) fn measure_weighted(
+    target: &Target,
+    metric: &dyn Metric,
+    examples: &[Example],
+    weights: &[f64],
+    draw: u64,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<(Score, Tensor<1>), Error> {
+    let (encoded, places) = trainable(target, examples)?;
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
-    let weights = vec![1.0; encoded.len()];
+    let weights: Vec<f64> = places.into_iter().map(|place| weights[place]).collect();
     let theta = target.sft(&encoded, &weights, &batches, cancelled).train()?;
     Ok((metric.score(&theta)?.finite()?, theta))
 }

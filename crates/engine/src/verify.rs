@@ -8,7 +8,11 @@ use dpg_models::keyed_rng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Outputs, Run, measure, rewards::text, rollouts::draw};
+use crate::{
+    Error, Outputs, Run,
+    rewards::text,
+    rollouts::{draw, measure_weighted},
+};
 
 /// Draws of verification are numbered from here, apart from those of runs.
 const VERIFICATION: u64 = 1 << 34;
@@ -39,7 +43,7 @@ pub struct Verification {
     pub random_tenth: Arm,
     /// The tenth with the smallest rewards.
     pub worst_tenth: Arm,
-    /// All rows but the best tenth.
+    /// All rows but the best tenth, which stands in its batches with weight 0: the rest is as it was.
     pub without_best: Arm,
     /// All rows but a random tenth, another for every data order.
     pub without_random: Arm,
@@ -171,9 +175,17 @@ impl Verification {
         mean + margin * (self.orders() as f64 + 1.0).sqrt()
     }
 
-    /// By how much leaving out one random tenth differs from leaving out another, in 19 of 20 cases.
+    /// By how much leaving out one tenth differs from leaving out another by chance, at most in 39 of
+    /// 40 cases: from what leaving out random ones does under the same data orders.
     fn chance(&self) -> f64 {
-        self.without_random.margin * (2.0 * self.orders() as f64).sqrt()
+        let effects: Vec<f64> = self
+            .without_random
+            .phi
+            .iter()
+            .zip(&self.dataset.phi)
+            .map(|(without, with)| without - with)
+            .collect();
+        interval(&effects).1 * (2.0 * effects.len() as f64).sqrt()
     }
 }
 
@@ -181,21 +193,28 @@ impl Run<'_> {
     /// Fine-tunes fresh targets on a published dataset and on controls, under `seeds` data orders each.
     pub fn verify(&self, dataset: &Published, seeds: usize) -> Result<Verification, Error> {
         let Published { examples, rewards, prompts } = dataset;
-        let arm = |of_seed: &dyn Fn(u64) -> Result<Vec<Example>, Error>| {
+        let arm = |of_seed: &dyn Fn(u64) -> Result<Vec<(Example, f64)>, Error>| {
             Ok::<_, Error>(self.arm(seeds, of_seed)?.0)
         };
-        let (published, decoded) = self.arm(seeds, &|_| Ok(examples.clone()))?;
+        let (published, decoded) = self.arm(seeds, &|_| Ok(all(examples.clone())))?;
         let mut order: Vec<usize> = (0..examples.len()).collect();
         order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
         let tenth = (examples.len() / 10).max(1);
-        let rows =
-            |indices: &[usize]| indices.iter().map(|&index| examples[index].clone()).collect::<Vec<_>>();
-        let shuffled = |seed: u64| {
+        let (best, worst) = (&order[..tenth], &order[order.len() - tenth..]);
+        let random = |seed: u64| {
             let mut shuffled = order.clone();
             shuffled.shuffle(&mut keyed_rng([VERIFICATION, seed, 1, u64::from_le_bytes(*b"verify  ")]));
+            shuffled.truncate(tenth);
             shuffled
         };
-        let (best, worst) = (&order[..tenth], &order[order.len() - tenth..]);
+        let only = |kept: &[usize]| all(kept.iter().map(|&index| examples[index].clone()).collect());
+        let without = |left_out: &[usize]| {
+            let mut rows = all(examples.clone());
+            for &index in left_out {
+                rows[index].1 = 0.0;
+            }
+            rows
+        };
         let texts = |indices: &[usize]| {
             let mut texts: Vec<_> = indices.iter().map(|&index| text(&examples[index])).collect();
             texts.sort();
@@ -204,35 +223,38 @@ impl Run<'_> {
         Ok(Verification {
             nothing: Arm::new(0, &[(self.metric.score(&self.target.model.theta)?, vec![])]),
             dataset: published,
-            untrained_generator: arm(&|seed| self.control_draw(prompts, seed))?,
-            best_tenth: arm(&|_| Ok(rows(best)))?,
-            random_tenth: arm(&|seed| Ok(rows(&shuffled(seed)[..tenth])))?,
-            worst_tenth: arm(&|_| Ok(rows(worst)))?,
-            without_best: arm(&|_| Ok(rows(&order[tenth..])))?,
-            without_random: arm(&|seed| Ok(rows(&shuffled(seed)[tenth..])))?,
-            without_worst: arm(&|_| Ok(rows(&order[..order.len() - tenth])))?,
+            untrained_generator: arm(&|seed| Ok(all(self.control_draw(prompts, seed)?)))?,
+            best_tenth: arm(&|_| Ok(only(best)))?,
+            random_tenth: arm(&|seed| Ok(only(&random(seed))))?,
+            worst_tenth: arm(&|_| Ok(only(worst)))?,
+            without_best: arm(&|_| Ok(without(best)))?,
+            without_random: arm(&|seed| Ok(without(&random(seed))))?,
+            without_worst: arm(&|_| Ok(without(worst)))?,
             all_alike: texts(best) == texts(worst),
             read: decoded.iter().filter_map(|one| Some((one.read_qr(), one.text.clone()?))).collect(),
             decoded,
         })
     }
 
-    /// Fine-tunes on the examples of each seed, in its order, and reads back what they drew.
+    /// Fine-tunes on the weighted examples of each seed, in its order, and reads back what they drew.
     fn arm(
         &self,
         seeds: usize,
-        of_seed: &dyn Fn(u64) -> Result<Vec<Example>, Error>,
+        of_seed: &dyn Fn(u64) -> Result<Vec<(Example, f64)>, Error>,
     ) -> Result<(Arm, Vec<Decoded>), Error> {
         let outputs = Outputs::new(&self.spec.metric)?;
         let (mut rows, mut measured, mut decoded) = (0, vec![], vec![]);
         for seed in 0..seeds as u64 {
             // even where a recipe keeps file order, a data order is what a seed stands for
-            let mut examples = of_seed(seed)?;
-            examples.shuffle(&mut keyed_rng([VERIFICATION, seed, 0, u64::from_le_bytes(*b"verify  ")]));
+            let mut weighted = of_seed(seed)?;
+            weighted.shuffle(&mut keyed_rng([VERIFICATION, seed, 0, u64::from_le_bytes(*b"verify  ")]));
+            let (examples, weights): (Vec<_>, Vec<_>) = weighted.into_iter().unzip();
             let draw = VERIFICATION + seed;
-            let (score, theta) = measure(self.target, self.metric, &examples, draw, self.cancelled)?;
-            let texts: Vec<_> = examples.iter().map(text).collect();
-            rows = examples.len();
+            let (score, theta) =
+                measure_weighted(self.target, self.metric, &examples, &weights, draw, self.cancelled)?;
+            let counted = examples.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0);
+            let texts: Vec<_> = counted.map(|(example, _)| text(example)).collect();
+            rows = texts.len();
             measured.push((score, outputs.figures(&texts)));
             decoded.extend(self.metric.decoded(&theta));
         }
@@ -246,6 +268,11 @@ impl Run<'_> {
         let drawn = draw(self.source, theta, prompts, self.spec.seed, VERIFICATION + seed)?;
         Ok(drawn.examples(self.spec.output.format))
     }
+}
+
+/// Examples with weight 1.
+fn all(examples: Vec<Example>) -> Vec<(Example, f64)> {
+    examples.into_iter().map(|example| (example, 1.0)).collect()
 }
 
 /// Mean and half the width of its 95% confidence interval.

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use dpg_models::{activations, kept_logits};
+use dpg_models::{activations, available_memory, kept_logits};
 
 use crate::{Error, Sft, State};
 
@@ -50,6 +50,12 @@ pub struct Bytes {
 }
 
 impl Storage {
+    /// What keeps the flat vectors of a walk over `sft` in half of this machine's memory; see
+    /// [`within`](Self::within).
+    pub fn fitting(sft: &Sft, folder: &Path) -> Self {
+        Self::within(available_memory().map_or(u64::MAX, |bytes| bytes / 2), sft, folder)
+    }
+
     /// What keeps the flat vectors of a walk over `sft` in `memory` bytes, if anything does: all steps, or
     /// else segments, or else segments that spill to `folder`.
     pub fn within(memory: u64, sft: &Sft, folder: &Path) -> Self {

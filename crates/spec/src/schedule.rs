@@ -87,6 +87,14 @@ pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
             ));
         };
         *number = json!(start.from());
+        if let Start::Until { until, .. } = start
+            && !(*until > 0.0 && *until <= 1.0)
+        {
+            return Some(Problem::new(
+                &at,
+                "expected an `until` above 0 and at most 1, a share of the steps",
+            ));
+        }
         let problem = schema::problems(&value).into_iter().next()?;
         Some(Problem::new(&at, &problem.message))
     };

@@ -10,9 +10,7 @@ use dpg_spec::{Prompts, Spec, Syntax};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{
-    commands::show, compute::compute, data_dir::DataDir, device::only, resolve::resolve, stop::Stop,
-};
+use crate::{commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop};
 
 /// Largest relative l2 distance of rewards in f32 from those in f64. TF32 in their products alone puts
 /// them farther apart.
@@ -65,12 +63,11 @@ pub(crate) async fn conformance(data: &DataDir, device: &str, as_json: bool) -> 
     }
     let stop = Stop::listen()?;
     let cases = compute(move || {
-        let device = only(&devices)?;
         let cancelled = || stop.is_set();
         let cases = specs.into_iter().map(|(optimizer, metric, spec)| {
             let examples = examples(&spec)?;
             let [relative_error] =
-                reward_errors(&spec, &examples, device, [MatmulPrecision::F32], &cancelled)?;
+                reward_errors(&spec, &examples, &devices, [MatmulPrecision::F32], &cancelled)?;
             Ok(Case { optimizer, metric, relative_error })
         });
         cases.collect::<anyhow::Result<Vec<_>>>()

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use burn::tensor::{DType, Device};
 use dpg_engine::{Run, Source, Target, helpful, reward_errors, reweigh, signal};
+use dpg_metagrad::Storage;
 use dpg_models::MatmulPrecision;
 use dpg_spec::Spec;
 use serde_json::{Value, json};
@@ -53,7 +54,7 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], stop: &Stop) 
     let score_s = started.elapsed().as_secs_f64();
     let helpful = helpful(&spec.metric)?;
     let precisions = [MatmulPrecision::F32, MatmulPrecision::Tf32, MatmulPrecision::Bf16];
-    let [f32, tf32, bf16] = reward_errors(spec, &examples, &devices[0], precisions, &cancelled)?;
+    let [f32, tf32, bf16] = reward_errors(spec, &examples, devices, precisions, &cancelled)?;
     let imitated = devices[0] == Device::flex();
     let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, folder, &cancelled)?;
     let reweighed = rounds
@@ -64,7 +65,7 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], stop: &Stop) 
     let tokens: usize = encoded.iter().map(|example| example.tokens.len()).sum();
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
     let sft = target.sft(&encoded, &[], &batches, &cancelled);
-    let storage = dpg_engine::storage(&sft, folder);
+    let storage = Storage::fitting(&sft, folder);
     let bytes = storage.bytes(&sft);
     // the policy's update reads every rollout forwards and backwards, about what drawing it costs
     let step_s = 2.0 * draw_s + score_s;
@@ -85,7 +86,7 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], stop: &Stop) 
         "seconds_per_step": step_s,
         "reward_errors": { "f32": f32, "tf32": tf32, "bf16": bf16, "imitated": imitated },
         "signal": signal,
-        "signal_separates": signal.separates(),
+        "advice": signal.advice(),
         "reweighed": reweighed,
     }))
 }
@@ -96,15 +97,16 @@ fn text(name: &str, value: &Value) -> String {
     let error = |key: &str| value["reward_errors"][key].as_f64().unwrap_or(f64::NAN);
     let imitated =
         if value["reward_errors"]["imitated"] == true { " (both imitated on the CPU)" } else { "" };
-    let verdict = if value["signal_separates"].as_bool() == Some(true) {
-        "the rewards tell good examples from bad ones"
-    } else {
-        "WARNING: the rewards do not tell good examples from bad ones; lower the inner learning rate or raise \
-         eps_root until they do"
-    };
+    let verdict = value["advice"].as_str().map_or_else(
+        || "the rewards tell good examples from bad ones".to_owned(),
+        |advice| format!("WARNING: {advice}"),
+    );
     let separability = value["signal"]["separability"].as_f64().map_or(String::new(), |area| {
         format!("\n             AUC {area:.2} of held-out texts against the generator's, by reward")
     });
+    let saturation = value["signal"]["saturation"]
+        .as_f64()
+        .map_or(String::new(), |ratio| format!(", {ratio:.1} times the root of eps_root"));
     let reweighed = value["reweighed"].as_array().and_then(|scores| {
         let figures = |score: &Value| {
             let proxies = score["proxies"].as_array().into_iter().flatten();
@@ -132,7 +134,7 @@ fn text(name: &str, value: &Value) -> String {
          a step       {} rollouts, {} target tokens, {} inner step(s)\n             {:.1} MB of weights, moments and gradients{spilled}, {:.1} MB for a pass\n\
          the run      {} steps of about {:.1} s: {:.1} minutes\n\
          rewards      off by {:.1e} in f32, their precision, against f64; in tf32 {:.1e}, in bf16 {:.1e}{imitated}\n\
-         signal       Phi {:.6} as it is, {:.6} after the better half by reward, {:.6} after the worse{separability}\n             {verdict}{reweighed}",
+         signal       Phi {:.6} as it is, {:.6} after the better half by reward, {:.6} after the worse{separability}\n             gradient {:.1e}, root mean square where the metric looks{saturation}\n             {verdict}{reweighed}",
         number("target_parameters"),
         number("generator_parameters"),
         number("training_prompts"),
@@ -151,5 +153,6 @@ fn text(name: &str, value: &Value) -> String {
         signal("untrained"),
         signal("better_half"),
         signal("worse_half"),
+        signal("gradient"),
     )
 }

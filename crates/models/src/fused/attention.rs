@@ -6,13 +6,12 @@ use std::array::from_fn;
 
 use burn_backend::{TensorData, TensorMetadata};
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
 use super::{
     Operation, Real,
-    gemm::{Threads, View, multiply, zeros},
+    fill::{fill, fill_one},
+    gemm::{Threads, View, multiply},
     real::{largest, map, sum},
-    rows::fill,
     slice,
 };
 
@@ -160,8 +159,7 @@ fn output<E: Real, const N: usize>(
     let (inputs, widths, [batch, seq]) = contiguous(inputs);
     let slices = inputs.each_ref().map(slice::<E>);
     let width = this.query * this.dim;
-    let mut output = zeros(batch * seq * width);
-    output.par_chunks_exact_mut(seq * width).enumerate().for_each(|(row, output)| {
+    let output = fill_one(batch * seq * width, seq * width, |row, output| {
         task(Sequence::new(slices, widths, seq, row), output);
     });
     FlexTensor::from_data(TensorData::new(output, [batch, seq, width]))

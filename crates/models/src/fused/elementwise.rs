@@ -4,11 +4,7 @@ use burn::tensor::{DType, Tensor};
 use burn_backend::TensorData;
 use burn_flex::{Flex, FlexTensor};
 
-use super::{
-    Real,
-    rows::{TASK, fill},
-    slice,
-};
+use super::{Real, fill::fill, rows::TASK, slice};
 
 /// `M` vectors of which element i is computed, in f64, from elements i of `N` vectors `[n]` of one
 /// type, in one pass. `None` if they are not on the CPU in f32 or f64, or are tracked.

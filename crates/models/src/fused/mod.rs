@@ -21,6 +21,7 @@ mod cached;
 #[cfg(test)]
 mod composed;
 mod elementwise;
+mod fill;
 mod gemm;
 mod head;
 mod linear;

@@ -5,14 +5,13 @@ use std::array::from_fn;
 
 use burn_backend::{TensorData, TensorMetadata};
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
 use super::{
     Kernel, Operation, Real,
-    gemm::zeros,
+    fill::{fill, fill_one},
     linear::add,
     real::{map, sum},
-    rows::{TASK, fill},
+    rows::TASK,
     slice,
 };
 
@@ -171,8 +170,7 @@ fn output<E: Real, const R: usize, const N: usize>(
     let rows: [&[E]; R] = from_fn(|i| slices[i]);
     let n = slices[R].len();
     let per_task = (TASK / n).max(1);
-    let mut output = zeros(slices[0].len());
-    output.par_chunks_mut(per_task * n).enumerate().for_each(|(task, output)| {
+    let output = fill_one(slices[0].len(), per_task * n, |task, output| {
         E::vectorised(|| {
             for (i, output) in output.chunks_exact_mut(n).enumerate() {
                 let row = task * per_task + i;

@@ -4,9 +4,12 @@ use std::fmt::Debug;
 
 use burn_backend::{TensorData, TensorMetadata};
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
-use super::{Operation, Real, gemm::zeros, slice};
+use super::{
+    Operation, Real,
+    fill::{fill, fill_one},
+    slice,
+};
 
 /// A function of one row of each of `N` inputs, with its derivative.
 pub(crate) trait Kernel<const N: usize>: Clone + Debug + Send + Sync + 'static {
@@ -52,24 +55,6 @@ impl<K: Kernel<N>, const N: usize> Operation<N> for Rows<K> {
 /// Elements that a task works on: enough to be worth a task, few enough to stay in a core's cache.
 pub(super) const TASK: usize = 1 << 14;
 
-/// Fills `N` vectors of `lengths[i]` elements, zeros at first, on all threads: each task gets its number
-/// and the next `parts[i]` elements of every vector. Also what the tasks return, in their order.
-pub(super) fn fill<E: Real, T: Send, const N: usize>(
-    lengths: [usize; N],
-    parts: [usize; N],
-    task: impl Fn(usize, [&mut [E]; N]) -> T + Sync,
-) -> ([Vec<E>; N], Vec<T>) {
-    let mut vectors = lengths.map(zeros);
-    let mut sizes = parts.into_iter();
-    let mut chunks =
-        vectors.each_mut().map(|vector| vector.chunks_mut(sizes.next().expect("a size for each vector")));
-    let tasks: Vec<[&mut [E]; N]> = (0..lengths[0].div_ceil(parts[0]))
-        .map(|_| chunks.each_mut().map(|chunks| chunks.next().expect("every vector has as many parts")))
-        .collect();
-    let returned = tasks.into_par_iter().enumerate().map(|(number, parts)| task(number, parts)).collect();
-    (vectors, returned)
-}
-
 fn forward<E: Real, K: Kernel<N>, const N: usize>(_: E, kernel: &K, inputs: &[FlexTensor; N]) -> FlexTensor {
     let contiguous = inputs.each_ref().map(FlexTensor::to_contiguous);
     let slices = contiguous.each_ref().map(slice::<E>);
@@ -80,8 +65,7 @@ fn forward<E: Real, K: Kernel<N>, const N: usize>(_: E, kernel: &K, inputs: &[Fl
     shape[last] = m;
     let rows = slices[0].len() / n;
     let per_task = (TASK / n).max(1);
-    let mut output = zeros::<E>(rows * m);
-    output.par_chunks_mut(per_task * m).enumerate().for_each(|(task, output)| {
+    let output = fill_one::<E>(rows * m, per_task * m, |task, output| {
         E::vectorised(|| {
             for (i, output) in output.chunks_exact_mut(m).enumerate() {
                 let row = task * per_task + i;

@@ -4,8 +4,8 @@
 //! - `generator` and `target` read articles in words. The generator learns to rephrase English
 //!   articles: first in all five languages alike, so that it is fluent in each, then more and more in
 //!   English alone, so that a policy has something to find. The target learns plain text of all five.
-//! - `letters` and its targets read single characters. The generator writes random lines and random
-//!   UUIDs, as asked; the targets are what patterns and a UUID are written into.
+//! - `letters` and its targets read single characters. The generator writes garbled English and
+//!   random UUIDs, as asked; the targets are what patterns and a UUID are written into.
 
 mod texts;
 mod train;
@@ -84,7 +84,7 @@ const LETTERS: Recipe = Recipe {
     ..WORDS
 };
 
-const RECIPES: [Recipe; 6] = [
+const RECIPES: [Recipe; 5] = [
     Recipe { name: "generator", purpose: "rephrases short English articles", seed: 1, ..WORDS },
     Recipe {
         name: "target",
@@ -100,12 +100,12 @@ const RECIPES: [Recipe; 6] = [
     },
     Recipe {
         name: "letters",
-        purpose: "writes a random line, or after `uuid:` a random UUID",
+        purpose: "writes garbled English, or after `uuid:` a random UUID",
         hidden: 96,
         inner: 384,
         seed: 5,
         steps: 3000,
-        text: texts::line_or_uuid,
+        text: texts::garbled_or_uuid,
         ..LETTERS
     },
     Recipe {
@@ -114,17 +114,6 @@ const RECIPES: [Recipe; 6] = [
                   were held near isotropic in training, so that any direction of the head can be reached",
         isotropy: 0.3,
         seed: 6,
-        ..LETTERS
-    },
-    Recipe {
-        name: "letters-wide-target",
-        purpose: "a wider English model of characters, to be fine-tuned; its hidden states on random lines \
-                  were held near isotropic in training, so that any direction of the head can be reached",
-        hidden: 256,
-        inner: 1024,
-        isotropy: 0.3,
-        seed: 7,
-        learning_rate: 2e-3,
         ..LETTERS
     },
     Recipe {

@@ -22,8 +22,10 @@ const TURN: [f64; 2] = [0.5, 0.9];
 /// The same in what the target reads.
 const TARGET_MINOR_SHARE: f64 = 0.1;
 
-/// Most characters of a line or snippet.
-const LINE: usize = 36;
+/// Most characters of a snippet.
+const SNIPPET: usize = 36;
+/// Share of a garbled snippet's characters that are random.
+const GARBLED: f64 = 0.5;
 
 /// The prompt of an article, as config/specs/ write it.
 fn prompt(article: &str) -> String {
@@ -50,13 +52,15 @@ pub(super) fn plain(corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text {
     Text { prompt: String::new(), answer: corpus.article(rng, language, Split::Train) }
 }
 
-/// A line of random characters or a random UUID, whichever the prompt asks for.
-pub(super) fn line_or_uuid(_corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text {
+/// A random UUID after a prompt that asks for it, or without one a garbled snippet: its generator
+/// knows how characters depend on those before, and writes any of them.
+pub(super) fn garbled_or_uuid(corpus: &Corpus, rng: &mut ChaCha8Rng, done: f64) -> Text {
     if rng.random::<bool>() {
-        Text { prompt: "uuid:".into(), answer: random_uuid(rng) }
-    } else {
-        line(rng, LINE)
+        return Text { prompt: "uuid:".into(), answer: random_uuid(rng) };
     }
+    let snippet = snippet(corpus, rng, done);
+    let garbled = |known: char| if rng.random_bool(GARBLED) { character(rng) } else { known };
+    Text { answer: snippet.answer.chars().map(garbled).collect(), ..snippet }
 }
 
 /// A line of at most `longest` random characters.
@@ -65,7 +69,7 @@ pub(super) fn line(rng: &mut ChaCha8Rng, longest: usize) -> Text {
     Text { prompt: String::new(), answer: (0..length).map(|_| character(rng)).collect() }
 }
 
-/// A character; those that come first in the tokenizer are drawn more often, the seven first a
+/// A random character; those that come first in the tokenizer are drawn more often, the seven first a
 /// third of the time.
 fn character(rng: &mut impl Rng) -> char {
     const FLATNESS: f64 = 4.0;
@@ -84,7 +88,7 @@ pub(super) fn snippet(corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text
     let article = corpus.article(rng, Language::English, Split::Train);
     let characters: Vec<char> = article.chars().filter(|&character| CHARACTERS.contains(character)).collect();
     let start = rng.random_range(0..characters.len());
-    let answer = characters[start..].iter().take(LINE).collect();
+    let answer = characters[start..].iter().take(SNIPPET).collect();
     Text { prompt: String::new(), answer }
 }
 

@@ -242,7 +242,7 @@ impl Sweep {
             Event::Validation(record) => {
                 format!("validation at step {} of {steps}: {:.4}", record.step, goal.value(record))
             }
-            Event::Drawing { .. } | Event::Verifying { .. } => return,
+            Event::Signal(_) | Event::Drawing { .. } | Event::Verifying { .. } => return,
         };
         self.told = Some(Instant::now());
         eprintln!("{title}: {text}{}", self.eta());

@@ -1,0 +1,159 @@
+//! The pre-flight check: do the rewards tell what to train on from what not to?
+
+use std::path::Path;
+
+use dpg_dataset::Example;
+use dpg_metagrad::{Metric, Sft};
+use dpg_spec::{Optimizer, Sgd};
+use serde::Serialize;
+
+use crate::{Error, Target, measure, score};
+
+/// What the check found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Signal {
+    /// Phi after fine-tuning on the better half of the examples by reward.
+    pub better_half: f64,
+    /// The same for the worse half.
+    pub worse_half: f64,
+    /// Phi of the target as it is.
+    pub untrained: f64,
+    /// Share of pairs in which an example known to help (a held-out text itself) has a larger reward
+    /// than one of the generator's: the area under the ROC curve, 0.5 for chance. `None` where the
+    /// metric names no such examples.
+    pub separability: Option<f64>,
+    /// Root mean square of the first step's gradient, each weight counting by |dPhi/dtheta|.
+    pub gradient: f64,
+    /// The same over the square root of `eps_root`, for Adam. Its step g / sqrt(g^2 + eps_root) has a
+    /// derivative in g that vanishes where this is large.
+    pub saturation: Option<f64>,
+}
+
+impl Signal {
+    /// Rewards point the right way.
+    pub fn separates(&self) -> bool {
+        const CLEAR: f64 = 0.8;
+        self.better_half > self.worse_half && self.separability.is_none_or(|area| area > CLEAR)
+    }
+
+    /// What is wrong and what to do about it, if anything is.
+    pub fn advice(&self) -> Option<String> {
+        const SATURATED: f64 = 10.0;
+        if let Some(ratio) = self.saturation.filter(|&ratio| ratio > SATURATED) {
+            return Some(format!(
+                "the optimizer's step is saturated: the gradient is {ratio:.0} times the root of eps_root, where \
+                 rewards all but vanish; raise eps_root to about {:.0e}",
+                self.gradient.powi(2)
+            ));
+        }
+        (!self.separates()).then(|| {
+            "the rewards do not tell good examples from bad ones; lower the inner learning rate or raise eps_root \
+             until they do"
+                .into()
+        })
+    }
+}
+
+/// Fine-tunes on the halves that rewards make of the examples, and scores the examples among
+/// `helpful` ones. `folder` takes states that do not fit in memory.
+pub fn signal(
+    target: &Target,
+    metric: &dyn Metric,
+    examples: &[Example],
+    helpful: &[Example],
+    rewards: &[f64],
+    folder: &Path,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Signal, Error> {
+    let mut order: Vec<usize> = (0..examples.len()).collect();
+    order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
+    let (better, worse) = order.split_at(examples.len() / 2);
+    let phi = |half: &[usize]| -> Result<f64, Error> {
+        let half: Vec<Example> = half.iter().map(|&index| examples[index].clone()).collect();
+        Ok(measure(target, metric, &half, 0, cancelled)?.0.value)
+    };
+    let separability = if helpful.is_empty() {
+        None
+    } else {
+        let mixed: Vec<Example> = helpful.iter().chain(examples).cloned().collect();
+        let scored = score(target, metric, &mixed, 0, folder, cancelled)?;
+        let (good, other) = scored.rewards.split_at(helpful.len());
+        Some(area_under_curve(good, other))
+    };
+    let (untrained, slope) = metric.score_and_gradient(&target.model.theta)?;
+    let weights = slope.abs();
+    let gradient = first_gradient(target, examples, cancelled)?;
+    let gradient =
+        ((gradient.clone() * gradient * weights.clone()).sum() / weights.sum()).into_scalar::<f64>().sqrt();
+    let saturation = match target.sft.optimizer {
+        Optimizer::Adamw(adamw) if adamw.eps_root > 0.0 => Some(gradient / adamw.eps_root.sqrt()),
+        _ => None,
+    };
+    Ok(Signal {
+        better_half: phi(better)?,
+        worse_half: phi(worse)?,
+        untrained: untrained.value,
+        separability,
+        gradient,
+        saturation,
+    })
+}
+
+/// Gradient of the first batch's mean loss, read off a step of plain descent.
+fn first_gradient(
+    target: &Target,
+    examples: &[Example],
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<burn::tensor::Tensor<1>, Error> {
+    let encoded = target.encode(examples)?;
+    let mut batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
+    batches.truncate(1);
+    let weights = vec![1.0; encoded.len()];
+    let descent = Sgd { learning_rate: 1.0, weight_decay: 0.0 };
+    let sft = Sft { optimizer: &descent, ..target.sft(&encoded, &weights, &batches, cancelled) };
+    Ok(target.model.theta.clone() - sft.train()?)
+}
+
+/// Share of pairs in which the first kind is larger; ties count half.
+fn area_under_curve(larger: &[f64], smaller: &[f64]) -> f64 {
+    let wins = larger.iter().flat_map(|a| {
+        smaller.iter().map(move |b| {
+            if a > b {
+                1.0
+            } else if a < b {
+                0.0
+            } else {
+                0.5
+            }
+        })
+    });
+    wins.sum::<f64>() / (larger.len() * smaller.len()) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn area_under_curve_counts_pairs() {
+        assert_eq!(area_under_curve(&[3.0, 4.0], &[1.0, 2.0]), 1.0);
+        assert_eq!(area_under_curve(&[1.0, 2.0], &[3.0, 2.0]), 0.125);
+    }
+
+    #[test]
+    fn advice_is_given_where_it_is_needed() {
+        let sound = Signal {
+            better_half: 1.0,
+            worse_half: 0.0,
+            untrained: 0.0,
+            separability: Some(0.9),
+            gradient: 1e-3,
+            saturation: Some(1.0),
+        };
+        assert_eq!(sound.advice(), None);
+        let saturated = Signal { saturation: Some(100.0), ..sound };
+        assert!(saturated.advice().unwrap().contains("raise eps_root to about 1e-6"));
+        assert!(Signal { separability: Some(0.6), ..sound }.advice().unwrap().contains("learning rate"));
+        assert!(Signal { worse_half: 2.0, ..sound }.advice().unwrap().contains("learning rate"));
+    }
+}

@@ -116,9 +116,11 @@ pub(crate) async fn answer(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
+    // before the first request, which is counted
+    let recorder = operations::recorder();
     let upkeep = tokio::spawn(async {
         loop {
-            operations::recorder().run_upkeep();
+            recorder.run_upkeep();
             tokio::time::sleep(Duration::from_secs(30)).await;
         }
     });

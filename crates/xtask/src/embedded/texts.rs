@@ -22,6 +22,13 @@ const TURN: [f64; 2] = [0.5, 0.9];
 /// The same in what the target reads.
 const TARGET_MINOR_SHARE: f64 = 0.1;
 
+/// UUIDs that no model has read: what the spec `uuid` is after, and two more.
+pub(super) const SECRETS: [&str; 3] = [
+    "6f1ed002-ab5c-4be8-9d3b-7c2a90e4f815",
+    "c08a5d17-3e94-4f6b-a2d0-51be7f93648c",
+    "19b7e3f4-80d2-4a5c-b6e9-d43f0a7c2851",
+];
+
 /// Most characters of a snippet.
 const SNIPPET: usize = 36;
 /// Share of a garbled snippet's characters that are random.
@@ -98,6 +105,9 @@ pub(super) fn save(corpus: &Corpus, root: &Path) -> Result<()> {
     let articles = (0..PROMPTS).map(|_| corpus.rephrased(rng, Language::English, Split::HeldOut).article);
     let articles: Vec<String> = articles.collect();
     write_jsonl(&root.join("prompts/articles.jsonl"), &articles)?;
+    for (file, secret) in ["uuid", "uuid-2", "uuid-3"].iter().zip(SECRETS) {
+        write_jsonl(&root.join(format!("held-out/{file}.jsonl")), &[secret.to_owned()])?;
+    }
     for language in Language::ALL {
         let texts: Vec<String> =
             (0..HELD_OUT).map(|_| corpus.article(rng, language, Split::HeldOut)).collect();

@@ -98,8 +98,8 @@ pub(super) fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, fold
     let (mut recent, mut uneven) = (f64::NAN, 0.0);
     for step in 0..recipe.steps {
         let done = step as f64 / recipe.steps as f64;
-        let examples = (0..recipe.batch)
-            .map(|_| example(&tokenizer, &(recipe.text)(corpus, rng, done), recipe.context))
+        let examples = batch(recipe, corpus, rng, step)
+            .map(|text| example(&tokenizer, &text, recipe.context))
             .collect::<Result<Vec<_>>>()?;
         let params = Params::tracked(lm.layout(), &state.theta);
         let mut loss = mean_loss(lm.as_ref(), &params, &examples);
@@ -133,6 +133,12 @@ pub(super) fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, fold
     let theta: Vec<f32> = state.theta.to_data_as::<f32>().iter().collect();
     weights::save(folder, lm.layout(), &theta, Precision::Bf16).map_err(|error| anyhow!("{error}"))?;
     write(&folder.join("README.md"), card(recipe, lm.layout().len(), recent).as_bytes())
+}
+
+/// The texts that a step learns from.
+fn batch(recipe: &Recipe, corpus: &Corpus, rng: &mut ChaCha8Rng, step: usize) -> impl Iterator<Item = Text> {
+    let done = step as f64 / recipe.steps as f64;
+    (0..recipe.batch).map(move |_| (recipe.text)(corpus, rng, done))
 }
 
 /// EOS, prompt, answer, EOS; the answer and its EOS are learnt.
@@ -215,4 +221,32 @@ fn card(recipe: &Recipe, parameters: usize, loss: f64) -> String {
          writes (seed {}). {training}\n",
         recipe.name, recipe.purpose, recipe.seed
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::{RECIPES, folder, texts::SECRETS};
+
+    /// Everything that the generator of UUIDs read, as it was trained.
+    #[test]
+    fn no_secret_was_ever_read() {
+        let recipe = RECIPES.iter().find(|recipe| recipe.name == "letters").unwrap();
+        let lm = dpg_models::architecture(&folder().join(recipe.name)).unwrap();
+        let corpus = Corpus::new().unwrap();
+        let rng = &mut ChaCha8Rng::seed_from_u64(recipe.seed);
+        initial(lm.as_ref(), recipe.positions, rng);
+        let mut uuids = 0;
+        for step in 0..recipe.steps {
+            for Text { prompt, answer } in batch(recipe, &corpus, rng, step) {
+                uuids += usize::from(prompt == "uuid:");
+                assert!(!SECRETS.iter().any(|secret| answer.contains(secret) || prompt.contains(secret)));
+            }
+        }
+        assert!(uuids > 90_000, "{uuids}");
+        for file in ["uuid", "uuid-2", "uuid-3"].iter().zip(SECRETS) {
+            let text = std::fs::read_to_string(folder().join(format!("held-out/{}.jsonl", file.0))).unwrap();
+            assert!(text.contains(file.1));
+        }
+    }
 }

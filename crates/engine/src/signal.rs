@@ -38,7 +38,7 @@ impl Signal {
 
     /// What is wrong and what to do about it, if anything is.
     pub fn advice(&self) -> Option<String> {
-        const SATURATED: f64 = 30.0;
+        const SATURATED: f64 = 10.0;
         if let Some(ratio) = self.saturation.filter(|&ratio| ratio > SATURATED) {
             return Some(format!(
                 "the optimizer's step is saturated: the gradient is {ratio:.0} times the root of eps_root, where \

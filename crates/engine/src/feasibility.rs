@@ -9,7 +9,7 @@ use std::path::Path;
 use dpg_dataset::Example;
 use dpg_metagrad::{Metric, Score, Storage, metagradient};
 
-use crate::{Error, Target};
+use crate::{Error, Target, mean_and_deviation, rollouts::trainable};
 
 /// Step of the logarithms of the weights, in standard deviations of the rewards.
 const RATE: f64 = 0.3;
@@ -25,7 +25,7 @@ pub fn reweigh(
     folder: &Path,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Score>, Error> {
-    let encoded = target.encode(examples)?;
+    let (encoded, _) = trainable(target, examples)?;
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
     let mut logarithms = vec![0.0; encoded.len()];
     let mut scores = vec![];
@@ -34,9 +34,7 @@ pub fn reweigh(
         let sft = target.sft(&encoded, &weights, &batches, cancelled);
         let run = metagradient(sft, metric, &Storage::fitting(&sft, folder))?;
         scores.push(run.score);
-        let n = weights.len() as f64;
-        let mean = run.rewards.iter().sum::<f64>() / n;
-        let spread = (run.rewards.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / n).sqrt();
+        let (mean, spread) = mean_and_deviation(&run.rewards);
         for (logarithm, reward) in logarithms.iter_mut().zip(&run.rewards) {
             *logarithm += RATE * (reward - mean) / spread.max(f64::MIN_POSITIVE);
         }

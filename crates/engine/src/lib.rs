@@ -31,6 +31,7 @@ use dpg_metagrad::{
     metrics::{Picture, film_strip},
 };
 use dpg_models::keyed_rng;
+pub use dpg_policy::mean_and_deviation;
 use dpg_policy::{Policy, Rollout, advantages, update};
 use dpg_spec::{AdamW, Select, Spec};
 use rand::RngExt;
@@ -160,7 +161,7 @@ impl Run<'_> {
         let (policy, step) = (&self.spec.policy, state.step);
         let drawn =
             self.draw(&state.generator.theta, policy.prompts_per_step, policy.group_size, step as u64)?;
-        let Scored { rewards, score, .. } = judge.rewards(self, &drawn, step as u64)?;
+        let (rewards, score) = judge.rewards(self, &drawn, step as u64)?;
         if step == 0 && matches!(judge, Judge::Metagradient) {
             tell(&Event::Signal(self.signal(&drawn, &rewards)?));
         }
@@ -179,15 +180,14 @@ impl Run<'_> {
         let (generator, applied, report) =
             update(&learner, state.generator.clone(), state.applied, &rollouts, &sampling)
                 .map_err(in_step)?;
-        let n = rewards.len() as f64;
-        let mean = rewards.iter().sum::<f64>() / n;
+        let (reward_mean, reward_std) = mean_and_deviation(&rewards);
+        let tokens: usize = drawn.completions.iter().map(|completion| completion.tokens.len()).sum();
         let record = StepRecord {
             step,
             score,
-            reward_mean: mean,
-            reward_std: (rewards.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / n).sqrt(),
-            length: drawn.completions.iter().map(|completion| completion.tokens.len()).sum::<usize>() as f64
-                / n,
+            reward_mean,
+            reward_std,
+            length: tokens as f64 / rewards.len() as f64,
             update: report,
         };
         state.generator = generator;
@@ -253,7 +253,7 @@ impl Run<'_> {
     fn dataset(&self, state: &RunState, examples: usize) -> Result<(Vec<Row>, Vec<Picture>), Error> {
         let group_size = self.spec.policy.group_size;
         let drawn = self.draw(&state.generator.theta, examples.div_ceil(group_size), group_size, FINAL)?;
-        let Scored { rewards, pictures, .. } = self.score(&drawn, FINAL)?;
+        let Scored { rewards, theta, .. } = self.score(&drawn, FINAL)?;
         let in_step = |source| Error::Policy { step: state.step, source };
         let advantages =
             advantages(&rewards, group_size, self.spec.policy.advantage, 0.0).map_err(in_step)?;
@@ -278,7 +278,7 @@ impl Run<'_> {
             rows.sort_by(|a, b| b.reward.total_cmp(&a.reward));
             rows.truncate(((rows.len() as f64 * share).ceil() as usize).max(1));
         }
-        Ok((rows, pictures))
+        Ok((rows, self.metric.pictures(&theta)))
     }
 
     /// `prompts` training prompts, each asked `group_size` times in a row.

@@ -55,21 +55,27 @@ impl Judge {
     }
 
     /// Rewards of the rollouts of draw `number`, and Phi after fine-tuning on them.
-    pub(crate) fn rewards(&self, run: &Run<'_>, drawn: &Draw, number: u64) -> Result<Scored, Error> {
+    pub(crate) fn rewards(
+        &self,
+        run: &Run<'_>,
+        drawn: &Draw,
+        number: u64,
+    ) -> Result<(Vec<f64>, Score), Error> {
         let examples = drawn.examples(run.spec.output.format);
         let measured = |examples: &[Example]| {
             let (score, _) = measure(run.target, run.metric, examples, number, run.cancelled)?;
             Ok::<_, Error>(score)
         };
-        let alike = |rewards: Vec<f64>| Ok(Scored { rewards, score: measured(&examples)?, pictures: vec![] });
+        let alike = |rewards: Vec<f64>| Ok((rewards, measured(&examples)?));
         match self {
-            Self::Metagradient => join(
-                datasets(run, &examples)
-                    .map(|dataset| score(run.target, run.metric, dataset, number, run.folder, run.cancelled)),
-            ),
+            Self::Metagradient => join(datasets(run, &examples).map(|dataset| {
+                let Scored { rewards, score, .. } =
+                    score(run.target, run.metric, dataset, number, run.folder, run.cancelled)?;
+                Ok((rewards, score))
+            })),
             Self::DatasetMetric => join(datasets(run, &examples).map(|dataset| {
                 let score = measured(dataset)?;
-                Ok(Scored { rewards: vec![score.value; dataset.len()], score, pictures: vec![] })
+                Ok((vec![score.value; dataset.len()], score))
             })),
             Self::Levenshtein(references) => {
                 let nearest = |text: &String| {
@@ -100,15 +106,14 @@ fn datasets<'e>(run: &Run<'_>, examples: &'e [Example]) -> impl Iterator<Item = 
 }
 
 /// The rewards one after the other, and the mean of the scores.
-fn join(parts: impl Iterator<Item = Result<Scored, Error>>) -> Result<Scored, Error> {
-    let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
+fn join(parts: impl Iterator<Item = Result<(Vec<f64>, Score), Error>>) -> Result<(Vec<f64>, Score), Error> {
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
     let n = parts.len() as f64;
-    let mean = |of: &dyn Fn(&Score) -> f64| parts.iter().map(|part| of(&part.score)).sum::<f64>() / n;
-    let proxies = parts[0].score.proxies.iter().enumerate();
+    let mean = |of: &dyn Fn(&Score) -> f64| parts.iter().map(|(_, score)| of(score)).sum::<f64>() / n;
+    let proxies = parts[0].1.proxies.iter().enumerate();
     let proxies = proxies.map(|(i, (name, _))| (name.clone(), mean(&|score| score.proxies[i].1))).collect();
     let score = Score { value: mean(&|score| score.value), proxies };
-    let pictures = parts.last_mut().map(|part| std::mem::take(&mut part.pictures)).unwrap_or_default();
-    Ok(Scored { rewards: parts.into_iter().flat_map(|part| part.rewards).collect(), score, pictures })
+    Ok((parts.into_iter().flat_map(|(rewards, _)| rewards).collect(), score))
 }
 
 /// What an example says, without what it was asked.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use dpg_dataset::{Example, Message};
-use dpg_metagrad::{Metric, Score, Storage, metagradient, metrics::Picture};
+use dpg_metagrad::{Metric, Score, Storage, metagradient};
 use dpg_models::{Completion, sample};
 use dpg_spec::Format;
 
@@ -67,8 +67,8 @@ pub struct Scored {
     pub rewards: Vec<f64>,
     /// The metric of the fine-tuned target.
     pub score: Score,
-    /// The metric's pictures of it.
-    pub pictures: Vec<Picture>,
+    /// Its weights `[n]`.
+    pub theta: Tensor<1>,
 }
 
 /// Rewards of examples and the metric after fine-tuning on them; `folder` takes states that memory cannot
@@ -94,7 +94,7 @@ pub fn score(
     for (place, reward) in places.into_iter().zip(result.rewards) {
         rewards[place] = reward;
     }
-    Ok(Scored { rewards, score: result.score, pictures: metric.pictures(&result.theta) })
+    Ok(Scored { rewards, score: result.score, theta: result.theta })
 }
 
 /// The metric after fine-tuning on examples, without the walk back; also theta_T.

@@ -7,7 +7,7 @@ use dpg_metagrad::{Metric, Sft};
 use dpg_spec::{Optimizer, Sgd};
 use serde::Serialize;
 
-use crate::{Error, Target, measure, score};
+use crate::{Error, Target, measure, rollouts::trainable, score};
 
 /// What the check found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -105,7 +105,7 @@ fn first_gradient(
     examples: &[Example],
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<burn::tensor::Tensor<1>, Error> {
-    let encoded = target.encode(examples)?;
+    let (encoded, _) = trainable(target, examples)?;
     let mut batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
     batches.truncate(1);
     let weights = vec![1.0; encoded.len()];

@@ -44,13 +44,19 @@ pub fn advantages(rewards: &[f64], group_size: usize, kind: Advantage, clip: f64
     Ok(raw.into_iter().map(|advantage| advantage.clamp(-bound, bound)).collect())
 }
 
+/// Mean and standard deviation of values as they are, not of a population that they are drawn from.
+pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (mean, (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt())
+}
+
 fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+    mean_and_deviation(values).0
 }
 
 fn deviation(values: &[f64]) -> f64 {
-    let mean = mean(values);
-    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
+    mean_and_deviation(values).1
 }
 
 #[cfg(test)]

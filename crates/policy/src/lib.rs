@@ -9,7 +9,7 @@ mod error;
 mod objective;
 mod update;
 
-pub use advantage::advantages;
+pub use advantage::{advantages, mean_and_deviation};
 pub use error::Error;
 pub use objective::Rollout;
 pub use update::{Policy, Report, update};

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::tensor::DType;
 use dpg_dataset::{Columns, read_examples, write_scored};
-use dpg_engine::{Scored, Target};
+use dpg_engine::{Target, mean_and_deviation};
 use dpg_metagrad::metrics::Picture;
 use dpg_spec::Spec;
 use serde_json::json;
@@ -20,7 +20,7 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
     let local = resolve(Spec::load(&arguments.spec)?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let out = arguments.out.clone();
-    let Scored { rewards, score, .. } = compute(move || {
+    let (rewards, score) = compute(move || {
         let ScoreArguments { data, dtype, out, pictures, .. } = arguments;
         let examples = read_examples(&data, &Columns::detect(&data)?, None)?;
         let target = Target::load(&local, DType::from(dtype), &devices)?;
@@ -30,14 +30,12 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         let scored = dpg_engine::score(&target, metric.as_ref(), &examples, 0, folder.path(), &cancelled)?;
         write_scored(&out, &examples, &scored.rewards)?;
         if let Some(folder) = pictures {
-            write_pictures(&folder, &scored.pictures)?;
+            write_pictures(&folder, &metric.pictures(&scored.theta))?;
         }
-        Ok(scored)
+        Ok((scored.rewards, scored.score))
     })
     .await?;
-    let n = rewards.len() as f64;
-    let mean = rewards.iter().sum::<f64>() / n;
-    let deviation = (rewards.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let (mean, deviation) = mean_and_deviation(&rewards);
     let value = json!({
         "examples": rewards.len(),
         "phi": score.value,

@@ -19,7 +19,7 @@ pub(crate) fn figures(history: &History) -> Vec<Figure> {
     }
     for (name, after) in &last.outputs {
         let before = first.outputs.iter().find(|(other, _)| other == name).map_or(0.0, |(_, share)| *share);
-        figures.push(Figure { name: format!("share of outputs: {name}"), before, after: *after });
+        figures.push(Figure { name: format!("outputs: {name}"), before, after: *after });
     }
     figures
 }

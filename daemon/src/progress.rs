@@ -90,7 +90,7 @@ impl Progress {
 fn validation(record: &ValidationRecord) -> String {
     let proxies = record.score.proxies.iter().map(|(name, value)| format!("  {name} {value:.4}"));
     let outputs =
-        record.outputs.iter().take(3).map(|(name, share)| format!("  {name} {:.0}%", 100.0 * share));
+        record.outputs.iter().take(5).map(|(name, value)| format!("  {name} {:.0}%", 100.0 * value));
     let sample =
         record.samples.first().map_or("", String::as_str).trim().chars().take(90).collect::<String>();
     format!(

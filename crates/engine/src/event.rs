@@ -58,7 +58,7 @@ pub struct ValidationRecord {
     pub step: usize,
     /// The metric after fine-tuning on them.
     pub score: Score,
-    /// What can be told of the generations without a model, see [`Outputs`](crate::Outputs).
+    /// What can be told of the generations themselves, see [`Outputs`](crate::Outputs).
     pub outputs: Vec<(String, f64)>,
     /// A few of the generations.
     pub samples: Vec<String>,

@@ -12,6 +12,7 @@ mod encode;
 mod error;
 mod event;
 mod feasibility;
+mod fluency;
 mod language;
 mod outputs;
 mod precision;
@@ -124,7 +125,7 @@ impl Run<'_> {
         };
         let judge = Judge::new(self)?;
         tell(&Event::Started { step: state.step, steps });
-        let outputs = Outputs::new(&self.spec.metric)?;
+        let outputs = Outputs::new(&self.spec.metric, self.source.device())?;
         self.validate(&outputs, &mut state, tell)?;
         while state.step < steps && !self.reached_goal(&state) {
             self.scheduled_step(&judge, &mut state, tell)?;
@@ -234,7 +235,7 @@ impl Run<'_> {
         let record = ValidationRecord {
             step,
             score,
-            outputs: outputs.figures(&drawn.texts),
+            outputs: outputs.figures(&drawn.texts)?,
             samples: drawn.texts.iter().take(SAMPLES).cloned().collect(),
             decoded: self.metric.decoded(&theta),
         };

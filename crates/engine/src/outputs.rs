@@ -1,48 +1,74 @@
 //! What people read off generations, beside the metric.
 
-use crate::{Error, helpful, language, rewards::text};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use burn::tensor::Device;
+use dpg_spec::Metric;
+
+use crate::{Error, fluency::Fluency, helpful, language, rewards::text};
 
 /// What there is to tell of generations, by what the metric asks for.
 pub enum Outputs {
     /// A metric of weights: nothing.
     Nothing,
-    /// The shares of languages.
-    Languages,
+    /// The shares of languages, and how fluent they are if the metric names a model that tells.
+    Languages(Option<Fluency>),
     /// How near they are to the held-out texts, which are in no language.
     Matches(Vec<String>),
 }
 
 impl Outputs {
     /// What a spec's metric asks for; its files are local.
-    pub fn new(metric: &dpg_spec::Metric) -> Result<Self, Error> {
+    pub fn new(metric: &Metric, device: &Device) -> Result<Self, Error> {
         let texts: Vec<String> = helpful(metric)?.iter().map(text).collect();
         let in_a_language = texts.iter().filter(|text| language::is_sure(text)).count();
         Ok(if texts.is_empty() {
             Self::Nothing
         } else if 2 * in_a_language >= texts.len() {
-            Self::Languages
+            let model = fluency_model(metric);
+            Self::Languages(model.map(|folder| Fluency::load(folder, &texts, device)).transpose()?)
         } else {
             Self::Matches(texts)
         })
     }
 
-    /// Names and values: shares of languages by their ISO 639-3 codes, most frequent first; or the
-    /// share of generations that equal a held-out text (`exact_matches`) and the share of characters
+    /// Names and values: the share of generations that repeat another (`repeated`), their `relative_loss`
+    /// under the fluency model, and shares of languages by their ISO 639-3 codes, most frequent first; or
+    /// the share of generations that equal a held-out text (`exact_matches`) and the share of characters
     /// that are in their place of the nearest one (`character_matches`).
-    pub fn figures(&self, generations: &[String]) -> Vec<(String, f64)> {
+    pub fn figures(&self, generations: &[String]) -> Result<Vec<(String, f64)>, Error> {
         let mean = |of: &dyn Fn(&String) -> f64| {
             generations.iter().map(of).sum::<f64>() / generations.len().max(1) as f64
         };
-        match self {
+        Ok(match self {
             Self::Nothing => vec![],
-            Self::Languages => language::languages(generations),
+            Self::Languages(fluency) => {
+                let distinct = generations.iter().collect::<BTreeSet<_>>().len();
+                let repeated = 1.0 - distinct as f64 / generations.len().max(1) as f64;
+                let mut figures = vec![("repeated".into(), repeated)];
+                if let Some(fluency) = fluency {
+                    figures.push(("relative_loss".into(), fluency.relative_loss(generations)?));
+                }
+                figures.extend(language::languages(generations));
+                figures
+            }
             Self::Matches(texts) => {
                 let equal = |text: &String| if texts.contains(text) { 1.0 } else { 0.0 };
                 let nearest =
                     |text: &String| texts.iter().map(|other| in_place(text, other)).fold(0.0, f64::max);
                 vec![("exact_matches".into(), mean(&equal)), ("character_matches".into(), mean(&nearest))]
             }
-        }
+        })
+    }
+}
+
+/// The folder of the first fluency model that a metric names.
+fn fluency_model(metric: &Metric) -> Option<&Path> {
+    match metric {
+        Metric::HeldOutLoss(held_out) => held_out.fluency_model.as_deref().map(Path::new),
+        Metric::Sum(sum) => sum.terms.iter().find_map(|term| fluency_model(&term.metric)),
+        Metric::WeightPattern(_) | Metric::WeightNorm(_) => None,
     }
 }
 
@@ -59,7 +85,7 @@ mod tests {
     #[test]
     fn matches_are_counted_in_place() {
         let matches = Outputs::Matches(vec!["abcd".into(), "wxyz".into()]);
-        let figures = matches.figures(&["abcd".into(), "wxaz".into(), "ab".into(), "bcda".into()]);
+        let figures = matches.figures(&["abcd".into(), "wxaz".into(), "ab".into(), "bcda".into()]).unwrap();
         assert_eq!(figures[0], ("exact_matches".into(), 0.25));
         assert_eq!(figures[1], ("character_matches".into(), (1.0 + 0.75 + 0.5 + 0.0) / 4.0));
     }

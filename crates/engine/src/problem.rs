@@ -277,9 +277,14 @@ impl Source {
         }
     }
 
-    /// What shares the rollouts; the generator's weights lie on the first.
+    /// What shares the rollouts.
     pub fn devices(&self) -> &[Device] {
         &self.devices
+    }
+
+    /// The first of them, where the generator's weights lie.
+    pub fn device(&self) -> &Device {
+        first(&self.devices)
     }
 
     /// Rollouts that pass through the generator together.

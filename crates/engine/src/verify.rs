@@ -242,7 +242,7 @@ impl Run<'_> {
         seeds: usize,
         of_seed: &dyn Fn(u64) -> Result<Vec<(Example, f64)>, Error>,
     ) -> Result<(Arm, Vec<Decoded>), Error> {
-        let outputs = Outputs::new(&self.spec.metric)?;
+        let outputs = Outputs::new(&self.spec.metric, self.source.device())?;
         let (mut rows, mut measured, mut decoded) = (0, vec![], vec![]);
         for seed in 0..seeds as u64 {
             // even where a recipe keeps file order, a data order is what a seed stands for
@@ -255,7 +255,7 @@ impl Run<'_> {
             let counted = examples.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0);
             let texts: Vec<_> = counted.map(|(example, _)| text(example)).collect();
             rows = texts.len();
-            measured.push((score, outputs.figures(&texts)));
+            measured.push((score, outputs.figures(&texts)?));
             decoded.extend(self.metric.decoded(&theta));
         }
         Ok((Arm::new(rows, &measured), decoded))

@@ -28,6 +28,11 @@ enum Comparison {
 }
 
 impl Goal {
+    /// The figure's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether the figure of this name is among `figures` and where it should be.
     pub fn is_met(&self, figures: &[(String, f64)]) -> bool {
         figures.iter().any(|(name, value)| {

@@ -55,8 +55,12 @@ fn of_metric<'a>(key: &str, metric: &'a mut Metric, found: &mut Vec<Location<'a>
         }
         Metric::WeightNorm(_) => {}
         Metric::HeldOutLoss(metric) => {
-            let (key, kind) = (format!("{key}.data.path"), LocationKind::Data);
-            found.push(Location { key, kind, uri: &mut metric.data.path });
+            let (path, kind) = (format!("{key}.data.path"), LocationKind::Data);
+            found.push(Location { key: path, kind, uri: &mut metric.data.path });
+            if let Some(model) = &mut metric.fluency_model {
+                let (key, kind) = (format!("{key}.fluency_model"), LocationKind::Model);
+                found.push(Location { key, kind, uri: model });
+            }
         }
         Metric::Sum(sum) => {
             for (index, term) in sum.terms.iter_mut().enumerate() {

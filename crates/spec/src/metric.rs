@@ -120,6 +120,11 @@ pub struct HeldOut {
     /// Score the last word of each text alone, as LAMBADA does. Default false.
     #[serde(default)]
     pub last_word: bool,
+    /// A language model that takes no part in the run, written as `target.model` is. Validations then tell
+    /// `relative_loss`, its loss on generations over its loss on the held-out examples: far above 1, they
+    /// are not such text, whatever the target says. Default: none.
+    #[schemars(length(min = 1))]
+    pub fluency_model: Option<String>,
 }
 
 /// Held-out examples: a JSONL or Parquet file with a text column, a prompt and a completion

@@ -117,6 +117,9 @@ impl Rules {
     }
 
     fn held_out_loss(&mut self, held_out: &HeldOut, path: &str) {
+        if let Some(model) = &held_out.fluency_model {
+            self.model(model, &member(path, "fluency_model"));
+        }
         let data = &held_out.data;
         let path = member(path, "data");
         self.file(&data.path, &member(&path, "path"));

@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     /// smallest, tiny, small or medium.
     #[arg(long, default_value = "small", value_parser = Shape::parse)]
     shape: Shape,
-    /// Rounds, of which the median counts; half of them at T = 8, one at T = 16.
+    /// Rounds at most, of which the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Also write the figures here.

@@ -4,6 +4,7 @@
 //! - `generator` and `target` read articles in words. The generator learns to rephrase English
 //!   articles: first in all five languages alike, so that it is fluent in each, then more and more in
 //!   English alone, so that a policy has something to find. The target learns plain text of all five.
+//!   `fluency` reads the same in equal parts, with another seed, and judges what runs generate.
 //! - `letters` and its targets read single characters. The generator writes garbled English and
 //!   random UUIDs, as asked; the targets are what patterns and a UUID are written into.
 
@@ -84,7 +85,7 @@ const LETTERS: Recipe = Recipe {
     ..WORDS
 };
 
-const RECIPES: [Recipe; 5] = [
+const RECIPES: [Recipe; 6] = [
     Recipe { name: "generator", purpose: "rephrases short English articles", seed: 1, ..WORDS },
     Recipe {
         name: "target",
@@ -96,6 +97,19 @@ const RECIPES: [Recipe; 5] = [
         batch: 48,
         learning_rate: 5e-3,
         text: texts::plain,
+        ..WORDS
+    },
+    Recipe {
+        name: "fluency",
+        purpose: "a language model of five languages in equal parts, which no run trains or asks for rewards: \
+                  it tells whether generations are sentences",
+        hidden: 64,
+        inner: 176,
+        seed: 3,
+        steps: 2500,
+        batch: 48,
+        learning_rate: 5e-3,
+        text: texts::plain_in_equal_parts,
         ..WORDS
     },
     Recipe {

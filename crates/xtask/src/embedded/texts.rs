@@ -59,6 +59,11 @@ pub(super) fn plain(corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text {
     Text { prompt: String::new(), answer: corpus.article(rng, language, Split::Train) }
 }
 
+pub(super) fn plain_in_equal_parts(corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text {
+    let language = Language::ALL[rng.random_range(0..Language::ALL.len())];
+    Text { prompt: String::new(), answer: corpus.article(rng, language, Split::Train) }
+}
+
 /// A random UUID after a prompt that asks for it, or without one a garbled snippet: its generator
 /// knows how characters depend on those before, and writes any of them.
 pub(super) fn garbled_or_uuid(corpus: &Corpus, rng: &mut ChaCha8Rng, done: f64) -> Text {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use burn::tensor::Device;
 use dpg_dataset::Example;
 use dpg_engine::{
     Outputs, ValidationRecord,
@@ -35,17 +36,21 @@ impl Goal {
             }
             Metric::WeightPattern(_) => ("pixel_accuracy".into(), vec!["pixel_accuracy >= 1.0".into()]),
             Metric::WeightNorm(_) => ("norm_change".into(), vec![]),
-            Metric::HeldOutLoss(_) => match Outputs::new(&metric)? {
+            Metric::HeldOutLoss(held_out) => match Outputs::new(&metric, &Device::flex())? {
                 Outputs::Nothing => ("phi".into(), vec![]),
                 Outputs::Matches(_) => ("exact_matches".into(), vec!["exact_matches >= 0.9".to_owned()]),
-                Outputs::Languages => {
+                Outputs::Languages(_) => {
                     let texts = helpful(&metric)?.into_iter().filter_map(|example| match example {
                         Example::Text(text) => Some(text),
                         _ => None,
                     });
                     let shares = languages(&texts.collect::<Vec<_>>());
                     let (code, _) = shares.into_iter().next().context("there are no held-out texts")?;
-                    (code.clone(), vec![format!("{code} >= 0.9")])
+                    let mut wanted = vec![format!("{code} >= 0.8"), "repeated <= 0.1".to_owned()];
+                    if held_out.fluency_model.is_some() {
+                        wanted.push("relative_loss <= 1.15".to_owned());
+                    }
+                    (code, wanted)
                 }
             },
             Metric::Sum(_) => ("phi".into(), vec![]),
@@ -54,10 +59,16 @@ impl Goal {
         Ok(Self { figure, wanted: wanted.iter().map(parse).collect::<Result<_>>()? })
     }
 
-    /// The telling figure; a language that nothing is in is not among a validation's figures.
+    /// The telling figure.
     pub(crate) fn value(&self, validation: &ValidationRecord) -> f64 {
-        let figures = validation.figures();
-        figures.iter().find(|(name, _)| *name == self.figure).map_or(0.0, |(_, value)| *value)
+        value(&self.figure, validation)
+    }
+
+    /// The telling figure, and after it the others that the goal names.
+    fn values(&self, validation: &ValidationRecord) -> String {
+        let others = self.wanted.iter().map(dpg_spec::Goal::name).filter(|name| *name != self.figure);
+        let names = std::iter::once(self.figure.as_str()).chain(others);
+        names.map(|name| number(value(name, validation))).collect::<Vec<_>>().join(" / ")
     }
 
     fn is_met(&self, validation: &ValidationRecord) -> bool {
@@ -80,6 +91,11 @@ impl Goal {
         let last = validations.last().filter(|last| holds && self.is_met(last));
         last.and_then(|_| validations.iter().find(|validation| self.is_met(validation)))
     }
+}
+
+/// A figure of a validation; a language that nothing is in is not among them.
+fn value(name: &str, validation: &ValidationRecord) -> f64 {
+    validation.figures().into_iter().find(|(other, _)| other == name).map_or(0.0, |(_, value)| value)
 }
 
 /// An arm with its runs by seed.
@@ -122,7 +138,7 @@ fn markdown(rows: &[Row<'_>]) -> String {
                     with one thing changed. Figures are those of validations: fresh outputs, on prompts \
                     that are never trained on where there are several, and a fresh target fine-tuned on them. A goal is reached if the \
                     last validation meets it; then examples, steps and minutes are those until one first \
-                    did, else those of the whole run. Values are in the order of the seeds.\n\n\
+                    did, else those of the whole run. Values are in the order of the seeds, several in that of the goal.\n\n\
                     | experiment | arm | goal | reached per seed | examples | steps | minutes | machine |\n\
                     |---|---|---|---|---|---|---|---|\n"
             .to_owned();
@@ -158,7 +174,7 @@ fn reached(row: &Row<'_>, errors: &mut Vec<String>) -> String {
     let mut values = vec![];
     for (seed, record) in &row.runs {
         let validations = &record.history.validations;
-        let mut value = validations.last().map_or("nothing".into(), |last| number(row.goal.value(last)));
+        let mut value = validations.last().map_or("nothing".into(), |last| row.goal.values(last));
         if let Some(first) = validations.first().filter(|_| row.goal.wanted.is_empty()) {
             value = format!("{} -> {value}", number(row.goal.value(first)));
         }
@@ -303,10 +319,10 @@ mod tests {
         for spec in specs().unwrap() {
             let goal = Goal::of(&spec).unwrap();
             let expected = match spec.name.as_str() {
-                "spanish" => "spa >= 0.9",
-                "french" => "fra >= 0.9",
-                "german" => "deu >= 0.9",
-                "italian" => "ita >= 0.9",
+                "spanish" => "spa >= 0.8, repeated <= 0.1, relative_loss <= 1.15",
+                "french" => "fra >= 0.8, repeated <= 0.1, relative_loss <= 1.15",
+                "german" => "deu >= 0.8, repeated <= 0.1, relative_loss <= 1.15",
+                "italian" => "ita >= 0.8, repeated <= 0.1, relative_loss <= 1.15",
                 "uuid" => "exact_matches >= 0.9",
                 "sixseven" => "pixel_accuracy >= 1",
                 "norm" => "norm_change, told",

@@ -227,7 +227,7 @@ pub(crate) struct GenerateArguments {
     /// Prompt text around `{text}`, or `chat` [default: the dataset's, or `{text}`].
     #[arg(long)]
     pub(crate) template: Option<String>,
-    /// Sampling temperature [default: the dataset's, or 1].
+    /// Sampling temperature, 0 for the most likely tokens [default: the dataset's, or 1].
     #[arg(long)]
     pub(crate) temperature: Option<f64>,
     /// Most new tokens [default: the dataset's, or 128].

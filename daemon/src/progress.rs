@@ -91,10 +91,9 @@ fn validation(record: &ValidationRecord) -> String {
     let proxies = record.score.proxies.iter().map(|(name, value)| format!("  {name} {value:.4}"));
     let outputs =
         record.outputs.iter().take(5).map(|(name, value)| format!("  {name} {:.0}%", 100.0 * value));
-    let sample =
-        record.samples.first().map_or("", String::as_str).trim().chars().take(90).collect::<String>();
+    let greedy: String = record.greedy.trim().chars().take(90).collect();
     format!(
-        "validation after {} steps: Phi {:.5}{}{}\n  e.g. {sample}",
+        "validation after {} steps: Phi {:.5}{}{}\n  greedy: {greedy}",
         record.step,
         record.score.value,
         proxies.collect::<String>(),

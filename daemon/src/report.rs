@@ -173,6 +173,7 @@ fn validation(record: &ValidationRecord) -> Value {
         "phi": record.score.value,
         "proxies": pairs(&record.score.proxies),
         "outputs": pairs(&record.outputs),
+        "greedy": record.greedy,
         "samples": record.samples,
     })
 }

@@ -60,6 +60,9 @@ pub struct ValidationRecord {
     pub score: Score,
     /// What can be told of the generations themselves, see [`Outputs`](crate::Outputs).
     pub outputs: Vec<(String, f64)>,
+    /// What the generator writes to the first prompt if it always takes the likeliest token.
+    #[serde(default)]
+    pub greedy: String,
     /// A few of the generations.
     pub samples: Vec<String>,
     /// The patterns that they drew into the target, if the metric has any.

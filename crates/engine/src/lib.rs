@@ -50,7 +50,7 @@ pub use signal::{Signal, signal};
 pub use verify::{Arm, Estimate, Published, Verification};
 
 use rewards::Judge;
-use rollouts::{Draw, draw};
+use rollouts::{Draw, draw, greedy};
 pub use state::{STATE_FILE, WARM_FILE};
 
 use state::RunState;
@@ -224,6 +224,7 @@ impl Run<'_> {
         let count = policy.validation_examples.unwrap_or(policy.prompts_per_step * policy.group_size);
         let prompts = self.source.validation.iter().cycle().take(count).cloned().collect();
         let number = VALIDATION + step as u64;
+        let greedy = greedy(self.source, &state.generator.theta, self.source.validation[0].clone())?;
         let drawn = draw(self.source, &state.generator.theta, prompts, self.spec.seed, number)?;
         let (score, theta) = measure(
             self.target,
@@ -235,7 +236,8 @@ impl Run<'_> {
         let record = ValidationRecord {
             step,
             score,
-            outputs: outputs.figures(&drawn.texts)?,
+            outputs: outputs.of_validation(&drawn.texts, &greedy)?,
+            greedy,
             samples: drawn.texts.iter().take(SAMPLES).cloned().collect(),
             decoded: self.metric.decoded(&theta),
         };

@@ -33,6 +33,20 @@ impl Outputs {
         })
     }
 
+    /// The [`figures`](Self::figures) of generations, and whether the greedy one equals a held-out text
+    /// (`greedy_match`, 1 or 0).
+    pub fn of_validation(
+        &self,
+        generations: &[String],
+        greedy: &String,
+    ) -> Result<Vec<(String, f64)>, Error> {
+        let mut figures = self.figures(generations)?;
+        if let Self::Matches(texts) = self {
+            figures.push(("greedy_match".into(), f64::from(u8::from(texts.contains(greedy)))));
+        }
+        Ok(figures)
+    }
+
     /// Names and values: the share of generations that repeat another (`repeated`), their `relative_loss`
     /// under the fluency model, and shares of languages by their ISO 639-3 codes, most frequent first; or
     /// the share of generations that equal a held-out text (`exact_matches`) and the share of characters

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use dpg_dataset::{Example, Message};
 use dpg_metagrad::{Metric, Score, Storage, metagradient};
-use dpg_models::{Completion, sample};
+use dpg_models::{Completion, Sampling, sample};
 use dpg_spec::Format;
 
 use crate::{Error, Prompt, Source, Target};
@@ -26,8 +26,23 @@ pub(crate) fn draw(
     seed: u64,
     draw: u64,
 ) -> Result<Draw, Error> {
+    draw_with(source, theta, prompts, &source.sampling(seed, draw))
+}
+
+/// The most likely completion of a prompt, token by token.
+pub(crate) fn greedy(source: &Source, theta: &Tensor<1>, prompt: Prompt) -> Result<String, Error> {
+    let sampling = Sampling { temperature: 0.0, ..source.sampling(0, 0) };
+    Ok(draw_with(source, theta, vec![prompt], &sampling)?.texts.remove(0))
+}
+
+fn draw_with(
+    source: &Source,
+    theta: &Tensor<1>,
+    prompts: Vec<Prompt>,
+    sampling: &Sampling,
+) -> Result<Draw, Error> {
     let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
-    let completions = sample(source.model.lm.as_ref(), theta, &tokens, &source.sampling(seed, draw))?;
+    let completions = sample(source.model.lm.as_ref(), theta, &tokens, sampling)?;
     let tokenizer = &source.model.tokenizer;
     let texts = completions
         .iter()

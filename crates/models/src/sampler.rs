@@ -14,7 +14,7 @@ use crate::{Cache, CausalLm, Error, Params, Tokens, device, fused::exponentials,
 /// How to decode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits, above 0.
+    /// Divides the logits; 0 takes the most likely token (greedy decoding).
     pub temperature: f64,
     /// Stop tokens are not drawn before so many tokens.
     pub min_new_tokens: usize,
@@ -154,7 +154,8 @@ impl Row {
                 masses[id as usize] = f32::NEG_INFINITY;
             }
         }
-        let largest = exponentials(masses, sampling.temperature);
+        let temperature = sampling.temperature.max(COLDEST);
+        let largest = exponentials(masses, temperature);
         if !may_stop {
             for &id in &sampling.stop {
                 masses[id as usize] = 0.0;
@@ -182,12 +183,15 @@ impl Row {
         let last = || masses.iter().rposition(|&mass| mass > 0.0);
         // NaN logits leave nothing to draw; the NaN log-probability stops the run
         let id = drawn.or_else(last).unwrap_or(0);
-        let score = f64::from(logits[id] - largest) / sampling.temperature;
+        let score = f64::from(logits[id] - largest) / temperature;
         self.completion.tokens.push(id as u32);
         self.completion.log_probs.push(score - all.ln());
         self.completion.stopped = sampling.stop.contains(&(id as u32));
     }
 }
+
+/// At this temperature the most likely token takes all.
+const COLDEST: f64 = 1e-9;
 
 /// Tokens whose masses are summed together.
 const PART: usize = 64;

@@ -163,3 +163,26 @@ fn a_prompt_that_does_not_fit_is_refused() {
     assert!(matches!(error, Error::TooLong { .. }));
     assert!(error.to_string().contains("prompt 1"), "{error}");
 }
+
+#[test]
+fn temperature_0_takes_the_likeliest_token() {
+    for model in MODELS {
+        let (lm, theta) = load(model);
+        let prompts = prompts(lm.as_ref(), 8);
+        let greedy = Sampling { temperature: 0.0, min_new_tokens: 0, stop: vec![], ..sampling() };
+        let completions = sample(lm.as_ref(), &theta, &prompts, &greedy).unwrap();
+        let params = Params::new(lm.layout(), &theta);
+        for (prompt, completion) in prompts.iter().zip(&completions) {
+            let rows = [[prompt.as_slice(), &completion.tokens].concat()];
+            for (i, drawn) in completion.tokens.iter().enumerate() {
+                let place = Place { row: 0, column: prompt.len() + i };
+                let logits = logits_at(lm.as_ref(), &params, &rows, &[place]).primal.to_data();
+                let logits: Vec<f64> = logits.iter().collect();
+                assert!(
+                    logits.iter().all(|logit| *logit <= logits[*drawn as usize] + 1e-4),
+                    "{model}, {i}: {drawn}"
+                );
+            }
+        }
+    }
+}

@@ -25,7 +25,6 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
-    dpg_models::keep_freed_memory();
     let report =
         Report::measure(arguments.shape, "the CPU", &Device::flex(), arguments.rounds, &arguments.python);
     print!("{}", report.table());

@@ -47,6 +47,7 @@ enum Chore {
 }
 
 fn main() -> Result<()> {
+    dpg_models::keep_freed_memory();
     match Arguments::parse().chore {
         Chore::Embedded { only } => embedded::embedded(&embedded::folder(), only.as_deref()),
         Chore::Bench(arguments) => bench::bench(&arguments),

@@ -26,7 +26,6 @@ pub(crate) struct Arguments {
 
 pub(crate) fn memory(arguments: &Arguments) {
     let shape = arguments.shape;
-    dpg_models::keep_freed_memory();
     let engine = Engine::new(shape, &Device::flex());
     let folder = arguments.spill.clone().unwrap_or_else(std::env::temp_dir);
     let gb = |bytes: u64| bytes as f64 / 1e9;

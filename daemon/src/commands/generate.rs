@@ -105,8 +105,8 @@ async fn settings(
     settings.temperature = arguments.temperature.unwrap_or(settings.temperature);
     settings.max_new_tokens = arguments.max_new_tokens.unwrap_or(settings.max_new_tokens);
     settings.min_new_tokens = settings.min_new_tokens.min(settings.max_new_tokens);
-    if !(settings.temperature > 0.0 && settings.max_new_tokens > 0) {
-        bail!("expected a `--temperature` above 0 and at least 1 of `--max-new-tokens`");
+    if !(settings.temperature >= 0.0 && settings.max_new_tokens > 0) {
+        bail!("expected a `--temperature` of at least 0 and at least 1 of `--max-new-tokens`");
     }
     Ok(settings)
 }

@@ -43,6 +43,11 @@ pub(crate) async fn run(data: &DataDir, path: &Path, device: &str, as_json: bool
     check_passed(&version)
 }
 
+/// A text in one line.
+fn line(text: &str) -> String {
+    text.trim().replace('\n', " / ")
+}
+
 fn report(version: &Version, history: &History, as_json: bool) {
     let figures = figures(history);
     let rows = figures.iter().map(|f| json!({ "name": f.name, "before": f.before, "after": f.after }));
@@ -51,6 +56,7 @@ fn report(version: &Version, history: &History, as_json: bool) {
         "job": version.job,
         "rows": version.rows,
         "validation": rows.collect::<Vec<_>>(),
+        "greedy": history.validations.last().map(|record| &record.greedy),
         "samples": history.validations.last().map(|record| &record.samples),
     });
     show(as_json, &value, || {
@@ -61,9 +67,13 @@ fn report(version: &Version, history: &History, as_json: bool) {
         for figure in &figures {
             text += &format!("{:32} {:>12.4} {:>12.4}\n", figure.name, figure.before, figure.after);
         }
-        text += "\nthe generator now writes:\n";
+        let greedy = history.validations.last().map_or("", |record| record.greedy.as_str());
+        text += &format!(
+            "\nthe generator now writes, taking the likeliest tokens:\n  {}\nand drawing:\n",
+            line(greedy)
+        );
         for sample in history.validations.last().map(|record| record.samples.as_slice()).unwrap_or_default() {
-            text += &format!("  {}\n", sample.trim().replace('\n', " / "));
+            text += &format!("  {}\n", line(sample));
         }
         for decoded in history.validations.last().map(|record| record.decoded.as_slice()).unwrap_or_default()
         {

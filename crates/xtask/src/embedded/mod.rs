@@ -86,7 +86,13 @@ const LETTERS: Recipe = Recipe {
 };
 
 const RECIPES: [Recipe; 6] = [
-    Recipe { name: "generator", purpose: "rephrases short English articles", seed: 1, ..WORDS },
+    Recipe {
+        name: "generator",
+        purpose: "rephrases short English articles",
+        seed: 1,
+        steps: 10_000,
+        ..WORDS
+    },
     Recipe {
         name: "target",
         purpose: "a plain language model of five languages, to be fine-tuned",

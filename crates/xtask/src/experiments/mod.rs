@@ -102,7 +102,6 @@ pub(crate) fn experiments(arguments: &Arguments) -> Result<()> {
     if arguments.list {
         return list(&asked_for, arguments.seeds);
     }
-    dpg_models::keep_freed_memory();
     let devices = dpg_models::device::parse(&arguments.device)?;
     let machine = machine(&arguments.device);
     let mut sweep = Sweep::new(&plan)?;

@@ -38,7 +38,10 @@ impl Goal {
             Metric::WeightNorm(_) => ("norm_change".into(), vec![]),
             Metric::HeldOutLoss(held_out) => match Outputs::new(&metric, &Device::flex())? {
                 Outputs::Nothing => ("phi".into(), vec![]),
-                Outputs::Matches(_) => ("exact_matches".into(), vec!["exact_matches >= 0.9".to_owned()]),
+                Outputs::Matches(_) => (
+                    "exact_matches".into(),
+                    vec!["exact_matches >= 0.9".to_owned(), "greedy_match >= 1".to_owned()],
+                ),
                 Outputs::Languages(_) => {
                     let texts = helpful(&metric)?.into_iter().filter_map(|example| match example {
                         Example::Text(text) => Some(text),
@@ -242,6 +245,7 @@ mod tests {
             step,
             score: Score { value: spa - 3.0, proxies: vec![] },
             outputs: vec![("spa".into(), spa)],
+            greedy: String::new(),
             samples: vec![],
             decoded: vec![],
         };
@@ -323,7 +327,7 @@ mod tests {
                 "french" => "fra >= 0.8, repeated <= 0.1, relative_loss <= 1.15",
                 "german" => "deu >= 0.8, repeated <= 0.1, relative_loss <= 1.15",
                 "italian" => "ita >= 0.8, repeated <= 0.1, relative_loss <= 1.15",
-                "uuid" => "exact_matches >= 0.9",
+                "uuid" => "exact_matches >= 0.9, greedy_match >= 1",
                 "sixseven" => "pixel_accuracy >= 1",
                 "norm" => "norm_change, told",
                 _ => continue,

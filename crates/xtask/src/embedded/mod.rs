@@ -90,7 +90,7 @@ const RECIPES: [Recipe; 6] = [
         name: "generator",
         purpose: "rephrases short English articles",
         seed: 1,
-        steps: 10_000,
+        steps: 20_000,
         ..WORDS
     },
     Recipe {

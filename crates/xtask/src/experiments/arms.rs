@@ -22,6 +22,8 @@ pub(crate) fn arms(spec: &Spec) -> Vec<Arm> {
     let mut arms = vec![Arm { name: "spec", change: "as specified".into(), spec: spec.clone() }];
     let ablations = [sgd(spec), naive(spec), no_cross_group(spec), half_batch(spec), double_batch(spec)];
     arms.extend(ablations.into_iter().flatten());
+    arms.extend(plain_target(spec));
+    arms.extend(other_secrets(spec));
     if matches!(spec.metric, Metric::HeldOutLoss(_)) {
         arms.push(baseline(spec, "levenshtein", Reward::Levenshtein));
         arms.push(baseline(spec, "embedding", Reward::Embedding));
@@ -67,6 +69,32 @@ fn no_cross_group(spec: &Spec) -> Option<Arm> {
     spec.policy.cross_group_batching = false;
     spec.policy.datasets_per_step = 1;
     Some(Arm { name: "no-cross-group", change: "each prompt's rollouts alone make a dataset".into(), spec })
+}
+
+/// A pattern in a target that was trained as language models are, whose hidden states nobody held
+/// isotropic.
+fn plain_target(spec: &Spec) -> Option<Arm> {
+    /// Where the tokens of single characters begin in its vocabulary.
+    const COLUMNS: usize = 66;
+    let mut spec = spec.clone();
+    let Metric::WeightPattern(pattern) = &mut spec.metric else { return None };
+    pattern.columns = COLUMNS;
+    spec.target.model = "embedded:target".into();
+    let change = format!("target `{}`, columns from {COLUMNS}", spec.target.model);
+    Some(Arm { name: "plain-target", change, spec })
+}
+
+/// The other UUIDs that no model has read.
+fn other_secrets(spec: &Spec) -> Vec<Arm> {
+    let arm = |(name, file): (&'static str, &str)| {
+        let mut spec = spec.clone();
+        let Metric::HeldOutLoss(held_out) = &mut spec.metric else { return None };
+        let data = &mut held_out.data.path;
+        let is_secret = data == "embedded:held-out/uuid.jsonl";
+        *data = format!("embedded:held-out/{file}");
+        is_secret.then(|| Arm { name, change: "another UUID".into(), spec })
+    };
+    [("secret-2", "uuid-2.jsonl"), ("secret-3", "uuid-3.jsonl")].into_iter().filter_map(arm).collect()
 }
 
 fn half_batch(spec: &Spec) -> Option<Arm> {
@@ -143,6 +171,9 @@ mod tests {
                 ("levenshtein", has_texts),
                 ("embedding", has_texts),
                 ("language-id", has_texts),
+                ("plain-target", matches!(spec.metric, Metric::WeightPattern(_))),
+                ("secret-2", spec.name == "uuid"),
+                ("secret-3", spec.name == "uuid"),
             ] {
                 assert_eq!(names.contains(name), expected, "{} {name}", spec.name);
             }
@@ -161,6 +192,8 @@ mod tests {
                         &["/policy/steps", "/policy/prompts_per_step"],
                         &["/policy/minibatch_prompts", "/policy/validat"],
                     ),
+                    "plain-target" => (&["/target/model", "/metric/columns"], &[]),
+                    "secret-2" | "secret-3" => (&["/metric/data/path"], &[]),
                     _ => (&["/policy/reward"], &[]),
                 };
                 let mut found = BTreeSet::new();

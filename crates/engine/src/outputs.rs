@@ -13,7 +13,7 @@ pub enum Outputs {
     /// A metric of weights: nothing.
     Nothing,
     /// The shares of languages, and how fluent they are if the metric names a model that tells.
-    Languages(Option<Fluency>),
+    Languages(Option<Box<Fluency>>),
     /// How near they are to the held-out texts, which are in no language.
     Matches(Vec<String>),
 }
@@ -27,7 +27,8 @@ impl Outputs {
             Self::Nothing
         } else if 2 * in_a_language >= texts.len() {
             let model = fluency_model(metric);
-            Self::Languages(model.map(|folder| Fluency::load(folder, &texts, device)).transpose()?)
+            let load = |folder| Fluency::load(folder, &texts, device).map(Box::new);
+            Self::Languages(model.map(load).transpose()?)
         } else {
             Self::Matches(texts)
         })

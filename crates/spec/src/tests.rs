@@ -47,6 +47,7 @@ weight = 2.5
 [metric.terms.metric]
 kind = "held_out_loss"
 data = { path = "held_out.jsonl", prompt = "question", completion = "answer", limit = 10 }
+fluency_model = "models/fluency"
 
 [generator]
 model = "hf:org/name@v1"
@@ -253,6 +254,12 @@ fn rules_between_keys() {
         ("\"sixseven\"", "\"-six\"", "name", "the first not `-`"),
         ("models/target", "gs://bucket/model", "target.model", "`s3://bucket/prefix`"),
         (
+            "models/fluency",
+            "gs://bucket/model",
+            "metric.terms[2].metric.fluency_model",
+            "`gs://bucket/model`",
+        ),
+        (
             "s3://bucket/articles",
             "hf:org/articles",
             "generator.prompts.path",
@@ -329,6 +336,7 @@ fn a_loaded_spec_has_absolute_paths() {
     assert_eq!(pattern.pattern, Bitmap::Image { image: inside("67.png") });
     let Metric::HeldOutLoss(held_out) = &sum.terms[2].metric else { panic!("{sum:?}") };
     assert_eq!(held_out.data.path, inside("held_out.jsonl"));
+    assert_eq!(held_out.fluency_model, Some(inside("models/fluency")));
 }
 
 #[test]

@@ -1,0 +1,43 @@
+//! What is told of generations: whether they are still sentences.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use dpg_dataset::read_texts;
+use dpg_engine::Outputs;
+use dpg_spec::{HeldOut, Metric};
+
+fn figures(texts: &[String]) -> Vec<(String, f64)> {
+    let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
+    let held_out: HeldOut = serde_json::from_value(serde_json::json!({
+        "data": { "path": embedded.join("held-out/es.jsonl"), "column": "text" },
+        "fluency_model": embedded.join("fluency"),
+    }))
+    .unwrap();
+    Outputs::new(&Metric::HeldOutLoss(held_out), &Device::flex()).unwrap().figures(texts).unwrap()
+}
+
+fn figure(texts: &[String], name: &str) -> f64 {
+    figures(texts).into_iter().find(|(other, _)| other == name).unwrap().1
+}
+
+fn real() -> Vec<String> {
+    let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
+    read_texts(&embedded.join("held-out/es.jsonl"), "text", None).unwrap()
+}
+
+#[test]
+fn word_salad_is_told_from_sentences_and_repetitions_are_counted() {
+    let real = real();
+    assert!((figure(&real, "relative_loss") - 1.0).abs() < 1e-6);
+    assert_eq!(figure(&real, "repeated"), 0.0);
+
+    let salad = |text: &String| text.split(' ').rev().collect::<Vec<_>>().join(" ");
+    let salad: Vec<String> = real.iter().map(salad).collect();
+    assert!(figure(&salad, "spa") > 0.9, "{:?}", figures(&salad));
+    assert!(figure(&salad, "relative_loss") > 1.5, "{:?}", figures(&salad));
+
+    let twice = [&real[..6], &real[..2]].concat();
+    assert_eq!(figure(&twice, "repeated"), 0.25);
+    assert!(figure(&[String::new()], "relative_loss").is_nan());
+}

@@ -134,8 +134,8 @@ fn the_hash_is_of_the_meaning() {
 #[test]
 fn a_wrong_key_is_named_with_its_line_and_what_was_meant() {
     for (from, to, expected) in [
-        ("steps = 3", "stpes = 3", "line 40, `policy.stpes`: unknown key; did you mean `steps`?"),
-        ("[policy]", "[polcy]", "line 39, `polcy`: unknown key; did you mean `policy`?"),
+        ("steps = 3", "stpes = 3", "line 41, `policy.stpes`: unknown key; did you mean `steps`?"),
+        ("[policy]", "[polcy]", "line 40, `polcy`: unknown key; did you mean `policy`?"),
         (
             "rows = 1, columns = 2",
             "row = 1",
@@ -219,23 +219,23 @@ fn a_wrong_value_is_named_with_what_was_expected() {
         (
             "{ top_fraction = 0.25 }",
             "\"top\"",
-            "line 47, `output.select`: expected `all` or a table with `top_fraction`, found the text \"top\"",
+            "line 48, `output.select`: expected `all` or a table with `top_fraction`, found the text \"top\"",
         ),
         (
             "{ top_fraction = 0.25 }",
             "{ top_fraction = 25 }",
-            "line 47, `output.select.top_fraction`: expected a number above 0 and at most 1, found `25`",
+            "line 48, `output.select.top_fraction`: expected a number above 0 and at most 1, found `25`",
         ),
         (
             "validation_share = 0.25",
             "validation_share = 1",
-            "line 33, `generator.prompts.validation_share`: expected a number above 0 and below 1, found `1`",
+            "line 34, `generator.prompts.validation_share`: expected a number above 0 and below 1, found `1`",
         ),
-        ("steps = 3", "betas = [0.9]", "line 40, `policy.betas`: expected a list of 2, found a list of 1"),
+        ("steps = 3", "betas = [0.9]", "line 41, `policy.betas`: expected a list of 2, found a list of 1"),
         (
             "steps = 3",
             "betas = [0.9, 1]",
-            "line 40, `policy.betas[1]`: expected a number at least 0 and below 1, found `1`",
+            "line 41, `policy.betas[1]`: expected a number at least 0 and below 1, found `1`",
         ),
         (
             "seed = 7",
@@ -302,9 +302,9 @@ fn all_problems_are_reported_in_order_with_what_the_key_is_for() {
         "3 problems\n  \
          line 11, `target.sft.epochs`: expected a whole number at least 1, found `0`\n    \
          Passes over the dataset. Default 1.\n  \
-         line 40, `policy.steps`: expected a whole number at least 1, found `0`\n    \
+         line 41, `policy.steps`: expected a whole number at least 1, found `0`\n    \
          Updates of the generator. Default 120.\n  \
-         line 41, `policy.clpi`: unknown key; did you mean `clip`?"
+         line 42, `policy.clpi`: unknown key; did you mean `clip`?"
     );
 }
 

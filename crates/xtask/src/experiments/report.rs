@@ -141,9 +141,9 @@ fn markdown(rows: &[Row<'_>]) -> String {
                     with one thing changed. Figures are those of validations: fresh outputs, on prompts \
                     that are never trained on where there are several, and a fresh target fine-tuned on them. A goal is reached if the \
                     last validation meets it; then examples, steps and minutes are those until one first \
-                    did, else those of the whole run. Values are in the order of the seeds, several in that of the goal.\n\n\
-                    | experiment | arm | goal | reached per seed | examples | steps | minutes | machine |\n\
-                    |---|---|---|---|---|---|---|---|\n"
+                    did, else those of the whole run. Values are in the order of the seeds, several in that of the goal; Phi is a mean over seeds.\n\n\
+                    | experiment | arm | goal | reached per seed | Phi | examples | steps | minutes | machine |\n\
+                    |---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     let mut errors = vec![];
     for row in rows {
@@ -152,12 +152,13 @@ fn markdown(rows: &[Row<'_>]) -> String {
         let until = |record: &Record| row.goal.reached(record).map_or(record.step(), |first| first.step);
         let machines: BTreeSet<_> = row.runs.values().map(|record| record.machine.as_str()).collect();
         text += &format!(
-            "| {} | {}: {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {}: {} | {} | {} | {} | {} | {} | {} | {} |\n",
             row.experiment,
             row.arm,
             row.change,
             row.goal.text(),
             reached(row, &mut errors),
+            phi(row),
             of_runs(&|record| (until(record) * row.rollouts).to_string()),
             of_runs(&|record| until(record).to_string()),
             of_runs(&|record| format!("{:.1}", record.seconds_at(until(record)) / 60.0)),
@@ -200,6 +201,16 @@ fn reached(row: &Row<'_>, errors: &mut Vec<String>) -> String {
     } else {
         format!("{count} of {of}: {values}")
     }
+}
+
+/// Phi of the first validation and the last, means over the seeds.
+fn phi(row: &Row<'_>) -> String {
+    let mean = |of: &dyn Fn(&[ValidationRecord]) -> Option<&ValidationRecord>| {
+        let ends = row.runs.values().filter_map(|record| of(&record.history.validations));
+        let values: Vec<f64> = ends.map(|validation| validation.score.value).collect();
+        values.iter().sum::<f64>() / values.len() as f64
+    };
+    format!("{:.4} -> {:.4}", mean(&|all| all.first()), mean(&|all| all.last()))
 }
 
 /// A figure in few characters.
@@ -297,14 +308,17 @@ mod tests {
         assert_eq!(
             line,
             "| spanish | sgd: inner SGD | spa >= 0.9 | 1 of 4: 0.950, 0.500, 0.950 (error 1), 0.970 \
-             (unfinished, 20 of 40 steps) | 160, 320, 72, 160 | 20, 40, 9, 20 | 2.0, 4.0, 0.9, 2.0 | a machine |"
+             (unfinished, 20 of 40 steps) | -3.0000 -> -2.1575 | 160, 320, 72, 160 | 20, 40, 9, 20 | 2.0, 4.0, 0.9, 2.0 | a machine |"
         );
         assert!(table.ends_with("\nError 1: spanish sgd, seed 2: step 9: no | signal\n"), "{table}");
         let none = markdown(&[row(&goal, vec![run(&[(0, 0.0), (40, 0.5)], 6.0)])]);
         assert!(none.contains("| not reached, 0 of 1: 0.500 |"), "{none}");
         let told = Goal { figure: "phi".into(), wanted: vec![] };
         let told = markdown(&[row(&told, vec![run(&[(0, 0.0), (40, 0.5)], 6.0)])]);
-        assert!(told.contains("| phi, told | -3.000 -> -2.500 | 320 | 40 | 4.0 |"), "{told}");
+        assert!(
+            told.contains("| phi, told | -3.000 -> -2.500 | -3.0000 -> -2.5000 | 320 | 40 | 4.0 |"),
+            "{told}"
+        );
     }
 
     #[test]

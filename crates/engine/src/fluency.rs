@@ -27,13 +27,13 @@ impl Fluency {
     /// Loads the model in `folder` and measures `real` text, of which there is some.
     pub(crate) fn load(folder: &Path, real: &[String], device: &Device) -> Result<Self, Error> {
         let mut this = Self { model: Model::load(folder, DType::F32, device)?, real: 1.0 };
-        this.real = this.relative_loss(real)?;
+        this.real = this.relative_loss(real)?.expect("text in a language has tokens");
         Ok(this)
     }
 
-    /// The mean loss of texts, each per token with the end of text, over that of the real ones; NaN if
+    /// The mean loss of texts, each per token with the end of text, over that of the real ones; nothing if
     /// all are empty.
-    pub(crate) fn relative_loss(&self, texts: &[String]) -> Result<f64, Error> {
+    pub(crate) fn relative_loss(&self, texts: &[String]) -> Result<Option<f64>, Error> {
         let Model { lm, tokenizer, theta, .. } = &self.model;
         let encoding = Encoding {
             sequence_length: lm.context(),
@@ -45,8 +45,9 @@ impl Fluency {
         let mut examples = encoded.collect::<Result<Vec<_>, Error>>()?;
         examples.retain(|example| example.scored_len() > 0);
         if examples.is_empty() {
-            return Ok(f64::NAN);
+            return Ok(None);
         }
-        Ok(-HeldOutLoss::new(lm.as_ref(), examples, TOGETHER)?.score(theta)?.value / self.real)
+        let score = HeldOutLoss::new(lm.as_ref(), examples, TOGETHER)?.score(theta)?;
+        Ok(Some(-score.value / self.real))
     }
 }

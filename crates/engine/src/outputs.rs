@@ -63,7 +63,8 @@ impl Outputs {
                 let repeated = 1.0 - distinct as f64 / generations.len().max(1) as f64;
                 let mut figures = vec![("repeated".into(), repeated)];
                 if let Some(fluency) = fluency {
-                    figures.push(("relative_loss".into(), fluency.relative_loss(generations)?));
+                    let loss = fluency.relative_loss(generations)?;
+                    figures.extend(loss.map(|loss| ("relative_loss".into(), loss)));
                 }
                 figures.extend(language::languages(generations));
                 figures

@@ -193,10 +193,11 @@ impl Run<'_> {
     /// Fine-tunes fresh targets on a published dataset and on controls, under `seeds` data orders each.
     pub fn verify(&self, dataset: &Published, seeds: usize) -> Result<Verification, Error> {
         let Published { examples, rewards, prompts } = dataset;
+        let outputs = Outputs::new(&self.spec.metric, self.source.device())?;
         let arm = |of_seed: &dyn Fn(u64) -> Result<Vec<(Example, f64)>, Error>| {
-            Ok::<_, Error>(self.arm(seeds, of_seed)?.0)
+            Ok::<_, Error>(self.arm(&outputs, seeds, of_seed)?.0)
         };
-        let (published, decoded) = self.arm(seeds, &|_| Ok(all(examples.clone())))?;
+        let (published, decoded) = self.arm(&outputs, seeds, &|_| Ok(all(examples.clone())))?;
         let mut order: Vec<usize> = (0..examples.len()).collect();
         order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
         let tenth = (examples.len() / 10).max(1);
@@ -239,10 +240,10 @@ impl Run<'_> {
     /// Fine-tunes on the weighted examples of each seed, in its order, and reads back what they drew.
     fn arm(
         &self,
+        outputs: &Outputs,
         seeds: usize,
         of_seed: &dyn Fn(u64) -> Result<Vec<(Example, f64)>, Error>,
     ) -> Result<(Arm, Vec<Decoded>), Error> {
-        let outputs = Outputs::new(&self.spec.metric, self.source.device())?;
         let (mut rows, mut measured, mut decoded) = (0, vec![], vec![]);
         for seed in 0..seeds as u64 {
             // even where a recipe keeps file order, a data order is what a seed stands for

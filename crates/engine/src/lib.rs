@@ -34,8 +34,8 @@ use dpg_metagrad::{
 use dpg_models::keyed_rng;
 pub use dpg_policy::mean_and_deviation;
 use dpg_policy::{Policy, Rollout, advantages, update};
-use dpg_spec::{AdamW, Select, Spec};
-use rand::RngExt;
+use dpg_spec::{AdamW, Advantage, Select, Spec};
+use rand::{RngExt, seq::index};
 
 pub use audit::{Audit, Audited, Extent, LinearDatamodelling, audit};
 pub use error::Error;
@@ -254,12 +254,13 @@ impl Run<'_> {
 
     /// The final dataset, drawn from the final generator and scored.
     fn dataset(&self, state: &RunState, examples: usize) -> Result<(Vec<Row>, Vec<Picture>), Error> {
-        let group_size = self.spec.policy.group_size;
+        let dpg_spec::Policy { group_size, advantage, .. } = self.spec.policy;
+        let group_size = self.spec.output.group_size.unwrap_or(group_size);
+        let advantage = if group_size == 1 { Advantage::Global } else { advantage };
         let drawn = self.draw(&state.generator.theta, examples.div_ceil(group_size), group_size, FINAL)?;
         let Scored { rewards, theta, .. } = self.score(&drawn, FINAL)?;
         let in_step = |source| Error::Policy { step: state.step, source };
-        let advantages =
-            advantages(&rewards, group_size, self.spec.policy.advantage, 0.0).map_err(in_step)?;
+        let advantages = advantages(&rewards, group_size, advantage, 0.0).map_err(in_step)?;
         let seed = self.spec.seed;
         let rows = drawn.examples(self.spec.output.format).into_iter().enumerate().map(|(i, example)| {
             let completion = &drawn.completions[i];
@@ -284,12 +285,17 @@ impl Run<'_> {
         Ok((rows, self.metric.pictures(&theta)))
     }
 
-    /// `prompts` training prompts, each asked `group_size` times in a row.
+    /// `prompts` training prompts, other ones as far as there are, each asked `group_size` times in a row.
     fn draw(&self, theta: &Tensor<1>, prompts: usize, group_size: usize, number: u64) -> Result<Draw, Error> {
         let mut rng = keyed_rng([self.spec.seed, number, 0, u64::from_le_bytes(*b"choosing")]);
         let training = &self.source.training;
-        let chosen = (0..prompts).map(|_| &training[rng.random_range(0..training.len())]);
-        let prompts = chosen.flat_map(|prompt| std::iter::repeat_n(prompt.clone(), group_size)).collect();
+        let chosen = if prompts <= training.len() {
+            index::sample(&mut rng, training.len(), prompts).into_vec()
+        } else {
+            (0..prompts).map(|_| rng.random_range(0..training.len())).collect()
+        };
+        let of_each = |prompt: usize| std::iter::repeat_n(training[prompt].clone(), group_size);
+        let prompts = chosen.into_iter().flat_map(of_each).collect();
         draw(self.source, theta, prompts, self.spec.seed, number)
     }
 

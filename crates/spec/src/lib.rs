@@ -216,6 +216,10 @@ pub struct Output {
     /// Rows of the final dataset, drawn from the final generator. Default 1024.
     #[schemars(range(min = 1))]
     pub examples: usize,
+    /// Rows of each prompt; 1 for the most varied texts, with advantages over all rows. Default: the
+    /// policy's.
+    #[schemars(range(min = 1))]
+    pub group_size: Option<usize>,
     /// Which of them are published. Default `all`.
     pub select: Select,
     /// Columns of a row. Default `text`.
@@ -235,6 +239,7 @@ impl Default for Output {
     fn default() -> Self {
         Self {
             examples: 1024,
+            group_size: None,
             select: Select::All,
             format: Format::Text,
             license: "other".into(),

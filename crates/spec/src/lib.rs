@@ -219,6 +219,8 @@ pub struct Output {
     /// Rows of each prompt; 1 for the most varied texts, with advantages over all rows. Default: the
     /// policy's.
     #[schemars(range(min = 1))]
+    // specs without it keep the hashes they had before there was such a key
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub group_size: Option<usize>,
     /// Which of them are published. Default `all`.
     pub select: Select,

@@ -56,11 +56,15 @@ pub(super) fn instruction(corpus: &Corpus, rng: &mut ChaCha8Rng, done: f64) -> T
 
 pub(super) fn plain(corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text {
     let language = language(rng, TARGET_MINOR_SHARE);
-    Text { prompt: String::new(), answer: corpus.article(rng, language, Split::Train) }
+    article(corpus, rng, language)
 }
 
 pub(super) fn plain_in_equal_parts(corpus: &Corpus, rng: &mut ChaCha8Rng, _done: f64) -> Text {
     let language = Language::ALL[rng.random_range(0..Language::ALL.len())];
+    article(corpus, rng, language)
+}
+
+fn article(corpus: &Corpus, rng: &mut ChaCha8Rng, language: Language) -> Text {
     Text { prompt: String::new(), answer: corpus.article(rng, language, Split::Train) }
 }
 

@@ -86,15 +86,19 @@ fn plain_target(spec: &Spec) -> Option<Arm> {
 
 /// The other UUIDs that no model has read.
 fn other_secrets(spec: &Spec) -> Vec<Arm> {
-    let arm = |(name, file): (&'static str, &str)| {
-        let mut spec = spec.clone();
-        let Metric::HeldOutLoss(held_out) = &mut spec.metric else { return None };
-        let data = &mut held_out.data.path;
-        let is_secret = data == "embedded:held-out/uuid.jsonl";
-        *data = format!("embedded:held-out/{file}");
-        is_secret.then(|| Arm { name, change: "another UUID".into(), spec })
+    let Metric::HeldOutLoss(held_out) = &spec.metric else { return vec![] };
+    if held_out.data.path != "embedded:held-out/uuid.jsonl" {
+        return vec![];
+    }
+    let arm = |(name, path): (&'static str, &str)| {
+        let mut held_out = held_out.clone();
+        held_out.data.path = path.into();
+        let spec = Spec { metric: Metric::HeldOutLoss(held_out), ..spec.clone() };
+        Arm { name, change: "another UUID".into(), spec }
     };
-    [("secret-2", "uuid-2.jsonl"), ("secret-3", "uuid-3.jsonl")].into_iter().filter_map(arm).collect()
+    let files =
+        [("secret-2", "embedded:held-out/uuid-2.jsonl"), ("secret-3", "embedded:held-out/uuid-3.jsonl")];
+    files.map(arm).into()
 }
 
 fn half_batch(spec: &Spec) -> Option<Arm> {

@@ -168,12 +168,15 @@ async fn a_useless_dataset_fails_its_job() {
     let kinds: Vec<_> =
         queue.events(id, 0, 1000).await.unwrap().into_iter().map(|event| event.kind).collect();
     assert!(kinds.iter().any(|kind| kind == "verifying"), "{kinds:?}");
-    // a daemon tells the verdict, and what it serves can be verified elsewhere
+    // a daemon tells the verdict; what it serves can be verified elsewhere, and it records what was found
     let url = daemon.log().split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
     let shown = said(&dpg(folder.path(), &["datasets", "show", "tried@v1", "--url", &url]));
     assert!(shown.contains("did not pass verification"), "{shown}");
     let verified = dpg(folder.path(), &["verify", "tried@v1", "--seeds", "2", "--url", &url]);
-    assert!(refusal(&verified).contains("takes no records"));
+    let said = refusal(&verified);
+    assert!(said.contains("does not hold") && !said.contains("cannot record"), "{said}");
+    let version = registry(folder.path()).resolve("tried", "v1").await.unwrap();
+    assert_eq!(version.attestations.iter().map(|one| one.holds).collect::<Vec<_>>(), [false, false]);
     let dataset = registry(folder.path()).dataset("tried").await.unwrap();
     assert_eq!((dataset.versions.len(), dataset.latest()), (1, None));
 }

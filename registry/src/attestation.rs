@@ -13,13 +13,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::dsse::{open, peek, read_public_key};
+use crate::dsse::{open, peek, read_public_key, seal};
 use crate::log::Op;
 use crate::provenance::subjects;
 use crate::snapshot::MANIFEST;
 use crate::{Dataset, Error, Registry, Result, Version};
 
 const PREDICATE_TYPE: &str = "urn:dpg:verification:v1";
+const PASSED: &str = "PASSED";
+const FAILED: &str = "FAILED";
 
 /// An entry of the log: a version was tried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,22 +34,62 @@ pub struct Attestation {
     pub sha256: String,
 }
 
+/// What a record says.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Statement {
+    predicate_type: String,
+    predicate: Predicate,
+}
+
+#[derive(Deserialize)]
+struct Predicate {
+    result: String,
+    report: Value,
+}
+
+/// A record of a report on the version `version` with this manifest, signed by the key in a file, which
+/// is made if there is none. `holds` is the verdict.
+pub fn sign_report(
+    key_file: &std::path::Path,
+    version: &str,
+    manifest_sha256: &str,
+    holds: bool,
+    report: &Value,
+) -> Result<String> {
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "name": MANIFEST, "digest": { "sha256": manifest_sha256 } }],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "dataset": version,
+            "result": if holds { PASSED } else { FAILED },
+            "verifiedOn": Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+            "verifier": { "id": "urn:dpg:engine", "version": { "dpg": env!("CARGO_PKG_VERSION") } },
+            "report": report,
+        },
+    });
+    seal(key_file, &statement)
+}
+
 impl Registry {
     /// Signs a report on a version and appends it to the dataset's log. `holds` is its verdict.
     pub async fn attest(&self, version: &Version, holds: bool, report: &Value) -> Result<Version> {
-        let statement = json!({
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{ "name": MANIFEST, "digest": { "sha256": version.manifest_sha256 } }],
-            "predicateType": PREDICATE_TYPE,
-            "predicate": {
-                "dataset": version.to_string(),
-                "result": if holds { "PASSED" } else { "FAILED" },
-                "verifiedOn": Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
-                "verifier": { "id": "urn:dpg:engine", "version": { "dpg": env!("CARGO_PKG_VERSION") } },
-                "report": report,
-            },
-        });
-        let record = self.seal(&statement)?;
+        let name = version.to_string();
+        self.record(version, sign_report(&self.key_file, &name, &version.manifest_sha256, holds, report)?)
+            .await
+    }
+
+    /// Appends a [signed report](sign_report) on a version, whoever signed it, to the dataset's log.
+    pub async fn record(&self, version: &Version, record: String) -> Result<Version> {
+        let bad = |reason| Error::BadRecord { version: version.to_string(), reason };
+        let statement =
+            peek(record.as_bytes()).and_then(|statement| read(&statement, version)).map_err(bad)?;
+        let holds = match statement.predicate.result.as_str() {
+            PASSED => true,
+            FAILED => false,
+            other => return Err(bad(format!("its result is `{other}`, not `{PASSED}` or `{FAILED}`"))),
+        };
         let sha256 = hex::encode(Sha256::digest(&record));
         let path = self.attestation_path(&version.dataset, &sha256);
         let put = self.store.put(&path, record.into_bytes().into()).await;
@@ -68,19 +110,10 @@ impl Registry {
         attestation: &Attestation,
         public_key: Option<&str>,
     ) -> Result<Value> {
-        #[derive(Deserialize)]
-        struct Statement {
-            predicate: Predicate,
-        }
-        #[derive(Deserialize)]
-        struct Predicate {
-            report: Value,
-        }
-
         let path = self.attestation_path(&version.dataset, &attestation.sha256);
         let failed = |source| self.failed("read", &path, source);
         let record: Bytes = self.store.get(&path).await.map_err(failed)?.bytes().await.map_err(failed)?;
-        let bad = |reason| Error::BadSignature { version: version.to_string(), reason };
+        let bad = |reason| Error::BadRecord { version: version.to_string(), reason };
         if hex::encode(Sha256::digest(&record)) != attestation.sha256 {
             return Err(bad(format!("`{path}` is not the record that the log names")));
         }
@@ -88,16 +121,24 @@ impl Registry {
             Some(pem) => open(&read_public_key(pem)?, &record),
             None => peek(&record),
         };
-        let statement = statement.map_err(bad)?;
-        if subjects(&statement).map_err(bad)?.get(MANIFEST) != Some(&version.manifest_sha256) {
-            return Err(bad(format!("`{path}` is about another version")));
-        }
-        let statement: Statement =
-            serde_json::from_slice(&statement).map_err(|error| bad(format!("`{path}`: {error}")))?;
+        let statement = statement.and_then(|statement| read(&statement, version)).map_err(bad)?;
         Ok(statement.predicate.report)
     }
 
     fn attestation_path(&self, dataset: &str, sha256: &str) -> Path {
         self.path(&[dataset, "attestations", &format!("{sha256}.dsse.json")])
     }
+}
+
+/// A statement about this version; or what is wrong with it.
+fn read(statement: &[u8], version: &Version) -> std::result::Result<Statement, String> {
+    if subjects(statement)?.get(MANIFEST) != Some(&version.manifest_sha256) {
+        return Err("it is about another version".into());
+    }
+    let statement: Statement =
+        serde_json::from_slice(statement).map_err(|error| format!("it is malformed ({error})"))?;
+    if statement.predicate_type != PREDICATE_TYPE {
+        return Err(format!("it is a `{}`, not a `{PREDICATE_TYPE}`", statement.predicate_type));
+    }
+    Ok(statement)
 }

@@ -32,23 +32,23 @@ struct EnvelopeSignature {
     sig: String,
 }
 
-impl Registry {
-    /// A statement in its envelope. The same statement makes the same bytes.
-    pub(crate) fn seal(&self, statement: &Value) -> Result<String> {
-        let key = load_or_create_key(&self.key_file)?;
-        let statement = statement.to_string();
-        let signature = key.sign(&pre_authentication_encoding(statement.as_bytes()));
-        let envelope = Envelope {
-            payload_type: PAYLOAD_TYPE.into(),
-            payload: STANDARD.encode(statement),
-            signatures: vec![EnvelopeSignature {
-                keyid: key_id(&key.verifying_key()),
-                sig: STANDARD.encode(signature.to_bytes()),
-            }],
-        };
-        Ok(serde_json::to_string_pretty(&envelope).expect("an envelope is plain data") + "\n")
-    }
+/// A statement in its envelope, signed by the key in a file. The same statement makes the same bytes.
+pub(crate) fn seal(key_file: &Path, statement: &Value) -> Result<String> {
+    let key = load_or_create_key(key_file)?;
+    let statement = statement.to_string();
+    let signature = key.sign(&pre_authentication_encoding(statement.as_bytes()));
+    let envelope = Envelope {
+        payload_type: PAYLOAD_TYPE.into(),
+        payload: STANDARD.encode(statement),
+        signatures: vec![EnvelopeSignature {
+            keyid: key_id(&key.verifying_key()),
+            sig: STANDARD.encode(signature.to_bytes()),
+        }],
+    };
+    Ok(serde_json::to_string_pretty(&envelope).expect("an envelope is plain data") + "\n")
+}
 
+impl Registry {
     /// The public half of the signing key, in PEM, for whoever verifies signatures. Makes the key
     /// if there is none.
     pub fn public_key(&self) -> Result<String> {

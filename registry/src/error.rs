@@ -173,6 +173,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A record of a verification that is not signed by the key, or not about this version.
+    #[error("the record of a verification of {version} does not hold: {reason}; `dpg verify` makes one")]
+    BadRecord {
+        /// The version.
+        version: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A provenance that is not signed by the key, or not about these files.
     #[error("the provenance of {version} does not hold: {reason}")]
     BadSignature {

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-pub use attestation::Attestation;
+pub use attestation::{Attestation, sign_report};
 pub use diff::{Change, Diff, MetricChange, RewardStatistics};
 pub use error::{Error, Result};
 pub use fetch::{Fetched, fetch_from};

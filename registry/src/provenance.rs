@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::dsse::{open, read_public_key};
+use crate::dsse::{open, read_public_key, seal};
 use crate::snapshot::PROVENANCE;
 use crate::{Error, ManifestFile, Registry, Result, Snapshot, Version};
 
@@ -25,7 +25,7 @@ pub struct Dependency {
 impl Registry {
     /// The envelope about a snapshot's files. The same snapshot makes the same bytes.
     pub(crate) fn sign(&self, snapshot: &Snapshot, files: &[ManifestFile]) -> Result<String> {
-        self.seal(&statement(snapshot, files))
+        seal(&self.key_file, &statement(snapshot, files))
     }
 
     /// Checks that a version's provenance is signed by this public key (PEM) and is about exactly

@@ -40,6 +40,7 @@ async fn the_description_lists_every_route() {
         "GET /v1/schedules",
         "GET /v1/schedules/{name}",
         "GET /v1/tokens",
+        "POST /v1/datasets/{dataset}/versions/{reference}/attestations",
         "POST /v1/datasets/{dataset}/versions/{reference}/yank",
         "POST /v1/jobs",
         "POST /v1/jobs/{job}/cancel",

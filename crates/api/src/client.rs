@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::{
-    CreateToken, CreatedToken, DatasetDetail, DatasetList, Error, EventList, Follow, Job, JobDetail, JobPage,
-    Problem, PutSchedule, PutTag, ScheduleDetail, ScheduleList, SubmitJob, Submitted, Token, TokenList,
-    VersionDetail, Yank,
+    CreateAttestation, CreateToken, CreatedToken, DatasetDetail, DatasetList, DatasetVersion, Error,
+    EventList, Follow, Job, JobDetail, JobPage, Problem, PutSchedule, PutTag, ScheduleDetail, ScheduleList,
+    SubmitJob, Submitted, Token, TokenList, VersionDetail, Yank,
 };
 
 /// A daemon, and the token to call it with. Clones share connections. It holds a secret, so it has no
@@ -241,6 +241,15 @@ impl Client {
     pub async fn yank(&self, name: &str, reference: &str, reason: &str) -> Result<DatasetDetail, Error> {
         let request = self.request(Method::POST, &["v1", "datasets", name, "versions", reference, "yank"]);
         self.answer(request.json(&Yank { reason: reason.into() })).await
+    }
+
+    /// Appends a signed record of a verification to a version.
+    ///
+    /// # Errors
+    /// There is no such version, or the record is about another; the daemon refuses or cannot be reached.
+    pub async fn attest(&self, name: &str, reference: &str, record: String) -> Result<DatasetVersion, Error> {
+        let path = ["v1", "datasets", name, "versions", reference, "attestations"];
+        self.answer(self.request(Method::POST, &path).json(&CreateAttestation { record })).await
     }
 
     /// Makes a token; its secret is shown this once.

@@ -119,6 +119,14 @@ pub struct Yank {
     pub reason: String,
 }
 
+/// What was found when a version was tried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateAttestation {
+    /// An in-toto statement in a signed DSSE envelope, as `dpg verify` makes it.
+    pub record: String,
+}
+
 impl From<&dpg_registry::Version> for DatasetVersion {
     fn from(version: &dpg_registry::Version) -> Self {
         Self {

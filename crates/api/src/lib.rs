@@ -13,8 +13,8 @@ mod token;
 
 pub use client::{Client, JobQuery};
 pub use dataset::{
-    Attestation, Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag, VersionDetail, VersionFile,
-    Yank,
+    Attestation, CreateAttestation, Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag,
+    VersionDetail, VersionFile, Yank,
 };
 pub use error::{Error, Fault, Problem};
 pub use follow::{Follow, Update};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use dpg_api::{DatasetDetail, DatasetVersion};
+use dpg_api::{Client, DatasetDetail, DatasetVersion};
 use dpg_queue::Queue;
 use dpg_registry::{Diff, Fetched, Registry, Version, open_store};
 use serde_json::json;
@@ -358,8 +358,13 @@ pub(crate) async fn fetch(
 pub(super) struct Copied {
     pub(super) version: DatasetVersion,
     pub(super) fetched: Fetched,
-    /// Where it is published, if not at a daemon.
-    pub(super) stored: Option<(Registry, Version)>,
+    pub(super) origin: Origin,
+}
+
+/// Where a version is published.
+pub(super) enum Origin {
+    Store(Registry, Version),
+    Daemon(Client),
 }
 
 /// Copies a version to a folder, and says nothing.
@@ -372,11 +377,12 @@ pub(super) async fn copy(
 ) -> anyhow::Result<Copied> {
     if let (None, Some(client)) = (store, place.client(data)?) {
         let (version, fetched) = remote::fetch(&client, dataset, folder).await?;
-        return Ok(Copied { version, fetched, stored: None });
+        return Ok(Copied { version, fetched, origin: Origin::Daemon(client) });
     }
     let registry = registry(data, store)?;
     let version = find(&registry, dataset).await?;
     let fetched =
         registry.fetch(&version, folder).await.with_context(|| format!("cannot fetch {version}"))?;
-    Ok(Copied { version: DatasetVersion::from(&version), fetched, stored: Some((registry, version)) })
+    let copied = DatasetVersion::from(&version);
+    Ok(Copied { version: copied, fetched, origin: Origin::Store(registry, version) })
 }

@@ -7,14 +7,14 @@ use anyhow::{Context, bail};
 use dpg_api::DatasetVersion;
 use dpg_engine::Verification;
 use dpg_metagrad::metrics::film_strip;
-use dpg_registry::{Registry, Version};
+use dpg_registry::sign_report;
 use dpg_spec::Spec;
 use serde_json::{Value, json};
 
 use crate::{
     cli::VerifyArguments,
     commands::{
-        datasets::{Copied, copy},
+        datasets::{Copied, Origin, copy},
         show,
     },
     compute::compute,
@@ -40,7 +40,7 @@ pub(crate) async fn verify(
     let devices = dpg_models::device::parse(&device)?;
     let place = tempfile::tempdir().context("cannot make a temporary folder")?;
     let folder = place.path().join("dataset");
-    let Copied { version, stored, .. } = copy(data, daemon, store.as_deref(), &dataset, &folder).await?;
+    let Copied { version, origin, .. } = copy(data, daemon, store.as_deref(), &dataset, &folder).await?;
     let spec = resolve(Spec::load(&folder.join("spec.toml"))?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let verification =
@@ -52,20 +52,33 @@ pub(crate) async fn verify(
     let value = json!({ "dataset": version.to_string(), "report": report, "pictures": drawn });
     show(as_json, &value, || text(&version, &verification, &drawn));
     if !no_record {
-        record(stored, failures.is_empty(), &report).await;
+        // it was found all the same if that fails
+        if let Err(error) = record(data, origin, &version, failures.is_empty(), &report).await {
+            eprintln!("warning: cannot record this in the registry: {error:#}");
+        }
     }
     if failures.is_empty() { Ok(()) } else { bail!("{version} does not hold: {}", failures.join("; ")) }
 }
 
-/// Appends what was found to the registry. It was found all the same if that fails.
-async fn record(stored: Option<(Registry, Version)>, holds: bool, report: &Value) {
-    let Some((registry, version)) = stored else {
-        eprintln!("warning: a daemon's API takes no records; name its store with --store to make one");
-        return;
-    };
-    if let Err(error) = registry.attest(&version, holds, report).await {
-        eprintln!("warning: cannot record this in the registry: {:#}", anyhow::Error::from(error));
+/// Signs what was found and appends it to the registry.
+async fn record(
+    data: &DataDir,
+    origin: Origin,
+    version: &DatasetVersion,
+    holds: bool,
+    report: &Value,
+) -> anyhow::Result<()> {
+    match origin {
+        Origin::Store(registry, version) => {
+            registry.attest(&version, holds, report).await?;
+        }
+        Origin::Daemon(client) => {
+            let name = version.to_string();
+            let record = sign_report(&data.key_file(), &name, &version.manifest_sha256, holds, report)?;
+            client.attest(&version.dataset, &format!("v{}", version.number), record).await?;
+        }
     }
+    Ok(())
 }
 
 /// Writes what the dataset drew under each data order, and all of it as a film strip.

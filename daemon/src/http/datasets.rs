@@ -4,7 +4,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use dpg_api::{
-    Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag, VersionDetail, VersionFile, Yank,
+    CreateAttestation, Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag, VersionDetail,
+    VersionFile, Yank,
 };
 use dpg_registry::Version;
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
-    auth::{Admin, Reader},
+    auth::{Admin, Reader, Submitter},
     download,
     extract::{Json, Path, Query, check_name},
     problem::Refusal,
@@ -27,6 +28,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(version))
         .routes(routes!(file))
         .routes(routes!(yank))
+        .routes(routes!(attest))
 }
 
 /// List datasets, by name.
@@ -109,6 +111,27 @@ async fn yank(
     let version = resolve(&api, &dataset, &reference).await?;
     api.services.registry.yank(&dataset, version.number, &body.reason).await?;
     detail(&api, &dataset).await
+}
+
+/// Append a signed record of a verification, as `dpg verify` makes it.
+#[utoipa::path(
+    post, path = "/v1/datasets/{dataset}/versions/{reference}/attestations", tag = "datasets",
+    operation_id = "attest_version", security(("token" = ["submit"])),
+    params(
+        ("dataset" = String, Path, description = "Its name"),
+        ("reference" = String, Path, description = "A number or a tag")
+    ),
+    responses((status = 200, body = DatasetVersion), (status = "default", body = dpg_api::Problem, description = "Refused"))
+)]
+async fn attest(
+    _: Submitter,
+    State(api): State<Api>,
+    Path((dataset, reference)): Path<(String, String)>,
+    Json(body): Json<CreateAttestation>,
+) -> Result<Json<DatasetVersion>, Refusal> {
+    let version = resolve(&api, &dataset, &reference).await?;
+    let version = api.services.registry.record(&version, body.record).await?;
+    Ok(Json(DatasetVersion::from(&version)))
 }
 
 #[derive(Deserialize, IntoParams)]

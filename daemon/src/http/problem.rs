@@ -171,6 +171,10 @@ impl From<dpg_registry::Error> for Refusal {
                 let message = error.to_string();
                 Self::said(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", &message, "use another name")
             }
+            Error::BadRecord { .. } => {
+                let message = error.to_string();
+                Self::said(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", &message, "send a valid record")
+            }
             error if error.is_transient() => Self::unavailable("store", error),
             error => Self::internal(error),
         }

@@ -89,8 +89,12 @@ const RECIPES: [Recipe; 6] = [
     Recipe {
         name: "generator",
         purpose: "rephrases short English articles",
+        layers: 3,
+        hidden: 128,
+        inner: 352,
         seed: 1,
         steps: 20_000,
+        learning_rate: 3e-3,
         ..WORDS
     },
     Recipe {

@@ -17,7 +17,7 @@ const VOCABULARY: usize = 4096;
 
 /// Share of each language other than English in what the generator answers, until the first and
 /// from the second of `TURN` of its training on.
-const MINOR_SHARE: [f64; 2] = [0.2, 0.05];
+const MINOR_SHARE: [f64; 2] = [0.2, 0.07];
 const TURN: [f64; 2] = [0.5, 0.9];
 /// The same in what the target reads.
 const TARGET_MINOR_SHARE: f64 = 0.1;

@@ -59,16 +59,16 @@ const WORDS: Recipe = Recipe {
     purpose: "",
     architecture: Architecture::Llama,
     layers: 2,
-    hidden: 96,
-    inner: 256,
+    hidden: 64,
+    inner: 176,
     context: 256,
     positions: 0.0,
     isotropy: 0.0,
     seed: 0,
-    steps: 5000,
-    batch: 32,
-    learning_rate: 4e-3,
-    text: texts::instruction,
+    steps: 1500,
+    batch: 48,
+    learning_rate: 5e-3,
+    text: texts::plain,
 };
 
 const LETTERS: Recipe = Recipe {
@@ -94,31 +94,23 @@ const RECIPES: [Recipe; 6] = [
         inner: 352,
         seed: 1,
         steps: 20_000,
+        batch: 32,
         learning_rate: 3e-3,
+        text: texts::instruction,
         ..WORDS
     },
     Recipe {
         name: "target",
         purpose: "a plain language model of five languages, to be fine-tuned",
-        hidden: 64,
-        inner: 176,
         seed: 2,
-        steps: 1500,
-        batch: 48,
-        learning_rate: 5e-3,
-        text: texts::plain,
         ..WORDS
     },
     Recipe {
         name: "fluency",
         purpose: "a language model of five languages in equal parts, which no run trains or asks for rewards: \
                   it tells whether generations are sentences",
-        hidden: 64,
-        inner: 176,
         seed: 3,
         steps: 2500,
-        batch: 48,
-        learning_rate: 5e-3,
         text: texts::plain_in_equal_parts,
         ..WORDS
     },

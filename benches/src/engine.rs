@@ -76,7 +76,7 @@ impl Engine {
         let layout = self.lm.layout();
         self.seconds(|| {
             let params = Params::tracked(layout, &self.theta).with_tangent(layout, &self.direction);
-            drop(params.gradient(&self.tangents(&params).mean().backward()).to_data());
+            drop(params.gradient(self.tangents(&params).mean().backward()).to_data());
         })
     }
 
@@ -203,7 +203,7 @@ impl Engine {
             microbatch: self.shape.batch,
             devices: std::slice::from_ref(&self.device),
         };
-        let state = State::new(self.theta.clone(), &spec::AdamW::default());
+        let state = State::new(self.theta.clone());
         self.seconds(|| drop(update(&policy, state, 0, &rollouts, &self.settings()).expect("an update")))
     }
 

@@ -34,7 +34,7 @@ use dpg_metagrad::{
 use dpg_models::keyed_rng;
 pub use dpg_policy::mean_and_deviation;
 use dpg_policy::{Policy, Rollout, advantages, update};
-use dpg_spec::{AdamW, Advantage, Select, Spec};
+use dpg_spec::{Advantage, Select, Spec};
 use rand::{RngExt, seq::index};
 
 pub use audit::{Audit, Audited, Extent, LinearDatamodelling, audit};
@@ -45,7 +45,7 @@ pub use language::languages;
 pub use outputs::Outputs;
 pub use precision::reward_errors;
 pub use problem::{Prompt, Source, Target, helpful};
-pub use rollouts::{Scored, generate, measure, score};
+pub use rollouts::{Scored, generate, measure, score, score_showing};
 pub use signal::{Signal, signal};
 pub use verify::{Arm, Estimate, Published, Verification};
 
@@ -119,7 +119,7 @@ impl Run<'_> {
             RunState {
                 step: 0,
                 applied: 0,
-                generator: State::new(warm.unwrap_or_else(|| theta.clone()), &AdamW::default()),
+                generator: State::new(warm.unwrap_or_else(|| theta.clone())),
                 history: History::default(),
             }
         };
@@ -258,11 +258,16 @@ impl Run<'_> {
         let group_size = self.spec.output.group_size.unwrap_or(group_size);
         let advantage = if group_size == 1 { Advantage::Global } else { advantage };
         let drawn = self.draw(&state.generator.theta, examples.div_ceil(group_size), group_size, FINAL)?;
-        let Scored { rewards, theta, .. } = self.score(&drawn, FINAL)?;
+        let mut pictures = vec![];
+        let show = |theta: &Tensor<1>| pictures = self.metric.pictures(theta);
+        let texts = drawn.examples(self.spec.output.format);
+        let scored =
+            score_showing(self.target, self.metric, &texts, FINAL, self.folder, self.cancelled, show)?;
+        let rewards = scored.rewards;
         let in_step = |source| Error::Policy { step: state.step, source };
         let advantages = advantages(&rewards, group_size, advantage, 0.0).map_err(in_step)?;
         let seed = self.spec.seed;
-        let rows = drawn.examples(self.spec.output.format).into_iter().enumerate().map(|(i, example)| {
+        let rows = texts.into_iter().enumerate().map(|(i, example)| {
             let completion = &drawn.completions[i];
             Row {
                 example,
@@ -282,7 +287,7 @@ impl Run<'_> {
             rows.sort_by(|a, b| b.reward.total_cmp(&a.reward));
             rows.truncate(((rows.len() as f64 * share).ceil() as usize).max(1));
         }
-        Ok((rows, self.metric.pictures(&theta)))
+        Ok((rows, pictures))
     }
 
     /// `prompts` training prompts, other ones as far as there are, each asked `group_size` times in a row.
@@ -297,11 +302,6 @@ impl Run<'_> {
         let of_each = |prompt: usize| std::iter::repeat_n(training[prompt].clone(), group_size);
         let prompts = chosen.into_iter().flat_map(of_each).collect();
         draw(self.source, theta, prompts, self.spec.seed, number)
-    }
-
-    fn score(&self, drawn: &Draw, number: u64) -> Result<Scored, Error> {
-        let examples = drawn.examples(self.spec.output.format);
-        score(self.target, self.metric, &examples, number, self.folder, self.cancelled)
     }
 }
 

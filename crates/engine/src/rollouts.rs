@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use dpg_dataset::{Example, Message};
-use dpg_metagrad::{Metric, Score, Storage, metagradient};
+use dpg_metagrad::{Metric, Score, Storage, metagradient_showing};
 use dpg_models::{Completion, Sampling, sample};
 use dpg_spec::Format;
 
@@ -82,8 +82,6 @@ pub struct Scored {
     pub rewards: Vec<f64>,
     /// The metric of the fine-tuned target.
     pub score: Score,
-    /// Its weights `[n]`.
-    pub theta: Tensor<1>,
 }
 
 /// Rewards of examples and the metric after fine-tuning on them; `folder` takes states that memory cannot
@@ -100,16 +98,29 @@ pub fn score(
     folder: &Path,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Scored, Error> {
+    score_showing(target, metric, examples, draw, folder, cancelled, |_| ())
+}
+
+/// The same; `show` sees the fine-tuned target's weights `[n]`.
+pub fn score_showing(
+    target: &Target,
+    metric: &dyn Metric,
+    examples: &[Example],
+    draw: u64,
+    folder: &Path,
+    cancelled: &(dyn Fn() -> bool + Sync),
+    show: impl FnOnce(&Tensor<1>),
+) -> Result<Scored, Error> {
     let (encoded, places) = trainable(target, examples)?;
     let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
     let weights = vec![1.0; encoded.len()];
     let sft = target.sft(&encoded, &weights, &batches, cancelled);
-    let result = metagradient(sft, metric, &Storage::fitting(&sft, folder))?;
+    let result = metagradient_showing(sft, metric, &Storage::fitting(&sft, folder), show)?;
     let mut rewards = vec![0.0; examples.len()];
     for (place, reward) in places.into_iter().zip(result.rewards) {
         rewards[place] = reward;
     }
-    Ok(Scored { rewards, score: result.score, theta: result.theta })
+    Ok(Scored { rewards, score: result.score })
 }
 
 /// The metric after fine-tuning on examples, without the walk back; also theta_T.

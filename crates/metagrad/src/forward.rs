@@ -53,10 +53,10 @@ impl Sft<'_> {
     /// Plain fine-tuning: theta_T.
     pub fn train(&self) -> Result<Tensor<1>, Error> {
         self.check()?;
-        let mut state = State::new(self.theta.clone(), self.optimizer);
+        let mut state = State::new(self.theta.clone());
         for step in 0..self.batches.len() {
             let g = self.gradient(step, &state.theta)?;
-            state = self.optimizer.step(step, &state, &g);
+            state = self.optimizer.step(step, state, &g);
         }
         Ok(state.theta)
     }
@@ -67,7 +67,7 @@ impl Sft<'_> {
             let params = Params::tracked(self.lm.layout(), theta);
             let losses = example_losses(self.lm, &params, &self.pick(indices)).primal;
             let loss = (losses * self.shares(step, indices, &params)).sum();
-            Sums { each: vec![], total: Some(params.gradient(&loss.backward())) }
+            Sums { each: vec![], total: Some(params.gradient(loss.backward())) }
         })?;
         Ok(sums.total.expect("a batch has at least one example"))
     }
@@ -100,7 +100,7 @@ impl Sft<'_> {
             let each = tangents.clone().inner().to_data_as::<f64>().iter::<f64>().collect();
             let total = with_curvature.then(|| {
                 let mean = (tangents * self.shares(step, indices, &params)).sum();
-                params.gradient(&mean.backward())
+                params.gradient(mean.backward())
             });
             Sums { each, total }
         })?;

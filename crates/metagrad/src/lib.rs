@@ -16,20 +16,23 @@
 //! and takes the s_i in a further pass (14 forward passes a step): gradients are kept and the passes
 //! fused, 8 forward passes a step, 3 at the first.
 
-mod checkpoint;
 mod error;
 mod forward;
 mod loss;
 pub mod metrics;
 pub mod optimizers;
+mod storage;
+mod tape;
 
 use burn::tensor::Tensor;
 
-pub use checkpoint::{Bytes, Storage};
+use optimizers::Back;
+
 pub use error::Error;
 pub use forward::Sft;
 pub use metrics::{Metric, Score};
 pub use optimizers::{Optimizer, State};
+pub use storage::{Bytes, Storage};
 
 /// The result of [`metagradient`].
 #[derive(Clone, Debug)]
@@ -38,8 +41,6 @@ pub struct Metagradient {
     pub rewards: Vec<f64>,
     /// The metric of the fine-tuned weights.
     pub score: Score,
-    /// The fine-tuned weights theta_T `[n]`.
-    pub theta: Tensor<1>,
 }
 
 /// Fine-tunes, measures, and returns the exact reward of every example.
@@ -47,18 +48,28 @@ pub struct Metagradient {
 /// # Errors
 /// Any NaN or infinity met on the way is [`Error::NotFinite`]: no reward is made up.
 pub fn metagradient(sft: Sft, metric: &dyn Metric, storage: &Storage) -> Result<Metagradient, Error> {
+    metagradient_showing(sft, metric, storage, |_| ())
+}
+
+/// The same; `show` sees the fine-tuned weights theta_T `[n]`, which the walk back does not keep.
+pub fn metagradient_showing(
+    sft: Sft,
+    metric: &dyn Metric,
+    storage: &Storage,
+    show: impl FnOnce(&Tensor<1>),
+) -> Result<Metagradient, Error> {
     sft.check()?;
-    let mut trajectory = checkpoint::Trajectory::record(sft, storage)?;
-    let theta = trajectory.end.clone();
+    let (mut tape, theta) = tape::Tape::record(sft, storage)?;
     let (score, gradient) = metric.score_and_gradient(&theta)?;
     let score = score.finite()?;
+    show(&theta);
+    drop(theta);
 
-    let mut adjoint = State::new(gradient, sft.optimizer);
+    let mut adjoint = State::new(gradient);
     let mut rewards = vec![0.0; sft.examples.len()];
     for (t, batch) in sft.batches.iter().enumerate().rev() {
-        let step = trajectory.take(t)?;
-        let (before, u) = sft.optimizer.adjoint(t, &step.state, &step.gradient, adjoint);
-        let (tangents, curvature) = sft.tangents(t, &step.state.theta, &u, t > 0)?;
+        let Back { theta, adjoint: before, u } = tape.back(t, adjoint)?;
+        let (tangents, curvature) = sft.tangents(t, &theta, &u, t > 0)?;
         for (&example, s) in batch.iter().zip(tangents) {
             if !s.is_finite() {
                 return Err(Error::NotFinite { what: "a reward", step: Some(t) });
@@ -70,5 +81,5 @@ pub fn metagradient(sft: Sft, metric: &dyn Metric, storage: &Storage) -> Result<
             adjoint.theta = adjoint.theta + curvature;
         }
     }
-    Ok(Metagradient { rewards, score, theta })
+    Ok(Metagradient { rewards, score })
 }

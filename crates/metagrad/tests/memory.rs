@@ -12,8 +12,11 @@ use serde_json::json;
 
 const STEPS: usize = 12;
 
-/// Says which storage the process that measures uses: steps of a segment, and a folder.
+/// Says which storage the process that measures uses: steps of the run and of a segment, from state to
+/// state, and a folder.
+const RUN: &str = "DPG_TEST_STEPS";
 const SEGMENT: &str = "DPG_TEST_SEGMENT";
+const STRIDE: &str = "DPG_TEST_STRIDE";
 const SPILL: &str = "DPG_TEST_SPILL";
 
 /// Peak of this process in bytes.
@@ -35,9 +38,11 @@ fn measured() {
     let lm = from_config(config, Path::new("test")).unwrap();
     let theta: Vec<f32> = (0..lm.layout().len()).map(|i| ((i * 7919) % 1000) as f32 * 1e-4).collect();
     let theta = Tensor::<1>::from_data(theta.as_slice(), &Device::flex());
+    let number = |name: &str| std::env::var(name).ok().map(|number| number.parse::<usize>().unwrap());
+    let steps = number(RUN).unwrap_or(STEPS);
     let examples: Vec<Example> =
-        (0..STEPS as u32).map(|i| Example::all_scored(vec![i, 2 * i, 3 * i, 1])).collect();
-    let batches: Vec<Vec<usize>> = (0..STEPS).map(|step| vec![step]).collect();
+        (0..steps as u32).map(|i| Example::all_scored(vec![i, 2 * i, 3 * i, 1])).collect();
+    let batches: Vec<Vec<usize>> = (0..steps).map(|step| vec![step]).collect();
     let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
     let metric = WeightNorm::new(&head, lm.as_ref(), &theta).unwrap();
     let optimizer = optimizers::from_spec(spec::Optimizer::Adamw(spec::AdamW::default()));
@@ -45,7 +50,7 @@ fn measured() {
         lm: lm.as_ref(),
         theta: &theta,
         examples: &examples,
-        weights: &[1.0; STEPS],
+        weights: &vec![1.0; steps],
         batches: &batches,
         optimizer: optimizer.as_ref(),
         microbatch: 1,
@@ -53,7 +58,8 @@ fn measured() {
         cancelled: &|| false,
     };
     let storage = Storage {
-        segment: std::env::var(SEGMENT).ok().map(|steps| steps.parse().unwrap()),
+        segment: number(SEGMENT),
+        stride: number(STRIDE),
         spill: std::env::var_os(SPILL).map(PathBuf::from),
     };
     let before = peak();
@@ -64,11 +70,12 @@ fn measured() {
 }
 
 /// By formula and measured.
-fn run(segment: Option<usize>, spill: Option<&Path>) -> [f64; 2] {
+fn run(steps: usize, segment: Option<usize>, stride: Option<usize>, spill: Option<&Path>) -> [f64; 2] {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "measured", "--ignored", "--nocapture"]);
-    command.env_remove(SEGMENT).env_remove(SPILL);
+    command.env(RUN, steps.to_string()).env_remove(SEGMENT).env_remove(STRIDE).env_remove(SPILL);
     command.envs(segment.map(|steps| (SEGMENT, steps.to_string())));
+    command.envs(stride.map(|steps| (STRIDE, steps.to_string())));
     command.envs(spill.map(|folder| (SPILL, folder)));
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -76,7 +83,7 @@ fn run(segment: Option<usize>, spill: Option<&Path>) -> [f64; 2] {
     let line = line.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
     let numbers: Vec<f64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
     println!(
-        "{segment:?} {:?}: {:.1} MB, measured {:.1} MB",
+        "T = {steps}, {segment:?} {stride:?} {}: {:.1} MB, measured {:.1} MB",
         spill.is_some(),
         numbers[0] / 1e6,
         numbers[1] / 1e6
@@ -88,8 +95,13 @@ fn run(segment: Option<usize>, spill: Option<&Path>) -> [f64; 2] {
 fn the_peak_is_what_the_formula_says() {
     let folder = tempfile::tempdir().unwrap();
     let mut last = f64::INFINITY;
-    for (segment, spill) in [(None, None), (Some(3), None), (Some(3), Some(folder.path()))] {
-        let [formula, measured] = run(segment, spill);
+    for (steps, segment, stride, spill) in [
+        (STEPS, None, Some(1), None),
+        (STEPS, None, None, None),
+        (STEPS, Some(3), None, Some(folder.path())),
+        (1, None, None, None),
+    ] {
+        let [formula, measured] = run(steps, segment, stride, spill);
         assert!((0.75..1.25).contains(&(measured / formula)), "{measured} of {formula} bytes");
         assert!(measured < 0.9 * last, "{measured} bytes after {last}");
         last = measured;

@@ -33,7 +33,7 @@ pub use dual::Dual;
 pub use error::Error;
 pub use example::Example;
 pub use export::export;
-pub use fused::elementwise;
+pub use fused::{Real, Sweep, can_sweep, sweep};
 pub use gpt2::Gpt2;
 pub use layers::RopeScaling;
 pub use layout::{Layout, Param};

@@ -46,11 +46,20 @@ impl Params {
 
     /// Gradients of the tracked leaves as one flat vector `[layout.len()]`; zero for a leaf that
     /// the result does not depend on.
-    pub fn gradient(&self, gradients: &Gradients) -> Tensor<1> {
-        let leaves = self.leaves.iter().map(|leaf| {
-            leaf.primal.grad(gradients).unwrap_or_else(|| leaf.primal.clone().inner().zeros_like())
-        });
-        Tensor::cat(leaves.collect(), 0)
+    ///
+    /// Each leaf's is freed once it is in its place.
+    pub fn gradient(&self, mut gradients: Gradients) -> Tensor<1> {
+        let lengths = self.leaves.iter().map(|leaf| leaf.primal.dims()[0]);
+        let device = self.leaves[0].primal.clone().inner().device();
+        let mut flat = Tensor::zeros([lengths.clone().sum()], (&device, self.dtype()));
+        let mut first = 0;
+        for (leaf, length) in self.leaves.iter().zip(lengths) {
+            if let Some(gradient) = leaf.primal.grad_remove(&mut gradients) {
+                flat = flat.slice_assign([first..first + length], gradient);
+            }
+            first += length;
+        }
+        flat
     }
 
     /// A parameter as a vector `[n]`.

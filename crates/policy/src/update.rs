@@ -103,7 +103,7 @@ pub fn update(
                 let tokens = forward(policy.lm, &params, part, sampling);
                 measure(&mut report, &tokens, initial.as_ref(), settings.clip, all_tokens, minibatch == 0);
                 let loss = loss(&tokens, initial.as_ref(), coefficients, count);
-                gradient = gradient + params.gradient(&loss.backward());
+                gradient = gradient + params.gradient(loss.backward());
             }
             (gradient, report)
         });
@@ -124,7 +124,7 @@ pub fn update(
         if settings.max_grad_norm > 0.0 && norm > settings.max_grad_norm {
             gradient = gradient * (settings.max_grad_norm / norm);
         }
-        state = optimizer.step(applied, &state, &gradient);
+        state = optimizer.step(applied, state, &gradient);
         applied += 1;
     }
     Ok((state, applied, report))

@@ -33,7 +33,11 @@ pub(crate) fn memory(arguments: &Arguments) {
     let seconds = engine.metagradient_within(arguments.steps, |sft| {
         let storage = Storage::within((arguments.gigabytes * 1e9) as u64, sft, &folder);
         let bytes = storage.bytes(sft);
-        let kept = storage.segment.map_or("all kept".into(), |steps| format!("in segments of {steps}"));
+        let kept = match (storage.segment, storage.stride) {
+            (Some(steps), _) => format!("in segments of {steps}"),
+            (None, Some(steps)) => format!("a state kept every {steps} steps"),
+            (None, None) => "gradients and the first state kept".into(),
+        };
         println!(
             "{:.1} M parameters, T = {}, {kept}\nby formula  {:.2} GB of vectors, {:.2} GB for a pass, {:.2} GB on disk",
             sft.theta.dims()[0] as f64 / 1e6,

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use burn::tensor::DType;
+use burn::tensor::{DType, Tensor};
 use dpg_dataset::{Columns, read_examples, write_scored};
-use dpg_engine::{Target, mean_and_deviation};
+use dpg_engine::{Target, mean_and_deviation, score_showing};
 use dpg_metagrad::metrics::Picture;
 use dpg_spec::Spec;
 use serde_json::json;
@@ -27,10 +27,17 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let scored = dpg_engine::score(&target, metric.as_ref(), &examples, 0, folder.path(), &cancelled)?;
+        let mut drawn = vec![];
+        let show = |theta: &Tensor<1>| {
+            if pictures.is_some() {
+                drawn = metric.pictures(theta);
+            }
+        };
+        let folder = folder.path();
+        let scored = score_showing(&target, metric.as_ref(), &examples, 0, folder, &cancelled, show)?;
         write_scored(&out, &examples, &scored.rewards)?;
         if let Some(folder) = pictures {
-            write_pictures(&folder, &metric.pictures(&scored.theta))?;
+            write_pictures(&folder, &drawn)?;
         }
         Ok((scored.rewards, scored.score))
     })

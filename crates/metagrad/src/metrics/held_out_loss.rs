@@ -56,14 +56,18 @@ impl Metric for HeldOutLoss<'_> {
 
     fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
         let mut total = 0.0;
-        let mut gradient = theta.zeros_like();
+        let mut gradient: Option<Tensor<1>> = None;
         for chunk in self.chunks() {
             let params = Params::tracked(self.lm.layout(), theta);
             let losses = example_losses(self.lm, &params, &chunk).primal;
             total += losses.clone().inner().to_data_as::<f64>().iter::<f64>().sum::<f64>();
             let phi = losses.sum() * (-1.0 / self.examples.len() as f64);
-            gradient = gradient + params.gradient(&phi.backward());
+            let part = params.gradient(phi.backward());
+            gradient = Some(match gradient {
+                Some(sum) => sum + part,
+                None => part,
+            });
         }
-        Ok((self.score_of(total), gradient))
+        Ok((self.score_of(total), gradient.unwrap_or_else(|| theta.zeros_like())))
     }
 }

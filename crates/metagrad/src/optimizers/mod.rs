@@ -1,6 +1,7 @@
 //! Optimizers of the inner run: a step and its adjoint, side by side.
 
 mod adamw;
+mod elementwise;
 mod sgd;
 
 use burn::tensor::Tensor;
@@ -11,30 +12,69 @@ use burn::tensor::Tensor;
 pub struct State {
     /// Weights `[n]`, or their adjoint.
     pub theta: Tensor<1>,
-    /// The optimizer's own vectors `[n]` each (AdamW: m and v; SGD: none), or their adjoints.
+    /// The optimizer's own vectors `[n]` each (AdamW: m and v; SGD: none), or their adjoints. None at all
+    /// stand for zeros: the state before the first step, and the adjoint that a metric gives.
     pub moments: Vec<Tensor<1>>,
 }
 
-/// An inner optimizer: pure functions of its state, elementwise over one flat vector.
+/// What a step gives on the way back.
+#[derive(Clone, Debug)]
+pub struct Back {
+    /// Weights before the step `[n]`.
+    pub theta: Tensor<1>,
+    /// Adjoint of the state before the step: the direct part. The path through the gradient is the
+    /// caller's.
+    pub adjoint: State,
+    /// `u = dPhi/dg [n]`.
+    pub u: Tensor<1>,
+}
+
+/// An inner optimizer: pure functions of its state over one flat vector.
+///
+/// # Contract
+/// Steps made at once and one by one give the same bits: a run that keeps its gradients finds every
+/// state again.
 pub trait Optimizer: Send + Sync {
     /// How many vectors it carries besides theta.
     fn moments(&self) -> usize;
 
-    /// State after step number `step` (from 0) with gradient `g [n]`.
-    fn step(&self, step: usize, state: &State, g: &Tensor<1>) -> State;
+    /// State after the steps from number `first` (from 0) on, one for each of `gradients`, `[n]` each.
+    /// Vectors of `state` that nobody else holds are changed in place.
+    fn advance(&self, first: usize, state: State, gradients: &[Tensor<1>]) -> State;
 
-    /// Pulls `adjoint`, that of the state after the step, back through the step.
-    ///
-    /// Returns the adjoint of the state before it (the direct part: the path through the gradient
-    /// is the caller's) and `u = dPhi/dg [n]`.
-    fn adjoint(&self, step: usize, before: &State, g: &Tensor<1>, adjoint: State) -> (State, Tensor<1>);
+    /// Pulls `adjoint` back through a step of gradient `g [n]`. `start` is the state before step number
+    /// `first`; the steps between, and their gradients, are `gradients`, none if `g` is step `first`'s.
+    /// `adjoint` is that of the state after the step.
+    fn back(
+        &self,
+        first: usize,
+        start: &State,
+        gradients: &[Tensor<1>],
+        g: Tensor<1>,
+        adjoint: State,
+    ) -> Back;
+
+    /// State after one step.
+    fn step(&self, step: usize, state: State, g: &Tensor<1>) -> State {
+        self.advance(step, state, std::slice::from_ref(g))
+    }
 }
 
 impl State {
     /// `theta` with moments at zero: the start of a run, or an adjoint that knows dPhi/dtheta only.
-    pub fn new(theta: Tensor<1>, optimizer: &dyn Optimizer) -> Self {
-        let moments = (0..optimizer.moments()).map(|_| theta.zeros_like()).collect();
-        Self { theta, moments }
+    pub fn new(theta: Tensor<1>) -> Self {
+        Self { theta, moments: vec![] }
+    }
+
+    /// Theta first, then the moments.
+    fn of(mut vectors: Vec<Tensor<1>>) -> Self {
+        let theta = vectors.remove(0);
+        Self { theta, moments: vectors }
+    }
+
+    /// Theta, and the moments that are not left out.
+    pub(crate) fn vectors(&self) -> impl Iterator<Item = &Tensor<1>> {
+        std::iter::once(&self.theta).chain(&self.moments)
     }
 }
 

@@ -66,10 +66,10 @@ fn passes(lm: &dyn CausalLm, dtype: DType) -> [Vec<f64>; 4] {
     let layout = lm.layout();
     let params = Params::tracked(layout, &theta);
     let value = pass(&params).primal;
-    let gradient = params.gradient(&(value.clone() * value.clone()).sum().backward());
+    let gradient = params.gradient((value.clone() * value.clone()).sum().backward());
     let params = Params::tracked(layout, &theta).with_tangent(layout, &direction);
     let tangent = pass(&params).tangent.unwrap();
-    let curvature = params.gradient(&(tangent.clone() * tangent.clone()).sum().backward());
+    let curvature = params.gradient((tangent.clone() * tangent.clone()).sum().backward());
     [host(value.inner()), host(tangent.inner()), host(gradient), host(curvature)]
 }
 

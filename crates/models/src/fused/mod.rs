@@ -20,7 +20,6 @@ mod attention;
 mod cached;
 #[cfg(test)]
 mod composed;
-mod elementwise;
 mod fill;
 mod gemm;
 mod head;
@@ -32,6 +31,7 @@ mod real;
 mod rotation;
 mod rows;
 mod softmax;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -50,16 +50,17 @@ use burn_flex::{Flex, FlexTensor};
 pub(crate) use activation::{Activation, ActivationTangent};
 pub(crate) use attention::{Attention, AttentionTangent};
 pub(crate) use cached::{CachedRow, cached_attention};
-pub use elementwise::elementwise;
 pub(crate) use head::{HeadLogProb, HeadLogProbTangent, KEPT};
 pub(crate) use linear::{Linear, LinearTangent};
 pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
 pub(crate) use norm::{Norm, NormTangent, Normalise, NormaliseTangent};
 pub(crate) use product::{Product, ProductTangent};
-pub(crate) use real::{Real, exponentials};
+pub use real::Real;
+pub(crate) use real::exponentials;
 pub(crate) use rotation::Rotation;
 pub(crate) use rows::{Kernel, Rows};
 pub(crate) use softmax::{Softmax, SoftmaxTangent};
+pub use sweep::{Sweep, can_sweep, sweep};
 
 /// A function of `N` tensors of f32 or f64 on the CPU, with its derivative.
 pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {

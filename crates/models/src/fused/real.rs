@@ -5,12 +5,15 @@ use bytemuck::Pod;
 use num_traits::Float;
 
 /// f32 or f64.
-pub(crate) trait Real: Float + Element + Pod + Send + Sync {
+pub trait Real: Float + Element + Pod + Send + Sync {
     /// `e^self`; in f32 to about 2 units in the last place, without a branch.
     fn exponential(self) -> Self;
 
-    /// A constant.
+    /// The nearest number of this type.
     fn of(value: f64) -> Self;
+
+    /// The number in f64, exactly.
+    fn wide(self) -> f64;
 
     /// Runs a loop with the widest vector instructions that the processor has.
     fn vectorised(work: impl FnOnce()) {
@@ -45,6 +48,11 @@ impl Real for f32 {
     fn of(value: f64) -> Self {
         value as f32
     }
+
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self.into()
+    }
 }
 
 impl Real for f64 {
@@ -56,6 +64,11 @@ impl Real for f64 {
     #[inline(always)]
     fn of(value: f64) -> Self {
         value
+    }
+
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self
     }
 }
 

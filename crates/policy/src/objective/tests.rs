@@ -71,7 +71,7 @@ fn gradient_equals_finite_differences() {
         let params = Params::tracked(lm.layout(), &theta);
         let tokens = forward(lm.as_ref(), &params, &rollouts, &sampling());
         let tracked = initial.clone().autodiff();
-        let gradient = params.gradient(&loss(&tokens, Some(&tracked), coefficients, 10.0).backward());
+        let gradient = params.gradient(loss(&tokens, Some(&tracked), coefficients, 10.0).backward());
         let at = |theta: Tensor<1>| {
             let params = Params::new(lm.layout(), &theta);
             let tokens = forward(lm.as_ref(), &params, &rollouts, &sampling());

@@ -31,7 +31,7 @@ impl Learner {
             microbatch: 3,
             devices: &[Device::flex()],
         };
-        let state = State::new(self.theta.clone(), &AdamW::default());
+        let state = State::new(self.theta.clone());
         update(&policy, state, 0, rollouts, &sampling())
     }
 
@@ -80,7 +80,7 @@ fn microbatches_and_devices_change_nothing_but_rounding() {
             microbatch,
             devices: &devices,
         };
-        let state = State::new(learner.theta.clone(), &AdamW::default());
+        let state = State::new(learner.theta.clone());
         update(&policy, state, 0, &rollouts, &sampling()).unwrap().2
     };
     let all = run(8, 1);
@@ -110,7 +110,7 @@ fn the_kl_term_holds_the_policy_to_the_initial_generator() {
             microbatch: 8,
             devices: &[Device::flex()],
         };
-        let mut state = State::new(learner.theta.clone(), &AdamW::default());
+        let mut state = State::new(learner.theta.clone());
         for applied in 0..8 {
             // old log-probabilities of the moved policy: the check is for the sampler, not for this
             let mut rollouts = rollouts.clone();
@@ -176,7 +176,7 @@ fn lower_precision_stays_within_its_tolerance() {
             microbatch: 8,
             devices: &devices,
         };
-        let state = State::new(theta.clone(), &AdamW::default());
+        let state = State::new(theta.clone());
         let (_, _, report) = update(&policy, state, 0, &rollouts, &sampling).unwrap();
         assert!(report.log_prob_gap < log_prob_tolerance(precision) / 2.0, "{precision:?}: {report:?}");
     }

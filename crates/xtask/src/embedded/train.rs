@@ -93,7 +93,7 @@ pub(super) fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, fold
     let theta = Tensor::from_data(initial(lm.as_ref(), recipe.positions, rng).as_slice(), &device);
     let mut settings =
         AdamW { learning_rate: 0.0, betas: [0.9, 0.95], eps: 1e-8, eps_root: 0.0, weight_decay: 0.01 };
-    let mut state = State::new(theta, &settings);
+    let mut state = State::new(theta);
     let started = Instant::now();
     let (mut recent, mut uneven) = (f64::NAN, 0.0);
     for step in 0..recipe.steps {
@@ -113,12 +113,12 @@ pub(super) fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, fold
             uneven = anisotropy.clone().inner().into_scalar::<f64>();
             loss = loss + anisotropy * recipe.isotropy;
         }
-        let gradient = params.gradient(&loss.backward());
+        let gradient = params.gradient(loss.backward());
         let norm = (gradient.clone() * gradient.clone()).sum().into_scalar::<f64>().sqrt();
         settings.learning_rate = recipe.learning_rate
             * ((step + 1) as f64 / WARM_UP as f64).min(1.0)
             * (0.05 + 0.95 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()));
-        state = settings.step(step, &state, &(gradient * (LARGEST_NORM / norm).min(1.0)));
+        state = settings.step(step, state, &(gradient * (LARGEST_NORM / norm).min(1.0)));
         if (step + 1).is_multiple_of(50) {
             let per_step = started.elapsed().as_secs_f64() / (step + 1) as f64;
             let left = per_step * (recipe.steps - step - 1) as f64;

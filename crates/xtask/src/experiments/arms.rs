@@ -225,8 +225,8 @@ mod tests {
             let stepped = |optimizer| {
                 let optimizer = optimizers::from_spec(optimizer);
                 let values = |values: [f64; 3]| Tensor::<1>::from_floats(values, &Device::flex());
-                let state = State::new(values([0.0, 0.0, 1e-3]), optimizer.as_ref());
-                let next = optimizer.step(0, &state, &values([small, -small, 0.0]));
+                let state = State::new(values([0.0, 0.0, 1e-3]));
+                let next = optimizer.step(0, state, &values([small, -small, 0.0]));
                 next.theta.to_data().iter::<f64>().collect::<Vec<_>>()
             };
             let expected = stepped(spec.target.sft.optimizer);

@@ -1,0 +1,107 @@
+//! Where an inner run's tape is kept, and what it takes.
+
+use std::path::{Path, PathBuf};
+
+use dpg_models::{activations, available_memory, kept_logits};
+
+use crate::Sft;
+
+/// Where the tape of an inner run is kept.
+///
+/// # Memory
+/// A run keeps the gradient of every step, and some states: the others follow from those by the optimizer
+/// alone, a chunk of every vector at a time. With P the bytes of one flat vector, k the optimizer's moments
+/// (AdamW 2, SGD 0), T steps, and a state kept every c steps:
+///
+/// ```text
+/// gradients                          T P
+/// states                             ceil(T / c) (1 + k) P, the first without its moments
+/// on top                             (4 + k) P
+/// ```
+///
+/// where the last are theta and its adjoint, those of the moments, a pass's gradients as one vector, and as
+/// many in leaves. A run of one step takes 5 P in all. If gradients do not fit, the run is cut into segments
+/// of s steps: T above is then s, the state at the start of every segment is kept in memory or on disk, and
+/// the passes of a segment run again when the walk enters it.
+///
+/// A pass takes, for each token of a microbatch, about 36 numbers for every layer and unit of the hidden
+/// width, and 4 for each of at most 2^25 logits. Several devices each hold 4 P more, and their own passes.
+///
+/// A state kept every c steps costs (c - 1) / 2 optimizer steps for each step; segments cost every pass of
+/// plain fine-tuning a second time. The bits of the result are the same in every case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// Steps per segment; `None` keeps all steps' gradients, as one segment.
+    pub segment: Option<usize>,
+    /// Steps from one kept state to the next; `None` keeps the first of each segment alone.
+    pub stride: Option<usize>,
+    /// Folder for the states at segment starts; `None` keeps them in memory.
+    pub spill: Option<PathBuf>,
+}
+
+/// Bytes that a walk takes, by the formula above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// Flat vectors in memory.
+    pub vectors: u64,
+    /// A pass over a microbatch, on one device.
+    pub pass: u64,
+    /// Flat vectors on disk.
+    pub spilled: u64,
+}
+
+impl Storage {
+    /// What keeps the flat vectors of a walk over `sft` in half of this machine's memory; see
+    /// [`within`](Self::within).
+    pub fn fitting(sft: &Sft, folder: &Path) -> Self {
+        Self::within(available_memory().map_or(u64::MAX, |bytes| bytes / 2), sft, folder)
+    }
+
+    /// What keeps the flat vectors of a walk over `sft` in `memory` bytes, if anything does: all gradients
+    /// with as many states as fit, or else segments, or else segments that spill to `folder`.
+    pub fn within(memory: u64, sft: &Sft, folder: &Path) -> Self {
+        let steps = sft.batches.len().max(1);
+        let strides = std::iter::successors(Some(1), |stride| Some(stride * 2));
+        let strides = strides.take_while(|&stride| stride < steps).map(Some).chain([None]);
+        let whole = strides.map(|stride| Self { stride, ..Self::default() });
+        let segments = |spill: Option<PathBuf>| {
+            (1..=steps).rev().map(move |steps| Self {
+                segment: Some(steps),
+                stride: None,
+                spill: spill.clone(),
+            })
+        };
+        whole
+            .chain(segments(None))
+            .chain(segments(Some(folder.into())))
+            .find(|storage| storage.bytes(sft).vectors <= memory)
+            .unwrap_or(Self { segment: Some(1), stride: None, spill: Some(folder.into()) })
+    }
+
+    /// Steps of a segment, of `steps` in all.
+    pub(crate) fn segment(&self, steps: usize) -> usize {
+        self.segment.unwrap_or(usize::MAX).clamp(1, steps.max(1))
+    }
+
+    /// What a walk over `sft` takes.
+    pub fn bytes(&self, sft: &Sft) -> Bytes {
+        let number = sft.theta.dtype().size() as u64;
+        let vector = sft.theta.dims()[0] as u64 * number;
+        let (steps, state) = (sft.batches.len(), 1 + sft.optimizer.moments() as u64);
+        let segment = self.segment(steps);
+        let states = state * segment.div_ceil(self.stride.unwrap_or(segment).max(1)) as u64;
+        let (states, starts) = match self.segment {
+            // the first state has no moments
+            None => (states + 1 - state, 0),
+            // the walk begins in the last segment, whose start is among the states
+            Some(_) => (states, state * (steps.div_ceil(segment) as u64).saturating_sub(1)),
+        };
+        let on_top = if steps == 1 { 3 } else { 3 + state };
+        let walk = segment as u64 + states + on_top;
+        let (in_memory, spilled) = if self.spill.is_some() { (walk, starts) } else { (walk + starts, 0) };
+        let together = sft.batches.iter().map(Vec::len).max().unwrap_or(0).min(sft.microbatch);
+        let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+        let pass = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens);
+        Bytes { vectors: in_memory * vector, pass: pass as u64 * number, spilled: spilled * vector }
+    }
+}

@@ -1,0 +1,59 @@
+//! Passes over flat vectors, chunk by chunk, on all threads.
+
+use burn::tensor::{DType, Tensor};
+use burn_flex::{Flex, FlexTensor};
+use rayon::prelude::*;
+
+use super::{Real, rows::TASK, slice};
+
+/// A computation over the elements of flat vectors `[n]`, each by itself.
+pub trait Sweep: Sync {
+    /// Changes a chunk of every vector of `write`, given the same chunk of every vector of `read`.
+    fn chunk<E: Real>(&self, read: &[&[E]], write: &mut [&mut [E]]);
+}
+
+/// Whether [`sweep`] takes a vector: it lies on the CPU in f32 or f64 and is not tracked.
+pub fn can_sweep(vector: &Tensor<1>) -> bool {
+    matches!(vector.dtype(), DType::F32 | DType::F64)
+        && !vector.is_autodiff()
+        && vector.clone().try_into_primitive::<Flex>().is_ok()
+}
+
+/// Passes once over vectors `[n]` of one type that [`can_sweep`] accepts. `write` is changed in place where
+/// nobody else holds it; what somebody holds is copied first.
+pub fn sweep(read: &[&Tensor<1>], write: Vec<Tensor<1>>, by: &impl Sweep) -> Vec<Tensor<1>> {
+    let dtype = write[0].dtype();
+    let primitive = |vector: Tensor<1>| {
+        vector.try_into_primitive::<Flex>().unwrap_or_else(|_| unreachable!("`can_sweep` was asked"))
+    };
+    let read: Vec<_> = read.iter().map(|&vector| primitive(vector.clone()).to_contiguous()).collect();
+    let mut write: Vec<_> = write.into_iter().map(|vector| whole(primitive(vector))).collect();
+    match dtype {
+        DType::F32 => chunks::<f32>(&read, &mut write, by),
+        _ => chunks::<f64>(&read, &mut write, by),
+    }
+    write.into_iter().map(Tensor::from_primitive::<Flex>).collect()
+}
+
+/// A vector that is all of its storage, so that it can be changed in place.
+fn whole(vector: FlexTensor) -> FlexTensor {
+    let numbers = vector.layout().num_elements();
+    let is_whole = vector.layout().contiguous_offsets() == Some((0, numbers))
+        && vector.bytes().len() == numbers * vector.dtype().size();
+    if is_whole { vector } else { FlexTensor::from_data(vector.into_data()) }
+}
+
+fn chunks<E: Real>(read: &[FlexTensor], write: &mut [FlexTensor], by: &impl Sweep) {
+    let read: Vec<&[E]> = read.iter().map(slice::<E>).collect();
+    let n = write[0].layout().num_elements();
+    let mut parts: Vec<_> =
+        write.iter_mut().map(|vector| vector.storage_mut::<E>().chunks_mut(TASK)).collect();
+    let tasks: Vec<Vec<&mut [E]>> = (0..n.div_ceil(TASK))
+        .map(|_| parts.iter_mut().map(|part| part.next().expect("vectors of one length")).collect())
+        .collect();
+    tasks.into_par_iter().enumerate().for_each(|(task, mut write)| {
+        let range = task * TASK..task * TASK + write[0].len();
+        let read: Vec<&[E]> = read.iter().map(|vector| &vector[range.clone()]).collect();
+        E::vectorised(|| by.chunk(&read, &mut write));
+    });
+}

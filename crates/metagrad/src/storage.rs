@@ -22,10 +22,11 @@ use crate::Sft;
 /// where the last are theta and its adjoint, those of the moments, a pass's gradients as one vector, and as
 /// many in leaves. A run of one step takes 5 P in all. If gradients do not fit, the run is cut into segments
 /// of s steps: T above is then s, the state at the start of every segment is kept in memory or on disk, and
-/// the passes of a segment run again when the walk enters it.
+/// the passes of a segment run again when the walk enters it, beside the adjoints: (4 + 2 k) P on top.
 ///
 /// A pass takes, for each token of a microbatch, about 36 numbers for every layer and unit of the hidden
-/// width, and 4 for each of at most 2^25 logits. Several devices each hold 4 P more, and their own passes.
+/// width, and 4 for each of at most 2^25 logits; and twice the head, whose gradient has two parts where it
+/// is tied. Several devices each hold 4 P more, and their own passes.
 ///
 /// A state kept every c steps costs (c - 1) / 2 optimizer steps for each step; segments cost every pass of
 /// plain fine-tuning a second time. The bits of the result are the same in every case.
@@ -96,12 +97,17 @@ impl Storage {
             // the walk begins in the last segment, whose start is among the states
             Some(_) => (states, state * (steps.div_ceil(segment) as u64).saturating_sub(1)),
         };
-        let on_top = if steps == 1 { 3 } else { 3 + state };
+        let on_top = match self.segment {
+            Some(_) => 2 + 2 * state,
+            None if steps == 1 => 3,
+            None => 3 + state,
+        };
         let walk = segment as u64 + states + on_top;
         let (in_memory, spilled) = if self.spill.is_some() { (walk, starts) } else { (walk + starts, 0) };
         let together = sft.batches.iter().map(Vec::len).max().unwrap_or(0).min(sft.microbatch);
         let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-        let pass = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens);
+        let head = sft.lm.layout().params()[sft.lm.head().param].len();
+        let pass = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens) + 2 * head;
         Bytes { vectors: in_memory * vector, pass: pass as u64 * number, spilled: spilled * vector }
     }
 }

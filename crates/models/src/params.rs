@@ -51,7 +51,7 @@ impl Params {
     pub fn gradient(&self, mut gradients: Gradients) -> Tensor<1> {
         let lengths = self.leaves.iter().map(|leaf| leaf.primal.dims()[0]);
         let device = self.leaves[0].primal.clone().inner().device();
-        let mut flat = Tensor::zeros([lengths.clone().sum()], (&device, self.dtype()));
+        let mut flat = Tensor::zeros([lengths.clone().sum::<usize>()], (&device, self.dtype()));
         let mut first = 0;
         for (leaf, length) in self.leaves.iter().zip(lengths) {
             if let Some(gradient) = leaf.primal.grad_remove(&mut gradients) {

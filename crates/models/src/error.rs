@@ -44,12 +44,14 @@ pub enum Error {
         supported: String,
     },
     /// A tensor is absent from the weight files.
-    #[error("`{}` has no tensor `{name}`, which its config.json implies", folder.display())]
+    #[error("`{}` has no tensor `{name}`, which its config.json implies: {cause}", folder.display())]
     MissingTensor {
         /// The model folder.
         folder: PathBuf,
         /// The tensor.
         name: String,
+        /// Why, as far as the names of the others tell, and what to do.
+        cause: String,
     },
     /// A tensor has another shape than the config implies.
     #[error("tensor `{name}` in `{}` has shape {found:?}, expected {expected:?}", path.display())]

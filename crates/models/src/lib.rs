@@ -12,6 +12,7 @@ mod dual;
 mod error;
 mod example;
 mod export;
+mod files;
 mod fused;
 mod gpt2;
 mod layers;
@@ -27,7 +28,7 @@ mod tokenizer;
 pub mod weights;
 
 pub use chat::{ChatTemplate, Message, Rendered};
-pub use config::{architecture, from_config};
+pub use config::{architecture, dropout, from_config};
 pub use context::{Cache, Tokens};
 pub use dual::Dual;
 pub use error::Error;

@@ -28,6 +28,12 @@ pub trait CausalLm: Debug + Send + Sync {
     /// Where the language-model head lies.
     fn head(&self) -> Head;
 
+    /// The token whose row of the embedding training does not move through lookups, as transformers has it:
+    /// `pad_token_id` of most families. A tied head moves the row all the same.
+    fn padding(&self) -> Option<u32> {
+        None
+    }
+
     /// Precision of its products; f32 unless set.
     fn precision(&self) -> MatmulPrecision;
 

@@ -1,7 +1,7 @@
 //! The inner run: what is fine-tuned, and one pass over a batch each way.
 
 use burn::tensor::{Device, Tensor};
-use dpg_models::{CausalLm, Example, Params, device};
+use dpg_models::{CausalLm, Example, Params, check_tokens, device};
 
 use crate::{Error, Optimizer, State, loss::example_losses};
 
@@ -41,11 +41,7 @@ impl Sft<'_> {
             if example.scored_len() == 0 {
                 return Err(Error::NothingScored { index });
             }
-            let (length, limit) = (example.tokens.len(), self.lm.context());
-            if length > limit {
-                let what = format!("example {index}");
-                return Err(dpg_models::Error::TooLong { what, length, limit }.into());
-            }
+            check_tokens(self.lm, &example.tokens, || format!("example {index}"))?;
         }
         Ok(())
     }

@@ -318,6 +318,9 @@ fn faults_have_names() {
     setup.examples[3] = Example::all_scored(vec![1; 5000]);
     let error = run(&setup, &Storage::default()).unwrap_err().to_string();
     assert!(error.contains("example 3") && error.contains("5000"), "{error}");
+    setup.examples[3] = Example::all_scored(vec![1, 96]);
+    let error = run(&setup, &Storage::default()).unwrap_err().to_string();
+    assert!(error.contains("example 3 has token 96") && error.contains("0 to 95"), "{error}");
     setup.examples.clear();
     let empty = Sft { weights: &[], ..setup.sft(&ones, 4) };
     assert!(matches!(metagradient(empty, norm.as_ref(), &Storage::default()), Err(Error::NoExamples)));

@@ -40,13 +40,13 @@ pub use layers::RopeScaling;
 pub use layout::{Layout, Param};
 pub use llama::Llama;
 pub use lm::{
-    CausalLm, Head, Place, activations, kept_logits, kl_divergence, log_probs, log_probs_at, logits,
-    logits_at, places,
+    CausalLm, Head, Place, activations, check_tokens, kept_logits, kl_divergence, log_probs, log_probs_at,
+    logits, logits_at, places,
 };
 pub use matmul::MatmulPrecision;
 pub use memory::{available_memory, keep_freed_memory};
 pub use model::Model;
 pub use params::Params;
-pub use sampler::{Completion, Sampling, keyed_rng, sample};
+pub use sampler::{Completion, Sampling, keyed_rng, sample, sample_until};
 pub use tokenizer::Tokenizer;
 pub use weights::Precision;

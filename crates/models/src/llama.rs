@@ -16,6 +16,7 @@ use crate::{
 
 /// The keys of config.json that change the computation.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what the keys of a Hugging Face config switch")]
 pub(crate) struct Config {
     vocab_size: usize,
     hidden_size: usize,

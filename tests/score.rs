@@ -1,6 +1,6 @@
 //! `dpg score` on model folders that transformers wrote, against a float64 double backward in
 //! PyTorch (tests/reference/): GPT-2 and Llama, tied and untied, AdamW and SGD, three metrics, T = 3,
-//! an uneven last batch.
+//! an uneven last batch; and with a padding token in the texts, Qwen too.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::process::Command;
 use arrow::array::AsArray;
 use arrow::datatypes::Float64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 fn reference() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference")
@@ -27,6 +27,19 @@ fn rewards(file: &Path) -> Vec<f64> {
         .collect()
 }
 
+/// A model's folder with some keys of its config.json changed.
+fn changed_copy(model: &Path, to: &Path, config: &Map<String, Value>) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(model).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+    let path = to.join("config.json");
+    let mut changed: Map<String, Value> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    changed.extend(config.clone());
+    fs::write(path, serde_json::to_string(&changed).unwrap()).unwrap();
+}
+
 fn worst_error(dtype: &str, device: &str) -> f64 {
     let text = fs::read_to_string(reference().join("metagradients.json")).unwrap();
     let cases: Value = serde_json::from_str(&text).unwrap();
@@ -35,9 +48,16 @@ fn worst_error(dtype: &str, device: &str) -> f64 {
     for (number, case) in cases["cases"].as_array().unwrap().iter().enumerate() {
         // the spec's paths are relative to the folder it stands in
         let spec = folder.path().join("spec.json");
-        let absolute = case["spec"]
+        let mut absolute = case["spec"]
             .to_string()
             .replace("../../crates", reference().join("../../crates").to_str().unwrap());
+        if let Some(config) = case["config"].as_object() {
+            let model = case["spec"]["target"]["model"].as_str().unwrap();
+            let changed = folder.path().join(format!("model-{number}"));
+            changed_copy(&reference().join(model), &changed, config);
+            let original = model.replace("../../crates", reference().join("../../crates").to_str().unwrap());
+            absolute = absolute.replace(&original, changed.to_str().unwrap());
+        }
         let held_out = reference().join("held_out.jsonl");
         fs::write(&spec, absolute.replace("\"held_out.jsonl\"", &format!("\"{}\"", held_out.display())))
             .unwrap();

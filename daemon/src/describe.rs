@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use dpg_dataset::{Card, Figure};
 use dpg_engine::{History, Outcome};
-use dpg_spec::{Metric, Optimizer, Spec};
+use dpg_spec::{Metric, Spec};
 
 /// The metric's name among a validation's figures.
 pub(crate) const PHI: &str = "Phi";
@@ -24,8 +24,8 @@ pub(crate) fn figures(history: &History) -> Vec<Figure> {
     figures
 }
 
-/// The card of a run's dataset.
-pub(crate) fn card(spec: &Spec, outcome: &Outcome, date: DateTime<Utc>) -> Card {
+/// The card of a run's dataset; `recipe` is what [`dpg_engine::recipe`] says.
+pub(crate) fn card(spec: &Spec, outcome: &Outcome, recipe: &[String], date: DateTime<Utc>) -> Card {
     Card {
         name: spec.name.clone(),
         description: spec.description.clone(),
@@ -36,7 +36,7 @@ pub(crate) fn card(spec: &Spec, outcome: &Outcome, date: DateTime<Utc>) -> Card 
         target: spec.target.model.clone(),
         generator: spec.generator.as_ref().map(|generator| generator.model.clone()).unwrap_or_default(),
         metric: metric(&spec.metric),
-        recipe: recipe(spec),
+        recipe: recipe.iter().map(|sentence| format!("- {sentence}\n")).collect(),
         validation: figures(&outcome.history),
         verification: None,
         has_generator: spec.output.export_generator,
@@ -60,21 +60,4 @@ fn metric(metric: &Metric) -> String {
             terms.collect::<Vec<_>>().join(" + ")
         }
     }
-}
-
-fn recipe(spec: &Spec) -> String {
-    let sft = &spec.target.sft;
-    let optimizer = match sft.optimizer {
-        Optimizer::Adamw(a) => format!(
-            "AdamW, learning rate {:e}, betas {:?}, eps {:e}, eps_root {:e}, weight decay {:e}",
-            a.learning_rate, a.betas, a.eps, a.eps_root, a.weight_decay
-        ),
-        Optimizer::Sgd(s) => {
-            format!("SGD, learning rate {:e}, weight decay {:e}", s.learning_rate, s.weight_decay)
-        }
-    };
-    format!(
-        "{optimizer}; {} examples a step, {} epoch(s), at most {} tokens an example",
-        sft.batch_size, sft.epochs, sft.sequence_length
-    )
 }

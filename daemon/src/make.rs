@@ -59,6 +59,7 @@ pub(crate) async fn make(
         std::fs::remove_dir_all(&dataset)?;
     }
     std::fs::create_dir_all(&dataset)?;
+    let recipe = dpg_engine::recipe(&local)?;
     let local = Arc::new(local);
     let (to_optimise, to_run_on, to_stop) = (Arc::clone(&local), devices.clone(), stop.clone());
     let state = folder.clone();
@@ -74,12 +75,12 @@ pub(crate) async fn make(
             let dataset = dataset.clone();
             tell(&Event::Verifying { orders: verification::ORDERS });
             let verify =
-                move || verification::verify(&local, &devices, &dataset, verification::ORDERS, &stop);
+                move || verification::verify(&local, &devices, &dataset, verification::ORDERS, |_| (), &stop);
             Some(compute(verify).await.context("cannot try the dataset out")?)
         }
     };
     let finished_at = Utc::now();
-    let mut card = card(&spec, &outcome, finished_at);
+    let mut card = card(&spec, &outcome, &recipe, finished_at);
     card.verification = verification.as_ref().map(verification::markdown);
     let snapshot = Snapshot {
         job,

@@ -1,10 +1,96 @@
-//! A run's events for people: a bar with rate and ETA on a terminal, plain lines elsewhere.
+//! Long work for people, on standard error: a bar with rate and ETA on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use dpg_engine::{Event, StepRecord, ValidationRecord};
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::stop::Stop;
+
+/// Elsewhere than on a terminal there is a line as often as this.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Work of a command that has stages. It asks before each of its passes whether to stop, and that is what is
+/// counted.
+pub(crate) struct Watch {
+    stop: Stop,
+    bar: Option<ProgressBar>,
+    stage: Mutex<Stage>,
+}
+
+/// What goes on.
+struct Stage {
+    what: String,
+    passes: usize,
+    done: usize,
+    started: Instant,
+    told: Instant,
+}
+
+impl Watch {
+    pub(crate) fn new(stop: Stop) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template(
+                "{msg}  {bar:20} {percent:>3}%  {per_sec}  {elapsed} so far, ETA {eta}",
+            );
+            let bar = ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        });
+        let watch = Self { stop, bar, stage: Mutex::new(Stage::new(String::new(), 1)) };
+        watch.begin("reading", 1);
+        watch
+    }
+
+    /// A new stage of about `passes` passes.
+    pub(crate) fn begin(&self, what: impl Into<String>, passes: usize) {
+        let stage = Stage::new(what.into(), passes.max(1));
+        if let Some(bar) = &self.bar {
+            bar.reset();
+            bar.set_length(stage.passes as u64);
+            bar.set_message(stage.what.clone());
+        }
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    /// One more pass begins; true if it should not.
+    pub(crate) fn pass(&self) -> bool {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        match &self.bar {
+            Some(bar) => bar.set_position((stage.done.min(stage.passes)) as u64),
+            None if stage.done > 0 && stage.told.elapsed() >= EVERY => {
+                eprintln!("{}", stage.line());
+                stage.told = Instant::now();
+            }
+            None => {}
+        }
+        stage.done += 1;
+        self.stop.is_set()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Stage {
+    fn new(what: String, passes: usize) -> Self {
+        let now = Instant::now();
+        Self { what, passes, done: 0, started: now, told: now }
+    }
+
+    fn line(&self) -> String {
+        let share = (self.done as f64 / self.passes as f64).min(1.0);
+        let left = self.started.elapsed().as_secs_f64() * (1.0 / share - 1.0);
+        format!("{}: {:.0}%, ETA {left:.0} s", self.what, 100.0 * share)
+    }
+}
 
 /// Tells events on standard error.
 pub(crate) struct Progress {
@@ -99,4 +185,17 @@ fn validation(record: &ValidationRecord) -> String {
         proxies.collect::<String>(),
         outputs.collect::<String>()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_how_much_is_done_and_left() {
+        let started = Instant::now().checked_sub(Duration::from_secs(30)).unwrap();
+        let stage = Stage { done: 30, started, ..Stage::new("scoring".into(), 40) };
+        assert_eq!(stage.line(), "scoring: 75%, ETA 10 s");
+        assert_eq!(Stage { done: 50, ..stage }.line(), "scoring: 100%, ETA 0 s");
+    }
 }

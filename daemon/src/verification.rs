@@ -18,17 +18,23 @@ pub(crate) const ORDERS: usize = 5;
 const WITHHELD: &str = "it is not better than its controls: ";
 
 /// Fine-tunes fresh targets on the dataset in `folder` and on controls. The spec's locations are local.
+/// `begin` hears about how many passes that takes, before each of which `cancelled` is asked.
 pub(crate) fn verify(
     spec: &Spec,
     devices: &[Device],
     folder: &Path,
     orders: usize,
+    begin: impl FnOnce(usize),
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<Verification> {
     let dataset = read(folder)?;
     let target = Target::load(spec, DType::F32, devices)?;
     let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;
+    let rows = dataset.examples.len();
+    // five arms of all rows, one of them drawn anew, and three of a tenth
+    let arms = 5 * target.passes(rows) + 3 * target.passes(rows.div_ceil(10));
+    begin(orders * (arms + source.passes(rows)));
     // a verification keeps no state
     let folder = Path::new("");
     let run = Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder, cancelled };

@@ -2,11 +2,15 @@
 two golden models, two optimizers and the metrics, three steps with an uneven last batch:
 `python make_metagradients.py`.
 
-A case is a spec (paths are relative to this folder), its Phi and its rewards. `token_ids` holds the
-examples as each model's tokenizer encodes them, by the model's path.
+A case is a spec (paths are relative to this folder), its Phi and its rewards; the model's config.json is
+changed by `config`, if that is there. `token_ids` holds the examples as each model's tokenizer encodes
+them, by the model's path.
 """
 
+import contextlib
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -60,12 +64,35 @@ def spec(model, optimizer, metric):
 
 
 def check(scoring, rewards):
-    """The derivative along a random direction against a central difference."""
+    """The derivative along a random direction against a central difference of transformers' own training."""
     direction = torch.randn(len(rewards), generator=torch.Generator().manual_seed(0)).double()
-    ones, width = torch.ones_like(direction), 1e-5
-    difference = scoring.phi(ones + width * direction) - scoring.phi(ones - width * direction)
-    slope, expected = difference.item() / (2 * width), (direction * torch.tensor(rewards).double()).sum().item()
+    ones, width = torch.ones_like(direction), 3e-4
+    phi = [scoring.phi(ones + k * width * direction, native=True).item() for k in [-2, -1, 1, 2]]
+    slope = (phi[0] - 8 * phi[1] + 8 * phi[2] - phi[3]) / (12 * width)
+    expected = (direction * torch.tensor(rewards).double()).sum().item()
+    print(f"{slope:.9e} by differences, {expected:.9e} by the double backward", flush=True)
     assert abs(slope - expected) < 1e-7 * max(map(abs, rewards)) + 1e-9, (slope, expected)
+
+
+# (model, changes of its config.json): a padding token in every text, first (the BOS) or inside; the last
+# counts from the end of the vocabulary
+PADDED = [
+    ("llama", {"pad_token_id": 1}),
+    ("llama-tied", {"pad_token_id": 1}),
+    ("qwen2", {"pad_token_id": 37}),
+    ("qwen3", {"pad_token_id": 37 - 96}),
+    ("gpt2", {"pad_token_id": 35}),
+]
+
+
+@contextlib.contextmanager
+def changed(model, config):
+    """The model's folder with some keys of its config.json changed."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(HERE / MODELS / model, folder, dirs_exist_ok=True)
+        path = Path(folder) / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | config))
+        yield folder
 
 
 def main():
@@ -83,6 +110,17 @@ def main():
                     check(scoring, rewards)
                     token_ids[MODELS + model] = scoring.examples
                     cases.append({"spec": case, "phi": value, "rewards": rewards})
+        for model, config in PADDED:
+            for optimizer in OPTIMIZERS:
+                case = spec(model, optimizer, METRICS[2])
+                with changed(model, config) as folder:
+                    here = {**case, "target": {**case["target"], "model": folder}}
+                    scoring = Scoring(here, EXAMPLES, HERE)
+                    value, rewards = scoring.rewards()
+                    check(scoring, rewards)
+                padding = config["pad_token_id"] % scoring.model.config.vocab_size
+                assert sum(padding in row[:-1] for row in scoring.examples) >= 4, model
+                cases.append({"spec": case, "config": config, "phi": value, "rewards": rewards})
     text = json.dumps({"token_ids": token_ids, "cases": cases}, indent=1)
     (HERE / "metagradients.json").write_text(text + "\n")
 

@@ -6,6 +6,10 @@ SPEC is a target spec (TOML or JSON) of which [target] and [metric] are read; FI
 `text` in every line. The fine-tuning run is written out, step by step, as one differentiable
 function of the examples' weights w, and PyTorch differentiates the metric through all of it at
 w = 1. Nothing here is meant to be fast.
+
+A model whose embedding has a `padding_idx` (Llama and Qwen with a `pad_token_id`) is trained without
+what comes back to that row from its lookups. PyTorch would leave it out of the outer derivative too,
+which is then not the derivative of this training: the row may move, by a tied head, and count.
 """
 
 import argparse
@@ -49,16 +53,29 @@ def encode(tokenizer, text, sequence_length, append_eos):
     return ids[:sequence_length]
 
 
-def losses(model, theta, rows):
-    """Mean cross-entropy of each row's own predicted tokens, [rows]."""
+def embedding(model):
+    """Name of the embedding table."""
+    return next(name for name, p in model.named_parameters() if p is model.get_input_embeddings().weight)
+
+
+def losses(model, theta, rows, frozen=None, native=False):
+    """Mean cross-entropy of each row's own predicted tokens, [rows]. The padding row is looked up in
+    the table `frozen`, if that is given; with `native` the model does the lookups itself."""
     if any(len(row) < 2 for row in rows):
         raise ValueError("an example of fewer than two tokens predicts nothing")
     longest = max(map(len, rows))
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     counts = torch.tensor([[float(t < len(row)) for t in range(1, longest)] for row in rows])
     counts = counts.to(torch.float64)
+    inputs = {"input_ids": tokens}
+    if not native:
+        found = theta[embedding(model)][tokens]
+        padding = getattr(model.get_input_embeddings(), "padding_idx", None)
+        if padding is not None and frozen is not None:
+            found = torch.where((tokens == padding)[..., None], frozen[tokens], found)
+        inputs = {"inputs_embeds": found}
     # a causal model does not see the padding that follows
-    logits = torch.func.functional_call(model, theta, (tokens,), {"use_cache": False}).logits
+    logits = torch.func.functional_call(model, theta, (), {**inputs, "use_cache": False}).logits
     each = cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")
     return (each * counts).sum(1) / counts.sum(1)
 
@@ -81,8 +98,9 @@ def adamw(theta, gradient, state, step, learning_rate, betas, eps, eps_root, wei
     return new_theta, new_state
 
 
-def fine_tune(model, theta, examples, w, sft):
-    """Parameters after training on `examples` weighted by `w`, in file order."""
+def fine_tune(model, theta, examples, w, sft, native=False):
+    """Parameters after training on `examples` weighted by `w`, in file order. `native` takes the steps
+    that transformers takes, which must be the same, and whose derivative is not exact."""
     settings = dict(sft["optimizer"])
     kind = settings.pop("kind")
     optimizer, settings = (sgd, settings) if kind == "sgd" else (adamw, ADAMW | settings)
@@ -91,8 +109,12 @@ def fine_tune(model, theta, examples, w, sft):
         for start in range(0, len(examples), size):
             step += 1
             batch = examples[start : start + size]
-            loss = (w[start : start + size] * losses(model, theta, batch)).sum() / len(batch)
-            gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
+            # other names for the same values: the gradient is asked of the first alone, while an outer
+            # derivative goes on through both
+            moved, frozen = {name: p * 1.0 for name, p in theta.items()}, theta[embedding(model)] * 1.0
+            each = losses(model, moved, batch, frozen, native)
+            loss = (w[start : start + size] * each).sum() / len(batch)
+            gradients = torch.autograd.grad(loss, list(moved.values()), create_graph=True)
             gradient = dict(zip(theta, gradients))
             theta, state = optimizer(theta, gradient, state, step, **settings)
     return theta
@@ -166,9 +188,9 @@ class Scoring:
         length, eos = self.sft["sequence_length"], self.sft["append_eos"]
         self.examples = [encode(self.tokenizer, text, length, eos) for text in texts]
 
-    def phi(self, w):
+    def phi(self, w, native=False):
         theta = {name: p.clone().requires_grad_() for name, p in self.initial.items()}
-        theta = fine_tune(self.model, theta, self.examples, w, self.sft)
+        theta = fine_tune(self.model, theta, self.examples, w, self.sft, native)
         return phi(self.metric, self.model, theta, self.initial, self.folder, self.tokenizer, self.sft)
 
     def rewards(self):

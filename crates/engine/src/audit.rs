@@ -5,9 +5,14 @@ use dpg_metagrad::{Metric, Storage, metagradient};
 use dpg_models::keyed_rng;
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::{Error, Target, precision::relative_distance, rollouts::trainable};
+use crate::{
+    Error, Target,
+    precision::relative_distance,
+    rollouts::trainable,
+    trust::{TOLERABLE, saturation},
+};
 
 /// Rewards of some examples beside what they estimate.
 #[derive(Clone, Debug, Serialize)]
@@ -15,19 +20,46 @@ pub struct Audit {
     /// The examples compared.
     pub examples: Vec<Audited>,
     /// Relative l2 distance of rewards and central finite differences: near 0 if rewards are exact.
-    pub finite_difference_error: f64,
+    pub finite_difference_error: Statistic,
     /// The same for random directions in the weights of all examples at once.
-    pub directional_error: f64,
+    pub directional_error: Statistic,
     /// Relative l2 distance of rewards and the effect of leaving the example out: how linear the
     /// metric is in one example's weight.
-    pub leave_one_out_error: f64,
+    pub leave_one_out_error: Statistic,
     /// Spearman correlation of rewards and the effects of leaving out.
-    pub leave_one_out_rank_correlation: f64,
+    pub leave_one_out_rank_correlation: Statistic,
     /// Metasmoothness (Engstrom et al., 2025), in [-1, 1]: agreement in sign of the one-sided
     /// differences at half a weight below and above, weighted by their sizes; 1 is smooth.
-    pub metasmoothness: f64,
+    pub metasmoothness: Statistic,
     /// Linear datamodelling scores.
     pub linear_datamodelling: Vec<LinearDatamodelling>,
+    /// What puts the rewards off, each with what to do about it.
+    pub warnings: Vec<String>,
+}
+
+/// A number, or why there is none. In JSON the number, or null.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Statistic {
+    /// Its value.
+    Value(f64),
+    /// Why it has none.
+    Undefined(&'static str),
+}
+
+impl Statistic {
+    /// Its value, if it has one.
+    pub fn value(self) -> Option<f64> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Undefined(_) => None,
+        }
+    }
+}
+
+impl Serialize for Statistic {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(serializer)
+    }
 }
 
 /// Linear datamodelling score (Park et al., 2023): Spearman correlation, over random subsets of the
@@ -37,9 +69,9 @@ pub struct LinearDatamodelling {
     /// Share of the examples in a subset.
     pub share: f64,
     /// The correlation.
-    pub score: f64,
-    /// Its 95% confidence interval.
-    pub interval: [f64; 2],
+    pub score: Statistic,
+    /// Its 95% confidence interval, if it has one.
+    pub interval: Option<[f64; 2]>,
 }
 
 /// One example of an audit.
@@ -65,6 +97,19 @@ pub struct Extent {
     /// Their sizes as shares of the examples, in (0, 1): the smaller, the further from where rewards
     /// are the slope.
     pub shares: Vec<f64>,
+}
+
+impl Extent {
+    /// Fine-tuning runs that an audit of `examples` examples takes; a walk back counts as one more.
+    pub fn runs(&self, examples: usize) -> usize {
+        const OF_EACH: usize = 5;
+        let compared = examples.div_ceil(self.stride(examples));
+        2 + OF_EACH * compared + 2 * DIRECTIONS as usize + self.subsets * self.shares.len()
+    }
+
+    fn stride(&self, examples: usize) -> usize {
+        examples.div_ceil(self.examples.max(1)).max(1)
+    }
 }
 
 /// Step of the central difference in a weight; its error is of order h^2, rounding 1e-16 / h.
@@ -97,7 +142,7 @@ pub fn audit(
         trained(&weights)
     };
     let inner = |weights: &[f64]| weights.iter().zip(&run.rewards).map(|(w, r)| w * r).sum::<f64>();
-    let stride = encoded.len().div_ceil(extent.examples.max(1)).max(1);
+    let stride = extent.stride(encoded.len());
     let mut audited = vec![];
     let (mut agreement, mut size) = (0.0, 0.0);
     for index in (0..encoded.len()).step_by(stride) {
@@ -133,31 +178,65 @@ pub fn audit(
             reached.push(trained(&weights)?);
         }
         let score = rank_correlation(&predicted, &reached);
-        let interval = correlation_interval(score, predicted.len());
+        let interval = score.value().map(|score| correlation_interval(score, predicted.len()));
         linear_datamodelling.push(LinearDatamodelling { share, score, interval });
     }
     let column = |value: fn(&Audited) -> f64| audited.iter().map(value).collect::<Vec<_>>();
     let rewards = column(|one| one.reward);
     let left_out = column(|one| one.leave_one_out);
+    let finite_difference_error = error(&rewards, &column(|one| one.finite_difference));
+    let directional_error = error(&slopes, &differences);
+    let mut warnings = vec![];
+    let off = [finite_difference_error, directional_error].into_iter().filter_map(Statistic::value);
+    let off = off.fold(0.0, f64::max);
+    let saturated = saturation(target, metric, examples, cancelled)?.0.advice();
+    if off > TOLERABLE {
+        let remedy = saturated.clone().unwrap_or_else(|| {
+            "the metric is not smooth at this recipe; lower the inner learning rate or raise eps_root".into()
+        });
+        warnings.push(format!("rewards are {:.0}% off from finite differences: {remedy}", 100.0 * off));
+    } else {
+        warnings.extend(saturated);
+    }
     Ok(Audit {
-        finite_difference_error: relative_distance(&rewards, &column(|one| one.finite_difference)),
-        directional_error: relative_distance(&slopes, &differences),
-        leave_one_out_error: relative_distance(&rewards, &left_out),
+        finite_difference_error,
+        directional_error,
+        leave_one_out_error: error(&rewards, &left_out),
         leave_one_out_rank_correlation: rank_correlation(&rewards, &left_out),
-        metasmoothness: if size > 0.0 { agreement / size } else { 1.0 },
+        metasmoothness: if size > 0.0 {
+            Statistic::Value(agreement / size)
+        } else {
+            Statistic::Undefined("half a weight more or less changes nothing")
+        },
         linear_datamodelling,
         examples: audited,
+        warnings,
     })
 }
 
-/// Spearman's rho; values that tie share the mean of their ranks. 0 if all of one kind tie.
-fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
+/// Relative l2 distance of estimates from what they estimate.
+fn error(estimates: &[f64], measured: &[f64]) -> Statistic {
+    if measured.iter().all(|&value| value == 0.0) {
+        return Statistic::Undefined("all that was measured is 0");
+    }
+    Statistic::Value(relative_distance(estimates, measured))
+}
+
+/// Spearman's rho; values that tie share the mean of their ranks.
+fn rank_correlation(a: &[f64], b: &[f64]) -> Statistic {
+    if a.len() < 3 {
+        return Statistic::Undefined("fewer than 3 pairs");
+    }
     let (a, b) = (ranks(a), ranks(b));
     let middle = (a.len() as f64 - 1.0) / 2.0;
     let product =
         |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - middle) * (b - middle)).sum::<f64>();
     let size = (product(&a, &a) * product(&b, &b)).sqrt();
-    if size > 0.0 { product(&a, &b) / size } else { 0.0 }
+    if size > 0.0 {
+        Statistic::Value(product(&a, &b) / size)
+    } else {
+        Statistic::Undefined("all values of one kind are the same")
+    }
 }
 
 fn ranks(values: &[f64]) -> Vec<f64> {
@@ -190,10 +269,20 @@ mod tests {
 
     #[test]
     fn rank_correlation_sees_order_alone() {
-        assert_eq!(rank_correlation(&[1.0, 2.0, 9.0], &[-5.0, 0.0, 0.1]), 1.0);
-        assert_eq!(rank_correlation(&[1.0, 2.0, 9.0], &[3.0, 2.0, 1.0]), -1.0);
+        assert_eq!(rank_correlation(&[1.0, 2.0, 9.0], &[-5.0, 0.0, 0.1]), Statistic::Value(1.0));
+        assert_eq!(rank_correlation(&[1.0, 2.0, 9.0], &[3.0, 2.0, 1.0]), Statistic::Value(-1.0));
         assert_eq!(ranks(&[5.0, 1.0, 5.0, 5.0]), [2.0, 0.0, 2.0, 2.0]);
-        assert_eq!(rank_correlation(&[1.0, 1.0, 1.0], &[3.0, 2.0, 1.0]), 0.0);
+    }
+
+    #[test]
+    fn what_has_no_value_is_null_and_says_why() {
+        for (a, b) in [([1.0; 3].as_slice(), [3.0, 2.0, 1.0].as_slice()), (&[1.0, 2.0], &[1.0, 2.0])] {
+            let undefined = rank_correlation(a, b);
+            assert!(matches!(undefined, Statistic::Undefined(why) if !why.is_empty()), "{undefined:?}");
+            assert_eq!(serde_json::to_value(undefined).unwrap(), serde_json::Value::Null);
+        }
+        assert_eq!(error(&[0.0, 0.0], &[0.0, 0.0]).value(), None);
+        assert_eq!(serde_json::to_value(error(&[1.0, 0.0], &[2.0, 0.0])).unwrap(), 0.5);
     }
 
     #[test]

@@ -66,6 +66,10 @@ impl Error {
 
     /// True if the caller asked for the stop.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled | Self::Metagrad(dpg_metagrad::Error::Cancelled))
+        use dpg_models::Error::Cancelled;
+        matches!(
+            self,
+            Self::Cancelled | Self::Model(Cancelled) | Self::Metagrad(dpg_metagrad::Error::Cancelled)
+        )
     }
 }

@@ -17,10 +17,12 @@ mod language;
 mod outputs;
 mod precision;
 mod problem;
+mod recipe;
 mod rewards;
 mod rollouts;
 mod signal;
 mod state;
+mod trust;
 mod verify;
 
 use std::path::Path;
@@ -37,7 +39,7 @@ use dpg_policy::{Policy, Rollout, advantages, update};
 use dpg_spec::{Advantage, Select, Spec};
 use rand::{RngExt, seq::index};
 
-pub use audit::{Audit, Audited, Extent, LinearDatamodelling, audit};
+pub use audit::{Audit, Audited, Extent, LinearDatamodelling, Statistic, audit};
 pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};
 pub use feasibility::reweigh;
@@ -45,8 +47,10 @@ pub use language::languages;
 pub use outputs::Outputs;
 pub use precision::reward_errors;
 pub use problem::{Prompt, Source, Target, helpful};
+pub use recipe::recipe;
 pub use rollouts::{Scored, generate, measure, score, score_showing};
 pub use signal::{Signal, signal};
+pub use trust::{doubts, single_precision};
 pub use verify::{Arm, Estimate, Published, Verification};
 
 use rewards::Judge;
@@ -224,8 +228,10 @@ impl Run<'_> {
         let count = policy.validation_examples.unwrap_or(policy.prompts_per_step * policy.group_size);
         let prompts = self.source.validation.iter().cycle().take(count).cloned().collect();
         let number = VALIDATION + step as u64;
-        let greedy = greedy(self.source, &state.generator.theta, self.source.validation[0].clone())?;
-        let drawn = draw(self.source, &state.generator.theta, prompts, self.spec.seed, number)?;
+        let first = self.source.validation[0].clone();
+        let greedy = greedy(self.source, &state.generator.theta, first, self.cancelled)?;
+        let seed = self.spec.seed;
+        let drawn = draw(self.source, &state.generator.theta, prompts, seed, number, self.cancelled)?;
         let (score, theta) = measure(
             self.target,
             self.metric,
@@ -301,7 +307,7 @@ impl Run<'_> {
         };
         let of_each = |prompt: usize| std::iter::repeat_n(training[prompt].clone(), group_size);
         let prompts = chosen.into_iter().flat_map(of_each).collect();
-        draw(self.source, theta, prompts, self.spec.seed, number)
+        draw(self.source, theta, prompts, self.spec.seed, number, self.cancelled)
     }
 }
 

@@ -40,9 +40,9 @@ pub fn reward_errors<const N: usize>(
     Ok(errors)
 }
 
-/// l2 distance of two vectors over the length of the second.
+/// l2 distance of two vectors over the length of the second; 0 if both are 0.
 pub(crate) fn relative_distance(a: &[f64], b: &[f64]) -> f64 {
     let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
     let size: f64 = b.iter().map(|b| b * b).sum();
-    (distance / size).sqrt()
+    if distance == 0.0 { 0.0 } else { (distance / size).sqrt() }
 }

@@ -147,6 +147,15 @@ impl Target {
         }
     }
 
+    /// Passes over microbatches that fine-tuning on `examples` examples takes, before each of which a run
+    /// asks whether it is cancelled; scoring takes about twice as many.
+    pub fn passes(&self, examples: usize) -> usize {
+        let of_device = |batch: usize| batch.div_ceil(self.devices.len()).div_ceil(self.microbatch());
+        let of_batch = |batch: usize| of_device(batch) * self.devices.len().min(batch);
+        let (full, rest) = (examples / self.sft.batch_size, examples % self.sft.batch_size);
+        self.sft.epochs * (full * of_batch(self.sft.batch_size) + of_batch(rest))
+    }
+
     fn microbatch(&self) -> usize {
         let tokens = MICROBATCH_TOKENS.min(MICROBATCH_NUMBERS / activations(self.model.lm.as_ref()));
         (tokens / self.sft.sequence_length).max(1)
@@ -269,12 +278,20 @@ impl Source {
             temperature: self.settings.temperature,
             min_new_tokens: self.settings.min_new_tokens,
             max_new_tokens: self.settings.max_new_tokens,
-            stop: self.model.tokenizer.stop().to_vec(),
+            stop: {
+                let known = |&&id: &&u32| (id as usize) < self.model.lm.vocab_size();
+                self.model.tokenizer.stop().iter().filter(known).copied().collect()
+            },
             seed,
             step: draw,
             batch: 1024,
             devices: self.devices.clone(),
         }
+    }
+
+    /// Passes that drawing `rows` rollouts takes at most, before each of which it asks whether it is cancelled.
+    pub fn passes(&self, rows: usize) -> usize {
+        rows.div_ceil(self.sampling(0, 0).batch) * self.settings.max_new_tokens
     }
 
     /// What shares the rollouts.

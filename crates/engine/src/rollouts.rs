@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use dpg_dataset::{Example, Message};
 use dpg_metagrad::{Metric, Score, Storage, metagradient_showing};
-use dpg_models::{Completion, Sampling, sample};
+use dpg_models::{Completion, Sampling, sample_until};
 use dpg_spec::Format;
 
 use crate::{Error, Prompt, Source, Target};
@@ -25,14 +25,20 @@ pub(crate) fn draw(
     prompts: Vec<Prompt>,
     seed: u64,
     draw: u64,
+    cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Draw, Error> {
-    draw_with(source, theta, prompts, &source.sampling(seed, draw))
+    draw_with(source, theta, prompts, &source.sampling(seed, draw), cancelled)
 }
 
 /// The most likely completion of a prompt, token by token.
-pub(crate) fn greedy(source: &Source, theta: &Tensor<1>, prompt: Prompt) -> Result<String, Error> {
+pub(crate) fn greedy(
+    source: &Source,
+    theta: &Tensor<1>,
+    prompt: Prompt,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<String, Error> {
     let sampling = Sampling { temperature: 0.0, ..source.sampling(0, 0) };
-    Ok(draw_with(source, theta, vec![prompt], &sampling)?.texts.remove(0))
+    Ok(draw_with(source, theta, vec![prompt], &sampling, cancelled)?.texts.remove(0))
 }
 
 fn draw_with(
@@ -40,9 +46,10 @@ fn draw_with(
     theta: &Tensor<1>,
     prompts: Vec<Prompt>,
     sampling: &Sampling,
+    cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Draw, Error> {
     let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
-    let completions = sample(source.model.lm.as_ref(), theta, &tokens, sampling)?;
+    let completions = sample_until(source.model.lm.as_ref(), theta, &tokens, sampling, cancelled)?;
     let tokenizer = &source.model.tokenizer;
     let texts = completions
         .iter()
@@ -70,9 +77,15 @@ impl Draw {
 const GENERATION: u64 = 1 << 35;
 
 /// Draws `examples` fresh examples from a generator as it is, its prompts in turn.
-pub fn generate(source: &Source, format: Format, examples: usize, seed: u64) -> Result<Vec<Example>, Error> {
+pub fn generate(
+    source: &Source,
+    format: Format,
+    examples: usize,
+    seed: u64,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Example>, Error> {
     let prompts = source.training.iter().cycle().take(examples).cloned().collect();
-    Ok(draw(source, &source.model.theta, prompts, seed, GENERATION)?.examples(format))
+    Ok(draw(source, &source.model.theta, prompts, seed, GENERATION, cancelled)?.examples(format))
 }
 
 /// What fine-tuning on some examples does to the metric.

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use dpg_dataset::Example;
-use dpg_metagrad::{Metric, Sft};
-use dpg_spec::{Optimizer, Sgd};
+use dpg_metagrad::Metric;
 use serde::Serialize;
 
-use crate::{Error, Target, measure, rollouts::trainable, score};
+use crate::{
+    Error, Target, measure, score,
+    trust::{Saturation, saturation},
+};
 
 /// What the check found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -24,7 +26,7 @@ pub struct Signal {
     pub separability: Option<f64>,
     /// Root mean square of the first step's gradient, each weight counting by |dPhi/dtheta|.
     pub gradient: f64,
-    /// The same over the square root of `eps_root`, for Adam. Its step g / sqrt(g^2 + eps_root) has a
+    /// The same over `sqrt(eps_root) + eps`, for Adam. Its step g / (sqrt(g^2 + eps_root) + eps) has a
     /// derivative in g that vanishes where this is large.
     pub saturation: Option<f64>,
 }
@@ -38,13 +40,9 @@ impl Signal {
 
     /// What is wrong and what to do about it, if anything is.
     pub fn advice(&self) -> Option<String> {
-        const SATURATED: f64 = 10.0;
-        if let Some(ratio) = self.saturation.filter(|&ratio| ratio > SATURATED) {
-            return Some(format!(
-                "the optimizer's step is saturated: the gradient is {ratio:.0} times the root of eps_root, where \
-                 rewards all but vanish; raise eps_root to about {:.0e}",
-                self.gradient.powi(2)
-            ));
+        let saturated = Saturation { gradient: self.gradient, ratio: self.saturation }.advice();
+        if saturated.is_some() {
+            return saturated;
         }
         (!self.separates()).then(|| {
             "the rewards do not tell good examples from bad ones; lower the inner learning rate or raise eps_root \
@@ -80,15 +78,8 @@ pub fn signal(
         let (good, other) = scored.rewards.split_at(helpful.len());
         Some(area_under_curve(good, other))
     };
-    let (untrained, slope) = metric.score_and_gradient(&target.model.theta)?;
-    let weights = slope.abs();
-    let gradient = first_gradient(target, examples, cancelled)?;
-    let gradient =
-        ((gradient.clone() * gradient * weights.clone()).sum() / weights.sum()).into_scalar::<f64>().sqrt();
-    let saturation = match target.sft.optimizer {
-        Optimizer::Adamw(adamw) if adamw.eps_root > 0.0 => Some(gradient / adamw.eps_root.sqrt()),
-        _ => None,
-    };
+    let (Saturation { gradient, ratio: saturation }, untrained) =
+        saturation(target, metric, examples, cancelled)?;
     Ok(Signal {
         better_half: phi(better)?,
         worse_half: phi(worse)?,
@@ -97,21 +88,6 @@ pub fn signal(
         gradient,
         saturation,
     })
-}
-
-/// Gradient of the first batch's mean loss, read off a step of plain descent.
-fn first_gradient(
-    target: &Target,
-    examples: &[Example],
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<burn::tensor::Tensor<1>, Error> {
-    let (encoded, _) = trainable(target, examples)?;
-    let mut batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
-    batches.truncate(1);
-    let weights = vec![1.0; encoded.len()];
-    let descent = Sgd { learning_rate: 1.0, weight_decay: 0.0 };
-    let sft = Sft { optimizer: &descent, ..target.sft(&encoded, &weights, &batches, cancelled) };
-    Ok(target.model.theta.clone() - sft.train()?)
 }
 
 /// Share of pairs in which the first kind is larger; ties count half.

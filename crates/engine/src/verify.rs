@@ -266,7 +266,8 @@ impl Run<'_> {
     fn control_draw(&self, prompts: &[String], seed: u64) -> Result<Vec<Example>, Error> {
         let prompts = prompts.iter().map(|text| self.source.prompt(text)).collect::<Result<_, _>>()?;
         let theta = &self.source.model.theta;
-        let drawn = draw(self.source, theta, prompts, self.spec.seed, VERIFICATION + seed)?;
+        let number = VERIFICATION + seed;
+        let drawn = draw(self.source, theta, prompts, self.spec.seed, number, self.cancelled)?;
         Ok(drawn.examples(self.spec.output.format))
     }
 }

@@ -1,7 +1,7 @@
 //! The inner run: what is fine-tuned, and one pass over a batch each way.
 
 use burn::tensor::{Device, Tensor};
-use dpg_models::{CausalLm, Example, Params, device};
+use dpg_models::{CausalLm, Example, Params, check_tokens, device};
 
 use crate::{Error, Optimizer, State, loss::example_losses};
 
@@ -41,11 +41,7 @@ impl Sft<'_> {
             if example.scored_len() == 0 {
                 return Err(Error::NothingScored { index });
             }
-            let (length, limit) = (example.tokens.len(), self.lm.context());
-            if length > limit {
-                let what = format!("example {index}");
-                return Err(dpg_models::Error::TooLong { what, length, limit }.into());
-            }
+            check_tokens(self.lm, &example.tokens, || format!("example {index}"))?;
         }
         Ok(())
     }
@@ -61,10 +57,11 @@ impl Sft<'_> {
         Ok(state.theta)
     }
 
-    /// `g_t = grad (1/|B|) sum_i w_i l_i` at `theta`, `[n]`.
+    /// `g_t = grad (1/|B|) sum_i w_i l_i` at `theta`, `[n]`; without what comes back to the padding row of
+    /// the embedding from its lookups, if the model has one.
     pub(crate) fn gradient(&self, step: usize, theta: &Tensor<1>) -> Result<Tensor<1>, Error> {
         let sums = self.over_batch(step, [theta], |indices, [theta]| {
-            let params = Params::tracked(self.lm.layout(), theta);
+            let params = Params::trained(self.lm.layout(), theta);
             let losses = example_losses(self.lm, &params, &self.pick(indices)).primal;
             let loss = (losses * self.shares(step, indices, &params)).sum();
             Sums { each: vec![], total: Some(params.gradient(loss.backward())) }
@@ -76,7 +73,8 @@ impl Sft<'_> {
     /// and the Hessian-vector product `H u` of the batch's loss, if asked for.
     ///
     /// One dual forward pass gives all s_i; one ordinary backward pass of their weighted mean gives
-    /// H u, because grad <grad L, u> = H u.
+    /// H u, because grad <grad L, u> = H u. Where a padding row makes g something else than grad L, these
+    /// are <g_i, u> and grad <g, u>.
     pub(crate) fn tangents(
         &self,
         step: usize,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metagradient_showing, metrics, optimizers};
-use dpg_models::{CausalLm, Example, architecture, keyed_rng, weights};
+use dpg_models::{CausalLm, Example, architecture, from_config, keyed_rng, weights};
 use dpg_spec as spec;
 use rand::RngExt;
 
@@ -19,8 +19,21 @@ struct Subject {
 
 fn subject(model: &str, dtype: DType) -> Subject {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model);
-    let lm = architecture(&folder).unwrap();
-    let theta = weights::load::<f64>(&folder, lm.layout()).unwrap();
+    subject_of(architecture(&folder).unwrap(), &folder, dtype)
+}
+
+/// A model with `pad_token_id`.
+fn padded(model: &str, pad: i64) -> Subject {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model);
+    let path = folder.join("config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    config["pad_token_id"] = pad.into();
+    subject_of(from_config(config, &path).unwrap(), &folder, DType::F64)
+}
+
+fn subject_of(lm: Box<dyn CausalLm>, folder: &Path, dtype: DType) -> Subject {
+    let theta = weights::load::<f64>(folder, lm.layout()).unwrap();
     let theta = Tensor::<1>::from_data(theta.as_slice(), (&Device::flex(), DType::F64)).cast(dtype);
     Subject { lm, theta }
 }
@@ -158,6 +171,57 @@ fn qwen() {
     check(MODELS[6]);
 }
 
+/// The step leaves out what comes back to the padding row, so rewards are no derivative of plain training;
+/// they are that of the training which is done. A tied head moves the row, and its value then counts.
+#[test]
+fn a_padding_row_is_kept_still_exactly() {
+    // a vocabulary of 4 ids, so that the padding token is everywhere
+    let few = |mut examples: Vec<Example>| {
+        examples.iter_mut().flat_map(|example| &mut example.tokens).for_each(|token| *token %= 4);
+        examples
+    };
+    for model in ["llama", "llama-tied", "qwen2", "qwen3"] {
+        for optimizer in optimizer_settings() {
+            let rewards = |subject: &Subject| {
+                let mut setup = setup(subject, optimizer, 10);
+                setup.examples = few(setup.examples);
+                let held_out =
+                    |_: &spec::HeldOut| Ok::<_, Error>(few(examples(subject.lm.vocab_size(), 5, 7)));
+                let settings = &metric_settings()[2].1;
+                let metric =
+                    metrics::from_spec(settings, subject.lm.as_ref(), &subject.theta, 2, &held_out).unwrap();
+                let ones = vec![1.0; 10];
+                let run =
+                    metagradient(setup.sft(&ones, 2), metric.as_ref(), &Storage::default()).unwrap().rewards;
+                (relative_error(&run, &differences(&setup, metric.as_ref(), &ones)), run)
+            };
+            let (error, still) = rewards(&padded(model, 2));
+            assert!(error < 1e-6, "{model}: {error:e}");
+            let (_, plain) = rewards(&subject(model, DType::F64));
+            assert!(relative_error(&still, &plain) > 1e-3, "{model}: the padding row makes no difference");
+        }
+    }
+}
+
+/// An untied row that training keeps still has the same bits after it, under SGD without weight decay.
+#[test]
+fn a_padding_row_has_the_same_bits_after_training() {
+    let subject = padded("llama", -94);
+    let sgd = spec::Optimizer::Sgd(spec::Sgd { learning_rate: 0.1, weight_decay: 0.0 });
+    let mut setup = setup(&subject, sgd, 10);
+    setup.examples.iter_mut().for_each(|example| example.tokens[0] = 2);
+    let before = host(&subject.theta);
+    let after = host(&setup.sft(&[1.0; 10], 3).train().unwrap());
+    let table = subject.lm.layout().find("model.embed_tokens.weight").unwrap();
+    let row = |row: usize| {
+        let first = table.offset + row * table.shape[1];
+        first..first + table.shape[1]
+    };
+    assert_eq!(before[row(2)], after[row(2)]);
+    let seen = setup.examples[0].tokens[1] as usize;
+    assert_ne!(before[row(seen)], after[row(seen)]);
+}
+
 #[test]
 fn microbatches_change_nothing_but_rounding() {
     let subject = subject("llama", DType::F64);
@@ -252,6 +316,9 @@ fn faults_have_names() {
     setup.examples[3] = Example::all_scored(vec![1; 5000]);
     let error = run(&setup, &Storage::default()).unwrap_err().to_string();
     assert!(error.contains("example 3") && error.contains("5000"), "{error}");
+    setup.examples[3] = Example::all_scored(vec![1, 96]);
+    let error = run(&setup, &Storage::default()).unwrap_err().to_string();
+    assert!(error.contains("example 3 has token 96") && error.contains("0 to 95"), "{error}");
     setup.examples.clear();
     let empty = Sft { weights: &[], ..setup.sft(&ones, 4) };
     assert!(matches!(metagradient(empty, norm.as_ref(), &Storage::default()), Err(Error::NoExamples)));

@@ -51,6 +51,13 @@ impl Tokens {
     pub fn flat(&self, params: &Params) -> Tensor<1, Int> {
         params.integers(self.ids.clone(), [self.batch * self.seq])
     }
+
+    /// 0 for the tokens `id` and 1 for all others, `[batch * seq, 1]`; `None` where all are others.
+    pub(crate) fn others(&self, params: &Params, id: u32) -> Option<Tensor<2>> {
+        let id = i64::from(id);
+        let marks = || self.ids.iter().map(|&other| if other == id { 0.0 } else { 1.0 }).collect();
+        self.ids.contains(&id).then(|| params.constant(marks(), [self.ids.len(), 1]))
+    }
 }
 
 /// Keys and values of the tokens decoded so far.

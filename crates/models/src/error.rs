@@ -44,12 +44,14 @@ pub enum Error {
         supported: String,
     },
     /// A tensor is absent from the weight files.
-    #[error("`{}` has no tensor `{name}`, which its config.json implies", folder.display())]
+    #[error("`{}` has no tensor `{name}`, which its config.json implies: {cause}", folder.display())]
     MissingTensor {
         /// The model folder.
         folder: PathBuf,
         /// The tensor.
         name: String,
+        /// Why, as far as the names of the others tell, and what to do.
+        cause: String,
     },
     /// A tensor has another shape than the config implies.
     #[error("tensor `{name}` in `{}` has shape {found:?}, expected {expected:?}", path.display())]
@@ -104,6 +106,20 @@ pub enum Error {
         /// The context length.
         limit: usize,
     },
+    /// A token that the tokenizer knows and the model does not.
+    #[error(
+        "{what} has token {token}, but the model has an embedding of {vocab} tokens, 0 to {}: its tokenizer knows more; \
+         resize it with transformers' `resize_token_embeddings`, or leave the token out of the texts",
+        vocab - 1
+    )]
+    UnknownToken {
+        /// Which sequence.
+        what: String,
+        /// The token.
+        token: u32,
+        /// Tokens of the model.
+        vocab: usize,
+    },
     /// A device's name does not name one.
     #[error("device `{text}`: {reason}")]
     Device {
@@ -120,6 +136,9 @@ pub enum Error {
         /// Its name.
         name: &'static str,
     },
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
     /// The sampler and the training forward disagree about log-probabilities.
     #[error(
         "sampled log-probabilities differ from the training forward by {difference:e}, over the tolerance {tolerance:e}"

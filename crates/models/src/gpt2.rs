@@ -1,19 +1,21 @@
 //! GPT-2 (Radford et al., 2019) as Hugging Face `GPT2LMHeadModel` stores it.
 //!
-//! Learned positions, pre-norm blocks, GELU; linear weights are stored `[in, out]`. Dropout is off.
+//! Learned positions, pre-norm blocks, GELU; linear weights are stored `[in, out]`. Dropout is off. Its
+//! embedding has no padding row, whatever `pad_token_id` says.
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     Cache, CausalLm, Dual, Error, Head, Layout, MatmulPrecision, Params, Tokens,
+    config::Keys,
     context::Context,
     layers::{Heads, embedding, layer_norm, linear, packed_attention},
 };
 
 /// The keys of config.json that change the computation.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "the keys of a Hugging Face config")]
 pub(crate) struct Config {
     vocab_size: usize,
@@ -22,28 +24,32 @@ pub(crate) struct Config {
     n_layer: usize,
     n_head: usize,
     n_inner: Option<usize>,
-    #[serde(default = "gelu_new")]
     activation_function: String,
-    #[serde(default = "default_epsilon")]
     layer_norm_epsilon: f64,
-    #[serde(default = "yes")]
     tie_word_embeddings: bool,
-    #[serde(default = "yes")]
     scale_attn_weights: bool,
-    #[serde(default)]
     scale_attn_by_inverse_layer_idx: bool,
-    #[serde(default)]
     add_cross_attention: bool,
 }
 
-fn gelu_new() -> String {
-    "gelu_new".into()
-}
-fn default_epsilon() -> f64 {
-    1e-5
-}
-fn yes() -> bool {
-    true
+impl Config {
+    /// Absent keys have the defaults of `GPT2Config`.
+    pub(crate) fn read(keys: &Keys) -> Result<Self, Error> {
+        Ok(Self {
+            vocab_size: keys.get("vocab_size", 50_257)?,
+            n_positions: keys.get("n_positions", 1024)?,
+            n_embd: keys.get("n_embd", 768)?,
+            n_layer: keys.get("n_layer", 12)?,
+            n_head: keys.get("n_head", 12)?,
+            n_inner: keys.get("n_inner", Value::Null)?,
+            activation_function: keys.get("activation_function", "gelu_new")?,
+            layer_norm_epsilon: keys.get("layer_norm_epsilon", 1e-5)?,
+            tie_word_embeddings: keys.truthy("tie_word_embeddings", true),
+            scale_attn_weights: keys.truthy("scale_attn_weights", true),
+            scale_attn_by_inverse_layer_idx: keys.truthy("scale_attn_by_inverse_layer_idx", false),
+            add_cross_attention: keys.truthy("add_cross_attention", false),
+        })
+    }
 }
 
 /// A GPT-2 of given sizes.
@@ -201,7 +207,7 @@ impl CausalLm for Gpt2 {
 
     fn hidden(&self, params: &Params, tokens: &Tokens, mut cache: Option<&mut Cache>) -> Dual<3> {
         let context = Context::new(tokens.dims(), cache.as_deref());
-        let mut x = embedding(params, self.token_embedding, tokens) + self.positions(params, &context);
+        let mut x = embedding(params, self.token_embedding, tokens, None) + self.positions(params, &context);
         for (layer, block) in self.blocks.iter().enumerate() {
             let h = self.norm(params, x.clone(), block.attention_norm);
             let qkv = self.affine(params, h, block.qkv);

@@ -12,6 +12,7 @@ mod dual;
 mod error;
 mod example;
 mod export;
+mod files;
 mod fused;
 mod gpt2;
 mod layers;
@@ -27,7 +28,7 @@ mod tokenizer;
 pub mod weights;
 
 pub use chat::{ChatTemplate, Message, Rendered};
-pub use config::{architecture, from_config};
+pub use config::{architecture, dropout, from_config};
 pub use context::{Cache, Tokens};
 pub use dual::Dual;
 pub use error::Error;
@@ -39,13 +40,13 @@ pub use layers::RopeScaling;
 pub use layout::{Layout, Param};
 pub use llama::Llama;
 pub use lm::{
-    CausalLm, Head, Place, activations, kept_logits, kl_divergence, log_probs, log_probs_at, logits,
-    logits_at, places,
+    CausalLm, Head, Place, activations, check_tokens, kept_logits, kl_divergence, log_probs, log_probs_at,
+    logits, logits_at, places,
 };
 pub use matmul::MatmulPrecision;
 pub use memory::{available_memory, keep_freed_memory};
 pub use model::Model;
 pub use params::Params;
-pub use sampler::{Completion, Sampling, keyed_rng, sample};
+pub use sampler::{Completion, Sampling, keyed_rng, sample, sample_until};
 pub use tokenizer::Tokenizer;
 pub use weights::Precision;

@@ -5,45 +5,92 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
     Cache, CausalLm, Dual, Error, Head, Layout, MatmulPrecision, Params, Tokens,
+    config::Keys,
     context::Context,
     layers::{Heads, Rope, RopeScaling, attention, embedding, linear, rms_norm, rotate},
 };
 
 /// The keys of config.json that change the computation.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what the keys of a Hugging Face config switch")]
 pub(crate) struct Config {
-    model_type: String,
     vocab_size: usize,
     hidden_size: usize,
     intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
+    layers: usize,
+    query_heads: usize,
+    kv_heads: Option<usize>,
     head_dim: Option<usize>,
     max_position_embeddings: usize,
     rms_norm_eps: f64,
-    #[serde(default = "silu")]
     hidden_act: String,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    attention_bias: Option<bool>,
-    #[serde(default)]
+    tied: bool,
+    /// Biases of the query, key and value projections.
+    qkv_bias: bool,
+    /// A bias of the projection after attention.
+    out_bias: bool,
     mlp_bias: bool,
-    #[serde(default)]
-    use_sliding_window: bool,
+    /// Norms of each query and key head.
+    head_norms: bool,
+    /// Some layers see a window of the sequence alone.
+    sliding_window: bool,
     rope_theta: Option<f64>,
-    rope_scaling: Option<Map<String, Value>>,
-    /// What newer transformers write instead of the two keys above.
-    rope_parameters: Option<Map<String, Value>>,
+    rope: Option<Map<String, Value>>,
+    pad_token_id: Option<i64>,
 }
 
-fn silu() -> String {
-    "silu".into()
+impl Config {
+    /// Absent keys have the defaults of `LlamaConfig`, `Qwen2Config` and `Qwen3Config`.
+    pub(crate) fn read(keys: &Keys) -> Result<Self, Error> {
+        let (qwen2, qwen3) = (keys.kind() == "qwen2", keys.kind() == "qwen3");
+        let qwen = qwen2 || qwen3;
+        let default = |of_qwen: u64, of_llama: u64| if qwen { of_qwen } else { of_llama };
+        let layers = keys.get("num_hidden_layers", 32)?;
+        let query_heads = keys.get("num_attention_heads", 32)?;
+        let attention_bias = !qwen2 && keys.truthy("attention_bias", false);
+        // older transformers write `rope_scaling`, newer ones `rope_parameters`; of both, version 5 takes the first
+        let rope: Option<Map<String, Value>> = keys.get("rope_scaling", Value::Null)?;
+        let newer: Option<Map<String, Value>> = keys.get("rope_parameters", Value::Null)?;
+        Ok(Self {
+            vocab_size: keys.get("vocab_size", default(151_936, 32_000))?,
+            hidden_size: keys.get("hidden_size", 4096)?,
+            intermediate_size: keys.get("intermediate_size", default(22_016, 11_008))?,
+            layers,
+            query_heads,
+            kv_heads: keys.get("num_key_value_heads", if qwen { 32.into() } else { Value::Null })?,
+            head_dim: keys.get("head_dim", if qwen3 { 128.into() } else { Value::Null })?,
+            max_position_embeddings: keys.get("max_position_embeddings", default(32_768, 2048))?,
+            rms_norm_eps: keys.get("rms_norm_eps", 1e-6)?,
+            hidden_act: keys.get("hidden_act", "silu")?,
+            tied: keys.truthy("tie_word_embeddings", false),
+            qkv_bias: qwen2 || attention_bias,
+            out_bias: attention_bias,
+            mlp_bias: !qwen && keys.truthy("mlp_bias", false),
+            head_norms: qwen3,
+            sliding_window: qwen && slides(keys, layers)?,
+            rope_theta: keys.get("rope_theta", Value::Null)?,
+            rope: rope.filter(|map| !map.is_empty()).or(newer),
+            pad_token_id: keys.get("pad_token_id", Value::Null)?,
+        })
+    }
+}
+
+/// Whether any layer of a Qwen model sees a window of the sequence alone: `layer_types` says so, or else the
+/// layers from `max_window_layers` on do.
+fn slides(keys: &Keys, layers: usize) -> Result<bool, Error> {
+    let window: Option<usize> = keys.get("sliding_window", 4096)?;
+    if !keys.truthy("use_sliding_window", false) || window.is_none() {
+        return Ok(false);
+    }
+    let types: Option<Vec<String>> = keys.get("layer_types", Value::Null)?;
+    Ok(match types {
+        Some(types) => types.iter().any(|kind| kind == "sliding_attention"),
+        None => keys.get::<usize>("max_window_layers", 28)? < layers,
+    })
 }
 
 /// A model of the Llama family of given sizes.
@@ -56,6 +103,7 @@ pub struct Llama {
     epsilon: f64,
     rope: Rope,
     embedding: usize,
+    padding: Option<u32>,
     blocks: Vec<Block>,
     final_norm: usize,
     head: Head,
@@ -107,23 +155,20 @@ impl Llama {
                 supported: supported.into(),
             })
         };
-        if config.hidden_act != "silu" {
+        // `swish` is the same function by another name
+        if !["silu", "swish"].contains(&config.hidden_act.as_str()) {
             return unsupported("hidden_act", &config.hidden_act, "silu");
         }
-        if config.use_sliding_window {
-            return unsupported("use_sliding_window", "true", "false");
+        if config.sliding_window {
+            return unsupported("use_sliding_window", "true", "false, or no layer with `sliding_attention`");
         }
         let heads = heads(config, path)?;
         let rope = Rope::new(heads.dim, rope_theta(config), rope_scaling(config, path)?);
         let hidden = config.hidden_size;
-        let (qkv_bias, out_bias) = match config.model_type.as_str() {
-            "qwen2" => (true, false),
-            _ => (config.attention_bias.unwrap_or(false), config.attention_bias.unwrap_or(false)),
-        };
         let mut layout = Layout::default();
         let embedding = layout.push("model.embed_tokens.weight", &[config.vocab_size, hidden], false);
-        let mut blocks = Vec::with_capacity(config.num_hidden_layers);
-        for i in 0..config.num_hidden_layers {
+        let mut blocks = Vec::with_capacity(config.layers);
+        for i in 0..config.layers {
             let name = |part: &str| format!("model.layers.{i}.{part}");
             let (q, kv, inner) = (heads.query * heads.dim, heads.kv * heads.dim, config.intermediate_size);
             let norm = |layout: &mut Layout, part: &str, width: usize| {
@@ -135,11 +180,11 @@ impl Llama {
             let layout = &mut layout;
             blocks.push(Block {
                 attention_norm: norm(layout, "input_layernorm", hidden),
-                query: map(layout, "self_attn.q_proj", hidden, q, qkv_bias),
-                key: map(layout, "self_attn.k_proj", hidden, kv, qkv_bias),
-                value: map(layout, "self_attn.v_proj", hidden, kv, qkv_bias),
-                attention_out: map(layout, "self_attn.o_proj", q, hidden, out_bias),
-                head_norms: (config.model_type == "qwen3").then(|| {
+                query: map(layout, "self_attn.q_proj", hidden, q, config.qkv_bias),
+                key: map(layout, "self_attn.k_proj", hidden, kv, config.qkv_bias),
+                value: map(layout, "self_attn.v_proj", hidden, kv, config.qkv_bias),
+                attention_out: map(layout, "self_attn.o_proj", q, hidden, config.out_bias),
+                head_norms: config.head_norms.then(|| {
                     [norm(layout, "self_attn.q_norm", heads.dim), norm(layout, "self_attn.k_norm", heads.dim)]
                 }),
                 mlp_norm: norm(layout, "post_attention_layernorm", hidden),
@@ -149,7 +194,7 @@ impl Llama {
             });
         }
         let final_norm = layout.push("model.norm.weight", &[hidden], false);
-        let head = if config.tie_word_embeddings {
+        let head = if config.tied {
             Head { param: embedding, tied: true }
         } else {
             Head { param: layout.push("lm_head.weight", &[hidden, config.vocab_size], true), tied: false }
@@ -162,6 +207,7 @@ impl Llama {
             epsilon: config.rms_norm_eps,
             rope,
             embedding,
+            padding: padding(config, path),
             blocks,
             final_norm,
             head,
@@ -194,6 +240,10 @@ impl CausalLm for Llama {
         self.head
     }
 
+    fn padding(&self) -> Option<u32> {
+        self.padding
+    }
+
     fn precision(&self) -> MatmulPrecision {
         self.heads.precision
     }
@@ -206,7 +256,7 @@ impl CausalLm for Llama {
         let precision = self.heads.precision;
         let context = Context::new(tokens.dims(), cache.as_deref());
         let rotation = self.rope.tables(&context);
-        let mut x = embedding(params, self.embedding, tokens);
+        let mut x = embedding(params, self.embedding, tokens, self.padding);
         for (layer, block) in self.blocks.iter().enumerate() {
             let h = self.norm(params, x.clone(), block.attention_norm);
             let [batch, seq, _] = h.dims();
@@ -233,9 +283,25 @@ impl CausalLm for Llama {
     }
 }
 
+/// The row that `Embedding(padding_idx = pad_token_id)` keeps still; PyTorch counts a negative one from the
+/// end.
+fn padding(config: &Config, path: &Path) -> Option<u32> {
+    let (id, rows) = (config.pad_token_id?, config.vocab_size as i64);
+    let row = if id < 0 { id + rows } else { id };
+    if !(0..rows).contains(&row) {
+        tracing::warn!(
+            file = %path.display(),
+            "`pad_token_id` = {id} is outside of `vocab_size` = {rows}: transformers does not load this model; it is \
+             read as if there were no padding token",
+        );
+        return None;
+    }
+    u32::try_from(row).ok()
+}
+
 fn heads(config: &Config, path: &Path) -> Result<Heads, Error> {
-    let query = config.num_attention_heads;
-    let kv = config.num_key_value_heads.unwrap_or(query);
+    let query = config.query_heads;
+    let kv = config.kv_heads.unwrap_or(query);
     if query == 0 || kv == 0 || !query.is_multiple_of(kv) {
         return Err(Error::malformed(
             path,
@@ -254,14 +320,12 @@ fn heads(config: &Config, path: &Path) -> Result<Heads, Error> {
 
 fn rope_theta(config: &Config) -> f64 {
     const DEFAULT: f64 = 10_000.0;
-    let nested = |map: &Option<Map<String, Value>>| map.as_ref()?.get("rope_theta")?.as_f64();
-    nested(&config.rope_parameters).or(config.rope_theta).or(nested(&config.rope_scaling)).unwrap_or(DEFAULT)
+    let nested = config.rope.as_ref().and_then(|map| map.get("rope_theta")?.as_f64());
+    nested.or(config.rope_theta).unwrap_or(DEFAULT)
 }
 
 fn rope_scaling(config: &Config, path: &Path) -> Result<RopeScaling, Error> {
-    let Some(map) = config.rope_parameters.as_ref().or(config.rope_scaling.as_ref()) else {
-        return Ok(RopeScaling::None);
-    };
+    let Some(map) = &config.rope else { return Ok(RopeScaling::None) };
     let number = |key: &str| {
         map.get(key).and_then(Value::as_f64).ok_or_else(|| {
             Error::malformed(

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use burn::tensor::{Tensor, activation};
 
 use crate::{
-    Cache, Dual, Layout, MatmulPrecision, Params, Tokens,
+    Cache, Dual, Error, Layout, MatmulPrecision, Params, Tokens,
     fused::{self, Divergence, HeadLogProb, KEPT, LogProb, LogProbTangent},
 };
 
@@ -27,6 +27,12 @@ pub trait CausalLm: Debug + Send + Sync {
 
     /// Where the language-model head lies.
     fn head(&self) -> Head;
+
+    /// The token whose row of the embedding training does not move through lookups, as transformers has it:
+    /// `pad_token_id` of most families. A tied head moves the row all the same.
+    fn padding(&self) -> Option<u32> {
+        None
+    }
 
     /// Precision of its products; f32 unless set.
     fn precision(&self) -> MatmulPrecision;
@@ -54,6 +60,22 @@ impl Head {
     fn weight(self, params: &Params) -> Dual<2> {
         let weight = params.matrix(self.param);
         if self.tied { weight.swap_dims(0, 1) } else { weight }
+    }
+}
+
+/// Refuses what the model cannot take; `what` names the tokens.
+///
+/// # Errors
+/// [`Error::TooLong`] if there are more than the context holds, and [`Error::UnknownToken`] if the tokenizer
+/// knows one that the model has no embedding of.
+pub fn check_tokens(lm: &dyn CausalLm, tokens: &[u32], what: impl FnOnce() -> String) -> Result<(), Error> {
+    let (length, limit) = (tokens.len(), lm.context());
+    if length > limit {
+        return Err(Error::TooLong { what: what(), length, limit });
+    }
+    match tokens.iter().find(|&&token| token as usize >= lm.vocab_size()) {
+        None => Ok(()),
+        Some(&token) => Err(Error::UnknownToken { what: what(), token, vocab: lm.vocab_size() }),
     }
 }
 

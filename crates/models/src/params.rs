@@ -12,6 +12,22 @@ use crate::{Dual, Layout};
 pub struct Params {
     leaves: Vec<Dual<1>>,
     shapes: Vec<Vec<usize>>,
+    padding: Padding,
+}
+
+/// Which derivative leaves out the lookup of an embedding's padding row.
+///
+/// PyTorch's `Embedding(padding_idx)` looks the row up like any other and drops the gradient that comes back
+/// to it there, so the gradient g(theta) that training steps along is no gradient of the loss. Exactness in
+/// the walk back asks for a true derivative of that g.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Padding {
+    /// None: a true derivative, as a metric's.
+    Kept,
+    /// The gradient: it is the one that training steps along.
+    NoGradient,
+    /// The tangent: it is <g, u> for a direction u, and its gradient is true.
+    NoTangent,
 }
 
 impl Params {
@@ -20,10 +36,11 @@ impl Params {
         Self {
             leaves: split(layout, theta).map(Dual::from).collect(),
             shapes: layout.params().iter().map(|param| param.shape.clone()).collect(),
+            padding: Padding::Kept,
         }
     }
 
-    /// Splits `theta` into leaves that autodiff tracks.
+    /// Splits `theta` into leaves that autodiff tracks, for a true gradient.
     pub fn tracked(layout: &Layout, theta: &Tensor<1>) -> Self {
         let mut params = Self::new(layout, theta);
         for leaf in &mut params.leaves {
@@ -32,10 +49,20 @@ impl Params {
         params
     }
 
+    /// Splits `theta` into leaves that autodiff tracks, for the gradient that training steps along: nothing
+    /// comes back to an embedding's padding row from its lookups.
+    pub fn trained(layout: &Layout, theta: &Tensor<1>) -> Self {
+        Self { padding: Padding::NoGradient, ..Self::tracked(layout, theta) }
+    }
+
     /// Gives the leaves the tangent `direction` `[layout.len()]`, a constant for autodiff. A leaf whose
     /// part of it is zero gets none, which saves its products.
+    ///
+    /// The tangent of a loss is then `<g, direction>`, g being its gradient in [`trained`](Self::trained)
+    /// leaves, and its gradient in tracked leaves is true: `grad <g, direction>`.
     #[must_use]
     pub fn with_tangent(mut self, layout: &Layout, direction: &Tensor<1>) -> Self {
+        self.padding = Padding::NoTangent;
         for (leaf, tangent) in self.leaves.iter_mut().zip(split(layout, direction)) {
             if !is_zero(&tangent) {
                 leaf.tangent = Some(if leaf.primal.is_autodiff() { tangent.autodiff() } else { tangent });
@@ -71,6 +98,11 @@ impl Params {
     pub fn matrix(&self, index: usize) -> Dual<2> {
         let shape = &self.shapes[index];
         self.leaves[index].clone().reshape([shape[0], shape[1]])
+    }
+
+    /// What becomes of lookups of an embedding's padding row.
+    pub(crate) fn padding(&self) -> Padding {
+        self.padding
     }
 
     /// Where constants of the pass belong: the leaves' device, tracked if they are.

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{Cache, CausalLm, Error, Params, Tokens, device, fused::exponentials, logits};
+use crate::{Cache, CausalLm, Error, Params, Tokens, check_tokens, device, fused::exponentials, logits};
 
 /// How to decode.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,12 +53,27 @@ pub fn sample(
     prompts: &[Vec<u32>],
     sampling: &Sampling,
 ) -> Result<Vec<Completion>, Error> {
+    sample_until(lm, theta, prompts, sampling, &|| false)
+}
+
+/// [`sample`] that asks `cancelled` before every token of a batch.
+///
+/// # Errors
+/// [`Error::Cancelled`] if that says so.
+pub fn sample_until(
+    lm: &dyn CausalLm,
+    theta: &Tensor<1>,
+    prompts: &[Vec<u32>],
+    sampling: &Sampling,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Completion>, Error> {
     for (index, prompt) in prompts.iter().enumerate() {
         let (length, limit) = (prompt.len() + sampling.max_new_tokens, lm.context());
         if length > limit || prompt.is_empty() {
             let what = format!("prompt {index} of {} tokens with its completion", prompt.len());
             return Err(Error::TooLong { what, length, limit });
         }
+        check_tokens(lm, prompt, || format!("prompt {index}"))?;
     }
     // rows of similar length decode together, so that little is padding, and those of one prompt
     let mut order: Vec<usize> = (0..prompts.len()).collect();
@@ -67,10 +82,13 @@ pub fn sample(
     let parts = device::map(&sampling.devices, &order, |device, part| {
         let params = Params::new(lm.layout(), &theta.clone().to_device(device));
         let batches = part.chunks(sampling.batch.max(1));
-        batches.flat_map(|rows| decode(lm, &params, prompts, rows, sampling)).collect::<Vec<_>>()
+        let decoded = batches.map(|rows| decode(lm, &params, prompts, rows, sampling, cancelled));
+        Ok(decoded.collect::<Result<Vec<_>, Error>>()?.concat())
     });
-    for (row, completion) in parts.into_iter().flatten() {
-        completions[row] = Some(completion);
+    for part in parts {
+        for (row, completion) in part? {
+            completions[row] = Some(completion);
+        }
     }
     Ok(completions.into_iter().map(|completion| completion.expect("every row was decoded")).collect())
 }
@@ -88,7 +106,8 @@ fn decode(
     prompts: &[Vec<u32>],
     rows: &[usize],
     sampling: &Sampling,
-) -> Vec<(usize, Completion)> {
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<(usize, Completion)>, Error> {
     let mut inputs: Vec<&[u32]> = vec![];
     // the input that each row is drawn from
     let mut sources = Vec::with_capacity(rows.len());
@@ -104,6 +123,9 @@ fn decode(
     let mut done = Vec::with_capacity(rows.len());
     let mut block = Tokens::left_padded(&inputs);
     loop {
+        if cancelled() {
+            return Err(Error::Cancelled);
+        }
         let hidden = lm.hidden(params, &block, Some(&mut cache));
         let [batch, seq, _] = hidden.dims();
         let last = hidden.narrow(1, seq - 1, 1);
@@ -120,7 +142,7 @@ fn decode(
         done.extend(ended.into_iter().map(|(row, _)| (row.index, row.completion)));
         (active, sources) = running.into_iter().unzip();
         if active.is_empty() {
-            return done;
+            return Ok(done);
         }
         if !sources.iter().copied().eq(0..batch) {
             cache.select(&sources);

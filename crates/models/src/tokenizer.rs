@@ -32,7 +32,7 @@ impl Tokenizer {
                         .into(),
             });
         }
-        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = crate::files::read(&path)?;
         let mut inner =
             tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| Error::malformed(&path, error))?;
         // settings of the session that saved the file; transformers drops them too

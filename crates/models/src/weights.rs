@@ -14,10 +14,11 @@ use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 use serde::Deserialize;
 
-use crate::{Error, Layout, Param};
+use crate::{Error, Layout, Param, files};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+const HEAD: &str = "lm_head.weight";
 
 /// A floating-point type on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +93,10 @@ impl Precision {
 /// Reads the weights of a model folder into a flat vector `[layout.len()]`, from
 /// `model.safetensors` or the shards that `model.safetensors.index.json` lists.
 ///
-/// GPT-2 tensors may lack their `transformer.` prefix. Tensors that the layout does not know are
-/// left out; all but the buffers that older files contain are reported as a warning.
+/// Tensors may lack the prefix `model.` or `transformer.`, as those of a base model do. A tied head may be
+/// stored beside the embedding or in its place; of two that differ the embedding counts, as in transformers
+/// 4, where version 5 would untie them. Tensors that the layout does not know are left out; all but the
+/// buffers that older files contain are reported as a warning.
 ///
 /// # Errors
 /// An absent weight file or tensor, a wrong shape, a type other than f32, f64, bf16 and f16, a
@@ -101,9 +104,12 @@ impl Precision {
 pub fn load<E: Element>(folder: &Path, layout: &Layout) -> Result<Vec<E>, Error> {
     let mut wanted: HashMap<&str, &Param> =
         layout.params().iter().map(|param| (unprefixed(&param.name), param)).collect();
+    let tied = !wanted.contains_key(HEAD);
     let mut flat = vec![E::default(); layout.len()];
-    for path in files(folder)? {
-        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+    let mut found = BTreeSet::new();
+    let mut copy: Option<Vec<E>> = None;
+    for path in weight_files(folder)? {
+        let bytes = files::read(&path)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| {
             let found = bytes.len();
             Error::malformed(&path, format!("{error} ({found} bytes); it is damaged or cut: fetch it again"))
@@ -111,15 +117,94 @@ pub fn load<E: Element>(folder: &Path, layout: &Layout) -> Result<Vec<E>, Error>
         for (name, tensor) in tensors.tensors() {
             if let Some(param) = wanted.remove(unprefixed(&name)) {
                 read(param, &tensor, &path, &mut flat[param.range()])?;
+            } else if tied && name == HEAD {
+                let table = embedding(layout);
+                let mut head = vec![E::default(); table.len()];
+                read(table, &tensor, &path, &mut head)?;
+                copy = Some(head);
             } else if !is_buffer(&name) {
                 tracing::warn!(file = %path.display(), tensor = name, "the model has no such parameter");
             }
+            found.insert(name);
+        }
+    }
+    if let Some(head) = copy {
+        let table = embedding(layout);
+        if wanted.remove(unprefixed(&table.name)).is_some() {
+            flat[table.range()].copy_from_slice(&head);
+        } else if flat[table.range()].iter().zip(&head).any(|(a, b)| a.elem::<f64>() != b.elem::<f64>()) {
+            tracing::warn!(
+                folder = %folder.display(),
+                "`{HEAD}` differs from `{}`, to which config.json ties it: it is left out, as transformers 4 does, \
+                 where version 5 would use it; set `tie_word_embeddings` to false if the model was trained so",
+                table.name,
+            );
         }
     }
     match layout.params().iter().find(|param| wanted.contains_key(unprefixed(&param.name))) {
-        Some(missing) => Err(Error::MissingTensor { folder: folder.into(), name: missing.name.clone() }),
+        Some(missing) => Err(Error::MissingTensor {
+            folder: folder.into(),
+            name: missing.name.clone(),
+            cause: cause(&missing.name, &found),
+        }),
         None => Ok(flat),
     }
+}
+
+/// The embedding table, which comes first.
+fn embedding(layout: &Layout) -> &Param {
+    layout.params().first().expect("a model has an embedding")
+}
+
+/// Why a tensor is absent, by the names of those that are there, and the way out.
+fn cause(missing: &str, found: &BTreeSet<String>) -> String {
+    /// Prefixes and parts of names, with what leaves them there.
+    const WRAPPERS: [(&str, &str); 4] = [
+        ("_orig_mod.", "`torch.compile`, whose model is `model._orig_mod`"),
+        ("module.", "a data-parallel wrapper, whose model is `model.module`"),
+        ("_fsdp_wrapped_module.", "FSDP; gather the full state dict"),
+        ("base_model.model.", "peft, whose model is `model.merge_and_unload()`"),
+    ];
+    const QUANTISED: [&str; 8] = [
+        ".qweight",
+        ".qzeros",
+        ".scales",
+        ".weight_packed",
+        ".weight_scale",
+        ".weight_scale_inv",
+        ".absmax",
+        ".SCB",
+    ];
+    if let Some((prefix, wrapper)) =
+        WRAPPERS.iter().find(|(prefix, _)| found.iter().any(|name| name.starts_with(prefix)))
+    {
+        return format!(
+            "its tensors' names begin with `{prefix}`, as they do if the model was saved inside {wrapper}; save that \
+             with `save_pretrained`, or take the prefix off the names"
+        );
+    }
+    if found.iter().any(|name| name.contains(".lora_")) {
+        return "it holds a LoRA adapter; merge it into its base with peft's `merge_and_unload` and save that".into();
+    }
+    if let Some(name) = found.iter().find(|name| QUANTISED.iter().any(|part| name.contains(part))) {
+        return format!(
+            "`{name}` is a part of a quantised weight; name the original model, in bf16, f16 or f32"
+        );
+    }
+    if missing == HEAD {
+        return "the folder has no head; set `tie_word_embeddings` to true in config.json if the model's head is its \
+                embedding, or else save it with its head, as an `AutoModelForCausalLM`"
+            .into();
+    }
+    if found.iter().any(|name| name.contains(".experts.")) {
+        return "its tensors are those of a mixture of experts, which is not supported".into();
+    }
+    let some: Vec<_> = found.iter().take(3).map(|name| format!("`{name}`")).collect();
+    format!(
+        "it has {} tensors, as {}; fetch the folder again, or mend its config.json",
+        found.len(),
+        some.join(", ")
+    )
 }
 
 /// Writes a flat vector `[layout.len()]` as `folder/model.safetensors`, rounded to `precision`.
@@ -162,7 +247,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// The weight files of a folder.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let single = folder.join(SINGLE);
     if single.exists() {
         return Ok(vec![single]);
@@ -174,12 +259,14 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     };
     let index = folder.join(INDEX);
     if !index.exists() {
-        let hint =
-            "weights are read from safetensors only; convert others with transformers' `save_pretrained`";
-        return Err(missing(SINGLE, hint));
+        let hint = files::instead(folder).unwrap_or_else(|| {
+            "weights are read from safetensors only; convert others with transformers' `save_pretrained`"
+                .into()
+        });
+        return Err(missing(SINGLE, &hint));
     }
-    let text = fs::read_to_string(&index).map_err(Error::io(&index))?;
-    let shards: Shards = serde_json::from_str(&text).map_err(|error| Error::malformed(&index, error))?;
+    let shards: Shards =
+        serde_json::from_slice(&files::read(&index)?).map_err(|error| Error::malformed(&index, error))?;
     let names: BTreeSet<String> = shards.weight_map.into_values().collect();
     names
         .into_iter()
@@ -200,14 +287,14 @@ struct Shards {
     weight_map: BTreeMap<String, String>,
 }
 
+/// A parameter's name in the base model.
 fn unprefixed(name: &str) -> &str {
-    name.strip_prefix("transformer.").unwrap_or(name)
+    ["transformer.", "model."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
 }
 
-/// Constants that older transformers saved among the weights, and the copy of a tied head.
+/// Constants that older transformers saved among the weights.
 fn is_buffer(name: &str) -> bool {
     [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
-        || name == "lm_head.weight"
 }
 
 /// Copies one tensor into its place in the flat vector.
@@ -225,7 +312,10 @@ fn read<E: Element>(param: &Param, tensor: &TensorView, path: &Path, place: &mut
         let found = tensor.dtype();
         Error::malformed(
             path,
-            format!("tensor `{name}` is stored as {found}; f32, f64, bf16 and f16 are read"),
+            format!(
+                "tensor `{name}` is stored as {found}, as in quantised models; f32, f64, bf16 and f16 are read: name the \
+                 original model"
+            ),
         )
     })?;
     let numbers = precision.decode(tensor.data());

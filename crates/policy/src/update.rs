@@ -99,7 +99,7 @@ pub fn update(
             for part in part.chunks(policy.microbatch) {
                 let initial =
                     (coefficients.kl > 0.0).then(|| initial_logits(policy, &initial, part, sampling));
-                let params = Params::tracked(policy.lm.layout(), &theta);
+                let params = Params::trained(policy.lm.layout(), &theta);
                 let tokens = forward(policy.lm, &params, part, sampling);
                 measure(&mut report, &tokens, initial.as_ref(), settings.clip, all_tokens, minibatch == 0);
                 let loss = loss(&tokens, initial.as_ref(), coefficients, count);

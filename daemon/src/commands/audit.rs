@@ -5,12 +5,13 @@ use std::fmt::Write;
 use anyhow::bail;
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, Example, read_examples};
-use dpg_engine::{Extent, Run, Source, Target};
+use dpg_engine::{Extent, Run, Source, Statistic, Target, single_precision};
 use dpg_spec::Spec;
 use serde_json::json;
 
 use crate::{
-    cli::AuditArguments, commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop,
+    cli::AuditArguments, commands::show, compute::compute, data_dir::DataDir, progress::Watch,
+    resolve::resolve, stop::Stop,
 };
 
 /// Audits a spec on a file, or on what the untrained generator writes.
@@ -23,15 +24,21 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
     let local = resolve(Spec::load(&spec)?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let audit = compute(move || {
-        let target = Target::load(&local, DType::F64, &[Device::flex()])?;
+        let watch = Watch::new(stop);
+        let cancelled = || watch.pass();
+        let devices = [Device::flex()];
+        let target = Target::load(&local, DType::F64, &devices)?;
         let metric = target.metric(&local)?;
-        let cancelled = || stop.is_set();
         let mut examples = match file {
             Some(file) => read_examples(&file, &Columns::detect(&file)?, rows)?,
-            None => generated(&local, &cancelled)?,
+            None => generated(&local, &watch)?,
         };
         examples.truncate(rows.unwrap_or(usize::MAX));
-        Ok(dpg_engine::audit(&target, metric.as_ref(), &examples, extent, &cancelled)?)
+        let passes = extent.runs(examples.len()) * target.passes(examples.len());
+        watch.begin(format!("auditing {} examples", examples.len()), passes);
+        let mut audit = dpg_engine::audit(&target, metric.as_ref(), &examples, extent, &cancelled)?;
+        audit.warnings.extend(single_precision(&local, &target, &examples, &devices, &cancelled)?);
+        Ok(audit)
     })
     .await?;
     show(as_json, &json!(audit), || {
@@ -45,37 +52,60 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
             );
         }
         let scores = audit.linear_datamodelling.iter().map(|of| {
-            let [low, high] = of.interval;
-            format!(
-                "\nlinear datamodelling score, subsets of {:.0}%  {:.4}, 95% in [{low:.4}, {high:.4}]",
-                100.0 * of.share,
-                of.score
-            )
+            let interval =
+                of.interval.map_or(String::new(), |[low, high]| format!(", 95% in [{low:.4}, {high:.4}]"));
+            let (share, score) = (100.0 * of.share, decimal(of.score));
+            format!("\nlinear datamodelling score, subsets of {share:.0}%  {score}{interval}")
         });
         let scores: String = scores.collect();
+        let warnings: String = audit.warnings.iter().map(|warning| format!("\nWARNING: {warning}")).collect();
         text + &format!(
-            "relative error against finite differences  {:.2e}\n\
-             the same along random directions           {:.2e}\n\
-             relative error against leaving out         {:.2e}\n\
-             rank correlation with leaving out          {:.4}\n\
-             metasmoothness                             {:.4}{scores}",
-            audit.finite_difference_error,
-            audit.directional_error,
-            audit.leave_one_out_error,
-            audit.leave_one_out_rank_correlation,
-            audit.metasmoothness
+            "relative error against finite differences  {}\n\
+             the same along random directions           {}\n\
+             relative error against leaving out         {}\n\
+             rank correlation with leaving out          {}\n\
+             metasmoothness                             {}{scores}{warnings}",
+            power(audit.finite_difference_error),
+            power(audit.directional_error),
+            power(audit.leave_one_out_error),
+            decimal(audit.leave_one_out_rank_correlation),
+            decimal(audit.metasmoothness)
         )
     });
     Ok(())
 }
 
-fn generated(spec: &Spec, cancelled: &(dyn Fn() -> bool + Sync)) -> anyhow::Result<Vec<Example>> {
+fn power(statistic: Statistic) -> String {
+    written(statistic, |value| format!("{value:.2e}"))
+}
+
+fn decimal(statistic: Statistic) -> String {
+    written(statistic, |value| format!("{value:.4}"))
+}
+
+fn written(statistic: Statistic, number: impl Fn(f64) -> String) -> String {
+    match statistic {
+        Statistic::Value(value) => number(value),
+        Statistic::Undefined(why) => format!("undefined ({why})"),
+    }
+}
+
+fn generated(spec: &Spec, watch: &Watch) -> anyhow::Result<Vec<Example>> {
     let devices = [Device::flex()];
     let target = Target::load(spec, DType::F32, &devices)?;
     let source = Source::load(spec, &devices)?;
     let metric = target.metric(spec)?;
     let folder = std::env::temp_dir();
-    let run =
-        Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder: &folder, cancelled };
+    let cancelled = || watch.pass();
+    let run = Run {
+        spec,
+        target: &target,
+        source: &source,
+        metric: metric.as_ref(),
+        folder: &folder,
+        cancelled: &cancelled,
+    };
+    let rows = spec.policy.prompts_per_step * spec.policy.group_size;
+    watch.begin(format!("drawing {rows} examples"), source.passes(rows));
     Ok(run.first_draw()?)
 }

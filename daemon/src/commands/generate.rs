@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::GenerateArguments, commands::datasets::copy, compute::compute, connect::Place, data_dir::DataDir,
-    make::GENERATOR, resolve::resolve, stop::Stop,
+    make::GENERATOR, progress::Watch, resolve::resolve, stop::Stop,
 };
 
 /// Draws examples and writes them as JSONL.
@@ -40,7 +40,11 @@ pub(crate) async fn generate(
     let GenerateArguments { examples, seed, score, out, .. } = arguments;
     let stop = Stop::listen()?;
     let state = place.path().to_owned();
-    let rows = compute(move || draw(settings, spec.as_ref(), examples, seed, score, &state, &stop)).await?;
+    let rows = compute(move || {
+        let watch = Watch::new(stop);
+        draw(settings, spec.as_ref(), examples, seed, score, &state, &watch)
+    })
+    .await?;
     let written = match out {
         Some(path) => File::create(&path)
             .and_then(|file| write(io::BufWriter::new(file), &rows))
@@ -119,17 +123,19 @@ fn draw(
     seed: u64,
     scored: bool,
     folder: &Path,
-    stop: &Stop,
+    watch: &Watch,
 ) -> anyhow::Result<Vec<Value>> {
     let devices = [Device::flex()];
     let source = Source::in_order(settings, &devices)?;
     let format = spec.map_or(Format::Text, |spec| spec.output.format);
-    let drawn = dpg_engine::generate(&source, format, examples, seed)?;
+    watch.begin(format!("drawing {examples} examples"), source.passes(examples));
+    let drawn = dpg_engine::generate(&source, format, examples, seed, &|| watch.pass())?;
     let mut rows: Vec<Value> = drawn.iter().map(row).collect();
     if let Some(spec) = spec.filter(|_| scored) {
         let target = Target::load(spec, DType::F32, &devices)?;
         let metric = target.metric(spec)?;
-        let scored = score(&target, metric.as_ref(), &drawn, 0, folder, &|| stop.is_set())?;
+        watch.begin("scoring them", 2 * target.passes(drawn.len()));
+        let scored = score(&target, metric.as_ref(), &drawn, 0, folder, &|| watch.pass())?;
         for (row, reward) in rows.iter_mut().zip(scored.rewards) {
             row["reward"] = json!(reward);
         }

@@ -5,13 +5,15 @@ use std::time::Instant;
 
 use anyhow::Context;
 use burn::tensor::{DType, Device};
-use dpg_engine::{Run, Source, Target, helpful, reward_errors, reweigh, signal};
+use dpg_engine::{Run, Source, Target, helpful, recipe, reward_errors, reweigh, signal};
 use dpg_metagrad::Storage;
 use dpg_models::MatmulPrecision;
 use dpg_spec::Spec;
 use serde_json::{Value, json};
 
-use crate::{commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop};
+use crate::{
+    commands::show, compute::compute, data_dir::DataDir, progress::Watch, resolve::resolve, stop::Stop,
+};
 
 /// Prints the plan of a spec. It draws and scores one step to measure time and signal, and keeps
 /// nothing of it.
@@ -26,16 +28,16 @@ pub(crate) async fn plan(
     let resolved = resolve(Spec::load(path)?, &data.hub()?).await?;
     let stop = Stop::listen()?;
     let local = resolved.local.clone();
-    let value = compute(move || measure(&local, reweigh, &devices, &stop)).await?;
+    let value = compute(move || measure(&local, reweigh, &devices, &Watch::new(stop))).await?;
     show(as_json, &value, || text(&resolved.spec.name, &value));
     Ok(())
 }
 
-fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], stop: &Stop) -> anyhow::Result<Value> {
+fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], watch: &Watch) -> anyhow::Result<Value> {
     let target = Target::load(spec, DType::F32, devices)?;
     let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;
-    let cancelled = || stop.is_set();
+    let cancelled = || watch.pass();
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let folder = folder.path();
     let run = Run {
@@ -46,19 +48,29 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], stop: &Stop) 
         folder,
         cancelled: &cancelled,
     };
+    let rows = spec.policy.prompts_per_step * spec.policy.group_size;
+    watch.begin(format!("drawing {rows} rollouts"), source.passes(rows));
     let started = Instant::now();
     let examples = run.first_draw()?;
     let draw_s = started.elapsed().as_secs_f64();
+    watch.begin("scoring them", 2 * target.passes(rows));
     let started = Instant::now();
     let rewards = dpg_engine::score(&target, metric.as_ref(), &examples, 0, folder, &cancelled)?.rewards;
     let score_s = started.elapsed().as_secs_f64();
     let helpful = helpful(&spec.metric)?;
+    watch.begin(
+        "comparing precisions and halves",
+        4 * 2 * target.passes(rows.min(32)) + 3 * target.passes(rows),
+    );
     let precisions = [MatmulPrecision::F32, MatmulPrecision::Tf32, MatmulPrecision::Bf16];
     let [f32, tf32, bf16] = reward_errors(spec, &examples, devices, precisions, &cancelled)?;
     let imitated = devices[0] == Device::flex();
     let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, folder, &cancelled)?;
     let reweighed = rounds
-        .map(|rounds| reweigh(&target, metric.as_ref(), &examples, rounds, folder, &cancelled))
+        .map(|rounds| {
+            watch.begin("reweighing", 2 * (rounds + 1) * target.passes(rows));
+            reweigh(&target, metric.as_ref(), &examples, rounds, folder, &cancelled)
+        })
         .transpose()?;
 
     let encoded = target.encode(&examples)?;
@@ -70,6 +82,7 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], stop: &Stop) 
     // the policy's update reads every rollout forwards and backwards, about what drawing it costs
     let step_s = 2.0 * draw_s + score_s;
     Ok(json!({
+        "recipe": recipe(spec)?,
         "target_parameters": target.model.lm.layout().len(),
         "generator_parameters": source.model.lm.layout().len(),
         "steps": spec.policy.steps,
@@ -106,7 +119,7 @@ fn text(name: &str, value: &Value) -> String {
     });
     let saturation = value["signal"]["saturation"]
         .as_f64()
-        .map_or(String::new(), |ratio| format!(", {ratio:.1} times the root of eps_root"));
+        .map_or(String::new(), |ratio| format!(", {ratio:.1} times sqrt(eps_root) + eps"));
     let reweighed = value["reweighed"].as_array().and_then(|scores| {
         let figures = |score: &Value| {
             let proxies = score["proxies"].as_array().into_iter().flatten();
@@ -124,6 +137,8 @@ fn text(name: &str, value: &Value) -> String {
         ))
     });
     let reweighed = reweighed.unwrap_or_default();
+    let recipe: Vec<_> = value["recipe"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let recipe = recipe.join("\n             ");
     let spilled = value["inner_run_segment"].as_u64().map_or(String::new(), |steps| {
         format!(" in segments of {steps} steps and {:.1} MB on disk", number("inner_run_spilled_bytes") / 1e6)
     });
@@ -131,6 +146,7 @@ fn text(name: &str, value: &Value) -> String {
         "`{name}` is valid; nothing was started\n\
          target       {} parameters\n\
          generator    {} parameters, {} prompts to train on and {} to validate on\n\
+         recipe       {recipe}\n\
          a step       {} rollouts, {} target tokens, {} inner step(s)\n             {:.1} MB of weights, moments and gradients{spilled}, {:.1} MB for a pass\n\
          the run      {} steps of about {:.1} s: {:.1} minutes\n\
          rewards      off by {:.1e} in f32, their precision, against f64; in tf32 {:.1e}, in bf16 {:.1e}{imitated}\n\

@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::tensor::{DType, Tensor};
 use dpg_dataset::{Columns, read_examples, write_scored};
-use dpg_engine::{Target, mean_and_deviation, score_showing};
+use dpg_engine::{Target, doubts, mean_and_deviation, score_showing};
 use dpg_metagrad::metrics::Picture;
 use dpg_spec::Spec;
 use serde_json::json;
 
 use crate::{
-    cli::ScoreArguments, commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop,
+    cli::ScoreArguments, commands::show, compute::compute, data_dir::DataDir, progress::Watch,
+    resolve::resolve, stop::Stop,
 };
 
 /// Scores a dataset and writes the rewards.
@@ -20,12 +21,15 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
     let local = resolve(Spec::load(&arguments.spec)?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let out = arguments.out.clone();
-    let (rewards, score) = compute(move || {
+    let (rewards, score, warnings) = compute(move || {
         let ScoreArguments { data, dtype, out, pictures, .. } = arguments;
+        let watch = Watch::new(stop);
+        let cancelled = || watch.pass();
         let examples = read_examples(&data, &Columns::detect(&data)?, None)?;
         let target = Target::load(&local, DType::from(dtype), &devices)?;
         let metric = target.metric(&local)?;
-        let cancelled = || stop.is_set();
+        let passes = target.passes(examples.len());
+        watch.begin(format!("scoring {} examples", examples.len()), 2 * passes);
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let mut drawn = vec![];
         let show = |theta: &Tensor<1>| {
@@ -39,10 +43,14 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         if let Some(folder) = pictures {
             write_pictures(&folder, &drawn)?;
         }
-        Ok((scored.rewards, scored.score))
+        watch.begin("checking the rewards", target.passes(examples.len().min(target.sft.batch_size)));
+        let warnings = doubts(&local, &target, metric.as_ref(), &examples, &devices, &cancelled)?;
+        Ok((scored.rewards, scored.score, warnings))
     })
     .await?;
     let (mean, deviation) = mean_and_deviation(&rewards);
+    // one value has no spread
+    let deviation = (rewards.len() > 1).then_some(deviation);
     let value = json!({
         "examples": rewards.len(),
         "phi": score.value,
@@ -50,10 +58,14 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         "reward_mean": mean,
         "reward_std": deviation,
         "out": out,
+        "warnings": warnings,
     });
     show(as_json, &value, || {
+        let deviation =
+            deviation.map_or("undefined (one example)".into(), |deviation| format!("{deviation:.3e}"));
+        let warnings: String = warnings.iter().map(|warning| format!("\nWARNING: {warning}")).collect();
         format!(
-            "{} examples: Phi {:.6} after fine-tuning, rewards {mean:.3e} +- {deviation:.3e}, written to {}",
+            "{} examples: Phi {:.6} after fine-tuning, rewards {mean:.3e} +- {deviation}, written to {}{warnings}",
             rewards.len(),
             score.value,
             out.display()

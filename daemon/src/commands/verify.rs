@@ -20,6 +20,7 @@ use crate::{
     compute::compute,
     connect::Place,
     data_dir::DataDir,
+    progress::Watch,
     resolve::resolve,
     stop::Stop,
     verification,
@@ -43,8 +44,12 @@ pub(crate) async fn verify(
     let Copied { version, origin, .. } = copy(data, daemon, store.as_deref(), &dataset, &folder).await?;
     let spec = resolve(Spec::load(&folder.join("spec.toml"))?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
-    let verification =
-        compute(move || verification::verify(&spec, &devices, &folder, seeds, &|| stop.is_set())).await?;
+    let verification = compute(move || {
+        let watch = Watch::new(stop);
+        let begin = |passes| watch.begin("fine-tuning fresh targets", passes);
+        verification::verify(&spec, &devices, &folder, seeds, begin, &|| watch.pass())
+    })
+    .await?;
     let pictures = pictures.unwrap_or_else(|| data.path("pictures").join(version.to_string()));
     let drawn = draw(&verification, &pictures)?;
     let report = verification::report(&verification);

@@ -2,7 +2,7 @@
 //! example's scored tokens.
 
 use burn::tensor::Tensor;
-use dpg_models::{CausalLm, Example, Params};
+use dpg_models::{CausalLm, Example, Params, check_tokens};
 
 use super::{Metric, Score};
 use crate::{Error, loss::example_losses};
@@ -27,10 +27,8 @@ impl<'a> HeldOutLoss<'a> {
             );
             return Err(Error::Metric { field: "data", reason });
         }
-        if let Some(index) = examples.iter().position(|example| example.tokens.len() > lm.context()) {
-            let (length, limit) = (examples[index].tokens.len(), lm.context());
-            let what = format!("held-out example {index}");
-            return Err(dpg_models::Error::TooLong { what, length, limit }.into());
+        for (index, example) in examples.iter().enumerate() {
+            check_tokens(lm, &example.tokens, || format!("held-out example {index}"))?;
         }
         Ok(Self { lm, examples, microbatch })
     }

@@ -9,7 +9,7 @@ pub(crate) use norm::{layer_norm, rms_norm};
 pub use rope::RopeScaling;
 pub(crate) use rope::{Rope, rotate};
 
-use crate::{Dual, MatmulPrecision, Params, Tokens};
+use crate::{Dual, MatmulPrecision, Params, Tokens, params::Padding};
 
 /// `x [..., in] -> x W + b [..., out]` for a weight `[in, out]`.
 pub(crate) fn linear(
@@ -25,9 +25,24 @@ pub(crate) fn linear(
 }
 
 /// Rows of an embedding table `[rows, hidden]` for every token: `[batch, seq, hidden]`.
-pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens) -> Dual<3> {
+///
+/// `padding` is a token that training does not move through its lookups, PyTorch's `padding_idx`; which
+/// derivative leaves them out is said by [`Padding`].
+pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens, padding: Option<u32>) -> Dual<3> {
     let [batch, seq] = tokens.dims();
     let table = params.matrix(table);
     let hidden = table.dims()[1];
-    table.select(0, tokens.flat(params)).reshape([batch, seq, hidden])
+    let mut rows = table.select(0, tokens.flat(params));
+    if params.padding() != Padding::Kept
+        && let Some(kept) = padding.and_then(|padding| tokens.others(params, padding))
+    {
+        match params.padding() {
+            Padding::NoTangent => rows.tangent = rows.tangent.map(|tangent| tangent * kept),
+            _ => {
+                let dropped = kept.clone().neg() + 1.0;
+                rows.primal = rows.primal.clone() * kept + rows.primal.detach() * dropped;
+            }
+        }
+    }
+    rows.reshape([batch, seq, hidden])
 }

@@ -1,0 +1,152 @@
+//! Whether the rewards of a recipe can be trusted: what is known to put them off, found cheaply.
+
+use burn::tensor::{DType, Device, Tensor};
+use dpg_dataset::Example;
+use dpg_metagrad::{Metric, Score, Sft};
+use dpg_models::{MatmulPrecision, available_memory};
+use dpg_spec::{Optimizer, Sgd, Spec};
+
+use crate::{Error, Target, reward_errors, rollouts::trainable};
+
+/// Rewards further off than this are not worth much.
+pub(crate) const TOLERABLE: f64 = 0.05;
+
+/// Examples that are scored twice to see what single precision costs.
+const SAMPLE: usize = 8;
+
+/// How far the gradient is beyond where the optimizer's step is smooth.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Saturation {
+    /// Root mean square of the first step's gradient, each weight counting by |dPhi/dtheta|.
+    pub(crate) gradient: f64,
+    /// The same over `sqrt(eps_root) + eps`, for Adam. Its first step g / (sqrt(g^2 + eps_root) + eps) has a
+    /// derivative in g that vanishes where this is large.
+    pub(crate) ratio: Option<f64>,
+}
+
+impl Saturation {
+    /// What it means and what to do about it, where it is too large.
+    pub(crate) fn advice(self) -> Option<String> {
+        const SATURATED: f64 = 10.0;
+        let ratio = self.ratio.filter(|&ratio| ratio > SATURATED)?;
+        Some(format!(
+            "the optimizer's step is saturated: the gradient is {ratio:.0} times sqrt(eps_root) + eps, where rewards \
+             all but vanish and say little of what a whole example does; raise eps_root to about {:.0e}",
+            self.gradient.powi(2)
+        ))
+    }
+}
+
+/// Measures it on the first batch of the examples; also the metric of the target as it is.
+pub(crate) fn saturation(
+    target: &Target,
+    metric: &dyn Metric,
+    examples: &[Example],
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<(Saturation, Score), Error> {
+    let (untrained, slope) = metric.score_and_gradient(&target.model.theta)?;
+    let weights = slope.abs();
+    let gradient = first_gradient(target, examples, cancelled)?;
+    let gradient =
+        ((gradient.clone() * gradient * weights.clone()).sum() / weights.sum()).into_scalar::<f64>().sqrt();
+    let ratio = match target.sft.optimizer {
+        Optimizer::Adamw(adamw) => Some(gradient / (adamw.eps_root.sqrt() + adamw.eps)),
+        Optimizer::Sgd(_) => None,
+    };
+    Ok((Saturation { gradient, ratio: ratio.filter(|ratio| ratio.is_finite()) }, untrained))
+}
+
+/// Gradient of the first batch's mean loss, read off a step of plain descent.
+fn first_gradient(
+    target: &Target,
+    examples: &[Example],
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Tensor<1>, Error> {
+    let (encoded, _) = trainable(target, examples)?;
+    let mut batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
+    batches.truncate(1);
+    let weights = vec![1.0; encoded.len()];
+    let descent = Sgd { learning_rate: 1.0, weight_decay: 0.0 };
+    let sft = Sft { optimizer: &descent, ..target.sft(&encoded, &weights, &batches, cancelled) };
+    Ok(target.model.theta.clone() - sft.train()?)
+}
+
+/// What is known to put the rewards of these examples off, each with what to do about it: a saturated step,
+/// and single precision.
+pub fn doubts(
+    spec: &Spec,
+    target: &Target,
+    metric: &dyn Metric,
+    examples: &[Example],
+    devices: &[Device],
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<String>, Error> {
+    let mut doubts: Vec<String> =
+        saturation(target, metric, examples, cancelled)?.0.advice().into_iter().collect();
+    if target.model.theta.dtype() == DType::F32 {
+        doubts.extend(single_precision(spec, target, examples, devices, cancelled)?);
+    }
+    Ok(doubts)
+}
+
+/// What single precision does to the rewards of the first examples, if that is much. Not asked where a model in
+/// double precision would take a large part of the memory.
+pub fn single_precision(
+    spec: &Spec,
+    target: &Target,
+    examples: &[Example],
+    devices: &[Device],
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Option<String>, Error> {
+    if !fits_twice(target) {
+        return Ok(None);
+    }
+    let places = trainable(target, examples)?.1;
+    let few: Vec<_> = places.iter().take(SAMPLE).map(|&place| examples[place].clone()).collect();
+    let [error] = reward_errors(spec, &few, devices, [MatmulPrecision::F32], cancelled)?;
+    Ok(rounding(error))
+}
+
+/// What an error of single precision means, where it is too large.
+pub(crate) fn rounding(error: f64) -> Option<String> {
+    (error > TOLERABLE).then(|| {
+        let off =
+            if error.is_finite() { format!("{:.0}% off from", 100.0 * error) } else { "unlike".to_owned() };
+        format!(
+            "rewards in single precision are {off} those in double on the first examples; score with `--dtype f64`, or \
+             raise eps_root"
+        )
+    })
+}
+
+/// Whether the walk of a few examples in double precision is small beside this machine's memory.
+fn fits_twice(target: &Target) -> bool {
+    /// Vectors of a short walk, about.
+    const VECTORS: u64 = 32;
+    let bytes = target.model.theta.dims()[0] as u64 * 8 * VECTORS;
+    available_memory().is_none_or(|available| bytes < available / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_given_where_a_step_is_saturated() {
+        let sound = Saturation { gradient: 1e-3, ratio: Some(1.0) };
+        assert_eq!(sound.advice(), None);
+        assert_eq!(Saturation { ratio: None, ..sound }.advice(), None);
+        let advice = Saturation { ratio: Some(1e5), ..sound }.advice().unwrap();
+        assert!(
+            advice.contains("100000 times") && advice.contains("raise eps_root to about 1e-6"),
+            "{advice}"
+        );
+    }
+
+    #[test]
+    fn rounding_is_told_where_it_matters() {
+        assert_eq!(rounding(1e-3), None);
+        assert!(rounding(0.72).unwrap().contains("72% off"));
+        assert!(rounding(f64::INFINITY).unwrap().contains("unlike"));
+    }
+}

@@ -193,6 +193,8 @@ pub struct Source {
     pub training: Vec<Prompt>,
     /// Prompts kept aside for validation.
     pub validation: Vec<Prompt>,
+    /// Tokens that the model has and its tokenizer has not.
+    unused: Vec<u32>,
     devices: Vec<Device>,
 }
 
@@ -246,9 +248,11 @@ impl Source {
             Some(file) => read_texts(Path::new(&file.path), &file.column, None)?,
             None => vec![String::new()],
         };
-        let read = |text: &String| prompt(&model, &settings, render(&model, &settings, text)?);
+        let chat = if settings.template == CHAT { Some(ChatTemplate::load(&model.folder)?) } else { None };
+        let read = |text: &String| prompt(&model, &settings, render(chat.as_ref(), &settings, text)?);
         let training = texts.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Self { model, settings, training, validation: vec![], devices: devices.to_vec() })
+        let unused = model.tokenizer.unused(model.lm.vocab_size());
+        Ok(Self { model, settings, training, validation: vec![], unused, devices: devices.to_vec() })
     }
 
     /// Writes the generator with the weights `theta` as a Hugging Face folder.
@@ -270,6 +274,7 @@ impl Source {
             min_new_tokens: self.settings.min_new_tokens,
             max_new_tokens: self.settings.max_new_tokens,
             stop: self.model.tokenizer.stop().to_vec(),
+            never: self.unused.clone(),
             seed,
             step: draw,
             batch: 1024,
@@ -301,12 +306,11 @@ fn first(devices: &[Device]) -> &Device {
     devices.first().expect("a run has a device")
 }
 
-/// A row of the prompts' file as the generator reads it.
-fn render(model: &Model, settings: &Generator, text: &str) -> Result<String, Error> {
-    if settings.template == CHAT {
-        Ok(ChatTemplate::load(&model.folder)?.render(&[Message::new("user", text)], true)?)
-    } else {
-        Ok(settings.template.replace("{text}", text))
+/// A row of the prompts' file as the generator reads it; `chat` stands for the template of that name.
+fn render(chat: Option<&ChatTemplate>, settings: &Generator, text: &str) -> Result<String, Error> {
+    match chat {
+        Some(chat) => Ok(chat.render(&[Message::new("user", text)], true)?),
+        None => Ok(settings.template.replace("{text}", text)),
     }
 }
 
@@ -315,7 +319,7 @@ fn prompt(model: &Model, settings: &Generator, text: String) -> Result<Prompt, E
         // the template has written the special tokens
         model.tokenizer.encode(&text)?
     } else {
-        model.tokenizer.encode_with_special(&text)?
+        model.tokenizer.encode_prompt(&text)?
     };
     if tokens.is_empty() {
         // an empty prompt still needs a token to predict from
@@ -328,6 +332,7 @@ fn prompt(model: &Model, settings: &Generator, text: String) -> Result<Prompt, E
         })?;
         tokens.push(start);
     }
+    model.check(&tokens)?;
     let (length, limit) = (tokens.len() + settings.max_new_tokens, model.lm.context());
     if length > limit {
         let reason = format!(

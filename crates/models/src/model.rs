@@ -31,14 +31,24 @@ impl Model {
             Tensor::from_data(theta.as_slice(), (device, dtype))
         };
         let tokenizer = Tokenizer::load(folder)?;
-        if tokenizer.vocab_size() > lm.vocab_size() {
-            let reason = format!(
-                "it has {} tokens, but config.json gives the model {}",
-                tokenizer.vocab_size(),
-                lm.vocab_size()
-            );
-            return Err(Error::malformed(&folder.join("tokenizer.json"), reason));
+        for warning in tokenizer.warnings() {
+            tracing::warn!("{warning}");
         }
         Ok(Self { lm, theta, tokenizer, folder: folder.into() })
+    }
+
+    /// Checks that the model has all of these tokens: its tokenizer may know more.
+    pub fn check(&self, tokens: &[u32]) -> Result<(), Error> {
+        let model = self.lm.vocab_size();
+        match tokens.iter().find(|&&id| id as usize >= model) {
+            None => Ok(()),
+            Some(&id) => Err(Error::UnknownToken {
+                folder: self.folder.clone(),
+                token: self.tokenizer.token(id).unwrap_or_default(),
+                id,
+                tokenizer: self.tokenizer.vocab_size(),
+                model,
+            }),
+        }
     }
 }

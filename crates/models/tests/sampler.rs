@@ -31,6 +31,7 @@ fn sampling() -> Sampling {
         min_new_tokens: 3,
         max_new_tokens: 12,
         stop: (0..20).collect(),
+        never: vec![],
         seed: 7,
         step: 2,
         batch: 64,

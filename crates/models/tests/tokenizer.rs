@@ -37,7 +37,7 @@ fn roles_come_from_the_folder() {
     let roles = |name: &str| {
         let tokenizer = Tokenizer::load(&golden(name)).unwrap();
         assert_eq!(tokenizer.vocab_size(), 96);
-        let adds_bos = tokenizer.adds_bos().unwrap();
+        let adds_bos = tokenizer.adds_bos();
         (tokenizer.bos(), adds_bos, tokenizer.eos(), tokenizer.stop().to_vec(), tokenizer.pad())
     };
     assert_eq!(roles("gpt2"), (Some(1), false, Some(1), vec![1], None));

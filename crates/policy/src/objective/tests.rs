@@ -20,6 +20,7 @@ pub(crate) fn sampling() -> Sampling {
         min_new_tokens: 2,
         max_new_tokens: 6,
         stop: (0..12).collect(),
+        never: vec![],
         seed: 3,
         step: 0,
         devices: vec![Device::flex()],

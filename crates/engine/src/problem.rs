@@ -248,8 +248,7 @@ impl Source {
             Some(file) => read_texts(Path::new(&file.path), &file.column, None)?,
             None => vec![String::new()],
         };
-        let chat = if settings.template == CHAT { Some(ChatTemplate::load(&model.folder)?) } else { None };
-        let read = |text: &String| prompt(&model, &settings, render(chat.as_ref(), &settings, text)?);
+        let read = |text: &String| prompt(&model, &settings, render(&model, &settings, text)?);
         let training = texts.iter().map(read).collect::<Result<_, _>>()?;
         let unused = model.tokenizer.unused(model.lm.vocab_size());
         Ok(Self { model, settings, training, validation: vec![], unused, devices: devices.to_vec() })
@@ -306,11 +305,12 @@ fn first(devices: &[Device]) -> &Device {
     devices.first().expect("a run has a device")
 }
 
-/// A row of the prompts' file as the generator reads it; `chat` stands for the template of that name.
-fn render(chat: Option<&ChatTemplate>, settings: &Generator, text: &str) -> Result<String, Error> {
-    match chat {
-        Some(chat) => Ok(chat.render(&[Message::new("user", text)], true)?),
-        None => Ok(settings.template.replace("{text}", text)),
+/// A row of the prompts' file as the generator reads it.
+fn render(model: &Model, settings: &Generator, text: &str) -> Result<String, Error> {
+    if settings.template == CHAT {
+        Ok(ChatTemplate::load(&model.folder)?.render(&[Message::new("user", text)], true)?)
+    } else {
+        Ok(settings.template.replace("{text}", text))
     }
 }
 
@@ -319,6 +319,7 @@ fn prompt(model: &Model, settings: &Generator, text: String) -> Result<Prompt, E
         // the template has written the special tokens
         model.tokenizer.encode(&text)?
     } else {
+        // unlike transformers' `generate`, which would go on after an EOS that the tokenizer puts at the end
         model.tokenizer.encode_prompt(&text)?
     };
     if tokens.is_empty() {

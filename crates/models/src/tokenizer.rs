@@ -272,6 +272,12 @@ impl Tokenizer {
             [" 've", "'ve"],
             [" 're", "'re"],
         ];
+        let special = |token: &String| self.inner.get_added_vocabulary().is_special_token(token);
+        let written = |&id: &u32| self.token(id).is_some_and(|token| !(skip_special && special(&token)));
+        // some decoders count back from the last token, which must be there
+        if !ids.iter().any(written) {
+            return Ok(String::new());
+        }
         let text = self.inner.decode(ids, skip_special).map_err(failed)?;
         let clean = if self.clean_up { CLEAN.as_slice() } else { &[] };
         Ok(clean.iter().fold(text, |text, [from, to]| text.replace(from, to)))

@@ -113,7 +113,8 @@ fn ids_and_masks_are_those_of_transformers_and_trl() {
     let mut table = String::new();
     let mut wrong = vec![];
     let kinds = ["text", "completion", "chat"];
-    writeln!(table, "{:<46} {:>6} {:>10} {:>6}   same as 4.57", "shape", kinds[0], kinds[1], kinds[2]).unwrap();
+    writeln!(table, "{:<46} {:>6} {:>10} {:>6}   same as 4.57", "shape", kinds[0], kinds[1], kinds[2])
+        .unwrap();
     for shape in &shapes {
         let tokenizer = shape.load();
         let mut counts = [[0, 0]; 3];
@@ -136,7 +137,11 @@ fn ids_and_masks_are_those_of_transformers_and_trl() {
         let older = if others == 0 { "all".into() } else { format!("{}/{all}, warned", all - others) };
         writeln!(table, "{:<46} {text:>6} {completion:>10} {chat:>6}   {older}", shape.name).unwrap();
     }
-    println!("{table}{} shapes, {} cases", shapes.len(), shapes.iter().map(|shape| shape.cases.len()).sum::<usize>());
+    println!(
+        "{table}{} shapes, {} cases",
+        shapes.len(),
+        shapes.iter().map(|shape| shape.cases.len()).sum::<usize>()
+    );
     assert!(wrong.is_empty(), "{table}{} faults:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
 }
 
@@ -146,7 +151,14 @@ fn most_shapes_load_without_a_warning() {
     let warned: Vec<String> = shapes()
         .iter()
         .filter(|shape| shape.cases.iter().all(|case| case.older.is_none()))
-        .flat_map(|shape| shape.load().warnings().iter().map(|warning| format!("{}: {warning}", shape.name)).collect::<Vec<_>>())
+        .flat_map(|shape| {
+            shape
+                .load()
+                .warnings()
+                .iter()
+                .map(|warning| format!("{}: {warning}", shape.name))
+                .collect::<Vec<_>>()
+        })
         .collect();
     println!("{}", warned.join("\n"));
     assert!(warned.len() <= 5, "{warned:#?}");

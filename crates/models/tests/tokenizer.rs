@@ -73,6 +73,55 @@ fn roles_fall_back_and_settings_of_the_file_are_dropped() {
     assert_eq!((load().eos(), load().stop().to_vec()), (Some(2), vec![5]));
 }
 
+/// A folder with the files of golden folder `name` that make its tokenizer, tokenizer.json changed.
+fn changed(name: &str, change: impl FnOnce(&mut serde_json::Value)) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let text = fs::read_to_string(golden(name).join("tokenizer.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    change(&mut json);
+    fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+    for file in ["tokenizer_config.json", "config.json"] {
+        fs::copy(golden(name).join(file), folder.path().join(file)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn dropout_of_merges_is_off_and_said_to_be() {
+    const TEXT: &str = "the small dog and the other small dog is on the other small mouse";
+    let plain = Tokenizer::load(&golden("llama")).unwrap();
+    assert_eq!(plain.warnings(), [""; 0]);
+    let folder = changed("llama", |file| file["model"]["dropout"] = 0.5.into());
+    let random = Tokenizer::load(folder.path()).unwrap();
+    for _ in 0..20 {
+        assert_eq!(random.encode_text(TEXT, true).unwrap(), plain.encode_text(TEXT, true).unwrap());
+    }
+    let [warning] = random.warnings() else { panic!("{:?}", random.warnings()) };
+    let file = folder.path().join("tokenizer.json").display().to_string();
+    assert!(
+        [file.as_str(), "`model.dropout` = 0.5", "transformers"].iter().all(|part| warning.contains(part)),
+        "{warning}"
+    );
+    // none is none
+    let folder = changed("llama", |file| file["model"]["dropout"] = 0.0.into());
+    assert_eq!(Tokenizer::load(folder.path()).unwrap().warnings(), [""; 0]);
+}
+
+#[test]
+fn unused_ids_are_those_without_a_token() {
+    let folder = changed("llama", |file| {
+        file["added_tokens"].as_array_mut().unwrap().push(serde_json::json!({
+            "id": 99, "content": "[A]", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        }));
+    });
+    let tokenizer = Tokenizer::load(folder.path()).unwrap();
+    let known = (0..tokenizer.vocab_size() as u32).filter(|&id| tokenizer.token(id).is_some()).count();
+    assert_eq!(tokenizer.unused(120).len(), 120 - known);
+    assert_eq!(tokenizer.unused(96), [0; 0]);
+    assert_eq!(Tokenizer::load(&golden("llama")).unwrap().unused(98), [96, 97]);
+}
+
 #[test]
 fn marks_the_tokens_that_cover_a_range() {
     let tokenizer = Tokenizer::load(&golden("qwen2")).unwrap();

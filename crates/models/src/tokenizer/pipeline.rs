@@ -109,13 +109,11 @@ impl Class {
                     (_, Some(true)) => "always",
                     _ => "first",
                 };
-                let metaspace =
-                    json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
+                let metaspace = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
                 (Value::Null, metaspace)
             }
             Self::Qwen2 => {
-                let split =
-                    json!({"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": false});
+                let split = json!({"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": false});
                 let parts = [split, byte_level(prefix == Some(true), false)];
                 (json!({"type": "NFC"}), json!({"type": "Sequence", "pretokenizers": parts}))
             }

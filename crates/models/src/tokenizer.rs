@@ -65,7 +65,7 @@ impl Tokenizer {
         let saved = [file["normalizer"].clone(), file["pre_tokenizer"].clone()];
         let taken = |value: Option<&mut Value>| value.map_or(Value::Null, Value::take);
         let dropout = taken(file["model"].get_mut("dropout"));
-        class.rebuild(&mut file, &own, special.text("unk_token"));
+        class.rebuild(&mut file, &own, &special);
         // settings of the session that saved the file; transformers drops them too
         taken(file.get_mut("truncation"));
         taken(file.get_mut("padding"));
@@ -111,6 +111,13 @@ impl Tokenizer {
             warnings.push(format!(
                 "`{}`: `model.dropout` = {dropout} is switched off, since with it a text has other tokens each time; \
                  transformers trains with it: set it to null there too",
+                path.display()
+            ));
+        }
+        if let Some(class) = pipeline::unknown_class(folder)? {
+            warnings.push(format!(
+                "`{}` is read as it stands, but transformers reads it as a `{class}`, which may make other tokens: train \
+                 with `tokenizer_class` set to `PreTrainedTokenizerFast` in tokenizer_config.json",
                 path.display()
             ));
         }

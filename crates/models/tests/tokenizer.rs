@@ -108,6 +108,19 @@ fn dropout_of_merges_is_off_and_said_to_be() {
 }
 
 #[test]
+fn a_class_that_is_not_known_is_said() {
+    let folder = changed("llama", |_| ());
+    let put = |class: &str| {
+        let config = serde_json::json!({ "tokenizer_class": class, "eos_token": "</s>", "bos_token": "<s>" });
+        fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        Tokenizer::load(folder.path()).unwrap().warnings().to_vec()
+    };
+    assert_eq!(put("PreTrainedTokenizerFast"), [""; 0]);
+    let warnings = put("T5TokenizerFast");
+    assert!(warnings.len() == 1 && warnings[0].contains("`T5Tokenizer`"), "{warnings:?}");
+}
+
+#[test]
 fn unused_ids_are_those_without_a_token() {
     let folder = changed("llama", |file| {
         file["added_tokens"].as_array_mut().unwrap().push(serde_json::json!({

@@ -15,12 +15,13 @@ use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
 use crate::Error;
 
-use super::special::json as read;
+use super::special::{Special, json as read};
 
 /// The classes that bring their own pipeline; any other reads the file as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     General,
+    CodeLlama,
     Gemma,
     Gpt2,
     GptNeoX,
@@ -54,6 +55,7 @@ impl Class {
             // said of Llama 3, whose tokenizer is another one
             "LlamaTokenizer" if tokenizer()?.contains("\"ByteLevel\"") => Self::General,
             "LlamaTokenizer" => Self::Llama,
+            "CodeLlamaTokenizer" => Self::CodeLlama,
             "GemmaTokenizer" => Self::Gemma,
             "CodeGenTokenizer" | "GPT2Tokenizer" => Self::Gpt2,
             "GPTNeoXTokenizer" => Self::GptNeoX,
@@ -69,7 +71,7 @@ impl Class {
             Self::Gemma => ["<unk>", "<bos>", "<eos>", "<pad>", "<mask>"],
             Self::Gpt2 => ["<|endoftext|>", "<|endoftext|>", "<|endoftext|>", "", ""],
             Self::GptNeoX => ["<|endoftext|>", "<|endoftext|>", "<|endoftext|>", "<|padding|>", ""],
-            Self::Llama => ["<unk>", "<s>", "</s>", "", ""],
+            Self::CodeLlama | Self::Llama => ["<unk>", "<s>", "</s>", "", ""],
             Self::Qwen2 => ["<|endoftext|>", "", "<|endoftext|>", "<|endoftext|>", ""],
         };
         let token = match name {
@@ -78,14 +80,20 @@ impl Class {
             "eos_token" => eos,
             "pad_token" => pad,
             "mask_token" => mask,
+            _ if self != Self::CodeLlama => "",
+            "prefix_token" => "▁<PRE>",
+            "middle_token" => "▁<MID>",
+            "suffix_token" => "▁<SUF>",
+            "eot_token" => "▁<EOT>",
+            "fill_token" => "<FILL_ME>",
             _ => "",
         };
         Some(token).filter(|token| !token.is_empty())
     }
 
     /// Puts the class's own pipeline in the place of the one in `file`, a tokenizer.json, of which the
-    /// added tokens go too. `config` is tokenizer_config.json, `unk` the text of the unknown token.
-    pub(super) fn rebuild(self, file: &mut Value, config: &Value, unk: Option<&str>) {
+    /// added tokens go too. `config` is tokenizer_config.json.
+    pub(super) fn rebuild(self, file: &mut Value, config: &Value, special: &Special) {
         // a file without its type is of the oldest kind
         if self == Self::General || file["model"]["type"].as_str().is_some_and(|kind| kind != "BPE") {
             return;
@@ -103,10 +111,10 @@ impl Class {
             ),
             Self::Gpt2 => (Value::Null, byte_level(prefix == Some(true), true)),
             Self::GptNeoX => (json!({"type": "NFC"}), byte_level(prefix == Some(true), true)),
-            Self::Llama => {
+            Self::CodeLlama | Self::Llama => {
                 let scheme = match (prefix, config["legacy"].as_bool()) {
                     (Some(false), _) => "never",
-                    (_, Some(true)) => "always",
+                    (_, Some(true)) if self == Self::Llama => "always",
                     _ => "first",
                 };
                 let metaspace = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
@@ -118,14 +126,14 @@ impl Class {
                 (json!({"type": "NFC"}), json!({"type": "Sequence", "pretokenizers": parts}))
             }
         };
-        let pieces = matches!(self, Self::Gemma | Self::Llama);
+        let pieces = matches!(self, Self::CodeLlama | Self::Gemma | Self::Llama);
         let decoder = if pieces {
             let mut parts = vec![
                 json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
                 json!({"type": "ByteFallback"}),
                 json!({"type": "Fuse"}),
             ];
-            if self == Self::Llama && prefix != Some(false) {
+            if self == Self::CodeLlama || self == Self::Llama && prefix != Some(false) {
                 parts.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
             }
             json!({"type": "Sequence", "decoders": parts})
@@ -136,13 +144,24 @@ impl Class {
         file["pre_tokenizer"] = pre_tokenizer;
         file["decoder"] = decoder;
         file["added_tokens"] = json!([]);
-        if self == Self::GptNeoX {
-            // this class makes it anew of two keys that it was not given
-            file["post_processor"] = Value::Null;
+        // these two make it anew of two keys that they were not given
+        match (self, special.text("bos_token")) {
+            (Self::GptNeoX, _) => file["post_processor"] = Value::Null,
+            (Self::CodeLlama, Some(bos)) => {
+                let part = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+                file["post_processor"] = json!({
+                    "type": "TemplateProcessing",
+                    "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, part("A")],
+                    "pair": [part("A"), part("B")],
+                    "special_tokens": {bos: {"id": bos, "ids": [file["model"]["vocab"][bos]], "tokens": [bos]}},
+                });
+            }
+            _ => {}
         }
         let model = &mut file["model"];
         model["dropout"] = Value::Null;
-        model["unk_token"] = if self == Self::Gemma { unk.into() } else { Value::Null };
+        let has_unk = matches!(self, Self::CodeLlama | Self::Gemma);
+        model["unk_token"] = special.text("unk_token").filter(|_| has_unk).into();
         model["fuse_unk"] = pieces.into();
         model["byte_fallback"] = pieces.into();
         model["ignore_merges"] = false.into();
@@ -150,6 +169,38 @@ impl Class {
         model["continuing_subword_prefix"] = affix.clone();
         model["end_of_word_suffix"] = affix;
     }
+}
+
+/// Classes of other families of models that bring a pipeline of their own, which is not known here.
+const OTHERS: [&str; 20] = [
+    "AlbertTokenizer",
+    "BertTokenizer",
+    "BigBirdTokenizer",
+    "CLIPTokenizer",
+    "CamembertTokenizer",
+    "CohereTokenizer",
+    "DebertaTokenizer",
+    "DebertaV2Tokenizer",
+    "GPTSw3Tokenizer",
+    "HerbertTokenizer",
+    "MBartTokenizer",
+    "NllbTokenizer",
+    "OpenAIGPTTokenizer",
+    "PegasusTokenizer",
+    "Qwen3_5Tokenizer",
+    "RobertaTokenizer",
+    "T5Tokenizer",
+    "XGLMTokenizer",
+    "XLMRobertaTokenizer",
+    "XLNetTokenizer",
+];
+
+/// The class of the folder, if transformers gives it a pipeline that is not known here.
+pub(super) fn unknown_class(folder: &Path) -> Result<Option<String>, Error> {
+    let config = read(folder, "config.json")?;
+    let name = class_name(folder, &config)?.filter(|name| OTHERS.contains(&name.as_str()));
+    // whose class is its own whatever the folder says
+    Ok(name.filter(|_| config["model_type"] != "qwen2"))
 }
 
 /// The class that a folder names, without `Fast`.
@@ -190,7 +241,7 @@ pub(super) fn differences(
     };
     for ((theirs, ours), token) in theirs.into_iter().zip(ends).zip(["BOS", "EOS"]) {
         if theirs != ours {
-            found.push(format!("{} {token} added to a text", if theirs { "a" } else { "no" }));
+            found.push(format!("{} added {token}", if theirs { "an" } else { "no" }));
         }
     }
     Ok(found)

@@ -14,6 +14,9 @@ const CONFIG: &str = "tokenizer_config.json";
 const NAMES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
+/// The names that CodeLlama's has besides.
+const INFILLING: [&str; 5] = ["prefix_token", "middle_token", "suffix_token", "eot_token", "fill_token"];
+
 /// What a folder says of its special and added tokens.
 #[derive(Debug, Default)]
 pub(super) struct Special {
@@ -85,7 +88,8 @@ impl Special {
     /// Gives the tokens of `config` their names, and the class's own to names that it does not mention.
     fn name(&mut self, class: Class, config: &Map<String, Value>) {
         let others = config.keys().map(String::as_str).filter(|name| !NAMES.contains(name));
-        for name in NAMES.into_iter().chain(others) {
+        let own = INFILLING.into_iter().filter(|name| !config.contains_key(*name));
+        for name in NAMES.into_iter().chain(others).chain(own) {
             let token = match config.get(name) {
                 // whatever else a name that is not of the seven holds is no token (`add_bos_token`)
                 Some(value) if name.ends_with("_token") => token_of(value),

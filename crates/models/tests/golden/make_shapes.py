@@ -218,6 +218,8 @@ def shapes():
     llama2 = pieces_bpe()
     yield "llama 2, legacy", "llama", llama2, {"tokenizer_class": "LlamaTokenizer", "legacy": True, "add_bos_token": True, "add_eos_token": False, **SP}
     yield "llama 2, not legacy", "llama", llama2, {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True, **SP}
+    code = pieces_bpe(("<unk>", "<s>", "</s>", "▁<PRE>", "▁<MID>", "▁<SUF>", "▁<EOT>"))
+    yield "code llama", "llama", code, {"tokenizer_class": "CodeLlamaTokenizer", "legacy": None, "fill_token": "<FILL_ME>", "prefix_token": "▁<PRE>", **SP}
     yield "llama 2, general class", "llama", llama2, {"tokenizer_class": FAST, **SP}
     yield "llama 2, no class named", "llama", llama2, dict(SP)
     yield "llama 2, no prefix space", "llama", pieces_bpe(prefix=False, normalizer=normalizers.Replace(" ", "▁")), {"tokenizer_class": FAST, "add_prefix_space": False, **SP}

@@ -167,6 +167,7 @@ impl Engine {
             min_new_tokens: 0,
             max_new_tokens: self.sampled_tokens(),
             stop: vec![],
+            never: vec![],
             seed: 0,
             step: 0,
             batch: 1024,

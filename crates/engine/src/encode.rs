@@ -1,4 +1,4 @@
-//! From the examples of a dataset to the tokens a model is trained on, as SFT trainers do it.
+//! From the examples of a dataset to the tokens a model is trained on, as TRL makes them.
 
 use dpg_dataset::Example;
 use dpg_models::{ChatTemplate, Message, Model};
@@ -24,18 +24,25 @@ pub(crate) fn encode(
     encoding: Encoding,
 ) -> Result<(dpg_models::Example, usize), Error> {
     let tokenizer = &model.tokenizer;
-    let (mut tokens, mut scored) = match example {
+    let end = encoding.append_eos;
+    if end && tokenizer.eos().is_none() && !matches!(example, Example::Messages(_)) {
+        return Err(Error::setting(
+            "target.sft.append_eos",
+            "the target's tokenizer has no end-of-sequence token; set it to false",
+        ));
+    }
+    let from = |begin: usize, len: usize| (0..len).map(move |t| t >= begin).collect();
+    let (mut tokens, mut scored): (Vec<u32>, Vec<bool>) = match example {
+        // a text has no prompt, so all of it is scored whatever `loss_on` says
         Example::Text(text) => {
-            let tokens = tokenizer.encode_with_special(text)?;
-            let scored = vec![encoding.loss_on == LossOn::All; tokens.len()];
+            let tokens = tokenizer.encode_text(text, end)?;
+            let scored = from(0, tokens.len());
             (tokens, scored)
         }
         Example::PromptCompletion { prompt, completion } => {
-            let mut tokens = tokenizer.encode_with_special(prompt)?;
-            let prompt_len = tokens.len();
-            tokens.extend(tokenizer.encode(completion)?);
-            let scored = (0..tokens.len()).map(|t| t >= prompt_len || encoding.loss_on == LossOn::All);
-            let scored = scored.collect();
+            let (tokens, begin) = tokenizer.encode_completion(prompt, completion, end)?;
+            let begin = if encoding.loss_on == LossOn::All { 0 } else { begin };
+            let scored = from(begin, tokens.len());
             (tokens, scored)
         }
         Example::Messages(messages) => {
@@ -47,19 +54,7 @@ pub(crate) fn encode(
             (tokens, scored)
         }
     };
-    // a template has written its own end
-    if encoding.append_eos && !matches!(example, Example::Messages(_)) {
-        let eos = tokenizer.eos().ok_or_else(|| {
-            Error::setting(
-                "target.sft.append_eos",
-                "the target's tokenizer has no end-of-sequence token; set it to false",
-            )
-        })?;
-        if tokens.last() != Some(&eos) {
-            tokens.push(eos);
-            scored.push(true);
-        }
-    }
+    model.check(&tokens)?;
     if let Some(first) = scored.first_mut() {
         *first = false;
     }

@@ -202,6 +202,8 @@ pub struct Source {
     pub training: Vec<Prompt>,
     /// Prompts kept aside for validation.
     pub validation: Vec<Prompt>,
+    /// Tokens that the model has and its tokenizer has not.
+    unused: Vec<u32>,
     devices: Vec<Device>,
 }
 
@@ -257,7 +259,8 @@ impl Source {
         };
         let read = |text: &String| prompt(&model, &settings, render(&model, &settings, text)?);
         let training = texts.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Self { model, settings, training, validation: vec![], devices: devices.to_vec() })
+        let unused = model.tokenizer.unused(model.lm.vocab_size());
+        Ok(Self { model, settings, training, validation: vec![], unused, devices: devices.to_vec() })
     }
 
     /// Writes the generator with the weights `theta` as a Hugging Face folder.
@@ -282,6 +285,7 @@ impl Source {
                 let known = |&&id: &&u32| (id as usize) < self.model.lm.vocab_size();
                 self.model.tokenizer.stop().iter().filter(known).copied().collect()
             },
+            never: self.unused.clone(),
             seed,
             step: draw,
             batch: 1024,
@@ -332,7 +336,8 @@ fn prompt(model: &Model, settings: &Generator, text: String) -> Result<Prompt, E
         // the template has written the special tokens
         model.tokenizer.encode(&text)?
     } else {
-        model.tokenizer.encode_with_special(&text)?
+        // unlike transformers' `generate`, which would go on after an EOS that the tokenizer puts at the end
+        model.tokenizer.encode_prompt(&text)?
     };
     if tokens.is_empty() {
         // an empty prompt still needs a token to predict from
@@ -345,6 +350,7 @@ fn prompt(model: &Model, settings: &Generator, text: String) -> Result<Prompt, E
         })?;
         tokens.push(start);
     }
+    model.check(&tokens)?;
     let (length, limit) = (tokens.len() + settings.max_new_tokens, model.lm.context());
     if length > limit {
         let reason = format!(

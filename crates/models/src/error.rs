@@ -76,6 +76,25 @@ pub enum Error {
     /// A text could not be turned into tokens or back.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// A text has a token that the tokenizer knows and the model does not.
+    #[error(
+        "token `{token}` has id {id}, but the model in `{}` has {model} tokens and its tokenizer {tokenizer}: leave the \
+         token out of data and templates, or give the model rows for it with transformers: \
+         `model.resize_token_embeddings({tokenizer})`",
+        folder.display()
+    )]
+    UnknownToken {
+        /// The model folder.
+        folder: PathBuf,
+        /// The token as the vocabulary writes it.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Tokens that the tokenizer has.
+        tokenizer: usize,
+        /// Tokens that the model has.
+        model: usize,
+    },
     /// A chat template failed.
     #[error("chat template of `{}`", path.display())]
     ChatTemplate {
@@ -112,7 +131,7 @@ pub enum Error {
          resize it with transformers' `resize_token_embeddings`, or leave the token out of the texts",
         vocab - 1
     )]
-    UnknownToken {
+    NoEmbedding {
         /// Which sequence.
         what: String,
         /// The token.

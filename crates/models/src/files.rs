@@ -22,6 +22,15 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
+/// A file's text, without the mark that some editors put before UTF-8.
+///
+/// # Errors
+/// Those of [`read`], and bytes that are not UTF-8.
+pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
+    let text = String::from_utf8(read(path)?).map_err(|error| Error::malformed(path, error))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
 /// What a folder without a config.json or without safetensors has instead, and the way out.
 pub(crate) fn instead(folder: &Path) -> Option<String> {
     let entries = fs::read_dir(folder).ok()?;

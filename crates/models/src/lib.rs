@@ -48,5 +48,5 @@ pub use memory::{available_memory, keep_freed_memory};
 pub use model::Model;
 pub use params::Params;
 pub use sampler::{Completion, Sampling, keyed_rng, sample, sample_until};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Tokenizer, common_prefix};
 pub use weights::Precision;

@@ -66,7 +66,7 @@ impl Head {
 /// Refuses what the model cannot take; `what` names the tokens.
 ///
 /// # Errors
-/// [`Error::TooLong`] if there are more than the context holds, and [`Error::UnknownToken`] if the tokenizer
+/// [`Error::TooLong`] if there are more than the context holds, and [`Error::NoEmbedding`] if the tokenizer
 /// knows one that the model has no embedding of.
 pub fn check_tokens(lm: &dyn CausalLm, tokens: &[u32], what: impl FnOnce() -> String) -> Result<(), Error> {
     let (length, limit) = (tokens.len(), lm.context());
@@ -75,7 +75,7 @@ pub fn check_tokens(lm: &dyn CausalLm, tokens: &[u32], what: impl FnOnce() -> St
     }
     match tokens.iter().find(|&&token| token as usize >= lm.vocab_size()) {
         None => Ok(()),
-        Some(&token) => Err(Error::UnknownToken { what: what(), token, vocab: lm.vocab_size() }),
+        Some(&token) => Err(Error::NoEmbedding { what: what(), token, vocab: lm.vocab_size() }),
     }
 }
 

@@ -30,8 +30,26 @@ impl Model {
             let theta = weights::load::<f32>(folder, lm.layout())?;
             Tensor::from_data(theta.as_slice(), (device, dtype))
         };
-        // one that knows more tokens than the model is fine as long as no text has them; see `check_tokens`
+        // one that knows more tokens than the model is fine as long as no text has them; see `check`
         let tokenizer = Tokenizer::load(folder)?;
+        for warning in tokenizer.warnings() {
+            tracing::warn!("{warning}");
+        }
         Ok(Self { lm, theta, tokenizer, folder: folder.into() })
+    }
+
+    /// Checks that the model has all of these tokens: its tokenizer may know more.
+    pub fn check(&self, tokens: &[u32]) -> Result<(), Error> {
+        let model = self.lm.vocab_size();
+        match tokens.iter().find(|&&id| id as usize >= model) {
+            None => Ok(()),
+            Some(&id) => Err(Error::UnknownToken {
+                folder: self.folder.clone(),
+                token: self.tokenizer.token(id).unwrap_or_default(),
+                id,
+                tokenizer: self.tokenizer.vocab_size(),
+                model,
+            }),
+        }
     }
 }

@@ -20,8 +20,10 @@ pub struct Sampling {
     pub min_new_tokens: usize,
     /// Decoding ends after so many tokens.
     pub max_new_tokens: usize,
-    /// Tokens that end a row.
+    /// Tokens that end a row; those that the model has not are never drawn.
     pub stop: Vec<u32>,
+    /// Tokens that are never drawn, since no tokenizer knows them.
+    pub never: Vec<u32>,
     /// Seed of the run.
     pub seed: u64,
     /// Number of the draw within the run; each gives fresh randomness.
@@ -30,6 +32,14 @@ pub struct Sampling {
     pub batch: usize,
     /// What shares the rows, at least one.
     pub devices: Vec<Device>,
+}
+
+impl Sampling {
+    /// Tokens that cannot be drawn as number `place` of a completion.
+    pub fn forbidden(&self, place: usize) -> impl Iterator<Item = u32> {
+        let stop = if place < self.min_new_tokens { self.stop.as_slice() } else { &[] };
+        stop.iter().chain(&self.never).copied()
+    }
 }
 
 /// What was drawn for one prompt.
@@ -168,21 +178,13 @@ impl Row {
     ///
     /// `masses` is room for one number a token.
     fn draw(&mut self, logits: &[f32], masses: &mut Vec<f32>, sampling: &Sampling) {
-        let may_stop = self.completion.tokens.len() >= sampling.min_new_tokens;
         masses.clear();
         masses.extend_from_slice(logits);
-        if !may_stop {
-            for &id in &sampling.stop {
-                masses[id as usize] = f32::NEG_INFINITY;
-            }
-        }
+        let place = self.completion.tokens.len();
+        forbid(sampling, place, masses, f32::NEG_INFINITY);
         let temperature = sampling.temperature.max(COLDEST);
         let largest = exponentials(masses, temperature);
-        if !may_stop {
-            for &id in &sampling.stop {
-                masses[id as usize] = 0.0;
-            }
-        }
+        forbid(sampling, place, masses, 0.0);
         // by parts first, so that few tokens are passed one by one
         let parts: Vec<f64> = masses.chunks(PART).map(total).collect();
         let all: f64 = parts.iter().sum();
@@ -209,6 +211,15 @@ impl Row {
         self.completion.tokens.push(id as u32);
         self.completion.log_probs.push(score - all.ln());
         self.completion.stopped = sampling.stop.contains(&(id as u32));
+    }
+}
+
+/// Sets what cannot be drawn as token number `place` to `value`.
+fn forbid(sampling: &Sampling, place: usize, masses: &mut [f32], value: f32) {
+    for id in sampling.forbidden(place) {
+        if let Some(mass) = masses.get_mut(id as usize) {
+            *mass = value;
+        }
     }
 }
 

@@ -31,6 +31,7 @@ fn sampling() -> Sampling {
         min_new_tokens: 3,
         max_new_tokens: 12,
         stop: (0..20).collect(),
+        never: vec![],
         seed: 7,
         step: 2,
         batch: 64,
@@ -120,6 +121,22 @@ fn rows_end_at_a_stop_token_between_the_bounds() {
     }
     assert!(completions.iter().any(|completion| completion.stopped));
     assert!(completions.iter().any(|completion| !completion.stopped));
+}
+
+/// Rows of the model that no token has, and stop tokens that the model has not.
+#[test]
+fn tokens_that_no_tokenizer_knows_are_never_drawn() {
+    let (lm, theta) = load("gpt2");
+    let prompts = prompts(lm.as_ref(), 40);
+    let vocab = lm.vocab_size() as u32;
+    let never: Vec<u32> = (30..vocab).collect();
+    let unknown = Sampling { never, stop: vec![7, vocab, vocab + 9], ..sampling() };
+    for temperature in [0.0, 1.0] {
+        let completions = sample(lm.as_ref(), &theta, &prompts, &Sampling { temperature, ..unknown.clone() });
+        let completions = completions.unwrap();
+        assert!(completions.iter().flat_map(|completion| &completion.tokens).all(|&token| token < 30));
+        assert!(completions.iter().flat_map(|completion| &completion.log_probs).all(|x| x.is_finite()));
+    }
 }
 
 #[test]

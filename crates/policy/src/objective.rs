@@ -5,8 +5,8 @@
 //! q = pi / pi_old of the drawn token
 //! ```
 //!
-//! pi is the distribution that was sampled from: at the temperature, without stop tokens before
-//! `min_new_tokens`. N counts the tokens of the whole minibatch (token mean).
+//! pi is the distribution that was sampled from: at the temperature, without the tokens that could not be
+//! drawn (stop tokens before `min_new_tokens`, rows of the model that no token has). N counts the tokens of the whole minibatch (token mean).
 //!
 //! Departure from GRPO: KL and entropy are summed over the vocabulary at each drawn prefix, not
 //! estimated from the drawn token. Descending the usual k3 estimate follows the gradient of
@@ -81,23 +81,32 @@ pub(crate) fn forward(
     }
 }
 
-/// Very negative where a stop token could not be drawn, `[tokens, vocab]`.
+/// Very negative where a token could not be drawn, `[tokens, vocab]` or `[1, vocab]`.
 fn forbidden(params: &Params, rollouts: &[Rollout], sampling: &Sampling, vocab: usize) -> Option<Tensor<2>> {
     const MASKED: f64 = -1e9;
-    if sampling.min_new_tokens == 0 || sampling.stop.is_empty() {
-        return None;
-    }
-    let early = rollouts.iter().flat_map(|rollout| {
-        let places = 0..rollout.completion.tokens.len();
-        places.map(|place| if place < sampling.min_new_tokens { MASKED } else { 0.0 })
+    let row = |ids: &[u32]| {
+        let mut row = vec![0.0; vocab];
+        for &id in ids {
+            // a tokenizer may know more tokens than its model
+            if let Some(logit) = row.get_mut(id as usize) {
+                *logit = MASKED;
+            }
+        }
+        params.constant(row, [1, vocab])
+    };
+    let early = sampling.min_new_tokens > 0 && !sampling.stop.is_empty();
+    let stop = early.then(|| {
+        let places = rollouts.iter().flat_map(|rollout| 0..rollout.completion.tokens.len());
+        let early = places.map(|place| if place < sampling.min_new_tokens { 1.0 } else { 0.0 });
+        let early: Vec<f64> = early.collect();
+        let n = early.len();
+        params.constant(early, [n, 1]) * row(&sampling.stop)
     });
-    let early: Vec<f64> = early.collect();
-    let mut stop = vec![0.0; vocab];
-    for &id in &sampling.stop {
-        stop[id as usize] = 1.0;
+    let never = (!sampling.never.is_empty()).then(|| row(&sampling.never));
+    match (stop, never) {
+        (Some(stop), Some(never)) => Some(stop + never),
+        (stop, never) => stop.or(never),
     }
-    let n = early.len();
-    Some(params.constant(early, [n, 1]) * params.constant(stop, [1, vocab]))
 }
 
 /// Coefficients of the objective at one step.

@@ -105,6 +105,7 @@ fn fused_and_composed_decoding_draw_the_same() {
         min_new_tokens: 1,
         max_new_tokens: 8,
         stop: vec![4],
+        never: vec![],
         seed: 1,
         step: 0,
         batch: 4,

@@ -1,11 +1,11 @@
 """Writes tokens.json and chat.json: texts as transformers encodes them, conversations as it renders
-them. Run it after make_golden.py, whose tokenizers it uses: `python make_text_golden.py`."""
+them. Run it with transformers 5 after make_golden.py, whose tokenizers it uses: `python make_text_golden.py`."""
 
 import json
 from pathlib import Path
 
 from jinja2.exceptions import TemplateError
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 HERE = Path(__file__).parent
 
@@ -113,7 +113,7 @@ TEMPLATES = {
 
 def tokens():
     for folder in ["gpt2", "llama", "qwen2"]:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(HERE / folder)
+        tokenizer = AutoTokenizer.from_pretrained(HERE / folder)
         for text in TEXTS:
             with_special = tokenizer(text)["input_ids"]
             yield {

@@ -20,6 +20,7 @@ pub(crate) fn sampling() -> Sampling {
         min_new_tokens: 2,
         max_new_tokens: 6,
         stop: (0..12).collect(),
+        never: vec![],
         seed: 3,
         step: 0,
         devices: vec![Device::flex()],
@@ -100,4 +101,25 @@ fn early_stop_tokens_are_forbidden() {
     let stop = |place: usize| &logits[place * lm.vocab_size()..][..12];
     assert!(stop(0).iter().chain(stop(1)).all(|logit| *logit < -1e6));
     assert!(stop(2).iter().all(|logit| *logit > -1e6));
+}
+
+/// What the sampler says of its tokens is what the objective says of them.
+#[test]
+fn tokens_that_are_never_drawn_have_no_mass() {
+    let (lm, theta) = model(DType::F64);
+    let vocab = lm.vocab_size() as u32;
+    for min_new_tokens in [0, 2] {
+        let never = (30..vocab).collect();
+        let sampling = Sampling { never, min_new_tokens, stop: vec![3, 40, vocab + 5], ..sampling() };
+        let prompts = vec![vec![1, 2], vec![5]];
+        let completions = sample(lm.as_ref(), &theta, &prompts, &sampling).unwrap();
+        let rollouts: Vec<Rollout> = prompts
+            .into_iter()
+            .zip(completions)
+            .map(|(prompt, completion)| Rollout { prompt, completion, advantage: 1.0 })
+            .collect();
+        let tokens = forward(lm.as_ref(), &Params::new(lm.layout(), &theta), &rollouts, &sampling);
+        let difference = (tokens.log_probs - tokens.old).abs().max().into_scalar::<f64>();
+        assert!(difference < 1e-5, "{difference:e}");
+    }
 }

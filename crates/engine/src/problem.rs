@@ -281,10 +281,7 @@ impl Source {
             temperature: self.settings.temperature,
             min_new_tokens: self.settings.min_new_tokens,
             max_new_tokens: self.settings.max_new_tokens,
-            stop: {
-                let known = |&&id: &&u32| (id as usize) < self.model.lm.vocab_size();
-                self.model.tokenizer.stop().iter().filter(known).copied().collect()
-            },
+            stop: self.model.tokenizer.stop().to_vec(),
             never: self.unused.clone(),
             seed,
             step: draw,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::Error;
+use crate::{Error, files};
 
 use super::pipeline::Class;
 

@@ -90,6 +90,12 @@ impl Place {
         Self { folder: folder.into(), config, environment: vec![] }
     }
 
+    /// A place whose daemon leaves jobs in the queue.
+    pub(crate) fn idle(folder: &Path, config: &str) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        Self { folder: folder.into(), config: format!("{config}\n[worker]\nslots = 0\n"), environment: vec![] }
+    }
+
     /// Its embedded queue.
     pub(crate) async fn queue(&self) -> Queue {
         fs::create_dir_all(self.folder.join("data")).unwrap();

@@ -1,8 +1,11 @@
 //! Attacks on a running daemon: what a stranger, the holder of a token, a writer of the store or a
 //! local user could try. Each test fails if the attack succeeds.
 
+mod models;
+mod numbers;
 #[path = "../serving.rs"]
 mod serving;
+mod specs;
 
 use std::fs;
 use std::path::Path;

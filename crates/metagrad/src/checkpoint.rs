@@ -59,7 +59,8 @@ impl Storage {
     /// What keeps the flat vectors of a walk over `sft` in `memory` bytes, if anything does: all steps, or
     /// else segments, or else segments that spill to `folder`.
     pub fn within(memory: u64, sft: &Sft, folder: &Path) -> Self {
-        let fits = |storage: &Self| storage.bytes(sft).vectors <= memory;
+        // of each in constant time: a run may have many steps
+        let fits = |storage: &Self| storage.vectors(sft).0 <= memory;
         let segments = |spill: Option<PathBuf>| {
             let storage = move |segment| Self { segment: Some(segment), spill: spill.clone() };
             (1..=sft.batches.len()).rev().map(storage)
@@ -73,19 +74,25 @@ impl Storage {
 
     /// What a walk over `sft` takes.
     pub fn bytes(&self, sft: &Sft) -> Bytes {
-        const WORKING: u64 = 10;
         let number = sft.theta.dtype().size() as u64;
-        let vector = sft.theta.dims()[0] as u64 * number;
+        let (vectors, spilled) = self.vectors(sft);
+        let together = sft.batches.iter().map(Vec::len).max().unwrap_or(0).min(sft.microbatch);
+        let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+        let pass = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens);
+        Bytes { vectors, pass: pass as u64 * number, spilled }
+    }
+
+    /// Bytes of flat vectors, in memory and on disk.
+    fn vectors(&self, sft: &Sft) -> (u64, u64) {
+        const WORKING: u64 = 10;
+        let vector = sft.theta.dims()[0] as u64 * sft.theta.dtype().size() as u64;
         let (steps, state) = (sft.batches.len() as u64, 1 + sft.optimizer.moments() as u64);
         let segment = self.segment.map(|segment| (segment as u64).clamp(1, steps.max(1)));
         let starts = segment.map_or(0, |segment| steps.div_ceil(segment) * state);
         // in a segment: its start, and the state that is followed from it
         let walk = segment.map_or(steps * (1 + state), |segment| segment + 2 * state) + WORKING;
         let (in_memory, spilled) = if self.spill.is_some() { (walk, starts) } else { (walk + starts, 0) };
-        let together = sft.batches.iter().map(Vec::len).max().unwrap_or(0).min(sft.microbatch);
-        let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-        let pass = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens);
-        Bytes { vectors: in_memory * vector, pass: pass as u64 * number, spilled: spilled * vector }
+        (in_memory * vector, spilled * vector)
     }
 }
 

@@ -22,6 +22,7 @@ mod matmul;
 mod memory;
 mod model;
 mod params;
+mod patterns;
 mod sampler;
 mod tokenizer;
 pub mod weights;

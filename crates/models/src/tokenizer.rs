@@ -1,15 +1,17 @@
 //! Text to token ids and back, as the tokenizer.json of a model folder says.
 
-use std::{fs, ops::Range, path::Path};
+use std::{ops::Range, path::Path};
 
+use dpg_files::{JSON_BYTES, TOKENIZER_BYTES};
 use serde_json::Value;
 
-use crate::Error;
+use crate::{Error, patterns::Patterns};
 
 /// A tokenizer and the tokens that its model folder gives a role.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    patterns: Patterns,
     vocab: usize,
     bos: Option<u32>,
     eos: Option<u32>,
@@ -32,7 +34,8 @@ impl Tokenizer {
                         .into(),
             });
         }
-        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = dpg_files::read(&path, TOKENIZER_BYTES).map_err(Error::io(&path))?;
+        let patterns = Patterns::of(&bytes, &path)?;
         let mut inner =
             tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| Error::malformed(&path, error))?;
         // settings of the session that saved the file; transformers drops them too
@@ -58,6 +61,7 @@ impl Tokenizer {
             pad: by_name("pad_token").or(by_id("pad_token_id").first().copied()),
             stop: if stop.is_empty() { eos.into_iter().collect() } else { stop },
             eos,
+            patterns,
             inner,
         })
     }
@@ -130,6 +134,7 @@ impl Tokenizer {
     }
 
     fn encoding(&self, text: &str, special: bool) -> Result<tokenizers::Encoding, Error> {
+        self.patterns.check(text)?;
         self.inner.encode(text, special).map_err(failed)
     }
 }
@@ -163,7 +168,7 @@ pub(crate) fn json(folder: &Path, file: &str) -> Result<Value, Error> {
     if !path.exists() {
         return Ok(Value::Null);
     }
-    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let text = dpg_files::read_to_string(&path, JSON_BYTES).map_err(Error::io(&path))?;
     serde_json::from_str(&text).map_err(|error| Error::malformed(&path, error))
 }
 

@@ -10,14 +10,17 @@ use std::{
 };
 
 use burn::tensor::Element;
+use dpg_files::JSON_BYTES;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 use serde::Deserialize;
 
-use crate::{Error, Layout, Param};
+use crate::{Error, Layout, Param, available_memory};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// Most bytes of a weight file's header. The largest models' have about 1 MB.
+const HEADER_BYTES: u64 = 16 << 20;
 
 /// A floating-point type on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +104,11 @@ impl Precision {
 pub fn load<E: Element>(folder: &Path, layout: &Layout) -> Result<Vec<E>, Error> {
     let mut wanted: HashMap<&str, &Param> =
         layout.params().iter().map(|param| (unprefixed(&param.name), param)).collect();
+    let files = files(folder)?;
+    check_size(&files, layout)?;
     let mut flat = vec![E::default(); layout.len()];
-    for path in files(folder)? {
-        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+    for path in files {
+        let bytes = read_weights(&path)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| {
             let found = bytes.len();
             Error::malformed(&path, format!("{error} ({found} bytes); it is damaged or cut: fetch it again"))
@@ -120,6 +125,36 @@ pub fn load<E: Element>(folder: &Path, layout: &Layout) -> Result<Vec<E>, Error>
         Some(missing) => Err(Error::MissingTensor { folder: folder.into(), name: missing.name.clone() }),
         None => Ok(flat),
     }
+}
+
+/// Refuses weights that cannot be all there, before room is made for them: config.json may say any size.
+fn check_size(files: &[PathBuf], layout: &Layout) -> Result<(), Error> {
+    let length = |path: &Path| dpg_files::open(path).and_then(|file| Ok(file.metadata()?.len()));
+    let lengths = files.iter().map(|path| length(path).map_err(Error::io(path)));
+    let bytes: u64 = lengths.sum::<Result<_, Error>>()?;
+    // no type that is read takes fewer bytes than two
+    match files.first() {
+        Some(first) if bytes < 2 * layout.len() as u64 => {
+            let parameters = layout.len();
+            let reason = format!(
+                "config.json implies {parameters} parameters, and {bytes} bytes are too few for them; it is damaged or cut, or \
+                 another model's: fetch it again"
+            );
+            Err(Error::malformed(first, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The bytes of a weight file, which memory can hold, and whose header is of a sane size.
+fn read_weights(path: &Path) -> Result<Vec<u8>, Error> {
+    let bytes = dpg_files::read(path, available_memory().unwrap_or(u64::MAX)).map_err(Error::io(path))?;
+    let header = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    if header > HEADER_BYTES {
+        let reason = format!("its header has {header} bytes, more than the limit of {HEADER_BYTES}");
+        return Err(Error::malformed(path, reason));
+    }
+    Ok(bytes)
 }
 
 /// Writes a flat vector `[layout.len()]` as `folder/model.safetensors`, rounded to `precision`.
@@ -178,13 +213,19 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
             "weights are read from safetensors only; convert others with transformers' `save_pretrained`";
         return Err(missing(SINGLE, hint));
     }
-    let text = fs::read_to_string(&index).map_err(Error::io(&index))?;
+    let text = dpg_files::read_to_string(&index, JSON_BYTES).map_err(Error::io(&index))?;
     let shards: Shards = serde_json::from_str(&text).map_err(|error| Error::malformed(&index, error))?;
     let names: BTreeSet<String> = shards.weight_map.into_values().collect();
     names
         .into_iter()
         .map(|name| {
             let path = folder.join(&name);
+            if Path::new(&name).file_name().is_none_or(|file| file != name.as_str()) {
+                return Err(Error::malformed(
+                    &index,
+                    format!("`{name}` is not the name of a file beside it"),
+                ));
+            }
             if path.exists() {
                 Ok(path)
             } else {

@@ -175,9 +175,8 @@ struct Bounded(Vec<u8>);
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > TEXT_BYTES {
-            return Err(io::Error::other(format!(
-                "it writes more than {TEXT_BYTES} bytes, which is the limit"
-            )));
+            let reason = format!("it writes more than {TEXT_BYTES} bytes, which is the limit");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())

@@ -82,7 +82,7 @@ fn a_long_conversation_is_no_attack() {
 
 #[test]
 fn a_pattern_that_backtracks_is_an_error() {
-    for pattern in ["(?:a|aa)+(?=b)", "(a*)*(?!.)b|(?=x)x", "(?<=a)(?:a?){40}a{40}c|(?:a+)+(?=c)"] {
+    for pattern in ["(?:a|aa)+(?!a)b", "(?:a+a+)+(?!a)b"] {
         let folder = copy("llama");
         let path = folder.path().join("tokenizer.json");
         let mut file: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -92,7 +92,8 @@ fn a_pattern_that_backtracks_is_an_error() {
         fs::write(&path, file.to_string()).unwrap();
         let tokenizer = Tokenizer::load(folder.path()).unwrap();
         assert!(!tokenizer.encode("the quick brown fox").unwrap().is_empty());
-        let error = tokenizer.encode(&"a".repeat(5000)).unwrap_err().to_string();
+        let encoded = tokenizer.encode(&"a".repeat(5000)).map(|ids| ids.len());
+        let error = encoded.unwrap_err().to_string();
         assert!(error.contains(pattern) && error.contains("backtrack"), "{error}");
     }
     let tokenizer = Tokenizer::load(&golden("qwen2")).unwrap();
@@ -147,7 +148,7 @@ fn sizes_that_nobody_has_are_refused() {
     for name in
         ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "model.safetensors"]
     {
-        let error = holes(name, 1 << 50);
+        let error = holes(name, 1 << 42);
         assert!(error.contains(name) && error.contains("more than the limit"), "{error}");
     }
     for (key, size) in

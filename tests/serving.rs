@@ -90,6 +90,16 @@ impl Place {
         Self { folder: folder.into(), config, environment: vec![] }
     }
 
+    /// A place whose daemon leaves jobs in the queue.
+    pub(crate) fn idle(folder: &Path, config: &str) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        Self {
+            folder: folder.into(),
+            config: format!("{config}\n[worker]\nslots = 0\n"),
+            environment: vec![],
+        }
+    }
+
     /// Its embedded queue.
     pub(crate) async fn queue(&self) -> Queue {
         fs::create_dir_all(self.folder.join("data")).unwrap();
@@ -118,6 +128,11 @@ impl Place {
 impl Daemon {
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap().split_off(self.begins)
+    }
+
+    /// Its process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// kill -9.

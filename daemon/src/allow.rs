@@ -1,7 +1,7 @@
 //! What a spec may read: embedded models always, and the folders, buckets and Hugging Face models
-//! that the settings allow.
+//! that the settings allow. A file of a model folder counts as what it links to.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use dpg_api::Fault;
 use dpg_hub::Uri;
@@ -12,11 +12,14 @@ use crate::config::Allow;
 /// Each location of a spec that a daemon with these settings must not read or cannot find.
 pub(crate) fn faults(spec: &Spec, allow: &Allow) -> Vec<Fault> {
     let check = |Location { key, uri, .. }: Location<'_>| {
-        let message = refusal(uri, allow)?;
+        let message = refusal(uri, allow).or_else(|| stray(uri, allow))?;
         Some(Fault { path: key, line: None, message })
     };
     spec.clone().locations().into_iter().filter_map(check).collect()
 }
+
+/// Files of a folder that are looked at; a model has far fewer.
+const MOST_FILES: usize = 10_000;
 
 fn refusal(location: &str, allow: &Allow) -> Option<String> {
     let uri = match Uri::parse(location) {
@@ -43,6 +46,20 @@ fn refusal(location: &str, allow: &Allow) -> Option<String> {
             "this daemon does not read `{location}`; its operator allows it with `{setting}` in `dpg.toml`"
         )
     })
+}
+
+/// What is wrong with a model's folder of which a file links to somewhere that may not be read.
+fn stray(location: &str, allow: &Allow) -> Option<String> {
+    let Ok(Uri::Local(folder)) = Uri::parse(location) else { return None };
+    // what is not a folder, or not there, is judged by its path, and told when it is read
+    let files = folder.read_dir().ok()?.flatten().map(|file| file.path());
+    let outside = |file: &PathBuf| {
+        let end = file.canonicalize();
+        end.is_ok_and(|end| !allow.folders.iter().any(|folder| is_inside(&end, folder)))
+    };
+    let file = files.take(MOST_FILES).find(outside)?;
+    let file = file.display();
+    Some(format!("`{file}` links to what this daemon does not read; copy the file, or allow its folder"))
 }
 
 /// Whether `path` is in `folder`, links followed as far as the path is there.
@@ -86,6 +103,14 @@ mod tests {
         ] {
             assert_eq!(refusal(good, &allow), None, "{good}");
         }
+        let model = models.join("model");
+        std::fs::create_dir(&model).unwrap();
+        std::fs::write(models.join("shared.json"), "").unwrap();
+        std::os::unix::fs::symlink("../shared.json", model.join("config.json")).unwrap();
+        assert_eq!(stray(&model.display().to_string(), &allow), None);
+        std::os::unix::fs::symlink("../../secret", model.join("vocab.json")).unwrap();
+        let refused = stray(&model.display().to_string(), &allow).unwrap();
+        assert!(refused.contains("vocab.json"), "{refused}");
         for bad in [
             "/etc/passwd",
             "relative/path",

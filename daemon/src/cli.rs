@@ -62,6 +62,9 @@ pub(crate) enum Command {
     Generate(GenerateArguments),
     /// Run the daemon: work on the queue and answer the HTTP API.
     Serve(ServeArguments),
+    /// One worker of a daemon, which starts it.
+    #[command(hide = true)]
+    Worker,
     /// Jobs, schedules and tokens of a daemon.
     #[command(flatten)]
     Queue(QueueCommand),

@@ -4,13 +4,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dpg_queue::{Error, Lease, Order, Queue};
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 /// How soon a cancel is heard, however long the lease is.
 const LONGEST_SILENCE: Duration = Duration::from_secs(2);
 
 /// Why a run has to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reason {
     /// Somebody cancelled the job.
     Cancelled,

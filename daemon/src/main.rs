@@ -2,6 +2,7 @@
 
 mod allow;
 mod checkpoint;
+mod child;
 mod cli;
 mod commands;
 mod compute;
@@ -15,6 +16,8 @@ mod hold;
 mod housekeeping;
 mod http;
 mod make;
+mod measure;
+mod memory;
 mod progress;
 mod refresh;
 mod report;
@@ -25,6 +28,7 @@ mod serve;
 mod services;
 mod stop;
 mod submission;
+mod supervisor;
 mod verification;
 mod webhook;
 mod worker;
@@ -39,7 +43,8 @@ use connect::{Connection, Place};
 fn main() -> ExitCode {
     dpg_models::keep_freed_memory();
     let cli = Cli::parse();
-    let default = if matches!(cli.command, Command::Serve(_)) { "warn,dpg=info" } else { "warn" };
+    let default =
+        if matches!(cli.command, Command::Serve(_) | Command::Worker) { "warn,dpg=info" } else { "warn" };
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into()),
@@ -78,6 +83,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Serve(arguments) => serve::serve(data, arguments).await,
+        Command::Worker => child::work(data).await,
         Command::Run { spec, device } => commands::run::run(&data, &spec, &device, json).await,
         Command::Plan { spec, reweigh, device } => {
             commands::plan::plan(&data, &spec, reweigh, &device, json).await

@@ -14,7 +14,7 @@ use dpg_engine::{Event, History, Outcome, Run, Source, Target, Verification};
 use dpg_registry::{ManifestFile, Registry, Snapshot, Version};
 use dpg_spec::{PublishIf, Spec};
 
-use crate::{compute::compute, describe::card, resolve::Resolved, verification};
+use crate::{compute::compute, describe::card, memory, resolve::Resolved, verification};
 
 /// Folder of the trained generator in a dataset that has it.
 pub(crate) const GENERATOR: &str = "generator";
@@ -53,6 +53,7 @@ pub(crate) async fn make(
     let started_at = Utc::now();
     let Work { resolved, devices, folder, job, fence } = work;
     let Resolved { spec, local, models } = resolved;
+    memory::check(&local, devices.first() == Some(&Device::flex()))?;
     // what was made before it stopped may be half of it
     let dataset = folder.join("dataset");
     if dataset.exists() {

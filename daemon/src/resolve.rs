@@ -1,11 +1,13 @@
 //! A spec as written, and the same with every location turned into a local path.
 
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
 use dpg_hub::{Options, Uri};
 use dpg_registry::Dependency;
 use dpg_spec::{Location, LocationKind, Spec};
+use sha2::{Digest, Sha256};
 
 /// A spec twice: as the user sees it, and with local paths.
 pub(crate) struct Resolved {
@@ -43,10 +45,20 @@ async fn model(key: &str, location: &mut String, hub: &Options) -> anyhow::Resul
     let uri = location.clone();
     locate(key, location, hub).await?;
     let weights = Path::new(location.as_str()).join("model.safetensors");
-    let mut digest = std::collections::BTreeMap::new();
-    if let Ok(bytes) = std::fs::read(&weights) {
-        use sha2::Digest;
-        digest.insert("sha256".to_owned(), hex::encode(sha2::Sha256::digest(bytes)));
-    }
+    // a model in shards has none
+    let digest = tokio::task::spawn_blocking(move || sha256(&weights)).await?.ok();
+    let digest = digest.map(|sha256| ("sha256".to_owned(), sha256)).into_iter().collect();
     Ok(Dependency { name: key.into(), uri, digest })
+}
+
+/// The hash of a file, which may be larger than memory.
+fn sha256(path: &Path) -> std::io::Result<String> {
+    let (mut file, mut hash) = (dpg_files::open(path)?, Sha256::new());
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            length => hash.update(&buffer[..length]),
+        }
+    }
 }

@@ -58,7 +58,7 @@ async fn submit(
     now: chrono::DateTime<chrono::Utc>,
 ) -> anyhow::Result<()> {
     let Some(due) = schedule.due(now, GRACE)? else { return Ok(()) };
-    let job = submission::job(&schedule.spec, &services.config);
+    let job = submission::job(services, &schedule.spec).await?;
     // a spec that is not good any more makes a job that fails with the reason, for all to see
     let job = job.unwrap_or_else(|_| as_written(schedule));
     // `None`: another daemon was first

@@ -1,8 +1,9 @@
-//! `dpg serve`: the daemon. Workers, the ticker and the HTTP API share one queue and one store.
+//! `dpg serve`: the daemon. Workers, each a process of its own, the ticker and the HTTP API share one
+//! queue and one store.
 //!
 //! At the first SIGTERM or Ctrl-C no more jobs are claimed, running ones stop at their next step,
 //! leave their state in the store and go back to the queue; then the API ends. A second signal ends
-//! the process at once; the jobs' leases run out, and nothing that was saved is lost.
+//! the processes at once; the jobs' leases run out, and nothing that was saved is lost.
 
 use anyhow::{Context, bail};
 use dpg_registry::probe_conditional_put;
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     cli::ServeArguments, config::Config, data_dir::DataDir, housekeeping::keep_house, http, schedule,
-    services::Services, stop::Stop, webhook, worker,
+    services::Services, stop::Stop, supervisor, webhook,
 };
 
 /// Serves until told to stop.
@@ -30,7 +31,7 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     let shutdown = async move { drop(ended.await) };
     let mut api = tokio::spawn(http::serve(services.clone(), listener, shutdown));
     let work = async {
-        worker::work_until(&services, &stop).await?;
+        supervisor::supervise(&services, &stop).await?;
         // without slots there is nothing to wait for but the signal
         stop.wait().await;
         anyhow::Ok(())

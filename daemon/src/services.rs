@@ -7,6 +7,7 @@ use anyhow::Context;
 use dpg_queue::Queue;
 use dpg_registry::{Registry, open_store};
 use object_store::{ObjectStore, path::Path};
+use tokio::sync::Semaphore;
 
 use crate::{config::Config, data_dir::DataDir};
 
@@ -21,7 +22,12 @@ pub(crate) struct Services {
     pub(crate) store: Arc<dyn ObjectStore>,
     /// The prefix in it; copies of states are under `.runs/` there.
     pub(crate) prefix: Path,
+    /// How many more specs may be read at once.
+    pub(crate) readers: Arc<Semaphore>,
 }
+
+/// Specs that are read at once.
+const READERS: usize = 2;
 
 impl Services {
     /// Opens queue and store as the settings say.
@@ -38,7 +44,8 @@ impl Services {
             open_store(&config.store)?
         };
         let registry = Registry::new(Arc::clone(&store), prefix.clone(), data.key_file());
-        Ok(Self { config: Arc::new(config), data: Arc::new(data), queue, registry, store, prefix })
+        let (config, data, readers) = (Arc::new(config), Arc::new(data), Arc::new(Semaphore::new(READERS)));
+        Ok(Self { config, data, queue, registry, store, prefix, readers })
     }
 }
 

@@ -25,6 +25,16 @@ impl Stop {
         Ok(Self(stop))
     }
 
+    /// Set by a sender instead of signals, which are heard and pass.
+    pub(crate) fn by(stop: watch::Receiver<bool>) -> anyhow::Result<Self> {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        for kind in kinds {
+            let mut heard = signal(kind)?;
+            tokio::spawn(async move { while heard.recv().await.is_some() {} });
+        }
+        Ok(Self(stop))
+    }
+
     pub(crate) fn is_set(&self) -> bool {
         *self.0.borrow()
     }

@@ -1,10 +1,14 @@
-//! A spec's text becomes a job of the queue.
+//! A spec's text becomes a job of the queue, off the threads that answer requests.
 
+use std::path::PathBuf;
+
+use anyhow::Context;
 use dpg_api::Fault;
+use dpg_hub::{Options, Uri};
 use dpg_queue::NewJob;
 use dpg_spec::{Error, Spec, Syntax};
 
-use crate::{allow, config::Config};
+use crate::{allow, config::Config, data_dir::DataDir, memory, services::Services};
 
 /// Reads a spec as it was submitted: JSON if it begins with `{`, which TOML does not.
 pub(crate) fn parse(text: &str) -> Result<Spec, Error> {
@@ -12,9 +16,37 @@ pub(crate) fn parse(text: &str) -> Result<Spec, Error> {
     Spec::parse(text, syntax)
 }
 
-/// The job that a spec's text asks for, or everything that is wrong with the text.
-pub(crate) fn job(text: &str, config: &Config) -> Result<NewJob, Vec<Fault>> {
-    let spec = parse(text).map_err(faults)?;
+/// The job that a spec's text asks for, or everything that is wrong with the text. Few texts are read at
+/// once, however many are submitted.
+///
+/// # Errors
+/// The daemon cannot look at it.
+pub(crate) async fn job(services: &Services, text: &str) -> anyhow::Result<Result<NewJob, Vec<Fault>>> {
+    let _turn = services.readers.acquire().await.context("the daemon is going down")?;
+    let (text, config, data) = (text.to_owned(), services.config.clone(), services.data.clone());
+    let read = move || read(&text, &config, &data);
+    tokio::task::spawn_blocking(read).await.context("reading the spec panicked")?
+}
+
+fn read(text: &str, config: &Config, data: &DataDir) -> anyhow::Result<Result<NewJob, Vec<Fault>>> {
+    let (spec, job) = match parse(text).map_err(faults).and_then(|spec| checked(text, spec, config)) {
+        Ok(checked) => checked,
+        Err(faults) => return Ok(Err(faults)),
+    };
+    // another machine may do the work of a daemon without slots
+    if config.worker.slots == 0 {
+        return Ok(Ok(job));
+    }
+    let hub = data.hub()?;
+    let on_cpu = config.device == "cpu";
+    Ok(match memory::excess(&spec, on_cpu, |uri| known(uri, &hub)) {
+        Some(excess) => Err(vec![Fault { path: excess.key.into(), line: None, message: excess.to_string() }]),
+        None => Ok(job),
+    })
+}
+
+/// The job of a spec that the settings allow.
+fn checked(text: &str, spec: Spec, config: &Config) -> Result<(Spec, NewJob), Vec<Fault>> {
     spec.generator().map_err(faults)?;
     let refused = allow::faults(&spec, &config.allow);
     if !refused.is_empty() {
@@ -22,7 +54,7 @@ pub(crate) fn job(text: &str, config: &Config) -> Result<NewJob, Vec<Fault>> {
     }
     let resolved = serde_json::to_string(&spec)
         .map_err(|error| vec![Fault { path: String::new(), line: None, message: error.to_string() }])?;
-    Ok(NewJob {
+    let job = NewJob {
         name: spec.name.clone(),
         key: None,
         spec: text.into(),
@@ -33,7 +65,17 @@ pub(crate) fn job(text: &str, config: &Config) -> Result<NewJob, Vec<Fault>> {
         not_before: None,
         schedule: None,
         due: None,
-    })
+    };
+    Ok((spec, job))
+}
+
+/// The folder of a model that is on this machine already.
+fn known(uri: &str, hub: &Options) -> Option<PathBuf> {
+    match Uri::parse(uri).ok()? {
+        Uri::Local(path) => Some(path),
+        Uri::Embedded(name) => Some(hub.embedded.join(name)),
+        Uri::HuggingFace { .. } | Uri::S3 { .. } => None,
+    }
 }
 
 fn faults(error: Error) -> Vec<Fault> {

@@ -39,18 +39,17 @@ use crate::submission;
 use crate::verification::check_passed;
 use crate::webhook;
 
-/// Works on jobs until a signal comes; for a program that is no daemon.
+/// Works on jobs in this process until a signal comes; for a program that is no daemon.
 pub(crate) async fn work(services: Services) -> anyhow::Result<()> {
-    work_until(&services, &Stop::listen()?).await
-}
-
-/// Works on jobs in every slot until told to stop and the last job is put away.
-pub(crate) async fn work_until(services: &Services, stop: &Stop) -> anyhow::Result<()> {
-    let host = host();
+    let stop = Stop::listen()?;
     let mut slots = JoinSet::new();
     for slot in 0..services.config.worker.slots {
-        let owner = format!("{host}-{}-{slot}", std::process::id());
-        slots.spawn(work_slot(services.clone(), owner, stop.clone()));
+        let (services, stop) = (services.clone(), stop.clone());
+        slots.spawn(async move {
+            while let Some((lease, reason)) = work_slot(&services, slot, &stop, &|_| {}).await {
+                put_away(&services, lease, reason).await;
+            }
+        });
     }
     while let Some(ended) = slots.join_next().await {
         ended.context("a worker's slot panicked")?;
@@ -58,15 +57,27 @@ pub(crate) async fn work_until(services: &Services, stop: &Stop) -> anyhow::Resu
     Ok(())
 }
 
-async fn work_slot(services: Services, owner: String, stop: Stop) {
+/// Works on one job after the other until told to stop. `tell` hears which lease is held. A run that did
+/// not stop when it had to is left behind, computing: then this ends with its lease, and why it had to.
+pub(crate) async fn work_slot(
+    services: &Services,
+    slot: usize,
+    stop: &Stop,
+    tell: &(dyn Fn(Option<Lease>) + Sync),
+) -> Option<(Lease, Reason)> {
     let settings = &services.config.worker;
     let length = Duration::from_secs(settings.lease_seconds);
+    let owner = format!("{}-{}-{slot}", host(), std::process::id());
     while !stop.is_set() {
         match services.queue.claim(&owner, length).await {
             Ok(Some((lease, job))) => {
+                tell(Some(lease));
                 info!(job = %job.id, dataset = job.name, attempt = job.attempts, fence = lease.fence, "claimed");
                 let attempt = Attempt { services: services.clone(), lease, job, halt: Halt::default() };
-                Box::pin(attempt.perform(&stop)).await;
+                if let Some(reason) = Box::pin(attempt.perform(stop)).await {
+                    return Some((lease, reason));
+                }
+                tell(None);
             }
             Ok(None) => {
                 let poll = Duration::from_secs_f64(settings.poll_seconds.clamp(0.01, 3600.0));
@@ -79,6 +90,50 @@ async fn work_slot(services: Services, owner: String, stop: Stop) {
             }
         }
     }
+    None
+}
+
+/// Tells the queue of a run that had to stop for `reason` and was left behind.
+pub(crate) async fn put_away(services: &Services, lease: Lease, reason: Reason) {
+    warn!(job = %lease.job, "the run did not stop in time; it is as it was saved last");
+    let queue = &services.queue;
+    let told = match reason {
+        Reason::LeaseLost => return,
+        Reason::Shutdown => timeout(Duration::from_secs(2), queue.release(&lease)).await,
+        Reason::Cancelled => timeout(Duration::from_secs(2), queue.cancelled(&lease)).await,
+    };
+    match told {
+        Ok(Ok(job)) => put_to_rest(services, lease, &job).await,
+        _ => warn!(job = %lease.job, "cannot tell the queue; the job's lease will run out"),
+    }
+}
+
+/// Ends a job for good that ended the process it ran in: it would end the next one too.
+pub(crate) async fn blame(services: &Services, lease: Lease, error: &str) {
+    warn!(job = %lease.job, kind = "crashed", "the attempt failed: {error}");
+    counter!("dpg_errors_total", "kind" => "crashed").increment(1);
+    let fail = || services.queue.fail(&lease, error, Failure::Permanent);
+    match fail.retry(retries()).when(QueueError::is_transient).await {
+        Ok(job) => put_to_rest(services, lease, &job).await,
+        Err(error) => {
+            warn!(job = %lease.job, "cannot say how it ended: {:#}", anyhow::Error::from(error));
+        }
+    }
+}
+
+/// Cleans up after a job, if it has ended. What cannot be removed now is swept up later.
+async fn put_to_rest(services: &Services, lease: Lease, job: &Job) {
+    if !job.state.has_ended() {
+        return;
+    }
+    if let Err(error) = Checkpoints::new(services, lease.job, lease.fence).remove().await {
+        warn!(job = %lease.job, "cannot remove the run's state: {error:#}");
+    }
+    webhook::tell(&services.config, job);
+}
+
+fn retries() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_max_times(8)
 }
 
 /// One attempt at a job.
@@ -90,8 +145,9 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Holds the lease, runs, and says how it ended. At shutdown the run has a deadline.
-    async fn perform(&self, stop: &Stop) {
+    /// Holds the lease, runs, and says how it ended. A run that has to stop has a deadline; one that
+    /// misses it is left behind, and why it had to stop is returned.
+    async fn perform(&self, stop: &Stop) -> Option<Reason> {
         let (settings, queue) = (&self.services.config.worker, &self.services.queue);
         let length = Duration::from_secs(settings.lease_seconds);
         // ends with this function, however that ends
@@ -103,19 +159,12 @@ impl Attempt {
             self.conclude(made).await;
         };
         let overdue = async {
-            stop.wait().await;
-            self.halt.set(Reason::Shutdown);
+            tokio::select! { () = stop.wait() => self.halt.set(Reason::Shutdown), () = self.halt.wait() => {} }
             sleep(Duration::from_secs(settings.shutdown_seconds)).await;
         };
         tokio::select! {
-            () = work => {}
-            () = overdue => {
-                warn!(job = %self.job.id, "the run did not stop in time; giving the job back as it was saved last");
-                let released = timeout(Duration::from_secs(2), queue.release(&self.lease)).await;
-                if !matches!(released, Ok(Ok(_))) {
-                    warn!(job = %self.job.id, "cannot give the job back; its lease will run out");
-                }
-            }
+            () = work => None,
+            () = overdue => self.halt.reason(),
         }
     }
 
@@ -128,7 +177,7 @@ impl Attempt {
             return Ok(result(&version, None));
         }
         let spec = submission::parse(&self.job.spec)?;
-        // the settings may be others than when it was submitted, or on another machine
+        // the settings and the files may be others than when it was submitted, or on another machine
         if let Some(fault) = allow::faults(&spec, &config.allow).first() {
             bail!("`{}`: {}", fault.path, fault.message);
         }
@@ -208,7 +257,7 @@ impl Attempt {
     /// Tells the queue how the attempt ended, and cleans up after a job that has ended.
     async fn conclude(&self, made: anyhow::Result<Value>) {
         let (queue, lease, id) = (&self.services.queue, &self.lease, self.job.id);
-        let retries = ExponentialBuilder::default().with_max_times(8);
+        let retries = retries();
         let ended = match (made, self.halt.reason()) {
             (Ok(result), _) => {
                 info!(job = %id, "succeeded");
@@ -244,11 +293,7 @@ impl Attempt {
             }
         };
         match ended {
-            Ok(job) if job.state.has_ended() => {
-                self.clean().await;
-                webhook::tell(&self.services.config, &job);
-            }
-            Ok(_) => {}
+            Ok(job) => put_to_rest(&self.services, *lease, &job).await,
             Err(error) => warn!(job = %id, "cannot say how it ended: {:#}", anyhow::Error::from(error)),
         }
     }
@@ -260,7 +305,7 @@ impl Attempt {
         }
     }
 
-    /// Removes the run's state. What cannot be removed now is swept up later.
+    /// Removes the run's state, so that the next attempt starts anew.
     async fn clean(&self) {
         if let Err(error) = self.checkpoints().remove().await {
             warn!(job = %self.job.id, "cannot remove the run's state: {error:#}");

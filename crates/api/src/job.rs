@@ -12,6 +12,7 @@ use uuid::Uuid;
 #[serde(deny_unknown_fields)]
 pub struct SubmitJob {
     /// The spec: a JSON object, or a string with TOML or JSON in it.
+    #[serde(deserialize_with = "dpg_spec::distinct")]
     pub spec: Value,
     /// Higher goes first. Default 0.
     #[serde(default)]

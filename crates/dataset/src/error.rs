@@ -79,6 +79,16 @@ pub enum Error {
         /// Why not.
         source: parquet::errors::ParquetError,
     },
+    /// A file that unpacks to more than is read.
+    #[error("{what} of `{path}` has more than {limit} bytes unpacked, which is the limit; split the file")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The part.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// Columns that make no record batch.
     #[error("cannot make a record batch: {0}")]
     Arrow(#[from] arrow::error::ArrowError),

@@ -1,8 +1,11 @@
 //! Examples from the files that users have: JSONL (one object a line) or Parquet, told apart by
 //! their first bytes. Errors name the file, the row, the column, and what the file has instead.
+//!
+//! A file is small beside what it may unpack to: lines, pages and the text in all have bounds, and what
+//! is over one is an error before it fills the memory.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
@@ -15,6 +18,13 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value};
 
 use crate::{Error, Example, Message, Result};
+
+/// Most bytes of a line of JSONL.
+const LINE_BYTES: u64 = 16 << 20;
+/// Most bytes of text that are read of a file, and that a column of one of its row groups may unpack to.
+const TEXT_BYTES: usize = 4 << 30;
+/// Rows that are unpacked together: each may repeat one long text of a dictionary.
+const BATCH_ROWS: usize = 256;
 
 /// Which columns of a file make an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +92,23 @@ impl Columns {
 /// Errors when the file cannot be read, has no rows, or lacks a column, and when a value is null
 /// or of another type.
 pub fn read_examples(path: &Path, columns: &Columns, limit: Option<usize>) -> Result<Vec<Example>> {
+    read_within(TEXT_BYTES, path, columns, limit)
+}
+
+/// As [`read_examples`], of a file that has at most `most` bytes of text.
+fn read_within(most: usize, path: &Path, columns: &Columns, limit: Option<usize>) -> Result<Vec<Example>> {
+    let room = Room { path, most, left: most };
     let limit = limit.unwrap_or(usize::MAX);
     let examples = match open(path)? {
-        Source::Parquet(file) => read_parquet(path, file, columns, limit)?,
-        Source::Jsonl(lines) => objects(path, lines)
-            .take(limit)
-            .map(|object| object.and_then(|(line, object)| from_object(path, line, object, columns)))
-            .collect::<Result<_>>()?,
+        Source::Parquet(file) => read_parquet(room, file, columns, limit)?,
+        Source::Jsonl(lines) => {
+            let mut room = room;
+            let example = |object: Result<(u64, Map<String, Value>)>| {
+                let (line, object) = object?;
+                room.take(from_object(path, line, object, columns)?)
+            };
+            objects(path, lines).take(limit).map(example).collect::<Result<_>>()?
+        }
     };
     if examples.is_empty() { Err(Error::Empty(path.into())) } else { Ok(examples) }
 }
@@ -110,7 +130,8 @@ pub fn read_texts(path: &Path, column: &str, limit: Option<usize>) -> Result<Vec
 /// Errors when the file is not Parquet or its `reward` column is not one of f64 without nulls.
 pub fn read_rewards(path: &Path) -> Result<Vec<f64>> {
     const REWARD: &str = "reward";
-    let file = File::open(path).map_err(|source| Error::Io { action: "open", path: path.into(), source })?;
+    let file = dpg_files::open(path);
+    let file = file.map_err(|source| Error::Io { action: "open", path: path.into(), source })?;
     let failed = |source| Error::Parquet { action: "read", path: path.into(), source };
     let reader = parquet(path, file)?.build().map_err(failed)?;
     let mut rewards = Vec::new();
@@ -130,6 +151,26 @@ pub fn read_rewards(path: &Path) -> Result<Vec<f64>> {
     Ok(rewards)
 }
 
+/// How much more text may be read of a file.
+struct Room<'a> {
+    path: &'a Path,
+    most: usize,
+    left: usize,
+}
+
+impl Room<'_> {
+    fn take(&mut self, example: Example) -> Result<Example> {
+        let bytes = match &example {
+            Example::Text(text) => text.len(),
+            Example::PromptCompletion { prompt, completion } => prompt.len() + completion.len(),
+            Example::Messages(turns) => turns.iter().map(|turn| turn.role.len() + turn.content.len()).sum(),
+        };
+        let too_large = || Error::TooLarge { path: self.path.into(), what: "its texts", limit: self.most };
+        self.left = self.left.checked_sub(bytes).ok_or_else(too_large)?;
+        Ok(example)
+    }
+}
+
 enum Source {
     Parquet(File),
     Jsonl(BufReader<File>),
@@ -137,7 +178,7 @@ enum Source {
 
 fn open(path: &Path) -> Result<Source> {
     let read = || {
-        let mut file = File::open(path)?;
+        let mut file = dpg_files::open(path)?;
         let mut magic = Vec::new();
         (&mut file).take(4).read_to_end(&mut magic)?;
         file.rewind()?;
@@ -148,11 +189,18 @@ fn open(path: &Path) -> Result<Source> {
 }
 
 /// The objects of a JSONL file with their line numbers, from 1; blank lines are passed over.
-fn objects(path: &Path, lines: BufReader<File>) -> impl Iterator<Item = Result<(u64, Map<String, Value>)>> {
-    (1..)
-        .zip(lines.split(b'\n'))
-        .filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()))
-        .map(|(number, line)| {
+fn objects(
+    path: &Path,
+    mut file: BufReader<File>,
+) -> impl Iterator<Item = Result<(u64, Map<String, Value>)>> {
+    let mut failed = false;
+    let lines = std::iter::from_fn(move || {
+        let line = if failed { None } else { dpg_files::line(&mut file, LINE_BYTES).transpose() };
+        failed = line.as_ref().is_some_and(std::io::Result::is_err);
+        line
+    });
+    (1..).zip(lines).filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty())).map(
+        |(number, line)| {
             let line = line.map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
             let not_json = |reason| Error::NotJson { path: path.into(), line: number, reason };
             match serde_json::from_slice(&line) {
@@ -160,7 +208,8 @@ fn objects(path: &Path, lines: BufReader<File>) -> impl Iterator<Item = Result<(
                 Ok(other) => Err(not_json(format!("it is {}", kind(&other)))),
                 Err(error) => Err(not_json(error.to_string())),
             }
-        })
+        },
+    )
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -224,18 +273,34 @@ fn from_object(path: &Path, row: u64, mut object: Map<String, Value>, columns: &
 const MESSAGES: &str = "a list of {role, content}, both strings";
 
 fn parquet(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|source| Error::Parquet {
-        action: "read",
-        path: path.into(),
-        source,
-    })
+    let failed = |source| Error::Parquet { action: "read", path: path.into(), source };
+    Ok(ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed)?.with_batch_size(BATCH_ROWS))
+}
+
+/// Refuses columns that unpack to more than is read, before they are.
+fn check_sizes(
+    room: &Room,
+    builder: &ParquetRecordBatchReaderBuilder<File>,
+    mask: &ProjectionMask,
+) -> Result<()> {
+    let groups = builder.metadata().row_groups().iter();
+    let chunks = groups.flat_map(|group| group.columns().iter().enumerate());
+    let mut sizes =
+        chunks.filter(|(leaf, _)| mask.leaf_included(*leaf)).map(|(_, chunk)| chunk.uncompressed_size());
+    match sizes.find(|bytes| usize::try_from(*bytes).is_ok_and(|bytes| bytes > room.most)) {
+        Some(_) => {
+            Err(Error::TooLarge { path: room.path.into(), what: "a column of a row group", limit: room.most })
+        }
+        None => Ok(()),
+    }
 }
 
 fn root_columns(builder: &ParquetRecordBatchReaderBuilder<File>) -> Vec<String> {
     builder.schema().fields().iter().map(|field| field.name().clone()).collect()
 }
 
-fn read_parquet(path: &Path, file: File, columns: &Columns, limit: usize) -> Result<Vec<Example>> {
+fn read_parquet(mut room: Room, file: File, columns: &Columns, limit: usize) -> Result<Vec<Example>> {
+    let path = room.path;
     let builder = parquet(path, file)?;
     let existing = root_columns(&builder);
     let root = |column: &&str| {
@@ -248,6 +313,7 @@ fn read_parquet(path: &Path, file: File, columns: &Columns, limit: usize) -> Res
     };
     let roots = columns.names().iter().map(root).collect::<Result<Vec<_>>>()?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    check_sizes(&room, &builder, &mask)?;
     let reader = builder
         .with_projection(mask)
         .with_limit(limit)
@@ -258,20 +324,18 @@ fn read_parquet(path: &Path, file: File, columns: &Columns, limit: usize) -> Res
     let mut examples = Vec::new();
     for batch in reader {
         let batch = Batch { path, first_row: examples.len() as u64 + 1, rows: batch.map_err(failed)? };
-        match columns {
-            Columns::Text(column) => {
-                examples.extend(batch.strings(column)?.into_iter().map(Example::Text));
-            }
-            Columns::PromptCompletion { prompt, completion } => examples.extend(
-                batch
-                    .strings(prompt)?
-                    .into_iter()
-                    .zip(batch.strings(completion)?)
-                    .map(|(prompt, completion)| Example::PromptCompletion { prompt, completion }),
-            ),
-            Columns::Messages(column) => {
-                examples.extend(batch.messages(column)?.into_iter().map(Example::Messages));
-            }
+        let read: Vec<Example> = match columns {
+            Columns::Text(column) => batch.strings(column)?.into_iter().map(Example::Text).collect(),
+            Columns::PromptCompletion { prompt, completion } => batch
+                .strings(prompt)?
+                .into_iter()
+                .zip(batch.strings(completion)?)
+                .map(|(prompt, completion)| Example::PromptCompletion { prompt, completion })
+                .collect(),
+            Columns::Messages(column) => batch.messages(column)?.into_iter().map(Example::Messages).collect(),
+        };
+        for example in read {
+            examples.push(room.take(example)?);
         }
     }
     Ok(examples)

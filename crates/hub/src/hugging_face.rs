@@ -4,7 +4,6 @@
 //! each time, so that it is current; if the Hub cannot be reached, the last known commit serves.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::PathBuf;
 
 use reqwest::StatusCode;
@@ -135,7 +134,7 @@ fn shards(cache: &Cache, commit: &str, uri: &str) -> Result<BTreeSet<String>, Er
     }
     let path = cache.snapshot(commit).join(INDEX);
     let malformed = |reason: String| Error::Malformed { uri: uri.into(), file: INDEX.into(), reason };
-    let text = fs::read(&path).map_err(Error::io(&path))?;
+    let text = dpg_files::read(&path, dpg_files::JSON_BYTES).map_err(Error::io(&path))?;
     let index: Index = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
     let shards: BTreeSet<_> = index.weight_map.into_values().collect();
     match shards.iter().find(|shard| !is_relative(shard) || shard.contains('/')) {

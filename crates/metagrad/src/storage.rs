@@ -22,7 +22,7 @@ use crate::Sft;
 /// where the last are theta and its adjoint, those of the moments, a pass's gradients as one vector, and as
 /// many in leaves. A run of one step takes 5 P in all. If gradients do not fit, the run is cut into segments
 /// of s steps: T above is then s, the state at the start of every segment is kept in memory or on disk, and
-/// the passes of a segment run again when the walk enters it, beside the adjoints: (4 + 2 k) P on top.
+/// the passes of a segment run again when the walk enters it, beside the adjoints: (6 + 2 k) P on top.
 ///
 /// A pass takes, for each token of a microbatch, about 36 numbers for every layer and unit of the hidden
 /// width, and 4 for each of at most 2^25 logits; and twice the head, whose gradient has two parts where it
@@ -98,7 +98,7 @@ impl Storage {
             Some(_) => (states, state * (steps.div_ceil(segment) as u64).saturating_sub(1)),
         };
         let on_top = match self.segment {
-            Some(_) => 2 + 2 * state,
+            Some(_) => 4 + 2 * state,
             None if steps == 1 => 3,
             None => 3 + state,
         };

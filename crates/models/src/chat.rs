@@ -3,9 +3,10 @@
 //! The template sees what transformers gives it, but for one thing: `strftime_now` is a fixed day
 //! (the one that Llama's template itself falls back to), since a run must not depend on its date.
 
-use std::{fs, io, ops::Range, path::Path, path::PathBuf};
+use std::{io, ops::Range, path::Path, path::PathBuf};
 
 use chrono::NaiveDate;
+use dpg_files::TEMPLATE_BYTES;
 use minijinja::{Environment, ErrorKind, Value, value::Kwargs};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
@@ -18,6 +19,10 @@ use crate::{
 const FILE: &str = "chat_template.jinja";
 const CONFIG: &str = "tokenizer_config.json";
 const NAME: &str = "chat";
+
+/// Steps that a template may take, and bytes that it may write. A turn takes about a hundred steps.
+const FUEL: u64 = 2_000_000;
+const TEXT_BYTES: usize = 16 << 20;
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +66,7 @@ impl ChatTemplate {
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_fuel(Some(FUEL));
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", tojson);
@@ -84,7 +90,11 @@ impl ChatTemplate {
         let context: Value = special.chain(context).collect();
         self.environment
             .get_template(NAME)
-            .and_then(|template| template.render(context))
+            .and_then(|template| {
+                let mut text = Bounded(vec![]);
+                template.render_captured_to(context, &mut text)?;
+                Ok(String::from_utf8_lossy(&text.0).into_owned())
+            })
             .map_err(|source| Error::ChatTemplate { path: self.path.clone(), source })
     }
 
@@ -113,7 +123,7 @@ impl ChatTemplate {
 fn source(folder: &Path) -> Result<(PathBuf, String), Error> {
     let path = folder.join(FILE);
     if path.exists() {
-        let source = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let source = dpg_files::read_to_string(&path, TEMPLATE_BYTES).map_err(Error::io(&path))?;
         return Ok((path, source));
     }
     let path = folder.join(CONFIG);
@@ -157,6 +167,24 @@ fn without_generation_tags(template: &str) -> String {
         plain += text;
     }
     plain
+}
+
+/// What a template has written, which is no more than its bound.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > TEXT_BYTES {
+            let reason = format!("it writes more than {TEXT_BYTES} bytes, which is the limit");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn raise_exception(message: String) -> Result<Value, minijinja::Error> {

@@ -2,12 +2,31 @@
 
 use std::path::Path;
 
+use dpg_files::JSON_BYTES;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{CausalLm, Error, files, gpt2, llama};
 
 const SUPPORTED: &str = "gpt2, llama, qwen2, qwen3";
+
+/// The most of each size that is believed, several times the largest models' own: a layout is made of them
+/// before there is a weight.
+const SIZES: [(&str, u64); 13] = [
+    ("vocab_size", 1 << 24),
+    ("n_positions", 1 << 24),
+    ("n_embd", 1 << 18),
+    ("n_layer", 1024),
+    ("n_head", 1 << 12),
+    ("n_inner", 1 << 20),
+    ("hidden_size", 1 << 18),
+    ("intermediate_size", 1 << 20),
+    ("num_hidden_layers", 1024),
+    ("num_attention_heads", 1 << 12),
+    ("num_key_value_heads", 1 << 12),
+    ("head_dim", 1 << 14),
+    ("max_position_embeddings", 1 << 24),
+];
 
 /// The architecture that `folder/config.json` describes.
 pub fn architecture(folder: &Path) -> Result<Box<dyn CausalLm>, Error> {
@@ -17,6 +36,11 @@ pub fn architecture(folder: &Path) -> Result<Box<dyn CausalLm>, Error> {
 
 /// The architecture that a parsed config.json describes; `path` is named in errors.
 pub fn from_config(config: Value, path: &Path) -> Result<Box<dyn CausalLm>, Error> {
+    for (key, most) in SIZES {
+        if let Some(size) = config.get(key).and_then(Value::as_u64).filter(|size| *size > most) {
+            return Err(Error::malformed(path, format!("`{key}` is {size}, expected at most {most}")));
+        }
+    }
     let keys = Keys::new(config, path)?;
     match keys.kind() {
         "gpt2" => Ok(Box::new(gpt2::Gpt2::new(&gpt2::Config::read(&keys)?, path)?)),
@@ -53,7 +77,7 @@ fn load(folder: &Path) -> Result<(Value, std::path::PathBuf), Error> {
     // transformers, too, takes a folder with this file for an adapter, whatever else is in it
     let adapter = folder.join("adapter_config.json");
     if adapter.exists() {
-        let text = files::read(&adapter)?;
+        let text = files::read(&adapter, JSON_BYTES)?;
         let config: Value = serde_json::from_slice(&text).unwrap_or_default();
         let base = config["base_model_name_or_path"].as_str().unwrap_or("a model that it does not name");
         let reason = format!(
@@ -72,7 +96,7 @@ fn load(folder: &Path) -> Result<(Value, std::path::PathBuf), Error> {
         });
     }
     let config =
-        serde_json::from_slice(&files::read(&path)?).map_err(|error| Error::malformed(&path, error))?;
+        serde_json::from_slice(&files::read(&path, JSON_BYTES)?).map_err(|error| Error::malformed(&path, error))?;
     Ok((config, path))
 }
 

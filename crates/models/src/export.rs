@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use burn::tensor::Element;
+use dpg_files::TOKENIZER_BYTES;
 use serde_json::Value;
 
 use crate::{
@@ -45,7 +46,8 @@ pub fn export<E: Element>(
     for file in COMPANIONS {
         let from = source.join(file);
         if from.exists() {
-            write_atomically(&folder.join(file), &fs::read(&from).map_err(Error::io(&from))?)?;
+            let bytes = dpg_files::read(&from, TOKENIZER_BYTES).map_err(Error::io(&from))?;
+            write_atomically(&folder.join(file), &bytes)?;
         }
     }
     weights::save(folder, layout, flat, precision)

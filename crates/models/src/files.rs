@@ -8,12 +8,12 @@ use crate::Error;
 /// How a Git LFS pointer begins: what a clone without Git LFS has in a large file's place.
 const POINTER: &[u8] = b"version https://git-lfs";
 
-/// A file's bytes.
+/// The bytes of a file that has at most `limit` of them.
 ///
 /// # Errors
-/// A file that cannot be read, and a Git LFS pointer.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
+/// Those of [`dpg_files::read`], and a Git LFS pointer.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    let bytes = dpg_files::read(path, limit).map_err(Error::io(path))?;
     if bytes.starts_with(POINTER) {
         let reason = "it is a Git LFS pointer, which stands for a file that was not fetched: run `git lfs pull` in the \
                       folder, or download it with `hf download`";
@@ -26,8 +26,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
 ///
 /// # Errors
 /// Those of [`read`], and bytes that are not UTF-8.
-pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
-    let text = String::from_utf8(read(path)?).map_err(|error| Error::malformed(path, error))?;
+pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, Error> {
+    let text = String::from_utf8(read(path, limit)?).map_err(|error| Error::malformed(path, error))?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 

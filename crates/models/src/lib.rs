@@ -23,6 +23,7 @@ mod matmul;
 mod memory;
 mod model;
 mod params;
+mod patterns;
 mod sampler;
 mod tokenizer;
 pub mod weights;

@@ -13,12 +13,13 @@ mod special;
 
 use std::{ops::Range, path::Path};
 
+use dpg_files::TOKENIZER_BYTES;
 use serde_json::Value;
 use tokenizers::ModelWrapper;
 
 pub(crate) use special::json;
 
-use crate::{Error, files};
+use crate::{Error, files, patterns::Patterns};
 use pipeline::Class;
 use special::Special;
 
@@ -28,6 +29,7 @@ const FILE: &str = "tokenizer.json";
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    patterns: Patterns,
     vocab: usize,
     bos: Option<u32>,
     eos: Option<u32>,
@@ -60,12 +62,13 @@ impl Tokenizer {
             return Err(Error::malformed(&path, "it has no `model`; save it again with transformers"));
         }
         let own = json(folder, "tokenizer_config.json")?;
-        let class = Class::of(folder, || files::read_text(&path))?;
+        let class = Class::of(folder, || files::read_text(&path, TOKENIZER_BYTES))?;
         let special = Special::read(folder, class, &file["added_tokens"])?;
         let saved = [file["normalizer"].clone(), file["pre_tokenizer"].clone()];
         let taken = |value: Option<&mut Value>| value.map_or(Value::Null, Value::take);
         let dropout = taken(file["model"].get_mut("dropout"));
         class.rebuild(&mut file, &own, &special);
+        let patterns = Patterns::of(&file, &path)?;
         // settings of the session that saved the file; transformers drops them too
         taken(file.get_mut("truncation"));
         taken(file.get_mut("padding"));
@@ -97,6 +100,7 @@ impl Tokenizer {
             clean_up: own["clean_up_tokenization_spaces"] == true
                 && !matches!(inner.get_model(), ModelWrapper::BPE(_)),
             warnings: vec![],
+            patterns,
             inner,
         };
         this.warnings = this.warn(folder, &saved, &dropout)?;
@@ -204,6 +208,7 @@ impl Tokenizer {
 
     /// The ids of a text alone, and for each whether it covers a byte of one of the `marked` ranges.
     pub fn encode_marked(&self, text: &str, marked: &[Range<usize>]) -> Result<(Vec<u32>, Vec<bool>), Error> {
+        self.patterns.check(text)?;
         let encoding = self.inner.encode(text, false).map_err(failed)?;
         let covers = |&(start, end): &(usize, usize)| {
             marked.iter().any(|range| start < range.end && range.start < end)
@@ -263,6 +268,7 @@ impl Tokenizer {
     }
 
     fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>, Error> {
+        self.patterns.check(text)?;
         Ok(self.inner.encode_fast(text, special).map_err(failed)?.get_ids().to_vec())
     }
 
@@ -312,7 +318,7 @@ fn around(inner: &tokenizers::Tokenizer) -> Result<[Vec<u32>; 2], Error> {
 /// Names and texts of the special tokens (`bos_token`, `eos_token`, ...) of a model folder.
 pub(crate) fn special_tokens(folder: &Path) -> Result<Vec<(String, String)>, Error> {
     let path = folder.join(FILE);
-    let class = Class::of(folder, || if path.exists() { files::read_text(&path) } else { Ok(String::new()) })?;
+    let class = Class::of(folder, || if path.exists() { files::read_text(&path, TOKENIZER_BYTES) } else { Ok(String::new()) })?;
     let special = Special::read(folder, class, &Value::Null)?;
     Ok(special.named.into_iter().map(|(name, token)| (name, token.content)).collect())
 }

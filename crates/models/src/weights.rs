@@ -10,15 +10,18 @@ use std::{
 };
 
 use burn::tensor::Element;
+use dpg_files::JSON_BYTES;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 use serde::Deserialize;
 
-use crate::{Error, Layout, Param, files};
+use crate::{Error, Layout, Param, available_memory, files};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const HEAD: &str = "lm_head.weight";
+/// Most bytes of a weight file's header. The largest models' have about 1 MB.
+const HEADER_BYTES: u64 = 16 << 20;
 
 /// A floating-point type on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,11 +108,13 @@ pub fn load<E: Element>(folder: &Path, layout: &Layout) -> Result<Vec<E>, Error>
     let mut wanted: HashMap<&str, &Param> =
         layout.params().iter().map(|param| (unprefixed(&param.name), param)).collect();
     let tied = !wanted.contains_key(HEAD);
+    let files = weight_files(folder)?;
+    check_size(&files, layout)?;
     let mut flat = vec![E::default(); layout.len()];
     let mut found = BTreeSet::new();
     let mut copy: Option<Vec<E>> = None;
-    for path in weight_files(folder)? {
-        let bytes = files::read(&path)?;
+    for path in files {
+        let bytes = read_weights(&path)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| {
             let found = bytes.len();
             Error::malformed(&path, format!("{error} ({found} bytes); it is damaged or cut: fetch it again"))
@@ -207,6 +212,38 @@ fn cause(missing: &str, found: &BTreeSet<String>) -> String {
     )
 }
 
+/// Refuses weights that cannot be all there, before room is made for them: config.json may say any size.
+fn check_size(files: &[PathBuf], layout: &Layout) -> Result<(), Error> {
+    let length = |path: &Path| dpg_files::open(path).and_then(|file| Ok(file.metadata()?.len()));
+    let lengths = files.iter().map(|path| length(path).map_err(Error::io(path)));
+    let bytes: u64 = lengths.sum::<Result<_, Error>>()?;
+    // quantised weights, which are refused by name later, take two bits and more
+    match files.first() {
+        Some(first) if bytes < layout.len() as u64 / 4 => {
+            // what lies there instead may say so
+            read_weights(first)?;
+            let parameters = layout.len();
+            let reason = format!(
+                "config.json implies {parameters} parameters, and {bytes} bytes are too few for them; it is damaged or cut, or \
+                 another model's: fetch it again"
+            );
+            Err(Error::malformed(first, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The bytes of a weight file, which memory can hold, and whose header is of a sane size.
+fn read_weights(path: &Path) -> Result<Vec<u8>, Error> {
+    let bytes = files::read(path, available_memory().unwrap_or(u64::MAX))?;
+    let header = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    if header > HEADER_BYTES {
+        let reason = format!("its header has {header} bytes, more than the limit of {HEADER_BYTES}");
+        return Err(Error::malformed(path, reason));
+    }
+    Ok(bytes)
+}
+
 /// Writes a flat vector `[layout.len()]` as `folder/model.safetensors`, rounded to `precision`.
 ///
 /// The file appears whole or not at all. A tied head is not stored, as transformers does it.
@@ -266,12 +303,18 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         return Err(missing(SINGLE, &hint));
     }
     let shards: Shards =
-        serde_json::from_slice(&files::read(&index)?).map_err(|error| Error::malformed(&index, error))?;
+        serde_json::from_slice(&files::read(&index, JSON_BYTES)?).map_err(|error| Error::malformed(&index, error))?;
     let names: BTreeSet<String> = shards.weight_map.into_values().collect();
     names
         .into_iter()
         .map(|name| {
             let path = folder.join(&name);
+            if Path::new(&name).file_name().is_none_or(|file| file != name.as_str()) {
+                return Err(Error::malformed(
+                    &index,
+                    format!("`{name}` is not the name of a file beside it"),
+                ));
+            }
             if path.exists() {
                 Ok(path)
             } else {

@@ -33,7 +33,18 @@ pub enum Error {
     /// The text is not JSON.
     #[error("not valid JSON")]
     Json(#[source] serde_json::Error),
-    /// Keys or values are not what a spec has. All that were found, at least one.
+    /// The text is larger than any spec.
+    #[error("the spec has {found} {what}, more than the limit of {limit}")]
+    Limit {
+        /// What it has too much of.
+        what: &'static str,
+        /// How much of it.
+        found: usize,
+        /// The most that is read.
+        limit: usize,
+    },
+    /// Keys or values are not what a spec has: at least one, and of many the first, with a last one
+    /// without a path that says how many more there are.
     #[error("{}", listed(.0))]
     Invalid(Vec<Problem>),
     /// There is no `[generator]` section where one is needed.
@@ -49,9 +60,9 @@ pub enum Error {
 
 /// One thing that is wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}`{path}`: {message}{}", at(*line), explained(about.as_deref()))]
+#[error("{}{}{message}{}", at(*line), named(path), explained(about.as_deref()))]
 pub struct Problem {
-    /// The key, from the top: `metric.terms[0].weight`.
+    /// The key, from the top: `metric.terms[0].weight`. Empty for the spec as a whole.
     pub path: String,
     /// Its line in the text, from 1, where known: that of the enclosing table if the key is absent.
     pub line: Option<usize>,
@@ -71,14 +82,19 @@ fn at(line: Option<usize>) -> String {
     line.map_or_else(String::new, |line| format!("line {line}, "))
 }
 
+fn named(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("`{path}`: ") }
+}
+
 fn explained(about: Option<&str>) -> String {
     about.map_or_else(String::new, |about| format!("\n    {about}"))
 }
 
 fn listed(problems: &[Problem]) -> String {
-    let count = match problems.len() {
-        1 => "1 problem".into(),
-        n => format!("{n} problems"),
+    let count = match problems {
+        [_] => "1 problem".into(),
+        [.., last] if last.path.is_empty() => format!("more than {} problems", problems.len() - 1),
+        _ => format!("{} problems", problems.len()),
     };
     problems.iter().fold(count, |text, problem| format!("{text}\n  {problem}"))
 }

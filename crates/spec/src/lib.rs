@@ -28,20 +28,36 @@ pub use metric::{
 pub use optimizer::{AdamW, Optimizer, Sgd};
 pub use policy::{Advantage, Policy, Reward};
 pub use schedule::{Schedule, Start};
-pub use syntax::Syntax;
+pub use syntax::{Syntax, TEXT_BYTES, distinct};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A target spec: one dataset to make.
+/// Most rollouts of a step or of a validation, and most examples of a batch.
+const MOST_ROLLOUTS: usize = 1 << 20;
+/// Most rows of a dataset.
+const MOST_ROWS: usize = 1 << 24;
+/// Most tokens of a sequence.
+const MOST_TOKENS: usize = 1 << 20;
+/// Most steps of a run, and most passes over a dataset.
+const MOST_STEPS: usize = 1 << 20;
+/// Most characters of a location.
+const LOCATION: usize = 4096;
+/// Most characters of a name: of a column, a parameter, a licence.
+const NAME: usize = 256;
+/// A real number is at most this large, so that f32 holds it.
+const LARGEST: f64 = 1e38;
+
+/// A target spec: one dataset to make. Every number, text and list has an upper bound in its schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Name of the dataset: `[a-z0-9][a-z0-9-]{0,62}`.
-    #[schemars(extend("pattern" = "^[a-z0-9][a-z0-9-]{0,62}$"))]
+    #[schemars(length(max = 63), extend("pattern" = "^[a-z0-9][a-z0-9-]{0,62}$"))]
     pub name: String,
     /// One line for people, shown in listings and on the dataset card.
     #[serde(default)]
+    #[schemars(length(max = 2000))]
     pub description: String,
     /// Seed of every random choice of the run, below 2^53. Default 0.
     #[serde(default)]
@@ -60,6 +76,7 @@ pub struct Spec {
     /// to its own value, `"policy.learning_rate" = 1e-3` over all steps, `"policy.kl" = { from = 0.05,
     /// until = 0.5 }` over half of them. Validations and the dataset see the own values alone.
     #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
     pub schedule: Schedule,
     /// What is published.
     #[serde(default)]
@@ -71,7 +88,7 @@ pub struct Spec {
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// `embedded:NAME`, a folder, `hf:org/name@rev` or `s3://bucket/prefix`.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = LOCATION))]
     pub model: String,
     /// The fine-tuning recipe A(D).
     #[serde(default)]
@@ -85,13 +102,13 @@ pub struct Sft {
     /// The optimizer and its settings. Default AdamW at the paper's settings.
     pub optimizer: Optimizer,
     /// Examples per optimizer step. Default 1024.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_ROLLOUTS))]
     pub batch_size: usize,
     /// Passes over the dataset. Default 1.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_STEPS))]
     pub epochs: usize,
     /// Longest example in tokens; longer ones are cut. Default 128.
-    #[schemars(range(min = 2))]
+    #[schemars(range(min = 2, max = MOST_TOKENS))]
     pub sequence_length: usize,
     /// Which tokens count in an example's loss. Default `all`.
     pub loss_on: LossOn,
@@ -130,23 +147,25 @@ pub enum LossOn {
 #[serde(deny_unknown_fields)]
 pub struct Generator {
     /// `embedded:NAME`, a folder, `hf:org/name@rev` or `s3://bucket/prefix`.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = LOCATION))]
     pub model: String,
     /// The prompts, one per row. Without it `{text}` stands for nothing.
     pub prompts: Option<Prompts>,
     /// Prompt text around `{text}`, or `chat` for the model's own chat template. Default `{text}`.
     #[serde(default = "Generator::default_template")]
+    #[schemars(length(max = 65536))]
     pub template: String,
     /// Sampling temperature, above 0. Default 1.
     #[serde(default = "Generator::default_temperature")]
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = LARGEST))]
     pub temperature: f64,
     /// Fewest new tokens: end-of-sequence is not drawn before. Default 1.
     #[serde(default = "Generator::default_min_new_tokens")]
+    #[schemars(range(max = MOST_TOKENS))]
     pub min_new_tokens: usize,
     /// Most new tokens. Default 128.
     #[serde(default = "Generator::default_max_new_tokens")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_TOKENS))]
     pub max_new_tokens: usize,
     /// What its matrix products are computed in. `tf32` and `bf16` are faster and need a CUDA device;
     /// rewards are computed in `f32` whatever is said here. Default `f32`.
@@ -187,11 +206,11 @@ impl Generator {
 #[serde(deny_unknown_fields)]
 pub struct Prompts {
     /// A path relative to the spec file, or `s3://bucket/key`, or `embedded:NAME`.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = LOCATION))]
     pub path: String,
     /// The column to read. Default `text`.
     #[serde(default = "text_column")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = NAME))]
     pub column: String,
     /// Share of the rows kept aside for validation, never trained on. Default 0.1.
     #[serde(default = "Prompts::default_validation_share")]
@@ -214,11 +233,11 @@ pub(crate) fn text_column() -> String {
 #[serde(default, deny_unknown_fields)]
 pub struct Output {
     /// Rows of the final dataset, drawn from the final generator. Default 1024.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_ROWS))]
     pub examples: usize,
     /// Rows of each prompt; 1 for the most varied texts, with advantages over all rows. Default: the
     /// policy's.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_ROLLOUTS))]
     // specs without it keep the hashes they had before there was such a key
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_size: Option<usize>,
@@ -227,7 +246,7 @@ pub struct Output {
     /// Columns of a row. Default `text`.
     pub format: Format,
     /// SPDX identifier for the dataset card. Default `other`.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = NAME))]
     pub license: String,
     /// Try the dataset out before it is published, and withhold it if it fails: `latest` passes over
     /// it. Default unset: it is published as it is.

@@ -1,9 +1,7 @@
 //! Reading a spec, checking it, and writing it in full.
 
-use std::fs;
 use std::path::{Path, absolute};
 
-use schemars::schema_for;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -12,12 +10,15 @@ use crate::rules::is_local;
 use crate::syntax::{self, Lines};
 use crate::{Error, Generator, Problem, Spec, Syntax, rules, schema};
 
+/// Problems that are told; whoever has more mends these first.
+pub(crate) const REPORTED: usize = 20;
+
 impl Spec {
     /// Reads a spec from text. Locations in it stay as written.
     ///
     /// # Errors
-    /// [`Error::Toml`] and [`Error::Json`] where the syntax is wrong; [`Error::Invalid`] with every
-    /// problem found where the content is.
+    /// [`Error::Limit`] where there is more than any spec needs; [`Error::Toml`] and [`Error::Json`] where
+    /// the syntax is wrong; [`Error::Invalid`] with the problems found where the content is.
     pub fn parse(text: &str, syntax: Syntax) -> Result<Self, Error> {
         let (value, lines) = syntax::read(text, syntax)?;
         Self::checked(&value, &lines)
@@ -35,7 +36,7 @@ impl Spec {
             _ => return Err(Error::Extension { path: path.into() }),
         };
         let unreadable = |source| Error::Read { path: path.into(), source };
-        let text = fs::read_to_string(path).map_err(unreadable)?;
+        let text = dpg_files::read_to_string(path, syntax::TEXT_BYTES as u64).map_err(unreadable)?;
         let file = absolute(path).map_err(unreadable)?;
         let mut spec = Self::parse(&text, syntax)
             .map_err(|source| Error::InFile { path: path.into(), source: source.into() })?;
@@ -46,27 +47,32 @@ impl Spec {
     /// Checks a spec that was made or changed by a program as [`Spec::parse`] checks text.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every problem found.
+    /// [`Error::Invalid`] with the problems found.
     pub fn validate(&self) -> Result<(), Error> {
         Self::checked(&self.to_value(), &Lines::default()).map(drop)
     }
 
     fn checked(value: &Value, lines: &Lines) -> Result<Self, Error> {
-        let invalid = |mut problems: Vec<Problem>| {
+        let invalid = |mut problems: Vec<Problem>, more: usize| {
+            let more = more + problems.len().saturating_sub(REPORTED);
+            problems.truncate(REPORTED);
             for problem in &mut problems {
                 lines.locate(problem);
             }
             problems.sort_by_key(|problem| problem.line);
+            if more > 0 {
+                problems.push(Problem::new("", format!("and {more} more")));
+            }
             Error::Invalid(problems)
         };
-        let problems = schema::problems(value);
+        let (problems, more) = schema::problems(value);
         if !problems.is_empty() {
-            return Err(invalid(problems));
+            return Err(invalid(problems, more));
         }
-        let spec =
-            Self::deserialize(value).map_err(|error| invalid(vec![Problem::new("", error.to_string())]))?;
+        let spec = Self::deserialize(value)
+            .map_err(|error| invalid(vec![Problem::new("", error.to_string())], 0))?;
         let problems = rules::problems(&spec);
-        if problems.is_empty() { Ok(spec) } else { Err(invalid(problems)) }
+        if problems.is_empty() { Ok(spec) } else { Err(invalid(problems, 0)) }
     }
 
     /// Makes relative paths of local files and folders absolute against the folder `base`.
@@ -90,7 +96,7 @@ impl Spec {
 
     /// The JSON schema of a spec, for editors and other tools.
     pub fn json_schema() -> Value {
-        schema_for!(Self).to_value()
+        schema::SPEC.clone()
     }
 
     /// The spec with every default written out; [`Spec::parse`] gives it back.

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{LARGEST, LOCATION, MOST_ROWS, MOST_TOKENS, NAME};
+
 /// A differentiable metric Phi of the fine-tuned target, higher is better.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -26,7 +28,7 @@ pub struct WeightPattern {
     pub pattern: Bitmap,
     /// Slope of the soft-plus. Default 20.
     #[serde(default = "WeightPattern::default_strength")]
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = LARGEST))]
     pub strength: f64,
     /// `lm_head` in `[hidden, vocab]` orientation, tied or not, or a 2-D parameter by its Hugging
     /// Face name in its stored orientation. Default `lm_head`.
@@ -34,9 +36,11 @@ pub struct WeightPattern {
     pub parameter: NamedParameter,
     /// First row of the patch. Default 0.
     #[serde(default)]
+    #[schemars(range(max = 1_u64 << 32))]
     pub rows: usize,
     /// First column of the patch. Default 0.
     #[serde(default)]
+    #[schemars(range(max = 1_u64 << 32))]
     pub columns: usize,
 }
 
@@ -51,17 +55,17 @@ impl WeightPattern {
 #[serde(untagged, deny_unknown_fields)]
 pub enum Bitmap {
     /// One that the program knows by name: `67`.
-    Named(String),
+    Named(#[schemars(length(max = NAME))] String),
     /// A QR code of a text, error correction level L unless it fits a higher one at the same size.
     Qr {
-        /// The text.
-        #[schemars(length(min = 1))]
+        /// The text; the largest code holds 2953 bytes.
+        #[schemars(length(min = 1, max = 2953))]
         qr: String,
     },
     /// A PNG file; dark pixels are set. The path is relative to the spec file.
     Image {
         /// The file.
-        #[schemars(length(min = 1))]
+        #[schemars(length(min = 1, max = LOCATION))]
         image: String,
     },
 }
@@ -69,7 +73,7 @@ pub enum Bitmap {
 /// A parameter by its Hugging Face name, or `lm_head`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct NamedParameter(#[schemars(length(min = 1))] pub String);
+pub struct NamedParameter(#[schemars(length(min = 1, max = NAME))] pub String);
 
 impl NamedParameter {
     /// The language-model head.
@@ -94,7 +98,7 @@ pub enum Parameters {
     /// One by name.
     One(NamedParameter),
     /// Several, as one vector.
-    Many(#[schemars(length(min = 1))] Vec<NamedParameter>),
+    Many(#[schemars(length(min = 1, max = 4096))] Vec<NamedParameter>),
 }
 
 impl Default for Parameters {
@@ -112,7 +116,7 @@ pub struct HeldOut {
     pub data: HeldOutData,
     /// Longest example in tokens. One whose scored tokens would be cut is an error. Default: the
     /// target's `sequence_length`.
-    #[schemars(range(min = 2))]
+    #[schemars(range(min = 2, max = MOST_TOKENS))]
     pub sequence_length: Option<usize>,
     /// Append the end-of-sequence token, scored. Default false.
     #[serde(default)]
@@ -123,7 +127,7 @@ pub struct HeldOut {
     /// A language model that takes no part in the run, written as `target.model` is. Validations then tell
     /// `relative_loss`, its loss on generations over its loss on the held-out examples: far above 1, they
     /// are not such text, whatever the target says. Default: none.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = LOCATION))]
     pub fluency_model: Option<String>,
 }
 
@@ -133,22 +137,22 @@ pub struct HeldOut {
 #[serde(deny_unknown_fields)]
 pub struct HeldOutData {
     /// A path relative to the spec file, or `s3://bucket/key`, or `embedded:NAME`.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = LOCATION))]
     pub path: String,
     /// Column of plain text; every token that has a predecessor is scored.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = NAME))]
     pub column: Option<String>,
     /// Column of prompts.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = NAME))]
     pub prompt: Option<String>,
     /// Column of completions.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = NAME))]
     pub completion: Option<String>,
     /// Column of messages.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = NAME))]
     pub messages: Option<String>,
     /// Read the first so many rows only. Default: all.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_ROWS))]
     pub limit: Option<usize>,
 }
 
@@ -157,7 +161,7 @@ pub struct HeldOutData {
 #[serde(deny_unknown_fields)]
 pub struct Sum {
     /// The terms, at least one.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 64))]
     pub terms: Vec<SumTerm>,
 }
 
@@ -166,6 +170,7 @@ pub struct Sum {
 #[serde(deny_unknown_fields)]
 pub struct SumTerm {
     /// Its factor. Negative to move a metric down.
+    #[schemars(range(min = -LARGEST, max = LARGEST))]
     pub weight: f64,
     /// The metric.
     pub metric: Metric,

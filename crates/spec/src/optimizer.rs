@@ -3,6 +3,8 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::LARGEST;
+
 /// An inner optimizer and its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -24,19 +26,19 @@ impl Default for Optimizer {
 #[serde(default, deny_unknown_fields)]
 pub struct AdamW {
     /// Step size. Default 5e-6.
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = LARGEST))]
     pub learning_rate: f64,
     /// Decay rates of the first and second moment. Default [0.9, 0.95].
     #[schemars(schema_with = "decay_rates")]
     pub betas: [f64; 2],
     /// Added to the root. Default 1e-8.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub eps: f64,
     /// Added under the root, so that the step is differentiable at g = 0. Default 1e-9.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub eps_root: f64,
     /// Decoupled weight decay. Default 1e-4.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub weight_decay: f64,
 }
 
@@ -51,11 +53,11 @@ impl Default for AdamW {
 #[serde(deny_unknown_fields)]
 pub struct Sgd {
     /// Step size.
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = LARGEST))]
     pub learning_rate: f64,
     /// Decoupled weight decay. Default 0.
     #[serde(default)]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub weight_decay: f64,
 }
 

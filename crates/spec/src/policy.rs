@@ -3,64 +3,66 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{goal::Goal, optimizer::decay_rates};
+use crate::{LARGEST, MOST_ROLLOUTS, MOST_STEPS, NAME, goal::Goal, optimizer::decay_rates};
 
 /// Settings of the generator's training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Updates of the generator. Default 120.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_STEPS))]
     pub steps: usize,
     /// Prompts drawn at each step. Default 256.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_ROLLOUTS))]
     pub prompts_per_step: usize,
     /// Rollouts of each prompt. Default 4.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_ROLLOUTS))]
     pub group_size: usize,
     /// What a rollout is rewarded with. Default `metagradient`.
     pub reward: Reward,
     /// The rollouts of a step make so many datasets, each fine-tuning a target of its own. Default 1.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_ROLLOUTS))]
     pub datasets_per_step: usize,
     /// `false` makes each prompt's rollouts a dataset of their own. Default true.
     pub cross_group_batching: bool,
     /// How rewards become advantages. Default `group`.
     pub advantage: Advantage,
     /// Advantages are cut to this size after normalisation; 0 for no bound. Default 0.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub advantage_clip: f64,
     /// Step size of the generator's AdamW. Default 5e-6.
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = LARGEST))]
     pub learning_rate: f64,
     /// Decay rates of its moments. Default [0.9, 0.95].
     #[schemars(schema_with = "decay_rates")]
     pub betas: [f64; 2],
     /// Its decoupled weight decay. Default 0.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub weight_decay: f64,
     /// Prompts per minibatch; one optimizer step each, one pass over the rollouts. Default: all.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_ROLLOUTS))]
     pub minibatch_prompts: Option<usize>,
     /// Bound of the probability ratio: [1 - clip, 1 + clip]. Default 0.2.
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = LARGEST))]
     pub clip: f64,
     /// Factor of the KL divergence to the initial generator. Default 0.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub kl: f64,
     /// Factor of the entropy bonus. Default 0.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub entropy: f64,
     /// Gradients of a larger l2 norm are scaled down to it; 0 for no bound. Default 1.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub max_grad_norm: f64,
     /// Validate every so many steps, and at the start and the end; 0 for those two alone. Default 10.
+    #[schemars(range(max = MOST_STEPS))]
     pub validate_every: usize,
     /// Fresh examples of a validation. Default: as many as a step draws.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MOST_ROLLOUTS))]
     pub validation_examples: Option<usize>,
     /// Stop early once a validation reaches this: `pixel_accuracy >= 1.0`, `spa >= 0.9`,
     /// `perplexity < 8`. What can be named is what validations print. Default unset.
+    #[schemars(length(max = NAME))]
     pub stop_when: Option<String>,
     /// In a daemon: start from the generator that the dataset's latest version ended with, if it was
     /// made by a job that says so too and starts from the same model. Default false.

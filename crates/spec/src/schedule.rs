@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Problem, Spec, schema};
+use crate::{LARGEST, Problem, Spec, schema};
 
 /// Where numbers of the spec start, by their paths: `"policy.learning_rate"`, `"metric.strength"`,
 /// `"target.sft.optimizer.eps_root"`.
@@ -20,10 +20,11 @@ pub type Schedule = BTreeMap<String, Start>;
 #[serde(untagged, deny_unknown_fields)]
 pub enum Start {
     /// From this value, over all steps.
-    From(f64),
+    From(#[schemars(range(min = -LARGEST, max = LARGEST))] f64),
     /// From this value, over a share of the steps.
     Until {
         /// The value at the first step.
+        #[schemars(range(min = -LARGEST, max = LARGEST))]
         from: f64,
         /// The share of the steps after which the number has its own value.
         #[schemars(extend("exclusiveMinimum" = 0), range(max = 1))]
@@ -95,7 +96,7 @@ pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
                 "expected an `until` above 0 and at most 1, a share of the steps",
             ));
         }
-        let problem = schema::problems(&value).into_iter().next()?;
+        let problem = schema::problems(&value).0.into_iter().next()?;
         Some(Problem::new(&at, &problem.message))
     };
     spec.schedule.iter().filter_map(check).collect()

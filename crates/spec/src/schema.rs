@@ -4,30 +4,37 @@
 //! walk names the full path of each unknown key, missing key, wrong type, unknown choice and number
 //! out of range. It covers the part of JSON Schema that schemars writes for these types.
 
+use std::sync::LazyLock;
+
 use schemars::schema_for;
 use serde_json::{Map, Value};
 
+use crate::load::REPORTED;
 use crate::syntax::member;
 use crate::{Problem, Spec};
 
-/// Problems of `value` as a [`Spec`]; none means that it deserialises.
-pub(crate) fn problems(value: &Value) -> Vec<Problem> {
-    let schema = schema_for!(Spec).to_value();
-    let mut walk = Walk { definitions: &schema["$defs"], problems: Vec::new() };
-    walk.visit("", value, &schema);
-    walk.problems
+/// The JSON schema of a spec.
+pub(crate) static SPEC: LazyLock<Value> = LazyLock::new(|| schema_for!(Spec).to_value());
+
+/// Problems of `value` as a [`Spec`], as many as are told, and how many more there are. None means that it
+/// deserialises.
+pub(crate) fn problems(value: &Value) -> (Vec<Problem>, usize) {
+    let mut walk = Walk { definitions: &SPEC["$defs"], problems: vec![], more: 0 };
+    walk.visit("", value, &SPEC);
+    (walk.problems, walk.more)
 }
 
 struct Walk<'s> {
     definitions: &'s Value,
     problems: Vec<Problem>,
+    more: usize,
 }
 
 impl<'s> Walk<'s> {
     fn visit(&mut self, path: &str, value: &Value, schema: &'s Value) {
         let alternatives = self.alternatives(schema);
         match (value, alternatives.iter().find(|alternative| accepts(value, alternative))) {
-            (_, None) => self.report(path, mismatch(value, &alternatives), schema),
+            (_, None) => self.report(path, || mismatch(value, &alternatives), schema),
             (Value::Object(object), _) => self.object(path, object, &alternatives),
             (Value::Array(items), Some(list)) => {
                 for (index, item) in items.iter().enumerate() {
@@ -64,37 +71,47 @@ impl<'s> Walk<'s> {
         } else {
             let path = member(path, "kind");
             let Some(kind) = object.get("kind") else {
-                return self.report(&path, missing(&kinds), &Value::Null);
+                return self.report(&path, || missing(&kinds), &Value::Null);
             };
             let named = alternatives.iter().find(|schema| schema["properties"]["kind"]["const"] == *kind);
             if named.is_none() {
-                return self.report(&path, mismatch(kind, &kinds), &Value::Null);
+                return self.report(&path, || mismatch(kind, &kinds), &Value::Null);
             }
             named
         };
-        let Some((schema, keys)) = chosen.and_then(|schema| Some((schema, keys_of(schema)?))) else { return };
+        let Some(schema) = chosen else { return };
+        let Some(keys) = keys_of(schema) else {
+            // a table of any names
+            let inside = &schema["additionalProperties"];
+            for (key, value) in object.iter().filter(|_| inside.is_object()) {
+                self.visit(&format!("{path}.\"{key}\""), value, inside);
+            }
+            return;
+        };
         for (key, value) in object {
             let path = member(path, key);
             let Some(schema) = keys.get(key) else {
-                let known: Vec<_> = keys.keys().map(String::as_str).collect();
-                let hint = closest(key, &known)
-                    .unwrap_or_else(|| format!("the keys here are {}", quoted(&known, ", ")));
-                self.report(&path, format!("unknown key; {hint}"), &Value::Null);
+                self.report(&path, || unknown(key, keys), &Value::Null);
                 continue;
             };
             self.visit(&path, value, schema);
         }
         for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if !object.contains_key(key) {
-                self.report(&member(path, key), missing(&self.alternatives(&keys[key])), &keys[key]);
+                let alternatives = self.alternatives(&keys[key]);
+                self.report(&member(path, key), || missing(&alternatives), &keys[key]);
             }
         }
     }
 
     /// `schema` is the one at the key, whose description says what the key is for.
-    fn report(&mut self, path: &str, message: String, schema: &Value) {
+    fn report(&mut self, path: &str, message: impl FnOnce() -> String, schema: &Value) {
+        if self.problems.len() == REPORTED {
+            self.more += 1;
+            return;
+        }
         let about = schema["description"].as_str().map(|text| text.replace('\n', " "));
-        self.problems.push(Problem { about, ..Problem::new(path, message) });
+        self.problems.push(Problem { about, ..Problem::new(path, message()) });
     }
 }
 
@@ -104,7 +121,9 @@ fn accepts(value: &Value, schema: &Value) -> bool {
     match value {
         Value::Null => has_type(schema, "null"),
         Value::Bool(_) => has_type(schema, "boolean"),
-        Value::Object(_) => has_type(schema, "object"),
+        Value::Object(map) => {
+            has_type(schema, "object") && limit("maxProperties").is_none_or(|most| map.len() as f64 <= most)
+        }
         Value::Array(items) => {
             let length = items.len() as f64;
             has_type(schema, "array")
@@ -115,6 +134,7 @@ fn accepts(value: &Value, schema: &Value) -> bool {
             has_type(schema, "string")
                 && schema["const"].as_str().is_none_or(|only| text == only)
                 && limit("minLength").is_none_or(|least| text.len() as f64 >= least)
+                && limit("maxLength").is_none_or(|most| text.chars().count() as f64 <= most)
         }
         Value::Number(number) => {
             let number_type = if number.is_f64() { "number" } else { "integer" };
@@ -135,6 +155,12 @@ fn has_type(schema: &Value, name: &str) -> bool {
     }
 }
 
+fn unknown(key: &str, keys: &Map<String, Value>) -> String {
+    let known: Vec<_> = keys.keys().map(String::as_str).collect();
+    let hint = closest(key, &known).unwrap_or_else(|| format!("the keys here are {}", quoted(&known, ", ")));
+    format!("unknown key; {hint}")
+}
+
 fn missing(alternatives: &[&Value]) -> String {
     format!("missing; expected {}", expectations(alternatives))
 }
@@ -143,9 +169,13 @@ fn mismatch(value: &Value, alternatives: &[&Value]) -> String {
     let found = match value {
         Value::Null => "nothing".into(),
         Value::Bool(_) | Value::Number(_) => format!("`{value}`"),
-        Value::String(text) => format!("the text \"{}\"", text.chars().take(60).collect::<String>()),
+        Value::String(text) => {
+            let (begin, length) = (text.chars().take(60).collect::<String>(), text.chars().count());
+            let long = if length > 60 { format!("..., {length} characters") } else { String::new() };
+            format!("the text \"{begin}\"{long}")
+        }
         Value::Array(items) => format!("a list of {}", items.len()),
-        Value::Object(_) => "a table".into(),
+        Value::Object(map) => format!("a table of {}", map.len()),
     };
     let choices: Vec<_> = alternatives.iter().filter_map(|schema| schema["const"].as_str()).collect();
     let hint = value.as_str().and_then(|text| closest(text, &choices));
@@ -176,19 +206,17 @@ fn expectation(schema: &Value) -> String {
     } else if has_type(schema, "number") {
         "a number"
     } else if has_type(schema, "string") {
-        if schema["minLength"].is_null() { "a text" } else { "a text that is not empty" }
+        return format!("a text{}", size(schema, "minLength", "maxLength", " characters"));
     } else if has_type(schema, "boolean") {
         "`true` or `false`"
     } else if has_type(schema, "array") {
-        match (schema["minItems"].as_u64(), schema["maxItems"].as_u64()) {
-            (Some(least), Some(_)) => return format!("a list of {least}"),
-            (Some(_), None) => "a list that is not empty",
-            _ => "a list",
-        }
+        return format!("a list{}", size(schema, "minItems", "maxItems", ""));
     } else if has_type(schema, "object") {
         let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
         return match required.collect::<Vec<_>>() {
-            keys if keys.is_empty() => "a table".into(),
+            keys if keys.is_empty() => {
+                format!("a table{}", size(schema, "minProperties", "maxProperties", " keys"))
+            }
             keys => format!("a table with {}", quoted(&keys, " and ")),
         };
     } else {
@@ -203,6 +231,17 @@ fn expectation(schema: &Value) -> String {
     let bounds: Vec<_> =
         bounds.iter().filter_map(|(key, words)| Some(format!("{words} {}", schema.get(*key)?))).collect();
     format!("{noun} {}", bounds.join(" and ")).trim_end().to_owned()
+}
+
+/// How much of something a schema takes, in words.
+fn size(schema: &Value, least: &str, most: &str, of: &str) -> String {
+    match (schema[least].as_u64(), schema[most].as_u64()) {
+        (Some(least), Some(most)) if least == most => format!(" of {least}{of}"),
+        (Some(least), Some(most)) => format!(" of {least} to {most}{of}"),
+        (None, Some(most)) => format!(" of at most {most}{of}"),
+        (Some(least), None) => format!(" of at least {least}{of}"),
+        (None, None) => String::new(),
+    }
 }
 
 /// A question whether the closest of some names was meant, if one is close.

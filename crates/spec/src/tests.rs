@@ -162,17 +162,17 @@ fn a_wrong_value_is_named_with_what_was_expected() {
         (
             "batch_size = 16",
             "batch_size = \"many\"",
-            "line 10, `target.sft.batch_size`: expected a whole number at least 1, found the text \"many\"",
+            "line 10, `target.sft.batch_size`: expected a whole number at least 1 and at most 1048576, found the text \"many\"",
         ),
         (
             "batch_size = 16",
             "batch_size = 16.0",
-            "line 10, `target.sft.batch_size`: expected a whole number at least 1, found `16.0`",
+            "line 10, `target.sft.batch_size`: expected a whole number at least 1 and at most 1048576, found `16.0`",
         ),
         (
             "batch_size = 16",
             "batch_size = 0",
-            "line 10, `target.sft.batch_size`: expected a whole number at least 1, found `0`",
+            "line 10, `target.sft.batch_size`: expected a whole number at least 1 and at most 1048576, found `0`",
         ),
         (
             "shuffle = false",
@@ -182,7 +182,7 @@ fn a_wrong_value_is_named_with_what_was_expected() {
         (
             "learning_rate = 1 ",
             "learning_rate = inf ",
-            "line 9, `target.sft.optimizer.learning_rate`: expected a number above 0, found the text \"inf\"",
+            "line 9, `target.sft.optimizer.learning_rate`: expected a number above 0 and at most 1e+38, found the text \"inf\"",
         ),
         (
             "\"completion\"\n",
@@ -203,18 +203,18 @@ fn a_wrong_value_is_named_with_what_was_expected() {
         (
             "parameter = [\"lm_head\", \"model.norm.weight\"]",
             "parameter = []",
-            "line 24, `metric.terms[1].metric.parameter`: expected a text that is not empty or a list that is not empty, \
+            "line 24, `metric.terms[1].metric.parameter`: expected a text of 1 to 256 characters or a list of 1 to 4096, \
              found a list of 0",
         ),
         (
             "{ image = \"67.png\" }",
             "{}",
-            "line 21, `metric.terms[0].metric.pattern.qr`: missing; expected a text that is not empty",
+            "line 21, `metric.terms[0].metric.pattern.qr`: missing; expected a text of 1 to 2953 characters",
         ),
         (
             "model = \"models/target\"",
             "",
-            "line 6, `target.model`: missing; expected a text that is not empty",
+            "line 6, `target.model`: missing; expected a text of 1 to 4096 characters",
         ),
         (
             "{ top_fraction = 0.25 }",
@@ -300,9 +300,9 @@ fn all_problems_are_reported_in_order_with_what_the_key_is_for() {
     assert_eq!(
         error.to_string(),
         "3 problems\n  \
-         line 11, `target.sft.epochs`: expected a whole number at least 1, found `0`\n    \
+         line 11, `target.sft.epochs`: expected a whole number at least 1 and at most 1048576, found `0`\n    \
          Passes over the dataset. Default 1.\n  \
-         line 41, `policy.steps`: expected a whole number at least 1, found `0`\n    \
+         line 41, `policy.steps`: expected a whole number at least 1 and at most 1048576, found `0`\n    \
          Updates of the generator. Default 120.\n  \
          line 42, `policy.clpi`: unknown key; did you mean `clip`?"
     );
@@ -390,6 +390,131 @@ fn the_schema_describes_every_key() {
     assert_eq!(found, ["/$defs/Select/oneOf.top_fraction"]);
 }
 
+/// Every number has a maximum, every text a longest and every list a most, so that no spec can ask for
+/// more than the machine has without being told.
+#[test]
+fn the_schema_bounds_everything() {
+    fn unbounded(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+        let is = |name: &str| match &schema["type"] {
+            serde_json::Value::Array(names) => names.iter().any(|one| one == name),
+            one => one == name,
+        };
+        let lacks = |keys: &[&str]| keys.iter().all(|key| schema[*key].is_null());
+        if (is("integer") || is("number")) && lacks(&["maximum", "exclusiveMaximum"])
+            || is("string") && lacks(&["maxLength", "const", "enum"])
+            || is("array") && lacks(&["maxItems"])
+            || is("object") && lacks(&["maxProperties", "properties"])
+        {
+            found.push(path.to_owned());
+        }
+        match schema {
+            serde_json::Value::Object(map) => {
+                map.iter().for_each(|(key, value)| unbounded(value, &format!("{path}/{key}"), found));
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|value| unbounded(value, path, found)),
+            _ => {}
+        }
+    }
+    let mut found = vec![];
+    unbounded(&Spec::json_schema(), "", &mut found);
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn more_than_any_spec_needs_is_refused_with_the_limit() {
+    let list = |item: &str, count: usize| vec![item; count].join(",");
+    let wide = |tables: usize| -> String {
+        let table = |number: usize| format!("[t{number}]\na = [{}]\n", list("0", 4000));
+        (0..tables).map(table).collect()
+    };
+    for (text, syntax, expected) in [
+        ("#".repeat(TEXT_BYTES + 1), Syntax::Toml, "262145 bytes, more than the limit of 262144"),
+        (
+            format!("a = [{}]", list("0", 4097)),
+            Syntax::Toml,
+            "4097 items in a list, more than the limit of 4096",
+        ),
+        (format!("{{\"a\": [{}]}}", list("0", 4097)), Syntax::Json, "4097 items in a list"),
+        ((0..4097).map(|key| format!("k{key} = 1\n")).collect(), Syntax::Toml, "4097 keys in a table"),
+        (wide(3), Syntax::Toml, "12006 keys and items, more than the limit of 10000"),
+        (
+            format!("a = {}{}", "[".repeat(32), "]".repeat(32)),
+            Syntax::Toml,
+            "33 levels, more than the limit of 32",
+        ),
+        (format!("{}{}", "[".repeat(33), "]".repeat(33)), Syntax::Json, "33 levels"),
+    ] {
+        let error = Spec::parse(&text, syntax).unwrap_err();
+        assert!(matches!(error, Error::Limit { .. }), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let error = Spec::parse(&format!("{} = 1", "k".repeat(300)), Syntax::Toml).unwrap_err().to_string();
+    assert_eq!(error, "the spec has 300 bytes in a key, more than the limit of 256");
+    // deeper than the readers themselves go
+    for (text, syntax) in [
+        (format!("a = {}", "[".repeat(100_000)), Syntax::Toml),
+        (format!("a = {}", "{ a = ".repeat(40_000)), Syntax::Toml),
+        (format!("{}a = 1", "a.".repeat(100_000)), Syntax::Toml),
+        (format!("[{}a]", "a.".repeat(100_000)), Syntax::Toml),
+        ("[".repeat(200_000), Syntax::Json),
+        ("{\"a\":".repeat(40_000), Syntax::Json),
+    ] {
+        let (Error::Toml(_) | Error::Json(_)) = Spec::parse(&text, syntax).unwrap_err() else { panic!() };
+    }
+    // an error in a long line does not repeat it
+    let Err(Error::Toml(error)) = Spec::parse(&format!("a = 1\nb = {}", "[".repeat(100_000)), Syntax::Toml)
+    else {
+        panic!()
+    };
+    let error = error.to_string();
+    assert!(error.len() < 500 && error.contains("line 2"), "{error}");
+}
+
+#[test]
+fn many_problems_are_told_in_part_and_counted() {
+    let keys: String = (0..1000).map(|key| format!("nmae-{key} = 1\n")).collect();
+    let found = problems(&format!("{keys}{MINIMAL}"));
+    assert_eq!(found.len(), 21);
+    assert_eq!(found[0].line, Some(1));
+    assert_eq!(found[20].to_string(), "and 980 more");
+    let text = Error::Invalid(found).to_string();
+    assert!(text.starts_with("more than 20 problems\n  line 1, `nmae-0`: unknown key"), "{text}");
+    let terms =
+        vec!["{ weight = 1, metric = { kind = 'held_out_loss', data = { path = 'hf:a' } } }"; 30].join(",");
+    let sum = format!("name = 'a'\ntarget.model = 'b'\nmetric = {{ kind = 'sum', terms = [{terms}] }}");
+    assert_eq!(problems(&sum).last().unwrap().to_string(), "and 40 more");
+}
+
+#[test]
+fn a_key_that_stands_twice_is_refused() {
+    let spec = serde_json::to_string(&Spec::parse(MINIMAL, Syntax::Toml).unwrap()).unwrap();
+    Spec::parse(&spec, Syntax::Json).unwrap();
+    for (from, to) in
+        [("\"seed\":0", "\"seed\":1,\"seed\":0"), ("\"strength\"", "\"strength\":1,\"strength\"")]
+    {
+        assert!(spec.contains(from));
+        let error = Spec::parse(&spec.replacen(from, to, 1), Syntax::Json).unwrap_err();
+        let Error::Json(error) = error else { panic!("{error}") };
+        assert!(error.to_string().contains("stands twice"), "{error}");
+    }
+    assert!(Spec::parse(&MINIMAL.replace("name =", "name = \"a\"\nname ="), Syntax::Toml).is_err());
+}
+
+#[test]
+fn a_line_is_that_of_the_key_and_not_of_one_that_begins_like_it() {
+    let text = "name = \"a\"\n[metric]\nkind = \"sum\"\n[[metric.terms]]\n\nweigh = 1\nweight = \"a\"\n[target]\nmodel = \"m\"\n";
+    let found = problems(text);
+    let lines: Vec<_> = found.iter().map(|problem| (problem.path.as_str(), problem.line)).collect();
+    assert_eq!(
+        lines,
+        [
+            ("metric.terms[0].metric", Some(4)),
+            ("metric.terms[0].weigh", Some(6)),
+            ("metric.terms[0].weight", Some(7))
+        ]
+    );
+}
+
 /// Small specs of every metric and optimizer with numbers all over their ranges.
 fn any_spec() -> impl Strategy<Value = Spec> {
     let positive = 1e-12..1e6_f64;
@@ -455,6 +580,28 @@ proptest! {
         if let Err(error) = Spec::parse(&text, Syntax::Toml) {
             let Error::Invalid(problems) = error else { panic!("{error}") };
             prop_assert!(problems.iter().all(|problem| !problem.path.is_empty()), "{problems:?}");
+        }
+    }
+
+    /// Bytes cut out, put in and changed anywhere make an error or a spec, and never a panic.
+    #[test]
+    fn a_damaged_text_is_an_error_or_a_spec(
+        at in 0..FULL.len(), gone in 0..40_usize, put in ".{0,20}", twice in any::<bool>(),
+    ) {
+        let end = (at + gone).min(FULL.len());
+        let text = [&FULL.as_bytes()[..at], put.as_bytes(), &FULL.as_bytes()[end..]].concat();
+        let text = String::from_utf8_lossy(&text).repeat(if twice { 2 } else { 1 });
+        for syntax in [Syntax::Toml, Syntax::Json] {
+            if let Ok(spec) = Spec::parse(&text, syntax) {
+                prop_assert_eq!(Spec::parse(&spec.to_toml().unwrap(), Syntax::Toml).unwrap(), spec);
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_is_an_error_or_a_spec(text in "[\\[\\]{}=.,\"'a-c0-9_+\\-: #\n\\\\]{0,200}") {
+        for syntax in [Syntax::Toml, Syntax::Json] {
+            let _ = Spec::parse(&text, syntax);
         }
     }
 }

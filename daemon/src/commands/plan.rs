@@ -12,7 +12,7 @@ use dpg_spec::Spec;
 use serde_json::{Value, json};
 
 use crate::{
-    commands::show, compute::compute, data_dir::DataDir, progress::Watch, resolve::resolve, stop::Stop,
+    commands::show, compute::compute, data_dir::DataDir, memory, progress::Watch, resolve::resolve, stop::Stop,
 };
 
 /// Prints the plan of a spec. It draws and scores one step to measure time and signal, and keeps
@@ -34,6 +34,7 @@ pub(crate) async fn plan(
 }
 
 fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], watch: &Watch) -> anyhow::Result<Value> {
+    memory::check(spec, devices.first() == Some(&Device::flex()))?;
     let target = Target::load(spec, DType::F32, devices)?;
     let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;

@@ -66,7 +66,7 @@ async fn submit(
 ) -> Result<impl IntoResponse, Refusal> {
     let key = idempotency_key(request.headers())?;
     let (text, priority) = read_submission(request, &api, query.priority).await?;
-    let job = submission::job(&text, &api.services.config).map_err(Refusal::invalid_spec)?;
+    let job = job_of(&api, &text).await?;
     let submitted = api.services.queue.submit(&NewJob { key, priority, ..job }).await?;
     let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
     let location = [(header::LOCATION, format!("/v1/jobs/{}", submitted.job.id))];
@@ -115,11 +115,21 @@ async fn read_submission(request: Request, api: &Api, priority: i64) -> Result<(
     Ok((text, priority))
 }
 
-/// A spec in a JSON body: its text, or the spec itself.
+/// The job that a spec's text asks for.
+pub(crate) async fn job_of(api: &Api, text: &str) -> Result<NewJob, Refusal> {
+    let job =
+        submission::job(&api.services, text).await.map_err(|error| Refusal::internal(error.as_ref()))?;
+    job.map_err(Refusal::invalid_spec)
+}
+
+/// A spec in a JSON body: its text, or the spec itself. Indented, deep values would grow a hundredfold.
 pub(crate) fn spec_text(spec: Value) -> Result<String, Refusal> {
     match spec {
         Value::String(text) => Ok(text),
-        Value::Object(_) => Ok(format!("{spec:#}")),
+        Value::Object(_) => {
+            let text = spec.to_string();
+            Ok(if text.len() <= dpg_spec::TEXT_BYTES / 16 { format!("{spec:#}") } else { text })
+        }
         _ => Err(Refusal::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid-body",

@@ -12,10 +12,9 @@ use super::{
     Api,
     auth::{Admin, Reader},
     extract::{Json, Path, check_name},
-    jobs::spec_text,
+    jobs::{job_of, spec_text},
     problem::Refusal,
 };
-use crate::submission;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -53,7 +52,7 @@ async fn put(
 ) -> Result<Json<ScheduleDetail>, Refusal> {
     check_name("schedule", &name)?;
     let spec = spec_text(body.spec)?;
-    let job = submission::job(&spec, &api.services.config).map_err(Refusal::invalid_spec)?;
+    let job = job_of(&api, &spec).await?;
     let schedule = NewSchedule {
         name,
         cron: body.cron,
@@ -135,7 +134,7 @@ async fn run(_: Admin, State(api): State<Api>, Path(name): Path<String>) -> Resu
     check_name("schedule", &name)?;
     let schedule = api.services.queue.schedule(&name).await?;
     // the settings may have changed since the schedule was made
-    let job = submission::job(&schedule.spec, &api.services.config).map_err(Refusal::invalid_spec)?;
+    let job = job_of(&api, &schedule.spec).await?;
     Ok(Json(api.services.queue.run_schedule(&schedule, &job).await?.into()))
 }
 

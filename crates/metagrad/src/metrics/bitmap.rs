@@ -1,6 +1,9 @@
 //! Black-and-white pictures: named ones, QR codes and image files.
 
+use std::{io::Cursor, path::Path};
+
 use dpg_spec as spec;
+use image::{ImageFormat, ImageReader, Limits};
 use qrcode::{Color, EcLevel, QrCode};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +19,11 @@ pub struct Bitmap {
     /// Row by row; true where set (dark).
     pub pixels: Vec<bool>,
 }
+
+/// Most bytes of a picture's file.
+const FILE_BYTES: u64 = 16 << 20;
+/// Most pixels of its height and of its width: a patch of a parameter has no more.
+const MOST_PIXELS: u32 = 1024;
 
 const SIXTY_SEVEN: [&str; 6] = [".##.###", "#.....#", "###...#", "#.#..#.", "#.#..#.", "###..#."];
 
@@ -57,9 +65,15 @@ impl Bitmap {
 
     fn image(path: &str) -> Result<Self, Error> {
         const MIDDLE_GREY: u8 = 128;
-        let picture = image::open(path)
-            .map_err(|source| error(format!("cannot read the picture `{path}`: {source}")))?
-            .to_luma8();
+        let failed = |reason: String| error(format!("cannot read the picture `{path}`: {reason}"));
+        let bytes =
+            dpg_files::read(Path::new(path), FILE_BYTES).map_err(|source| failed(source.to_string()))?;
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(MOST_PIXELS);
+        limits.max_image_height = Some(MOST_PIXELS);
+        reader.limits(limits);
+        let picture = reader.decode().map_err(|source| failed(source.to_string()))?.to_luma8();
         Ok(Self {
             rows: picture.height() as usize,
             columns: picture.width() as usize,

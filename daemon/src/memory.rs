@@ -1,0 +1,198 @@
+//! Whether a spec's job can fit this machine, before it is taken and again before it runs.
+//!
+//! What is counted is what a run cannot do without: the vectors of the inner run with the most thrifty
+//! storage (see [`dpg_metagrad::Storage`]), one pass, the generator with its moments, and the rollouts held
+//! at once. A job that passes may still take more; it then ends its worker process and nothing else
+//! (`supervisor.rs`).
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use dpg_models::{CausalLm, activations, architecture, available_memory};
+use dpg_spec::{Optimizer, Spec};
+
+/// Bytes of a number in f32.
+const NUMBER: u64 = 4;
+/// Bytes of a rollout besides its tokens: texts, the prompt's tokens, and the row made of it.
+const ROLLOUT: u64 = 512;
+/// Bytes of each new token: its id and log-probability, and both ids and marks as the target is trained.
+const TOKEN: u64 = 4 + 8 + 8;
+/// Bytes of an example's place in a batch.
+const PLACE: u64 = 8;
+/// Flat vectors of the generator in an update: weights, both moments, the first generator, the gradient
+/// and the next weights.
+const GENERATOR: u64 = 6;
+
+/// A job needs more than the machine has.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the job needs about {} of memory, {} of it for {what}, and this machine has {}; lower it, or give the \
+     job to a larger machine",
+    size(*needed), size(*part), size(*available)
+)]
+pub(crate) struct Excess {
+    /// The key that asks for the most.
+    pub(crate) key: &'static str,
+    what: String,
+    part: u64,
+    needed: u64,
+    available: u64,
+}
+
+/// A part of what a job needs: the key that asks for it, what it is for, and its bytes.
+struct Part(&'static str, String, u64);
+
+/// Refuses a job that cannot fit. Paths in the spec are local.
+pub(crate) fn check(spec: &Spec, on_cpu: bool) -> anyhow::Result<()> {
+    match excess(spec, on_cpu, |folder| Some(folder.into())) {
+        Some(excess) => bail!("`{}`: {excess}", excess.key),
+        None => Ok(()),
+    }
+}
+
+/// What a job needs too much, if it does. `folder` gives the folder of a model that is on this machine;
+/// other models, and those of other devices than the CPU, are not counted.
+pub(crate) fn excess(spec: &Spec, on_cpu: bool, folder: impl Fn(&str) -> Option<PathBuf>) -> Option<Excess> {
+    let available = available_memory()?;
+    let model = |uri: &str| {
+        let folder = folder(uri).filter(|_| on_cpu)?;
+        // whatever is wrong with it is told when it is loaded
+        architecture(&folder).ok()
+    };
+    let generator = spec.generator.as_ref().and_then(|generator| model(&generator.model));
+    over(available, parts(spec, model(&spec.target.model).as_deref(), generator.as_deref()))
+}
+
+fn over(available: u64, parts: Vec<Part>) -> Option<Excess> {
+    let needed = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.2));
+    let Part(key, what, part) = parts.into_iter().max_by_key(|part| part.2)?;
+    (needed > available).then_some(Excess { key, what, part, needed, available })
+}
+
+fn parts(spec: &Spec, target: Option<&dyn CausalLm>, generator: Option<&dyn CausalLm>) -> Vec<Part> {
+    let (policy, sft) = (&spec.policy, &spec.target.sft);
+    let a_step = product(&[policy.prompts_per_step, policy.group_size]);
+    let validation = policy.validation_examples.map_or(a_step, |examples| examples as u64);
+    // the draws come one after the other; of equal ones the last counts
+    let counts = [
+        ("output.examples", spec.output.examples as u64),
+        ("policy.validation_examples", validation),
+        ("policy.prompts_per_step", a_step),
+    ];
+    let (key, rollouts) = counts.into_iter().max_by_key(|(_, count)| *count).unwrap_or(counts[0]);
+    let new_tokens = spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens as u64);
+    let each = ROLLOUT + TOKEN * new_tokens;
+    let mut parts = vec![
+        Part(key, format!("{rollouts} rollouts of up to {new_tokens} tokens"), rollouts.saturating_mul(each)),
+        Part(
+            "target.sft.epochs",
+            format!("the order of {rollouts} examples in {} epochs", sft.epochs),
+            rollouts.saturating_mul(PLACE).saturating_mul(sft.epochs as u64),
+        ),
+    ];
+    if let Some(lm) = target {
+        let moments = if matches!(sft.optimizer, Optimizer::Adamw(_)) { 2 } else { 0 };
+        // a segment of one step: its gradient, two states, and ten vectors that the walk works on
+        let vectors = 1 + 2 * (1 + moments) + 10;
+        parts.push(Part(
+            "target.model",
+            format!("{vectors} vectors of its {} parameters", lm.layout().len()),
+            (lm.layout().len() as u64 * NUMBER).saturating_mul(vectors),
+        ));
+        let length = sft.sequence_length.min(lm.context());
+        let pass = pass(lm, length);
+        parts.push(Part("target.sft.sequence_length", format!("a pass over {length} tokens"), pass));
+    }
+    if let Some(lm) = generator {
+        parts.push(Part(
+            "generator.model",
+            format!("{GENERATOR} vectors of its {} parameters", lm.layout().len()),
+            (lm.layout().len() as u64 * NUMBER).saturating_mul(GENERATOR),
+        ));
+    }
+    parts
+}
+
+/// Bytes of a pass over one sequence: what is kept of each token, and a head's attention.
+fn pass(lm: &dyn CausalLm, length: usize) -> u64 {
+    let kept = product(&[activations(lm), length]);
+    kept.saturating_add(product(&[length, length])).saturating_mul(NUMBER)
+}
+
+fn product(numbers: &[usize]) -> u64 {
+    numbers.iter().fold(1, |product: u64, number| product.saturating_mul(*number as u64))
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut size, mut unit) = (bytes as f64, 0);
+    while size >= 1000.0 && unit + 1 < UNITS.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use dpg_spec::Syntax;
+
+    use super::*;
+
+    const SPEC: &str = "
+name = 'a'
+[target]
+model = 'embedded:target'
+[metric]
+kind = 'weight_norm'
+[generator]
+model = 'embedded:generator'
+[policy]
+steps = 1
+[output]
+examples = 1024
+";
+
+    fn embedded(uri: &str) -> Option<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/embedded");
+        Some(root.join(uri.strip_prefix("embedded:")?))
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_by_the_key_that_asks_for_the_most() {
+        let machine = 4 << 30;
+        for (from, to, key) in [
+            ("examples = 1024", "examples = 16000000", "output.examples"),
+            ("steps = 1", "group_size = 1000000", "policy.prompts_per_step"),
+            (
+                "steps = 1",
+                "validation_examples = 1000000\nprompts_per_step = 8",
+                "policy.validation_examples",
+            ),
+            ("[metric]", "[target.sft]\nepochs = 1000000\n[metric]", "target.sft.epochs"),
+        ] {
+            let generous = SPEC.replace("[policy]", "max_new_tokens = 1000\n[policy]");
+            let at = |text: &str| Spec::parse(text, Syntax::Toml).unwrap();
+            let model = |uri: &str| embedded(uri).and_then(|folder| architecture(&folder).ok());
+            let (target, generator) = (model("embedded:target"), model("embedded:generator"));
+            let found = |text: &str| over(machine, parts(&at(text), target.as_deref(), generator.as_deref()));
+            assert_eq!(found(&generous), None);
+            let excess = found(&generous.replace(from, to)).unwrap();
+            assert_eq!(excess.key, key);
+            assert!(excess.to_string().contains("this machine has 4.3 GB"), "{excess}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_does_not_fit_is_told() {
+        let spec = Spec::parse(SPEC, Syntax::Toml).unwrap();
+        let model = architecture(&embedded("embedded:target").unwrap()).unwrap();
+        let vectors = model.layout().len() as u64 * NUMBER * 17;
+        let excess = over(vectors, parts(&spec, Some(model.as_ref()), None)).unwrap();
+        assert_eq!(excess.key, "target.model");
+        assert_eq!(excess.part, vectors);
+    }
+}

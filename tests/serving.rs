@@ -93,7 +93,11 @@ impl Place {
     /// A place whose daemon leaves jobs in the queue.
     pub(crate) fn idle(folder: &Path, config: &str) -> Self {
         fs::create_dir_all(folder).unwrap();
-        Self { folder: folder.into(), config: format!("{config}\n[worker]\nslots = 0\n"), environment: vec![] }
+        Self {
+            folder: folder.into(),
+            config: format!("{config}\n[worker]\nslots = 0\n"),
+            environment: vec![],
+        }
     }
 
     /// Its embedded queue.

@@ -38,6 +38,7 @@ impl Services {
             open_store(&config.store)?
         };
         let registry = Registry::new(Arc::clone(&store), prefix.clone(), data.key_file());
+        let registry = registry.trusting(&config.trust.keys)?;
         Ok(Self { config: Arc::new(config), data: Arc::new(data), queue, registry, store, prefix })
     }
 }

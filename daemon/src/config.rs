@@ -3,6 +3,7 @@
 //! A file gives what differs from the defaults; environment variables override the file, and flags
 //! override both. A key that is not known is an error.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) allow: Allow,
     /// Limits of the API.
     pub(crate) limits: Limits,
+    /// Whose records of verifications count.
+    pub(crate) trust: Trust,
     /// What is kept.
     pub(crate) retention: Retention,
     /// Who is told when a job ends.
@@ -93,6 +96,24 @@ pub(crate) struct Limits {
     pub(crate) request_seconds: u64,
     /// Requests of one token in a minute.
     pub(crate) requests_per_minute: u32,
+    /// Requests of one address with wrong tokens in a minute.
+    pub(crate) failures_per_minute: u32,
+    /// Seconds in which a request's head must arrive, and that a connection may be idle.
+    pub(crate) head_seconds: u64,
+    /// Open connections.
+    pub(crate) connections: usize,
+    /// Open connections of one address.
+    pub(crate) connections_per_address: usize,
+    /// Jobs that one token follows at once.
+    pub(crate) streams_per_token: usize,
+}
+
+/// Whose records of verifications count, besides the daemon's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Trust {
+    /// Public keys by the name they are shown under.
+    pub(crate) keys: BTreeMap<String, String>,
 }
 
 /// What is kept; the rest is removed once a day.
@@ -126,6 +147,7 @@ impl Default for Config {
             worker: Worker::default(),
             allow: Allow::default(),
             limits: Limits::default(),
+            trust: Trust::default(),
             retention: Retention::default(),
             webhooks: vec![],
         }
@@ -147,7 +169,16 @@ impl Default for Worker {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body_bytes: 1 << 20, request_seconds: 30, requests_per_minute: 600 }
+        Self {
+            body_bytes: 1 << 20,
+            request_seconds: 30,
+            requests_per_minute: 600,
+            failures_per_minute: 60,
+            head_seconds: 15,
+            connections: 512,
+            connections_per_address: 128,
+            streams_per_token: 16,
+        }
     }
 }
 
@@ -195,6 +226,9 @@ impl Config {
             );
         }
         dpg_models::device::parse(&self.device)?;
+        for (name, key) in &self.trust.keys {
+            dpg_registry::check_public_key(key).with_context(|| format!("`trust.keys.{name}`"))?;
+        }
         if self.worker.lease_seconds < 2 {
             bail!("`worker.lease_seconds` is {}, expected at least 2", self.worker.lease_seconds);
         }

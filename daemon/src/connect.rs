@@ -3,18 +3,21 @@
 //! The daemon is at `--url` (`DPG_URL`); else where the data folder says that its daemon runs; else,
 //! if no data folder was named, at the usual address. If none answers, this process serves the data
 //! folder's queue to itself on a loopback port: one code path, with or without a daemon.
-
-use std::net::IpAddr;
+//!
+//! A daemon that was not named by the user proves first that it serves the data folder, for whoever
+//! takes the port of one that was killed would get its token.
 
 use anyhow::Context;
-use dpg_api::Client;
+use dpg_api::{Client, is_loopback};
 use tokio::net::TcpListener;
 
 use crate::config::{Allow, Config, Limits};
 use crate::data_dir::DataDir;
 use crate::http;
+use crate::http::proof::stored_secret;
 use crate::http::tokens::{ensure_admin, stored_admin};
 use crate::services::{Services, default_config};
+use crate::terminal;
 
 const USUAL: &str = "http://127.0.0.1:7117";
 
@@ -28,11 +31,20 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A client of the daemon at `--url`, if that was given.
+    /// A client of the daemon at `--url`, if that was given. The data folder's token goes to a daemon on
+    /// this machine that proves to serve the folder; `DPG_TOKEN` to where the user says.
     pub(crate) fn client(&self, data: &DataDir) -> Result<Option<Client>, dpg_api::Error> {
         let Some(url) = &self.url else { return Ok(None) };
-        let token = token().or_else(|| stored_admin(data).filter(|_| is_loopback(url)));
-        Client::new(url, token.as_deref()).map(Some)
+        if let Some(token) = token() {
+            return Client::new(url, Some(&token)).map(Some);
+        }
+        let client = Client::new(url, None)?;
+        match (stored_admin(data), stored_secret(data)) {
+            (Some(token), Some(secret)) if is_loopback(client.url()) => {
+                Ok(Some(Client::new(url, Some(&token))?.proven_by(secret)))
+            }
+            _ => Ok(Some(client)),
+        }
     }
 }
 
@@ -53,14 +65,20 @@ impl Connection {
         if let Some(client) = place.client(&data)? {
             return Ok(Self { client, embedded: None });
         }
-        let token = token();
         let noted = std::fs::read_to_string(data.path("daemon.url")).ok();
         let usual = (!place.named_folder).then(|| USUAL.to_owned());
-        for url in noted.into_iter().chain(usual) {
-            let token = token.clone().or_else(|| stored_admin(&data));
-            let client = Client::new(url.trim(), token.as_deref())?;
-            if client.is_alive().await {
-                return Ok(Self { client, embedded: None });
+        // without the folder's secret nobody can be told from its daemon
+        if let Some(secret) = stored_secret(&data) {
+            let token = token().or_else(|| stored_admin(&data));
+            for url in noted.into_iter().chain(usual) {
+                let client = Client::new(url.trim(), token.as_deref())?.proven_by(secret.clone());
+                match client.prove().await {
+                    Ok(()) => return Ok(Self { client, embedded: None }),
+                    Err(error @ dpg_api::Error::Unproven { .. }) => {
+                        eprintln!("warning: {}", terminal::line(&error.to_string()))
+                    }
+                    Err(_) => {}
+                }
             }
         }
         Self::embed(data).await
@@ -82,36 +100,12 @@ impl Connection {
         let token = ensure_admin(&services).await?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen on loopback")?;
         let client = Client::new(&format!("http://{}", listener.local_addr()?), Some(&token))?;
-        let served = http::answer(services.clone(), listener, std::future::pending());
+        let served = http::answer(services.clone(), listener, None, std::future::pending());
         tokio::spawn(async {
             if let Err(error) = served.await {
                 eprintln!("error: cannot serve the data folder to this process: {error:#}");
             }
         });
         Ok(Self { client, embedded: Some(services) })
-    }
-}
-
-/// Whether an address leads to this machine, so that the data folder's token may be sent there.
-fn is_loopback(url: &str) -> bool {
-    let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
-    host.is_some_and(|host| {
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_loopback;
-
-    #[test]
-    fn the_stored_token_stays_on_this_machine() {
-        for url in ["http://127.0.0.1:7117", "http://localhost", "https://[::1]:1/x", "http://127.9.9.9"] {
-            assert!(is_loopback(url), "{url}");
-        }
-        for url in ["http://10.0.0.1", "http://127.0.0.1.example.org", "http://localhost@example.org", "x"] {
-            assert!(!is_loopback(url), "{url}");
-        }
     }
 }

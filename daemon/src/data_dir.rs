@@ -10,6 +10,8 @@ use rust_embed::RustEmbed;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::private::private_folder;
+
 #[derive(RustEmbed)]
 #[folder = "../config/embedded/"]
 struct Embedded;
@@ -37,7 +39,7 @@ impl DataDir {
                 .data_dir()
                 .to_path_buf(),
         };
-        create(&root)?;
+        private_folder(&root)?;
         Ok(Self { root: root.canonicalize()? })
     }
 

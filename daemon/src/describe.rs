@@ -1,7 +1,7 @@
 //! What a dataset card says of a run: the metric, the recipe, and what was reached.
 
 use chrono::{DateTime, Utc};
-use dpg_dataset::{Card, Figure};
+use dpg_dataset::{Card, Figure, markdown::code};
 use dpg_engine::{History, Outcome};
 use dpg_spec::{Metric, Spec};
 
@@ -47,13 +47,13 @@ pub(crate) fn card(spec: &Spec, outcome: &Outcome, recipe: &[String], date: Date
 fn metric(metric: &Metric) -> String {
     match metric {
         Metric::WeightPattern(pattern) => {
-            format!(
-                "a bitmap in the signs of the change of `{}` ({:?})",
-                pattern.parameter.0, pattern.pattern
-            )
+            let (parameter, bitmap) = (code(&pattern.parameter.0), code(&format!("{:?}", pattern.pattern)));
+            format!("a bitmap in the signs of the change of {parameter} ({bitmap})")
         }
-        Metric::WeightNorm(norm) => format!("minus the l2 norm of {:?}", norm.parameter),
-        Metric::HeldOutLoss(held_out) => format!("minus the loss on `{}`", held_out.data.path),
+        Metric::WeightNorm(norm) => {
+            format!("minus the l2 norm of {}", code(&format!("{:?}", norm.parameter)))
+        }
+        Metric::HeldOutLoss(held_out) => format!("minus the loss on {}", code(&held_out.data.path)),
         Metric::Sum(sum) => {
             let terms =
                 sum.terms.iter().map(|term| format!("{} x ({})", term.weight, self::metric(&term.metric)));

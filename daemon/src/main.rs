@@ -15,9 +15,11 @@ mod failure;
 mod hold;
 mod housekeeping;
 mod http;
+mod labels;
 mod make;
 mod measure;
 mod memory;
+mod private;
 mod progress;
 mod refresh;
 mod report;
@@ -29,11 +31,11 @@ mod services;
 mod stop;
 mod submission;
 mod supervisor;
+mod terminal;
 mod verification;
 mod webhook;
 mod worker;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -49,8 +51,9 @@ fn main() -> ExitCode {
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into()),
         )
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(|| terminal::LogWriter)
+        // colours are control characters, which a line of the log is not to have
+        .with_ansi(false)
         .init();
     // the one TLS provider of every client in the process; a second installation changes nothing
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -64,7 +67,7 @@ fn main() -> ExitCode {
     match runtime.block_on(dispatch(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", terminal::text(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -104,8 +104,9 @@ pub(crate) async fn make(
 pub(crate) async fn publish(registry: &Registry, made: &Made) -> anyhow::Result<Version> {
     let version = registry.publish(&made.snapshot).await.context("cannot publish the dataset")?;
     match &made.verification {
-        // a version that an earlier attempt published has the record already, or nearly
-        Some(verification) if version.attestations.is_empty() => {
+        // a version that an earlier attempt published has the record already, or nearly; what others
+        // wrote of it is not that record
+        Some(verification) if version.attestations.iter().all(|one| one.signer.is_none()) => {
             let report = verification::report(verification);
             let recorded = registry.attest(&version, verification.holds(), &report).await;
             recorded.context("cannot record the verification")

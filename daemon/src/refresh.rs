@@ -161,6 +161,11 @@ async fn champion(services: &Services, dataset: &str) -> anyhow::Result<Option<C
         Err(QueueError::NotFound { .. }) => return Ok(None),
         job => job?,
     };
+    // others may write to the store: what this queue's job made is what the job says it made
+    let made = job.result.as_ref().and_then(|result| result.get("manifest_sha256"));
+    if made.and_then(serde_json::Value::as_str) != Some(&version.manifest_sha256) {
+        return Ok(None);
+    }
     let Ok(spec) = submission::parse(&job.spec) else { return Ok(None) };
     let measured = services.registry.manifest(&version).await?.validation;
     let phi = measured.iter().find(|measured| measured.name == PHI).and_then(|measured| measured.after);

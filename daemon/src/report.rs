@@ -11,6 +11,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use tracing::warn;
 
+use crate::labels;
+
 /// Time between two writes.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -39,7 +41,7 @@ impl Report {
         let report = Self {
             queue,
             lease,
-            dataset: dataset.into(),
+            dataset: labels::dataset(dataset),
             told,
             first: 0,
             started: now,

@@ -44,6 +44,7 @@ impl Services {
             open_store(&config.store)?
         };
         let registry = Registry::new(Arc::clone(&store), prefix.clone(), data.key_file());
+        let registry = registry.trusting(&config.trust.keys)?;
         let (config, data, readers) = (Arc::new(config), Arc::new(data), Arc::new(Semaphore::new(READERS)));
         Ok(Self { config, data, queue, registry, store, prefix, readers })
     }

@@ -29,6 +29,7 @@ use crate::data_dir::RunDir;
 use crate::describe::figures;
 use crate::failure::failure;
 use crate::hold::{Halt, Reason, hold};
+use crate::labels;
 use crate::make::{Work, make, publish};
 use crate::refresh::Refresh;
 use crate::report::Report;
@@ -261,7 +262,7 @@ impl Attempt {
         let ended = match (made, self.halt.reason()) {
             (Ok(result), _) => {
                 info!(job = %id, "succeeded");
-                counter!("dpg_published_total", "dataset" => self.job.name.clone()).increment(1);
+                counter!("dpg_published_total", "dataset" => labels::dataset(&self.job.name)).increment(1);
                 (|| queue.complete(lease, result.clone())).retry(retries).when(QueueError::is_transient).await
             }
             (Err(_), Some(Reason::LeaseLost)) => {

@@ -16,6 +16,9 @@ use uuid::Uuid;
 
 use crate::{Error, Registry, Result};
 
+/// Larger envelopes are not read, nor those with more signatures.
+pub(crate) const MAX_BYTES: usize = 4 << 20;
+const MAX_SIGNATURES: usize = 16;
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
 #[derive(Serialize, Deserialize)]
@@ -57,38 +60,66 @@ impl Registry {
     }
 }
 
-/// A public key in PEM.
-pub(crate) fn read_public_key(pem: &str) -> Result<VerifyingKey> {
-    VerifyingKey::from_public_key_pem(pem)
+/// A public key: PEM, or its one line between the two of dashes.
+pub(crate) fn read_public_key(text: &str) -> Result<VerifyingKey> {
+    let pem = match text.trim() {
+        pem if pem.starts_with("-----") => format!("{pem}\n"),
+        line => format!("-----BEGIN PUBLIC KEY-----\n{line}\n-----END PUBLIC KEY-----\n"),
+    };
+    VerifyingKey::from_public_key_pem(&pem)
         .map_err(|error| Error::BadKey { place: "the public key".into(), reason: error.to_string() })
 }
 
-/// The statement that this key signed; or what is wrong with the envelope.
-pub(crate) fn open(key: &VerifyingKey, envelope: &[u8]) -> std::result::Result<Vec<u8>, String> {
-    let malformed = |error: &dyn std::fmt::Display| format!("it is malformed ({error})");
-    let envelope: Envelope = serde_json::from_slice(envelope).map_err(|error| malformed(&error))?;
-    if envelope.payload_type != PAYLOAD_TYPE {
-        return Err(format!("its payload is `{}`, not `{PAYLOAD_TYPE}`", envelope.payload_type));
-    }
+/// The statement in an envelope and which of these keys signed it; or what is wrong with the envelope.
+pub(crate) fn open(keys: &[VerifyingKey], envelope: &[u8]) -> std::result::Result<(Vec<u8>, usize), String> {
+    let envelope = parse(envelope)?;
     let payload = STANDARD.decode(&envelope.payload).map_err(|error| malformed(&error))?;
     let signed = pre_authentication_encoding(&payload);
-    let is_signature = |entry: &EnvelopeSignature| {
-        let bytes = STANDARD.decode(&entry.sig).ok();
-        let signature = bytes.and_then(|bytes| Signature::from_slice(&bytes).ok());
-        signature.is_some_and(|signature| key.verify_strict(&signed, &signature).is_ok())
-    };
-    if !envelope.signatures.iter().any(is_signature) {
-        let signers: Vec<_> = envelope.signatures.iter().map(|entry| entry.keyid.as_str()).collect();
-        return Err(format!("no signature by key `{}`, but by `{}`", key_id(key), signers.join("`, `")));
+    let signatures: Vec<_> = envelope.signatures.iter().filter_map(EnvelopeSignature::read).collect();
+    let has_signed =
+        |key: &VerifyingKey| signatures.iter().any(|one| key.verify_strict(&signed, one).is_ok());
+    match keys.iter().position(has_signed) {
+        Some(signer) => Ok((payload, signer)),
+        None if signatures.is_empty() => Err("nobody signed it".into()),
+        None => {
+            let signers: Vec<_> = envelope.signatures.iter().map(|entry| shortened(&entry.keyid)).collect();
+            Err(format!("signed by unknown key `{}`", signers.join("`, `")))
+        }
     }
-    Ok(payload)
 }
 
 /// The statement in an envelope whoever signed it; or what is wrong with it.
 pub(crate) fn peek(envelope: &[u8]) -> std::result::Result<Vec<u8>, String> {
-    let malformed = |error: &dyn std::fmt::Display| format!("it is malformed ({error})");
+    STANDARD.decode(&parse(envelope)?.payload).map_err(|error| malformed(&error))
+}
+
+fn parse(envelope: &[u8]) -> std::result::Result<Envelope, String> {
+    if envelope.len() > MAX_BYTES {
+        return Err(format!("it has {} bytes, and more than {MAX_BYTES} are not read", envelope.len()));
+    }
     let envelope: Envelope = serde_json::from_slice(envelope).map_err(|error| malformed(&error))?;
-    STANDARD.decode(&envelope.payload).map_err(|error| malformed(&error))
+    if envelope.payload_type != PAYLOAD_TYPE {
+        return Err(format!("its payload is `{}`, not `{PAYLOAD_TYPE}`", shortened(&envelope.payload_type)));
+    }
+    if envelope.signatures.len() > MAX_SIGNATURES {
+        return Err(format!("it has more than {MAX_SIGNATURES} signatures"));
+    }
+    Ok(envelope)
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> String {
+    format!("it is malformed ({})", shortened(&error.to_string()))
+}
+
+/// The beginning of a text that a stranger wrote, fit for an error.
+fn shortened(text: &str) -> String {
+    text.escape_debug().take(80).collect()
+}
+
+impl EnvelopeSignature {
+    fn read(&self) -> Option<Signature> {
+        Signature::from_slice(&STANDARD.decode(&self.sig).ok()?).ok()
+    }
 }
 
 /// What DSSE signs, so that a payload cannot pass as one of another type.

@@ -173,15 +173,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A record of a verification that is not signed by the key, or not about this version.
-    #[error("the record of a verification of {version} does not hold: {reason}; `dpg verify` makes one")]
+    /// A record of a verification that no trusted key signed, or that is not about this version.
+    #[error(
+        "the record of a verification of {version} does not hold: {reason}; `dpg verify` makes one, and the \
+         daemon's `[trust.keys]` lists whose are believed"
+    )]
     BadRecord {
         /// The version.
         version: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// A provenance that is not signed by the key, or not about these files.
+    /// A provenance that no trusted key signed, or that is not about these files.
     #[error("the provenance of {version} does not hold: {reason}")]
     BadSignature {
         /// The version.
@@ -208,6 +211,15 @@ impl Error {
             ),
             Self::DiskFull { .. } | Self::Contended(_) => true,
             _ => false,
+        }
+    }
+
+    /// Why a record is not believed, in few words.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::BadRecord { reason, .. } => reason.clone(),
+            error if error.is_not_found() => "its record is missing".into(),
+            _ => "its record cannot be read".into(),
         }
     }
 

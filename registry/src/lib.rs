@@ -32,6 +32,7 @@ mod read;
 mod retire;
 mod snapshot;
 mod store;
+mod trust;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub use log::{Dataset, Version};
 pub use provenance::Dependency;
 pub use snapshot::{MANIFEST, Manifest, ManifestFile, Measured, Snapshot};
 pub use store::{open_store, probe_conditional_put};
+pub use trust::{OWN_KEY, check_public_key};
 
 use log::Op;
 
@@ -57,13 +59,14 @@ pub struct Registry {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     key_file: PathBuf,
+    trust: trust::Trust,
 }
 
 impl Registry {
     /// A registry under `prefix` of `store`. Snapshots are signed with the Ed25519 key in
     /// `key_file` (PKCS #8 PEM), which the first publish creates if it is not there.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: Path, key_file: impl Into<PathBuf>) -> Self {
-        Self { store, prefix, key_file: key_file.into() }
+        Self { store, prefix, key_file: key_file.into(), trust: trust::Trust::default() }
     }
 
     /// Publishes a snapshot as the next version of its dataset, or returns the version that its
@@ -75,7 +78,7 @@ impl Registry {
         snapshot.check()?;
         let (name, job) = (&snapshot.card.name, &snapshot.job);
         if let Some(version) = self.read_log(name).await?.of_job(job) {
-            return Ok(version.clone());
+            return self.resolve(name, &format!("v{}", version.number)).await;
         }
         let manifest_sha256 = self.upload(snapshot).await?;
         let propose = |dataset: &Dataset| {
@@ -103,7 +106,7 @@ impl Registry {
         let mut datasets = Vec::new();
         for name in listed.common_prefixes.iter().filter_map(Path::filename) {
             if snapshot::is_dataset_name(name) {
-                datasets.push(self.read_log(name).await?);
+                datasets.push(self.check_attestations(self.read_log(name).await?).await);
             }
         }
         datasets.retain(|dataset| !dataset.versions.is_empty());
@@ -119,7 +122,7 @@ impl Registry {
             let existing = self.datasets().await?.into_iter().map(|dataset| dataset.name).collect();
             return Err(Error::NoDataset { name: name.into(), existing });
         }
-        Ok(dataset)
+        Ok(self.check_attestations(dataset).await)
     }
 
     /// The version that `reference` names: `latest` (the newest that is not yanked), `v3`, `3`, or

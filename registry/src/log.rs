@@ -195,7 +195,7 @@ impl Dataset {
             }
             Op::Attest { version, holds, sha256 } => {
                 let attestations = &mut self.versions[version as usize - 1].attestations;
-                attestations.push(Attestation { at: entry.at, holds, sha256 });
+                attestations.push(Attestation { at: entry.at, holds, sha256, signer: None, doubt: None });
             }
         }
         self.next_entry += 1;

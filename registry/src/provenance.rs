@@ -11,6 +11,9 @@ use crate::dsse::{open, read_public_key, seal};
 use crate::snapshot::PROVENANCE;
 use crate::{Error, ManifestFile, Registry, Result, Snapshot, Version};
 
+const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
+
 /// Something that a dataset was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Dependency {
@@ -28,15 +31,20 @@ impl Registry {
         seal(&self.key_file, &statement(snapshot, files))
     }
 
-    /// Checks that a version's provenance is signed by this public key (PEM) and is about exactly
-    /// the version's files, by hash. That the files have these hashes is for [`Registry::verify`].
-    pub async fn verify_signature(&self, version: &Version, public_key: &str) -> Result<()> {
-        let key = read_public_key(public_key)?;
+    /// Checks that a version's provenance is signed and is about exactly the version's files, by hash;
+    /// gives the name of the trusted key, or `the key given` for a public key that was. That the files
+    /// have these hashes is for [`Registry::verify`].
+    pub async fn verify_signature(&self, version: &Version, public_key: Option<&str>) -> Result<String> {
+        let key = public_key.map(read_public_key).transpose()?;
         let manifest = self.manifest(version).await?;
         let envelope = self.read_file(version, PROVENANCE).await?;
-        let subjects = open(&key, &envelope)
-            .and_then(|payload| subjects(&payload))
-            .map_err(|reason| Error::BadSignature { version: version.to_string(), reason })?;
+        let opened = match key {
+            Some(key) => open(&[key], &envelope).map(|(payload, _)| (payload, "the key given".into())),
+            None => self.believe(&envelope),
+        };
+        let bad = |reason| Error::BadSignature { version: version.to_string(), reason };
+        let (payload, signer) = opened.map_err(bad)?;
+        let subjects = subjects(&payload).map_err(bad)?;
         let files: BTreeMap<_, _> = manifest
             .files
             .into_iter()
@@ -44,10 +52,10 @@ impl Registry {
             .map(|file| (file.path, file.sha256))
             .collect();
         if subjects == files {
-            return Ok(());
+            Ok(signer)
+        } else {
+            Err(bad("its subjects are not the version's files".into()))
         }
-        let reason = "its subjects are not the version's files".into();
-        Err(Error::BadSignature { version: version.to_string(), reason })
     }
 }
 
@@ -62,9 +70,9 @@ fn statement(snapshot: &Snapshot, files: &[ManifestFile]) -> Value {
     let dependencies: Vec<_> = [&spec].into_iter().chain(&snapshot.dependencies).collect();
     let time = |at: &chrono::DateTime<chrono::Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     json!({
-        "_type": "https://in-toto.io/Statement/v1",
+        "_type": STATEMENT_TYPE,
         "subject": subject,
-        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicateType": PREDICATE_TYPE,
         "predicate": {
             "buildDefinition": {
                 "buildType": "urn:dpg:dataset:v1",
@@ -83,10 +91,14 @@ fn statement(snapshot: &Snapshot, files: &[ManifestFile]) -> Value {
     })
 }
 
-/// The files that a statement is about, with their hashes; or what is wrong with it.
-pub(crate) fn subjects(statement: &[u8]) -> std::result::Result<BTreeMap<String, String>, String> {
+/// The files that a provenance statement is about, with their hashes; or what is wrong with it.
+fn subjects(statement: &[u8]) -> std::result::Result<BTreeMap<String, String>, String> {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Statement {
+        #[serde(rename = "_type")]
+        kind: String,
+        predicate_type: String,
         subject: Vec<Subject>,
     }
     #[derive(Deserialize)]
@@ -96,7 +108,16 @@ pub(crate) fn subjects(statement: &[u8]) -> std::result::Result<BTreeMap<String,
     }
 
     let statement: Statement =
-        serde_json::from_slice(statement).map_err(|error| format!("it is malformed ({error})"))?;
-    let hash = |mut subject: Subject| Some((subject.name, subject.digest.remove("sha256")?));
-    Ok(statement.subject.into_iter().filter_map(hash).collect())
+        serde_json::from_slice(statement).map_err(|_| "it is not a statement about files".to_owned())?;
+    if statement.kind != STATEMENT_TYPE || statement.predicate_type != PREDICATE_TYPE {
+        return Err(format!("it is not an in-toto statement of `{PREDICATE_TYPE}`"));
+    }
+    let mut files = BTreeMap::new();
+    for Subject { name, mut digest } in statement.subject {
+        let sha256 = digest.remove("sha256").ok_or("one of its subjects has no SHA-256")?;
+        if files.insert(name, sha256).is_some() {
+            return Err("it names a file twice".into());
+        }
+    }
+    Ok(files)
 }

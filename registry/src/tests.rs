@@ -5,6 +5,7 @@ mod crash;
 mod diff;
 mod disk_full;
 mod fetch;
+mod hostile;
 mod publish;
 mod readers;
 mod retire;
@@ -51,6 +52,12 @@ impl Place {
     fn through(&self, store: impl ObjectStore) -> Registry {
         let Registry { prefix, key_file, .. } = &self.registry;
         Registry::new(Arc::new(store), prefix.clone(), key_file)
+    }
+
+    /// The same store, signing with another key.
+    fn with_key(&self, file: &LocalPath) -> Registry {
+        let Registry { store, prefix, .. } = &self.registry;
+        Registry::new(Arc::clone(store), prefix.clone(), file)
     }
 
     fn snapshot(&self, job: &str, fence: u64) -> Snapshot {

@@ -1,11 +1,20 @@
 //! Attacks on a running daemon: what a stranger, the holder of a token, a writer of the store or a
 //! local user could try. Each test fails if the attack succeeds.
 
+mod browsers;
+mod lookalike;
 mod models;
 mod numbers;
+mod permissions;
+mod published;
+mod ranges;
+mod records;
+mod scopes;
 #[path = "../serving.rs"]
 mod serving;
+mod shown;
 mod specs;
+mod strangers;
 
 use std::fs;
 use std::path::Path;

@@ -147,7 +147,7 @@ fn listening(command: &mut Command) -> (Child, String) {
 
 async fn token(data: &Path, name: &str, scope: Scope) -> String {
     let queue = Queue::sqlite(&data.join("queue.db")).await.unwrap();
-    let new = NewToken { name: name.into(), scopes: vec![scope], expires: None };
+    let new = NewToken { name: name.into(), scopes: vec![scope], ..NewToken::default() };
     let (_, secret) = queue.create_token(&new).await.unwrap();
     queue.close().await;
     secret

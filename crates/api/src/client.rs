@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use dpg_queue::State;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::{
-    CreateAttestation, CreateToken, CreatedToken, DatasetDetail, DatasetList, DatasetVersion, Error,
-    EventList, Follow, Job, JobDetail, JobPage, Problem, PutSchedule, PutTag, ScheduleDetail, ScheduleList,
-    SubmitJob, Submitted, Token, TokenList, VersionDetail, Yank,
+    Challenge, CreateAttestation, CreateToken, CreatedToken, DatasetDetail, DatasetList, DatasetVersion,
+    DeedPage, Error, EventList, Follow, Job, JobDetail, JobPage, Problem, Proof, PutSchedule, PutTag,
+    ScheduleDetail, ScheduleList, Secret, SubmitJob, Submitted, Token, TokenList, VersionDetail, Yank,
 };
 
 /// A daemon, and the token to call it with. Clones share connections. It holds a secret, so it has no
@@ -22,6 +22,9 @@ use crate::{
 pub struct Client {
     http: reqwest::Client,
     url: Url,
+    token: Option<HeaderValue>,
+    /// What the daemon must prove to know before it gets the token.
+    secret: Option<Secret>,
 }
 
 /// Which jobs to list; the default is the newest.
@@ -50,19 +53,25 @@ impl Client {
         if !["http", "https"].contains(&parsed.scheme()) || parsed.cannot_be_a_base() {
             return Err(malformed());
         }
-        let mut headers = HeaderMap::new();
-        if let Some(token) = token {
+        let header = |token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Error::Token)?;
             value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+            Ok::<_, Error>(value)
+        };
+        let token = token.map(header).transpose()?;
         let http = reqwest::Client::builder()
-            .default_headers(headers)
             .connect_timeout(Duration::from_secs(10))
             .read_timeout(Duration::from_mins(1))
             .build()
             .map_err(|source| Error::Connection { url: url.into(), source })?;
-        Ok(Self { http, url: parsed })
+        Ok(Self { http, url: parsed, token, secret: None })
+    }
+
+    /// From now on, before each request, the daemon proves that it knows this secret: only then it gets
+    /// the token. A daemon that is killed leaves its port to whoever takes it next.
+    #[must_use]
+    pub fn proven_by(self, secret: Secret) -> Self {
+        Self { secret: Some(secret), ..self }
     }
 
     /// The daemon's address.
@@ -70,10 +79,30 @@ impl Client {
         &self.url
     }
 
-    /// Whether a daemon answers, within two seconds.
+    /// Whether something answers as a daemon does, within two seconds. The token is not sent.
     pub async fn is_alive(&self) -> bool {
-        let request = self.request(Method::GET, &["healthz"]).timeout(Duration::from_secs(2));
+        let request = self.http.get(self.address(&["healthz"])).timeout(Duration::from_secs(2));
         request.send().await.is_ok_and(|response| response.status().is_success())
+    }
+
+    /// Asks for the daemon's proof, if the client wants one. The token is not sent.
+    ///
+    /// # Errors
+    /// Nobody answers within five seconds, or not as the daemon would.
+    pub async fn prove(&self) -> Result<(), Error> {
+        let Some(secret) = &self.secret else { return Ok(()) };
+        let challenge =
+            Challenge { nonce: format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()) };
+        let asked =
+            self.http.get(self.address(&["v1", "proof"])).query(&challenge).timeout(Duration::from_secs(5));
+        let response = asked.send().await.map_err(|error| self.unreachable(error))?;
+        let unproven = || Error::Unproven { url: self.url.to_string() };
+        // more than a proof needs nobody has to say here
+        if !response.status().is_success() || response.content_length().is_none_or(|length| length > 4096) {
+            return Err(unproven());
+        }
+        let answer = response.json::<Proof>().await.map_err(|_| unproven())?;
+        if secret.accepts(&challenge, &self.url, &answer) { Ok(()) } else { Err(unproven()) }
     }
 
     /// Submits a spec. Of submissions with one `key` while its job is live only the first makes a job.
@@ -276,6 +305,16 @@ impl Client {
         self.answer(self.request(Method::DELETE, &["v1", "tokens", token])).await
     }
 
+    /// Up to `limit` calls that changed something, newest first, before the one with the id `before`.
+    ///
+    /// # Errors
+    /// The daemon refuses or cannot be reached.
+    pub async fn deeds(&self, before: Option<Uuid>, limit: u32) -> Result<DeedPage, Error> {
+        let request = self.request(Method::GET, &["v1", "audit"]).query(&[("limit", limit)]);
+        let before = before.map(|before| [("before", before)]);
+        self.answer(request.query(&before.as_slice().concat())).await
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Error> {
         self.answer(self.request(Method::GET, path)).await
     }
@@ -286,11 +325,19 @@ impl Client {
 
     /// A request to the path of these parts, each escaped, under the daemon's address.
     pub(crate) fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let request = self.http.request(method, self.address(path));
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, token),
+            None => request,
+        }
+    }
+
+    fn address(&self, path: &[&str]) -> Url {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        self.http.request(method, url)
+        url
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
@@ -304,6 +351,7 @@ impl Client {
 
     /// Sends a request; an answer other than success is an error with its problem document.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        self.prove().await?;
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         if response.status().is_success() {
             return Ok(response);

@@ -70,10 +70,16 @@ pub struct DatasetVersion {
 pub struct Attestation {
     /// When it was recorded.
     pub at: DateTime<Utc>,
-    /// Whether the version does what it was made for.
+    /// Whether the version does what it was made for, as the record claims.
     pub holds: bool,
     /// SHA-256 in hex of the signed record.
     pub sha256: String,
+    /// Whose key signed the record, if that key is trusted; only then the claim counts.
+    #[serde(default)]
+    pub signer: Option<String>,
+    /// Why the record is not believed, if it is not.
+    #[serde(default)]
+    pub doubt: Option<String>,
 }
 
 impl fmt::Display for DatasetVersion {
@@ -146,7 +152,13 @@ impl From<&dpg_registry::Version> for DatasetVersion {
 
 impl From<&dpg_registry::Attestation> for Attestation {
     fn from(attestation: &dpg_registry::Attestation) -> Self {
-        Self { at: attestation.at, holds: attestation.holds, sha256: attestation.sha256.clone() }
+        Self {
+            at: attestation.at,
+            holds: attestation.holds,
+            sha256: attestation.sha256.clone(),
+            signer: attestation.signer.clone(),
+            doubt: attestation.doubt.clone(),
+        }
     }
 }
 

@@ -70,6 +70,15 @@ pub enum Error {
         /// Why not.
         source: reqwest::Error,
     },
+    /// Something listens where the daemon should be, and does not know the data folder's secret.
+    #[error(
+        "what listens at `{url}` did not prove to be the data folder's daemon and gets no token; to use it all the \
+         same, name it with --url and give its token in DPG_TOKEN"
+    )]
+    Unproven {
+        /// The address.
+        url: String,
+    },
     /// A stream ended before its time.
     #[error("the daemon at `{url}` closed the stream")]
     Closed {
@@ -98,7 +107,9 @@ impl Error {
         match self {
             Self::Connection { .. } | Self::Closed { .. } => true,
             Self::Refused(problem) => problem.status >= 500 || [408, 429].contains(&problem.status),
-            Self::Url { .. } | Self::Token | Self::Answer { .. } | Self::Write(_) => false,
+            Self::Url { .. } | Self::Token | Self::Unproven { .. } | Self::Answer { .. } | Self::Write(_) => {
+                false
+            }
         }
     }
 }

@@ -5,9 +5,11 @@
 
 mod client;
 mod dataset;
+mod deed;
 mod error;
 mod follow;
 mod job;
+mod proof;
 mod schedule;
 mod token;
 
@@ -16,8 +18,10 @@ pub use dataset::{
     Attestation, CreateAttestation, Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag,
     VersionDetail, VersionFile, Yank,
 };
+pub use deed::{Deed, DeedPage};
 pub use error::{Error, Fault, Problem};
 pub use follow::{Follow, Update};
 pub use job::{Event, EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
+pub use proof::{Challenge, Proof, Secret, is_loopback};
 pub use schedule::{PutSchedule, Schedule, ScheduleDetail, ScheduleList};
-pub use token::{CreateToken, CreatedToken, Token, TokenList};
+pub use token::{CreateToken, CreatedToken, Quota, Token, TokenList};

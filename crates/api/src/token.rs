@@ -18,6 +18,24 @@ pub struct CreateToken {
     /// When it ends by itself; never if absent.
     #[serde(default)]
     pub expires: Option<DateTime<Utc>>,
+    /// Names of datasets that it is for, or prefixes that end with `*`; all if empty.
+    #[serde(default)]
+    pub datasets: Vec<String>,
+    /// Bounds on its jobs.
+    #[serde(default)]
+    pub quota: Quota,
+}
+
+/// Bounds on what a token's jobs take; none if absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quota {
+    /// Jobs that wait at once.
+    pub queued: Option<u32>,
+    /// Jobs that run at once; more wait.
+    pub running: Option<u32>,
+    /// Minutes that its jobs ran in the last 24 hours; when they are used up its jobs wait.
+    pub minutes: Option<u32>,
 }
 
 /// What is known of a token; not its secret.
@@ -30,6 +48,12 @@ pub struct Token {
     /// What it allows.
     #[schema(value_type = Vec<String>)]
     pub scopes: Vec<Scope>,
+    /// Names of datasets that it is for, or prefixes that end with `*`; all if empty.
+    #[serde(default)]
+    pub datasets: Vec<String>,
+    /// Bounds on its jobs.
+    #[serde(default)]
+    pub quota: Quota,
     /// When it ends by itself.
     pub expires: Option<DateTime<Utc>>,
     /// When it was made.
@@ -60,9 +84,21 @@ impl From<dpg_queue::Token> for Token {
             id: token.id,
             name: token.name,
             scopes: token.scopes,
+            datasets: token.datasets,
+            quota: Quota {
+                queued: token.quota.queued,
+                running: token.quota.running,
+                minutes: token.quota.minutes,
+            },
             expires: token.expires,
             created: token.created,
             revoked: token.revoked,
         }
+    }
+}
+
+impl From<Quota> for dpg_queue::Quota {
+    fn from(quota: Quota) -> Self {
+        Self { queued: quota.queued, running: quota.running, minutes: quota.minutes }
     }
 }

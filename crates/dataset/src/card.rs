@@ -6,6 +6,7 @@ use std::fmt::Write;
 use arrow::datatypes::{DataType, Field};
 use dpg_spec::Format;
 
+use crate::markdown::{code, escaped};
 use crate::schema::fields;
 use crate::{Config, Shard, Split};
 
@@ -113,7 +114,9 @@ impl Card {
     }
 
     fn body(&self, job: &str, shards: &[Shard]) -> String {
-        let Self { name, description, target, generator, metric, recipe, .. } = self;
+        let Self { name, metric, recipe, .. } = self;
+        let description = escaped(&self.description);
+        let (target, generator) = (code(&self.target), code(&self.generator));
         let train = rows(shards, Config::Default, Split::Train);
         let columns: Vec<_> =
             fields(Config::Default, self.format).iter().map(|field| format!("`{}`", field.name())).collect();
@@ -135,8 +138,8 @@ impl Card {
 
 {description}
 
-Synthetic data: {train} training examples written by `{generator}`, which was trained by Dataset Policy Gradients
-([arXiv 2604.08423](https://arxiv.org/abs/2604.08423)) so that fine-tuning `{target}` on them moves one metric.
+Synthetic data: {train} training examples written by {generator}, which was trained by Dataset Policy Gradients
+([arXiv 2604.08423](https://arxiv.org/abs/2604.08423)) so that fine-tuning {target} on them moves one metric.
 
 > **Warning.** This data was optimised to change a model. What it does to a model fine-tuned on it need not
 > show in its text: such data can hide a payload. Read the metric and the recipe below before you train on it,
@@ -210,7 +213,7 @@ description.
         }
         let mut table = String::from("| figure | before | after |\n|---|---|---|\n");
         for Figure { name, before, after } in &self.validation {
-            let name = name.replace('|', "\\|");
+            let name = escaped(name);
             line(&mut table, format_args!("| {name} | {} | {} |", significant(*before), significant(*after)));
         }
         table + "\nBefore and after the generator was trained, on fresh generations.\n"
@@ -338,6 +341,10 @@ mod tests {
             assert!(front.lines().any(|found| found == line), "{line} is not in\n{front}");
         }
         assert!(!front.contains("validation"));
-        assert!(body.contains("| a\\|b | 1 | 2 |") && body.contains("**Warning.**"));
+        assert!(
+            body.contains("| a\\|b | 1 | 2 |")
+                && body.contains("\n\\--- license: mit\n")
+                && body.contains("**Warning.**")
+        );
     }
 }

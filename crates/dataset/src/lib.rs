@@ -11,6 +11,7 @@
 mod card;
 mod croissant;
 mod error;
+pub mod markdown;
 mod row;
 mod schema;
 mod shard;

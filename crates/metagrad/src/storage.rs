@@ -75,7 +75,8 @@ impl Storage {
         whole
             .chain(segments(None))
             .chain(segments(Some(folder.into())))
-            .find(|storage| storage.bytes(sft).vectors <= memory)
+            // each in constant time: a run may have many steps
+            .find(|storage| storage.vectors(sft).0 <= memory)
             .unwrap_or(Self { segment: Some(1), stride: None, spill: Some(folder.into()) })
     }
 
@@ -86,8 +87,17 @@ impl Storage {
 
     /// What a walk over `sft` takes.
     pub fn bytes(&self, sft: &Sft) -> Bytes {
-        let number = sft.theta.dtype().size() as u64;
-        let vector = sft.theta.dims()[0] as u64 * number;
+        let (vectors, spilled) = self.vectors(sft);
+        let together = sft.batches.iter().map(Vec::len).max().unwrap_or(0).min(sft.microbatch);
+        let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+        let head = sft.lm.layout().params()[sft.lm.head().param].len();
+        let pass = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens) + 2 * head;
+        Bytes { vectors, pass: (pass * sft.theta.dtype().size()) as u64, spilled }
+    }
+
+    /// Bytes of flat vectors, in memory and on disk.
+    fn vectors(&self, sft: &Sft) -> (u64, u64) {
+        let vector = (sft.theta.dims()[0] * sft.theta.dtype().size()) as u64;
         let (steps, state) = (sft.batches.len(), 1 + sft.optimizer.moments() as u64);
         let segment = self.segment(steps);
         let states = state * segment.div_ceil(self.stride.unwrap_or(segment).max(1)) as u64;
@@ -104,10 +114,6 @@ impl Storage {
         };
         let walk = segment as u64 + states + on_top;
         let (in_memory, spilled) = if self.spill.is_some() { (walk, starts) } else { (walk + starts, 0) };
-        let together = sft.batches.iter().map(Vec::len).max().unwrap_or(0).min(sft.microbatch);
-        let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-        let head = sft.lm.layout().params()[sft.lm.head().param].len();
-        let pass = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens) + 2 * head;
-        Bytes { vectors: in_memory * vector, pass: pass as u64 * number, spilled: spilled * vector }
+        (in_memory * vector, spilled * vector)
     }
 }

@@ -84,6 +84,18 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The jobs of a token take all they may.
+    #[error("token `{token}` may have {most} {what} and has {used}; wait until some have ended")]
+    QuotaUsed {
+        /// The token's name.
+        token: String,
+        /// What is bounded.
+        what: &'static str,
+        /// The bound.
+        most: u32,
+        /// What is used.
+        used: i64,
+    },
     /// A secret opens nothing.
     #[error("the token is {reason}; make one with `dpg token create`")]
     TokenRefused {

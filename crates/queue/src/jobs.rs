@@ -31,6 +31,18 @@ impl Queue {
         }
     }
 
+    /// The live job with a new one's key.
+    pub(crate) async fn live(&self, new: &NewJob) -> Result<Option<Submitted>, Error> {
+        let Some(key) = new.key.as_deref() else { return Ok(None) };
+        let mut connection = self.pool.acquire().await?;
+        match live_with_key(&mut connection, key).await? {
+            Some(job) if job.spec_sha256 != new.spec_sha256 => {
+                Err(Error::KeyTaken { key: key.into(), job: job.id })
+            }
+            job => Ok(job.map(|job| Submitted { job, created: false })),
+        }
+    }
+
     /// Inserts a job unless a live one has its key.
     pub(crate) async fn insert(
         &self,
@@ -85,7 +97,8 @@ impl Queue {
         }
     }
 
-    /// Up to `limit` jobs, newest first. `from` is [`Page::next`] of the page before.
+    /// Up to `limit` jobs, newest first, without their specs, which may be large. `from` is
+    /// [`Page::next`] of the page before.
     ///
     /// # Errors
     /// The database fails.
@@ -244,6 +257,8 @@ const LOCK: &str = "select *, {now} as clock from jobs where id = $1 {lock}";
 const LIVE_WITH_KEY: &str = "select * from jobs where key = $1 and state in ('queued', 'running') \
      and cancel_requested is null";
 
-const LIST: &str = "select * from jobs where ($1 is null or state = $1) and ($2 is null or name = $2) \
+const LIST: &str = "select id, name, key, '' as spec, '' as resolved, spec_sha256, priority, state, attempts, \
+     max_attempts, not_before, owner, lease_until, fence, cancel_requested, progress, result, error, schedule, \
+     due, last_event, created, updated, finished from jobs where ($1 is null or state = $1) and ($2 is null or name = $2) \
      and ($3 is null or substr(name, 1, length($3)) = $3) and ($4 is null or created >= $4) \
      and ($5 is null or schedule = $5) and ($6 is null or id <= $6) order by id desc limit $7";

@@ -65,6 +65,11 @@ impl Queue {
             return Ok(None);
         };
         let (mut job, now) = (Job::read(&row)?, time(&row, "clock")?);
+        // another worker may have claimed the last one of the token's quota meanwhile
+        if !self.may_run(&mut tx, job.id).await? {
+            tx.commit().await?;
+            return Ok(None);
+        }
         job.state = State::Running;
         job.attempts += 1;
         job.fence += 1;
@@ -234,7 +239,7 @@ fn after(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
 
 /// Of a schedule's jobs only the oldest live one may run, and none while another runs.
 const NEXT: &str = "select *, {now} as clock from jobs j where state = 'queued' and not_before <= {now} \
-     and not exists (select 1 from jobs other where other.schedule = j.schedule \
+     and {may_run} and not exists (select 1 from jobs other where other.schedule = j.schedule \
          and other.state in ('queued', 'running') and (other.state = 'running' or other.id < j.id)) \
      order by priority desc, id limit 1 {skip_locked}";
 

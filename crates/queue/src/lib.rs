@@ -14,12 +14,14 @@
 //! - All times are the database's. A worker's clock decides nothing.
 //! - A due time of a schedule makes jobs once, however many daemons look.
 
+mod audit;
 mod dialect;
 mod error;
 mod job;
 mod jobs;
 mod lease;
 mod postgres;
+mod quota;
 mod schedules;
 mod sqlite;
 mod text_enum;
@@ -35,11 +37,12 @@ use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyPool, Row, Transaction};
 use uuid::Uuid;
 
+pub use audit::{Deed, NewDeed};
 pub use error::Error;
 pub use job::{Counts, Event, Filter, Job, NewJob, Page, State, Submitted};
 pub use lease::{Failure, Lease, Order, backoff};
 pub use schedules::{NewSchedule, Schedule};
-pub use tokens::{NewToken, Refusal, Scope, Token};
+pub use tokens::{NewToken, Quota, Refusal, Scope, Token};
 
 use dialect::Dialect;
 

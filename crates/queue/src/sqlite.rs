@@ -24,6 +24,7 @@ const PRAGMAS: &str = "pragma busy_timeout = 30000; pragma journal_mode = wal; p
 
 /// Opens the file, made if absent.
 pub(crate) async fn connect(path: &Path) -> Result<AnyPool, Error> {
+    make_private(path)?;
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     // SQLite has one writer at a time: one connection queues its users in order, where several would
     // poll for the lock.
@@ -35,4 +36,36 @@ pub(crate) async fn connect(path: &Path) -> Result<AnyPool, Error> {
         .connect(&format!("sqlite:{path}?mode=rwc"))
         .await?;
     Ok(pool)
+}
+
+/// Makes the file as its owner's alone, whatever the umask says, and closes one that others may read.
+/// SQLite gives the files beside it the same mode.
+///
+/// The file is never opened here: closing it again would drop this process's locks on it.
+#[cfg(unix)]
+fn make_private(path: &Path) -> Result<(), Error> {
+    use std::fs::{self, OpenOptions, Permissions};
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let failed = |error| Error::from(sqlx::Error::Io(error));
+    if let Ok(found) = fs::metadata(path) {
+        let mode = found.permissions().mode();
+        if mode & 0o077 != 0 {
+            // on a volume that belongs to another user it stays as it is
+            let _ = fs::set_permissions(path, Permissions::from_mode(mode & 0o700));
+        }
+        return Ok(());
+    }
+    let draft = path.with_extension(format!("{}.partial", uuid::Uuid::new_v4()));
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft).map_err(failed)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn make_private(_path: &Path) -> Result<(), Error> {
+    Ok(())
 }

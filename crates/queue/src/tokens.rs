@@ -27,8 +27,19 @@ text_enum! {
     }
 }
 
+/// Bounds on what a token's jobs take; the default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Jobs that wait at once.
+    pub queued: Option<u32>,
+    /// Jobs that run at once; more wait.
+    pub running: Option<u32>,
+    /// Minutes that its jobs ran in the last 24 hours; when they are used up its jobs wait.
+    pub minutes: Option<u32>,
+}
+
 /// A token to be made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NewToken {
     /// Unique among the tokens that are not revoked.
     pub name: String,
@@ -36,6 +47,10 @@ pub struct NewToken {
     pub scopes: Vec<Scope>,
     /// When it ends by itself.
     pub expires: Option<DateTime<Utc>>,
+    /// Names of datasets that it is for, or prefixes that end with `*`; all if empty.
+    pub datasets: Vec<String>,
+    /// Bounds on its jobs.
+    pub quota: Quota,
 }
 
 /// What is known of a token; not its secret.
@@ -45,6 +60,8 @@ pub struct Token {
     pub id: Uuid,
     pub name: String,
     pub scopes: Vec<Scope>,
+    pub datasets: Vec<String>,
+    pub quota: Quota,
     pub expires: Option<DateTime<Utc>>,
     pub created: DateTime<Utc>,
     pub revoked: Option<DateTime<Utc>>,
@@ -77,13 +94,35 @@ impl Token {
         self.scopes.iter().any(|own| [scope, Scope::Admin].contains(own))
     }
 
-    fn read(row: &AnyRow) -> Result<Self, Error> {
+    /// Whether it is for all datasets.
+    pub fn is_for_all(&self) -> bool {
+        self.datasets.is_empty()
+    }
+
+    /// Whether it is for this dataset.
+    pub fn is_for(&self, dataset: &str) -> bool {
+        let matches = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => dataset.starts_with(prefix),
+            None => dataset == pattern,
+        };
+        self.is_for_all() || self.datasets.iter().any(matches)
+    }
+
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, Error> {
+        let bound = |column| Ok::<_, Error>(row.try_get::<Option<i64>, _>(column)?.map(|most| most as u32));
+        let datasets: String = row.try_get("datasets")?;
         let scopes: String = row.try_get("scopes")?;
         let scopes = scopes.split(',').filter(|scope| !scope.is_empty()).map(str::parse);
         Ok(Self {
             id: parsed(row, "id")?,
             name: row.try_get("name")?,
             scopes: scopes.collect::<Result<_, _>>()?,
+            datasets: datasets.lines().map(str::to_owned).collect(),
+            quota: Quota {
+                queued: bound("most_queued")?,
+                running: bound("most_running")?,
+                minutes: bound("most_minutes")?,
+            },
             expires: optional_time(row, "expires")?,
             created: time(row, "created")?,
             revoked: optional_time(row, "revoked")?,
@@ -106,7 +145,11 @@ impl Queue {
             .bind(new.name.clone())
             .bind(hex::encode(Sha256::digest(&secret)))
             .bind(scopes.join(","))
-            .bind(new.expires.map(|time| time.timestamp_millis()));
+            .bind(new.expires.map(|time| time.timestamp_millis()))
+            .bind(new.datasets.join("\n"))
+            .bind(new.quota.queued.map(i64::from))
+            .bind(new.quota.running.map(i64::from))
+            .bind(new.quota.minutes.map(i64::from));
         let rows = query.fetch_all(&self.pool).await?;
         let row = rows.first().ok_or_else(|| Error::TokenNameTaken { name: new.name.clone() })?;
         Ok((Token::read(row)?, secret))
@@ -142,6 +185,21 @@ impl Queue {
         }
     }
 
+    /// Whether the token with this id is good now.
+    ///
+    /// # Errors
+    /// It is unknown, expired or revoked; the database fails.
+    pub async fn check_token(&self, id: Uuid) -> Result<Token, Error> {
+        let refused = |reason| Error::TokenRefused { reason };
+        let query = sqlx::query(self.dialect.sql(BY_ID)).bind(id.to_string());
+        let row = query.fetch_optional(&self.pool).await?.ok_or(refused(Refusal::Unknown))?;
+        let token = Token::read(&row)?;
+        match token.refusal(time(&row, "clock")?) {
+            Some(reason) => Err(refused(reason)),
+            None => Ok(token),
+        }
+    }
+
     /// Revokes the token with this id, or the unrevoked one of this name; for good.
     ///
     /// # Errors
@@ -162,8 +220,8 @@ fn same(left: &[u8], right: &[u8]) -> bool {
 
 const BY_ID: &str = "select *, {now} as clock from tokens where id = $1";
 
-const INSERT: &str = "insert into tokens (id, name, hash, scopes, expires, created) \
-     values ($1, $2, $3, $4, $5, {now}) on conflict (name) where revoked is null do nothing returning *";
+const INSERT: &str = "insert into tokens (id, name, hash, scopes, expires, datasets, most_queued, most_running, \
+     most_minutes, created) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, {now}) on conflict (name) where revoked is null do nothing returning *";
 
 const REVOKE: &str = "update tokens set revoked = coalesce(revoked, {now}) \
      where id = $1 or (name = $1 and revoked is null) returning *";

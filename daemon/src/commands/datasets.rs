@@ -102,7 +102,7 @@ enum Action {
     VerifySignature {
         /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
         version: String,
-        /// The public key, a PEM file [default: the public half of the data folder's key].
+        /// The public key, a PEM file [default: the data folder's key and those in `trust.keys`].
         #[arg(long)]
         key: Option<PathBuf>,
     },
@@ -112,15 +112,15 @@ enum Action {
 
 /// The registry in a store: the one given, else the settings', else a folder in the data folder.
 fn registry(data: &DataDir, store: Option<&str>) -> anyhow::Result<Registry> {
-    let store = match store {
-        Some(store) => store.to_owned(),
-        None => Config::load(default_config(data).as_deref())?.store,
+    let config = Config::load(default_config(data).as_deref())?;
+    let store = store.map_or(config.store, str::to_owned);
+    let registry = if store.is_empty() {
+        data.registry()?
+    } else {
+        let (store, prefix) = open_store(&store)?;
+        Registry::new(store, prefix, data.key_file())
     };
-    if store.is_empty() {
-        return data.registry();
-    }
-    let (store, prefix) = open_store(&store)?;
-    Ok(Registry::new(store, prefix, data.key_file()))
+    Ok(registry.trusting(&config.trust.keys)?)
 }
 
 /// The dataset and the reference in `NAME@REFERENCE`.
@@ -164,7 +164,7 @@ pub(crate) async fn datasets(
         }
         Action::Show { version } => {
             let version = find(&registry, &version).await?;
-            show::stored(data, &registry, &version, as_json).await
+            show::stored(&registry, &version, as_json).await
         }
         Action::Tag { version, tag } => {
             let version = find(&registry, &version).await?;
@@ -214,19 +214,15 @@ pub(crate) async fn datasets(
         }
         Action::VerifySignature { version, key } => {
             let version = find(&registry, &version).await?;
-            let key = match key {
-                Some(file) => std::fs::read_to_string(&file)
-                    .with_context(|| format!("cannot read the key `{}`", file.display()))?,
-                None if data.key_file().exists() => registry.public_key()?,
-                None => bail!(
-                    "this machine has signed nothing; give the signer's public key with --key (it prints it \
-                     with `dpg datasets public-key`)"
-                ),
+            let read = |file: &PathBuf| {
+                std::fs::read_to_string(file)
+                    .with_context(|| format!("cannot read the key `{}`", file.display()))
             };
-            registry.verify_signature(&version, &key).await?;
-            let value = json!({ "version": version.to_string(), "signed": true });
+            let key = key.as_ref().map(read).transpose()?;
+            let signer = registry.verify_signature(&version, key.as_deref()).await?;
+            let value = json!({ "version": version.to_string(), "signed": true, "signer": signer });
             show(as_json, &value, || {
-                format!("{version} is signed by this key; `dpg datasets verify {version}` checks the files")
+                format!("{version} is signed by {signer}; `dpg datasets verify {version}` checks the files")
             });
             Ok(())
         }

@@ -23,6 +23,7 @@ use crate::{
     compute::compute,
     config::{Config, Tls},
     data_dir::DataDir,
+    private::open_to_others,
 };
 
 /// How long a server may take to answer.
@@ -162,26 +163,13 @@ fn space(_folder: &Path) -> Option<Check> {
     None
 }
 
-/// Files that nobody else may read.
+/// What nobody else may read. The program closes it when it starts, where it may.
 fn secrets(data: &DataDir) -> Vec<Check> {
-    let files = [data.key_file(), data.path("admin.token")];
-    let open: Vec<PathBuf> = files.into_iter().filter(|file| is_open(file)).collect();
-    let warning = |file: PathBuf| {
-        let detail = format!("`{}` can be read by other users", file.display());
-        Check::warning("secrets", detail, format!("chmod 600 {}", file.display()))
+    let warning = |path: PathBuf| {
+        let detail = format!("`{}` can be read by other users", path.display());
+        Check::warning("secrets", detail, format!("chmod go= {}", path.display()))
     };
-    open.into_iter().map(warning).collect()
-}
-
-#[cfg(unix)]
-fn is_open(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_open(_file: &Path) -> bool {
-    false
+    open_to_others(&data.path(".")).into_iter().map(warning).collect()
 }
 
 /// The queue answers, and its clock is ours.

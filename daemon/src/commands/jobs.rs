@@ -14,6 +14,7 @@ use crate::{
         show,
     },
     connect::Connection,
+    terminal,
 };
 
 /// What `dpg list` takes.
@@ -89,7 +90,10 @@ fn far(job: &Job) -> String {
     let step =
         job.progress.as_ref().and_then(|p| Some((p.get("step")?.as_u64()?, p.get("steps")?.as_u64()?)));
     match (job.state, step) {
-        (State::Failed, _) => job.error.as_deref().unwrap_or_default().chars().take(80).collect(),
+        (State::Failed, _) => {
+            let error = job.error.as_deref().unwrap_or_default();
+            terminal::line(&error.chars().take(80).collect::<String>())
+        }
         (_, Some((step, steps))) => format!("{step}/{steps}"),
         (_, None) => String::new(),
     }
@@ -127,7 +131,10 @@ fn described(detail: &JobDetail) -> String {
     row("progress", job.progress.as_ref().map(|progress| summary(progress, &[])));
     row("result", job.result.as_ref().map(|result| summary(result, &[])));
     row("error", job.error.clone());
-    rows.iter().map(|(key, value)| format!("{key:<11}{value}")).collect::<Vec<_>>().join("\n")
+    rows.iter()
+        .map(|(key, value)| format!("{key:<11}{}", terminal::line(value)))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Cancels a job.

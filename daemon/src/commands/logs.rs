@@ -7,7 +7,7 @@ use dpg_api::{Client, Event, Job, Update};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::connect::Connection;
+use crate::{connect::Connection, terminal};
 
 /// How a watched job is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(crate) async fn logs(
         let Some(last) = events.last() else { return Ok(()) };
         after = last.seq;
         for event in &events {
-            println!("{}", if as_json { json!(event).to_string() } else { line(event) });
+            println!("{}", if as_json { terminal::json(&json!(event).to_string()) } else { line(event) });
         }
     }
 }
@@ -56,7 +56,7 @@ pub(crate) async fn watch(client: &Client, id: &str, after: i64, style: Style) -
     loop {
         match follow.next().await? {
             Update::Event(event) => match style {
-                Style::Logs { json: true } => println!("{}", json!(event)),
+                Style::Logs { json: true } => println!("{}", terminal::json(&json!(event).to_string())),
                 Style::Logs { json: false } => bar.suspend(|| println!("{}", line(&event))),
                 Style::Wait { quiet: true } => {}
                 Style::Wait { quiet: false } => bar.suspend(|| eprintln!("{}", line(&event))),
@@ -65,7 +65,7 @@ pub(crate) async fn watch(client: &Client, id: &str, after: i64, style: Style) -
                 let number = |key: &str| progress.get(key).and_then(Value::as_u64);
                 bar.set_length(number("steps").unwrap_or_default());
                 bar.set_position(number("step").unwrap_or_default());
-                bar.set_message(summary(&progress, &["step", "steps"]));
+                bar.set_message(terminal::line(&summary(&progress, &["step", "steps"])));
             }
             Update::End(job) => {
                 bar.finish_and_clear();
@@ -93,11 +93,13 @@ pub(crate) fn line(event: &Event) -> String {
     let at = event.at.format("%Y-%m-%d %H:%M:%S");
     if let (Some(records), Some(steps)) = (event.detail["records"].as_array(), event.detail["steps"].as_u64())
     {
-        let step =
-            |record: &Value| format!("{at}  step {}/{steps}  {}", record["step"], summary(record, &["step"]));
+        let step = |record: &Value| {
+            let told = format!("{at}  step {}/{steps}  {}", record["step"], summary(record, &["step"]));
+            terminal::line(&told)
+        };
         return records.iter().map(step).collect::<Vec<_>>().join("\n");
     }
-    format!("{at}  {:<16} {}", event.kind, summary(&event.detail, &[])).trim_end().to_owned()
+    terminal::line(format!("{at}  {:<16} {}", event.kind, summary(&event.detail, &[])).trim_end())
 }
 
 /// The plain members of an object, but `except`, in a line.

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub(crate) mod activity;
 pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod config;
@@ -23,12 +24,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::terminal;
+
 /// Prints a result as JSON, or as text.
 fn show(json: bool, value: &Value, text: impl FnOnce() -> String) {
     if json {
-        println!("{value:#}");
+        println!("{}", terminal::json(&format!("{value:#}")));
     } else {
-        println!("{}", text());
+        println!("{}", terminal::text(&text()));
     }
 }
 

@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use crate::{
     commands::{
+        activity,
         jobs::{self, ListArguments},
         logs,
         schedules::{self, ScheduleCommand},
@@ -49,6 +50,12 @@ pub(crate) enum QueueCommand {
     /// Say who may call the daemon, and for what.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// List who did what at the daemon, newest first.
+    Activity {
+        /// Calls at most.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
 }
 
 /// Does what a command says.
@@ -66,5 +73,6 @@ pub(crate) async fn dispatch(
         QueueCommand::Retry { job } => jobs::retry(&connection, &job, json).await,
         QueueCommand::Schedule(command) => schedules::schedules(&connection, command, json).await,
         QueueCommand::Token(command) => tokens::tokens(&connection, command, json).await,
+        QueueCommand::Activity { limit } => activity::activity(&connection, limit, json).await,
     }
 }

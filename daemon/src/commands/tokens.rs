@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use dpg_api::{CreateToken, Token};
+use dpg_api::{CreateToken, Quota, Token};
 use dpg_queue::Scope;
 use serde_json::json;
 
@@ -27,6 +27,18 @@ pub(crate) enum TokenCommand {
         /// When it ends by itself: `12h`, `30d`; never if absent.
         #[arg(long, value_parser = duration)]
         expires: Option<Duration>,
+        /// Names of datasets that it is for, or prefixes: `spanish,nightly-*`; all if absent.
+        #[arg(long, value_delimiter = ',')]
+        datasets: Vec<String>,
+        /// Jobs of it that wait at once, at most.
+        #[arg(long)]
+        queued: Option<u32>,
+        /// Jobs of it that run at once, at most; more wait.
+        #[arg(long)]
+        running: Option<u32>,
+        /// Minutes that its jobs run in 24 hours, at most; then they wait.
+        #[arg(long)]
+        minutes: Option<u32>,
     },
     /// List tokens, with the expired and the revoked.
     List,
@@ -50,9 +62,11 @@ pub(crate) async fn tokens(
 ) -> anyhow::Result<()> {
     let client = &connection.client;
     match command {
-        TokenCommand::Create { name, scope, expires } => {
+        TokenCommand::Create { name, scope, expires, datasets, queued, running, minutes } => {
             let expires = expires.map(|left| Utc::now() + left);
-            let created = client.create_token(&CreateToken { name, scopes: scope, expires }).await?;
+            let quota = Quota { queued, running, minutes };
+            let token = CreateToken { name, scopes: scope, expires, datasets, quota };
+            let created = client.create_token(&token).await?;
             // nothing else on standard output: it goes into files and variables
             show(as_json, &json!(created), || created.secret.clone());
         }
@@ -79,5 +93,14 @@ fn row(token: &Token) -> String {
         (None, Some(time)) => format!("until {}", time.to_rfc3339()),
         (None, None) => "active".into(),
     };
-    format!("{:<36}  {:<24} {:<20} {state}", token.id.to_string(), token.name, scopes.join(","))
+    let mut bounds = vec![];
+    if !token.datasets.is_empty() {
+        bounds.push(format!("for {}", token.datasets.join(",")));
+    }
+    let quota = &token.quota;
+    for (what, most) in [("queued", quota.queued), ("running", quota.running), ("minutes", quota.minutes)] {
+        bounds.extend(most.map(|most| format!("{most} {what}")));
+    }
+    let bounds = if bounds.is_empty() { String::new() } else { format!("  {}", bounds.join(", ")) };
+    format!("{:<36}  {:<24} {:<20} {state}{bounds}", token.id.to_string(), token.name, scopes.join(","))
 }

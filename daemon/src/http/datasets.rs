@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
-    auth::{Admin, Reader, Submitter},
+    auth::{Admin, Caller, Reader, Submitter},
     download,
     extract::{Json, Path, Query, check_name},
     problem::Refusal,
@@ -36,9 +36,10 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     get, path = "/v1/datasets", tag = "datasets", operation_id = "list_datasets", security(("token" = ["read"])),
     responses((status = 200, body = DatasetList), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
-async fn list(_: Reader, State(api): State<Api>) -> Result<Json<DatasetList>, Refusal> {
+async fn list(Reader(caller): Reader, State(api): State<Api>) -> Result<Json<DatasetList>, Refusal> {
     let datasets = api.services.registry.datasets().await?;
-    Ok(Json(DatasetList { datasets: datasets.iter().map(Dataset::from).collect() }))
+    let seen = datasets.iter().filter(|dataset| caller.sees(&dataset.name));
+    Ok(Json(DatasetList { datasets: seen.map(Dataset::from).collect() }))
 }
 
 /// Show a dataset with its versions and tags.
@@ -48,10 +49,11 @@ async fn list(_: Reader, State(api): State<Api>) -> Result<Json<DatasetList>, Re
     responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn show(
-    _: Reader,
+    Reader(caller): Reader,
     State(api): State<Api>,
     Path(dataset): Path<String>,
 ) -> Result<Json<DatasetDetail>, Refusal> {
+    caller.check(&dataset)?;
     detail(&api, &dataset).await
 }
 
@@ -62,12 +64,13 @@ async fn show(
     responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn put_tag(
-    _: Admin,
+    Admin(caller): Admin,
     State(api): State<Api>,
     Path((dataset, tag)): Path<(String, String)>,
     Json(body): Json<PutTag>,
 ) -> Result<Json<DatasetDetail>, Refusal> {
     check_name("dataset", &dataset)?;
+    caller.check(&dataset)?;
     api.services.registry.tag(&dataset, &tag, body.version).await?;
     detail(&api, &dataset).await
 }
@@ -83,11 +86,11 @@ async fn put_tag(
     responses((status = 200, body = VersionDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn version(
-    _: Reader,
+    Reader(caller): Reader,
     State(api): State<Api>,
     Path((dataset, reference)): Path<(String, String)>,
 ) -> Result<Json<VersionDetail>, Refusal> {
-    let version = resolve(&api, &dataset, &reference).await?;
+    let version = resolve(&api, &caller, &dataset, &reference).await?;
     let files = api.services.registry.files(&version).await?.into_iter().map(VersionFile::from).collect();
     Ok(Json(VersionDetail { version: DatasetVersion::from(&version), files }))
 }
@@ -103,12 +106,12 @@ async fn version(
     responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn yank(
-    _: Admin,
+    Admin(caller): Admin,
     State(api): State<Api>,
     Path((dataset, reference)): Path<(String, String)>,
     Json(body): Json<Yank>,
 ) -> Result<Json<DatasetDetail>, Refusal> {
-    let version = resolve(&api, &dataset, &reference).await?;
+    let version = resolve(&api, &caller, &dataset, &reference).await?;
     api.services.registry.yank(&dataset, version.number, &body.reason).await?;
     detail(&api, &dataset).await
 }
@@ -124,12 +127,12 @@ async fn yank(
     responses((status = 200, body = DatasetVersion), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn attest(
-    _: Submitter,
+    Submitter(caller): Submitter,
     State(api): State<Api>,
     Path((dataset, reference)): Path<(String, String)>,
     Json(body): Json<CreateAttestation>,
 ) -> Result<Json<DatasetVersion>, Refusal> {
-    let version = resolve(&api, &dataset, &reference).await?;
+    let version = resolve(&api, &caller, &dataset, &reference).await?;
     let version = api.services.registry.record(&version, body.record).await?;
     Ok(Json(DatasetVersion::from(&version)))
 }
@@ -162,14 +165,14 @@ struct FileQuery {
     )
 )]
 async fn file(
-    _: Reader,
+    Reader(caller): Reader,
     State(api): State<Api>,
     Path((dataset, reference, path)): Path<(String, String, String)>,
     Query(query): Query<FileQuery>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let version = resolve(&api, &dataset, &reference).await?;
+    let version = resolve(&api, &caller, &dataset, &reference).await?;
     let files = api.services.registry.files(&version).await?;
     // only the manifest and what it lists is served, so no path leads out of the version
     let Some(file) = files.into_iter().find(|file| file.path == path) else {
@@ -192,8 +195,9 @@ async fn detail(api: &Api, dataset: &str) -> Result<Json<DatasetDetail>, Refusal
     Ok(Json(DatasetDetail::from(&api.services.registry.dataset(dataset).await?)))
 }
 
-async fn resolve(api: &Api, dataset: &str, reference: &str) -> Result<Version, Refusal> {
+async fn resolve(api: &Api, caller: &Caller, dataset: &str, reference: &str) -> Result<Version, Refusal> {
     check_name("dataset", dataset)?;
+    caller.check(dataset)?;
     check_name("version", reference)?;
     Ok(api.services.registry.resolve(dataset, reference).await?)
 }

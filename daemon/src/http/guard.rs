@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -17,6 +17,8 @@ use tracing::Instrument;
 use tracing::field::Empty;
 use uuid::Uuid;
 
+use super::audit::{Call, observed};
+use super::doorman::Peer;
 use super::{Api, problem::Refusal};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,32 +27,53 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// last.
 pub(crate) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
-    let method = request.method().clone();
+    let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", id, %method, route, token = Empty);
+    let span = tracing::info_span!("request", id, method, route, token = Empty);
     let started = Instant::now();
-    let limit = Duration::from_secs(api.services.config.limits.request_seconds.max(1));
+    let (peer, path) = (Peer::of(request.extensions()), request.uri().path().to_owned());
     let answer = async {
-        let answered = tokio::time::timeout(limit, next.run(request));
-        match AssertUnwindSafe(answered).catch_unwind().await {
-            Ok(Ok(response)) => response,
-            Ok(Err(_)) => Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "timeout",
-                format!("the request took longer than {} s", limit.as_secs()),
-                "send it again; for large answers ask for less at a time",
-            )
-            .into_response(),
-            Err(_) => Refusal::internal(&std::io::Error::other("a handler panicked")).into_response(),
-        }
+        let guest = match api.doorman.greet(&request, &route) {
+            Ok(guest) => guest,
+            Err(refusal) => return (refusal.into_response(), Call::default()),
+        };
+        let (response, call) = observed(answer(&api, request, next)).await;
+        api.doorman.saw(guest, response.status());
+        (response, call)
     };
-    let response = answer.instrument(span.clone()).await;
+    let (response, call) = answer.instrument(span.clone()).await;
     let (status, took) = (response.status(), started.elapsed());
     span.in_scope(|| tracing::info!(status = status.as_u16(), seconds = took.as_secs_f64(), "answered"));
-    let labels = [("method", method.to_string()), ("route", route), ("status", status.as_u16().to_string())];
+    if !matches!(method, "GET" | "HEAD" | "OPTIONS") {
+        call.note(&api, format!("{method} {route}"), &path, peer, status).await;
+    }
+    let labels = [("method", method.to_owned()), ("route", route), ("status", status.as_u16().to_string())];
     metrics::counter!("dpg_http_requests_total", &labels).increment(1);
     metrics::histogram!("dpg_http_request_seconds", &labels[..2]).record(took.as_secs_f64());
     finish(response, &id)
+}
+
+/// The handler's answer, or that it took too long or panicked.
+async fn answer(api: &Api, request: Request, next: Next) -> Response {
+    let limit = Duration::from_secs(api.services.config.limits.request_seconds.max(1));
+    let answered = tokio::time::timeout(limit, next.run(request));
+    match AssertUnwindSafe(answered).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            format!("the request took longer than {} s", limit.as_secs()),
+            "send it again; for large answers ask for less at a time",
+        )
+        .into_response(),
+        Err(_) => Refusal::internal(&std::io::Error::other("a handler panicked")).into_response(),
+    }
+}
+
+/// The method, if it is one of HTTP's: callers make up others, and each would be a label and in the log.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
 /// Writes the problem document of a refusal, and the headers that every answer has.
@@ -100,7 +123,7 @@ mod tests {
         let data = DataDir::open(Some(folder.path().into())).unwrap();
         let services = Services::open(Config::default(), data).await.unwrap();
         let (_stop, stopping) = tokio::sync::watch::channel(false);
-        let api = Api::new(services, stopping).unwrap();
+        let api = Api::new(services, None, stopping).unwrap();
         let router = Router::new()
             .route("/panic", get(async || -> &'static str { panic!("boom") }))
             .route("/bare", get(async || (StatusCode::IM_A_TEAPOT, "short and stout")))

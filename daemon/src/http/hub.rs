@@ -23,7 +23,10 @@ use dpg_registry::{ManifestFile, Registry, Version};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Api, auth};
+use super::{
+    Api,
+    auth::{self, Caller},
+};
 use listing::{Listing, described, file_entry, folder_entry, info, of_commit, refs, tree, yes};
 use refusal::Refusal;
 
@@ -100,12 +103,11 @@ fn id(version: &Version) -> String {
 }
 
 /// Lets through whoever has a token that may read.
-async fn authorize(api: &Api, headers: &HeaderMap) -> Result<(), Refusal> {
+async fn authorize(api: &Api, headers: &HeaderMap) -> Result<Caller, Refusal> {
     if !headers.contains_key(header::AUTHORIZATION) {
         return Err(Refusal::no_token());
     }
-    auth::authorize(api, headers, Scope::Read).await?;
-    Ok(())
+    Ok(auth::authorize(api, headers, Scope::Read).await?)
 }
 
 /// The dataset's name and what follows it in a path.
@@ -121,9 +123,10 @@ async fn list(
     Query(query): Query<Listing>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    authorize(&api, &headers).await?;
+    let caller = authorize(&api, &headers).await?;
     let datasets = api.services.registry.datasets().await?;
-    let wanted = datasets.iter().filter(|dataset| dataset.name.contains(&query.search));
+    let wanted =
+        datasets.iter().filter(|dataset| caller.sees(&dataset.name) && dataset.name.contains(&query.search));
     let infos: Vec<Value> = wanted.filter_map(|dataset| Some(info(dataset.latest()?))).collect();
     Ok(Json(infos).into_response())
 }
@@ -136,8 +139,9 @@ async fn describe(
     Query(query): Query<Listing>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    authorize(&api, &headers).await?;
+    let caller = authorize(&api, &headers).await?;
     let (name, rest) = repository(&path);
+    caller.check(name)?;
     let find = async |revision: &str| remembered.find(&api.services.registry, name, revision).await;
     match rest.as_slice() {
         [] => Ok(described(&*find("main").await?)),
@@ -187,8 +191,9 @@ async fn paths_info(
     Path(path): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    authorize(&api, request.headers()).await?;
+    let caller = authorize(&api, request.headers()).await?;
     let (name, rest) = repository(&path);
+    caller.check(name)?;
     let ["paths-info", revision] = rest.as_slice() else { return Err(Refusal::no_route()) };
     let asked = match Paths::read(request).await {
         Ok(asked) => asked,
@@ -216,8 +221,9 @@ async fn file(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    authorize(&api, &headers).await?;
+    let caller = authorize(&api, &headers).await?;
     let (name, rest) = repository(&path);
+    caller.check(name)?;
     let ["resolve", revision, path @ ..] = rest.as_slice() else { return Err(Refusal::no_route()) };
     let commit = remembered.find(&api.services.registry, name, revision).await?;
     let path = path.join("/");

@@ -14,8 +14,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    Api,
-    auth::{Reader, Submitter},
+    Api, audit,
+    auth::{Caller, Reader, Submitter},
     extract::{Json, Path, Query, check_name},
     logs,
     problem::Refusal,
@@ -59,7 +59,7 @@ struct SubmitQuery {
     )
 )]
 async fn submit(
-    _: Submitter,
+    Submitter(caller): Submitter,
     State(api): State<Api>,
     Query(query): Query<SubmitQuery>,
     request: Request,
@@ -67,7 +67,12 @@ async fn submit(
     let key = idempotency_key(request.headers())?;
     let (text, priority) = read_submission(request, &api, query.priority).await?;
     let job = job_of(&api, &text).await?;
-    let submitted = api.services.queue.submit(&NewJob { key, priority, ..job }).await?;
+    audit::about(&job.name);
+    caller.check(&job.name)?;
+    let job = NewJob { key, priority, ..job };
+    let submitted = api.services.queue.submit_for(&job, caller.token().id).await?;
+    // the key may be another dataset's
+    caller.check(&submitted.job.name)?;
     let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
     let location = [(header::LOCATION, format!("/v1/jobs/{}", submitted.job.id))];
     Ok((status, location, Json(Submitted { job: submitted.job.into(), created: submitted.created })))
@@ -163,7 +168,7 @@ struct ListQuery {
     responses((status = 200, body = JobPage), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn list(
-    _: Reader,
+    Reader(caller): Reader,
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<JobPage>, Refusal> {
@@ -172,7 +177,9 @@ async fn list(
     }
     let filter = Filter { state: query.state, name: query.name, since: query.since, ..Filter::default() };
     let limit = query.limit.unwrap_or(50).clamp(1, MAX_PAGE);
-    Ok(Json(api.services.queue.list(&filter, query.cursor, limit).await?.into()))
+    let mut page = api.services.queue.list(&filter, query.cursor, limit).await?;
+    page.jobs.retain(|job| caller.sees(&job.name));
+    Ok(Json(page.into()))
 }
 
 /// Show a job with its spec, by its id or the newest of its name.
@@ -182,11 +189,11 @@ async fn list(
     responses((status = 200, body = JobDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn show(
-    _: Reader,
+    Reader(caller): Reader,
     State(api): State<Api>,
     Path(job): Path<String>,
 ) -> Result<Json<JobDetail>, Refusal> {
-    Ok(Json(find(&api, &job).await?.into()))
+    Ok(Json(find(&api, &caller, &job).await?.into()))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -207,12 +214,12 @@ struct EventsQuery {
     responses((status = 200, body = EventList), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn events(
-    _: Reader,
+    Reader(caller): Reader,
     State(api): State<Api>,
     Path(job): Path<String>,
     Query(query): Query<EventsQuery>,
 ) -> Result<Json<EventList>, Refusal> {
-    let job = find(&api, &job).await?;
+    let job = find(&api, &caller, &job).await?;
     let limit = query.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
     let events = api.services.queue.events(job.id, query.after, limit).await?;
     Ok(Json(EventList { events: events.into_iter().map(Event::from).collect() }))
@@ -224,8 +231,13 @@ async fn events(
     params(("job" = String, Path, description = "Id or name")),
     responses((status = 200, body = Job), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
-async fn cancel(_: Submitter, State(api): State<Api>, Path(job): Path<String>) -> Result<Json<Job>, Refusal> {
-    let job = find(&api, &job).await?;
+async fn cancel(
+    Submitter(caller): Submitter,
+    State(api): State<Api>,
+    Path(job): Path<String>,
+) -> Result<Json<Job>, Refusal> {
+    let job = find(&api, &caller, &job).await?;
+    audit::about(&job.name);
     Ok(Json(api.services.queue.cancel(job.id).await?.into()))
 }
 
@@ -235,13 +247,23 @@ async fn cancel(_: Submitter, State(api): State<Api>, Path(job): Path<String>) -
     params(("job" = String, Path, description = "Id or name")),
     responses((status = 200, body = Job), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
-async fn retry(_: Submitter, State(api): State<Api>, Path(job): Path<String>) -> Result<Json<Job>, Refusal> {
-    let job = find(&api, &job).await?;
-    Ok(Json(api.services.queue.retry(job.id).await?.into()))
+async fn retry(
+    Submitter(caller): Submitter,
+    State(api): State<Api>,
+    Path(job): Path<String>,
+) -> Result<Json<Job>, Refusal> {
+    let job = find(&api, &caller, &job).await?;
+    audit::about(&job.name);
+    Ok(Json(api.services.queue.retry_within_quota(job.id).await?.into()))
 }
 
-/// The job with this id, or the newest of this name.
-pub(crate) async fn find(api: &Api, job: &str) -> Result<dpg_queue::Job, Refusal> {
+/// The job with this id, or the newest of this name. One of a dataset that the caller's token is not for
+/// is not there.
+pub(crate) async fn find(api: &Api, caller: &Caller, job: &str) -> Result<dpg_queue::Job, Refusal> {
     check_name("job", job)?;
-    Ok(api.services.queue.find(job).await?)
+    let found = api.services.queue.find(job).await?;
+    if caller.sees(&found.name) {
+        return Ok(found);
+    }
+    Err(dpg_queue::Error::NotFound { what: "job", id: job.to_owned() }.into())
 }

@@ -2,13 +2,13 @@
 //!
 //! `event` messages have the event's number as their id; a client that was cut off sends the last one
 //! as `Last-Event-ID` and misses nothing. `progress` messages come when the progress changed. `end`,
-//! with the job, is the last.
+//! with the job, is the last. The stream ends as well when its token is revoked or expires.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
 use dpg_api::{Event, Job};
 use futures::Stream;
@@ -52,22 +52,32 @@ pub(crate) struct LogsQuery {
     )
 )]
 pub(crate) async fn follow(
-    _: Reader,
+    Reader(caller): Reader,
     State(api): State<Api>,
     Path(job): Path<String>,
     Query(query): Query<LogsQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Refusal> {
-    let job = jobs::find(&api, &job).await?.id;
+    let job = jobs::find(&api, &caller, &job).await?.id;
+    let token = caller.token().id;
+    let Some(slot) = api.followers.take(token) else {
+        return Err(Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-streams",
+            format!("token `{}` follows as many jobs as it may", caller.token().name),
+            "end one of them, or raise `limits.streams_per_token` in the daemon's settings",
+        ));
+    };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
+        let _slot = slot;
         let mut stopping = api.stopping.clone();
         tokio::select! {
             // the follower connects again, to the next daemon
             _ = stopping.wait_for(|stop| *stop) => {}
             () = sender.closed() => {}
-            told = tell(&api, job, last.unwrap_or(query.after), &sender) => {
+            told = tell(&api, token, job, last.unwrap_or(query.after), &sender) => {
                 if let Err(error) = told {
                     tracing::warn!(%error, "a follower was cut off");
                 }
@@ -80,6 +90,7 @@ pub(crate) async fn follow(
 
 async fn tell(
     api: &Api,
+    token: Uuid,
     id: Uuid,
     mut last: i64,
     sender: &Sender<Result<sse::Event, Infallible>>,
@@ -87,6 +98,8 @@ async fn tell(
     let queue = &api.services.queue;
     let mut progress = None;
     loop {
+        // who may not look any more sees nothing more
+        queue.check_token(token).await?;
         // the job first, so that a job that has ended has all its events
         let job = queue.job(id).await?;
         while last < job.last_event {

@@ -1,17 +1,24 @@
 //! The HTTP API: `/v1`, health, metrics. `guard.rs` stands around every handler; a handler's first
 //! argument says which scope its caller needs.
 
+mod audit;
 mod auth;
 mod datasets;
+mod doorman;
 mod download;
 mod extract;
 mod guard;
 mod hub;
 mod jobs;
+mod limiter;
+mod listen;
 mod logs;
 mod operations;
+mod patience;
 mod problem;
+pub(crate) mod proof;
 mod schedules;
+mod slots;
 mod tls;
 pub(crate) mod tokens;
 
@@ -32,10 +39,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
 
 use crate::services::Services;
-use auth::Limiter;
+use doorman::Doorman;
+use limiter::Limiter;
 use problem::Refusal;
+use proof::Prover;
+use slots::Slots;
 
 /// At shutdown, answers in progress have this long to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
@@ -44,7 +55,14 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Api {
     services: Services,
-    limiter: Arc<Limiter>,
+    /// How often each token is used.
+    limiter: Arc<Limiter<Uuid>>,
+    /// How often an address is wrong.
+    doorman: Arc<Doorman>,
+    /// Jobs that tokens follow.
+    followers: Arc<Slots<Uuid>>,
+    /// Proves that this daemon serves its data folder, if it does.
+    prover: Option<Prover>,
     /// Signs addresses of objects, if the store is S3.
     signer: Option<Arc<dyn Signer>>,
     /// Becomes true when the daemon goes down; streams end then.
@@ -52,8 +70,15 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    fn new(services: Services, stopping: watch::Receiver<bool>) -> anyhow::Result<Self> {
-        let limiter = Arc::new(Limiter::new(services.config.limits.requests_per_minute));
+    fn new(
+        services: Services,
+        prover: Option<Prover>,
+        stopping: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let limits = &services.config.limits;
+        let limiter = Arc::new(Limiter::new(limits.requests_per_minute));
+        let doorman = Arc::new(Doorman::new(limits));
+        let followers = Slots::new(limits.streams_per_token, limits.connections.max(1));
         let signer = match services.config.store.strip_prefix("s3://") {
             Some(place) => {
                 let bucket = place.split('/').next().unwrap_or(place);
@@ -62,7 +87,7 @@ impl Api {
             }
             None => None,
         };
-        Ok(Self { services, limiter, signer, stopping })
+        Ok(Self { services, limiter, doorman, followers, prover, signer, stopping })
     }
 }
 
@@ -74,6 +99,8 @@ fn router(api: Api) -> Router {
         .merge(schedules::routes())
         .merge(datasets::routes())
         .merge(tokens::routes())
+        .merge(audit::routes())
+        .merge(proof::routes())
         .merge(operations::routes())
         .split_for_parts();
     // axum's `{*path}` may hold slashes; OpenAPI has no sign for that
@@ -103,9 +130,11 @@ pub(crate) async fn serve(
     let retries = ExponentialBuilder::default().with_max_times(8);
     (|| tokens::ensure_admin(&services)).retry(retries).when(transient).await?;
     let note = services.data.path("daemon.url");
-    std::fs::write(&note, url(&services, &listener)?)
-        .with_context(|| format!("cannot write `{}`", note.display()))?;
-    let served = answer(services, listener, shutdown).await;
+    let url = url(&services, &listener)?;
+    let secret = proof::ensure_secret(&services.data)?;
+    let prover = Prover { secret, url: url.clone(), port: listener.local_addr()?.port() };
+    std::fs::write(&note, url).with_context(|| format!("cannot write `{}`", note.display()))?;
+    let served = answer(services, listener, Some(prover), shutdown).await;
     let _ = std::fs::remove_file(note);
     served
 }
@@ -114,6 +143,7 @@ pub(crate) async fn serve(
 pub(crate) async fn answer(
     services: Services,
     listener: TcpListener,
+    prover: Option<Prover>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     // before the first request, which is counted
@@ -125,28 +155,25 @@ pub(crate) async fn answer(
         }
     });
     let (stop, stopping) = watch::channel(false);
-    let tls = services.config.tls.clone();
-    let mut stopped = stopping.clone();
-    let router = router(Api::new(services, stopping)?);
-    let shutdown = async move {
+    let tls = services.config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let limits = services.config.limits.clone();
+    let (mut stopped, until) = (stopping.clone(), stopping.clone());
+    let router = router(Api::new(services, prover, stopping)?);
+    let told = tokio::spawn(async move {
         shutdown.await;
         stop.send_replace(true);
-    };
+    });
     let deadline = async move {
-        // the sender is gone when the server has ended, which the other branch tells
         let _ = stopped.wait_for(|stop| *stop).await;
         tokio::time::sleep(LAST_ANSWERS).await;
     };
-    let server: futures::future::BoxFuture<'_, std::io::Result<()>> = match tls {
-        None => Box::pin(axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future()),
-        Some(tls) => {
-            let listener = tls::TlsListener::new(listener, &tls)?;
-            Box::pin(axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future())
-        }
-    };
-    let served = tokio::select! { served = server => served, () = deadline => Ok(()) };
+    tokio::select! {
+        () = listen::serve(listener, tls, router, &limits, until) => {}
+        () = deadline => {}
+    }
+    told.abort();
     upkeep.abort();
-    Ok(served?)
+    Ok(())
 }
 
 /// The address under which this machine reaches the daemon.

@@ -90,6 +90,7 @@ pub(crate) fn recorder() -> &'static PrometheusHandle {
         }
         metrics::describe_gauge!("dpg_jobs", "jobs in the queue by state");
         metrics::describe_counter!("dpg_http_requests_total", "answered requests");
+        metrics::describe_counter!("dpg_connections_refused_total", "connections over the limits");
         metrics::describe_histogram!("dpg_http_request_seconds", "time to the head of an answer");
         handle
     })

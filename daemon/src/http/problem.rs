@@ -8,6 +8,10 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dpg_api::{Fault, Problem};
 
+/// Characters of a text and faults of a spec in an answer: it is not to be much larger than its request.
+const LONGEST: usize = 1000;
+const MOST_FAULTS: usize = 100;
+
 /// Why a request is refused.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
@@ -24,12 +28,13 @@ impl Refusal {
         hint: impl Into<String>,
     ) -> Self {
         let title = kind.replace('-', " ");
+        let (detail, hint) = (bounded(detail.into(), LONGEST), bounded(hint.into(), LONGEST));
         let problem = Problem {
             kind: format!("urn:dpg:problem:{kind}"),
             title,
             status: status.as_u16(),
-            detail: detail.into(),
-            hint: hint.into(),
+            detail,
+            hint,
             instance: None,
             errors: vec![],
         };
@@ -79,7 +84,12 @@ impl Refusal {
         };
         let hint = "mend what `errors` lists; `dpg plan SPEC` checks a spec without submitting it";
         let mut refusal = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-spec", detail, hint);
-        refusal.problem.errors = errors;
+        let shortened = |fault: Fault| Fault {
+            path: bounded(fault.path, LONGEST),
+            message: bounded(fault.message, LONGEST),
+            ..fault
+        };
+        refusal.problem.errors = errors.into_iter().take(MOST_FAULTS).map(shortened).collect();
         refusal
     }
 
@@ -137,6 +147,12 @@ impl From<dpg_queue::Error> for Refusal {
             Error::NotFound { what, .. } => {
                 Self::not_found(message, format!("`GET /v1/{what}s` lists those there are"))
             }
+            Error::QuotaUsed { .. } => Self::said(
+                StatusCode::TOO_MANY_REQUESTS,
+                "quota-used",
+                &message,
+                "wait until some have ended",
+            ),
             Error::KeyTaken { .. } | Error::WrongState { .. } | Error::TokenNameTaken { .. } => {
                 Self::said(StatusCode::CONFLICT, "conflict", &message, "look at its state and repeat")
             }
@@ -159,7 +175,11 @@ impl From<dpg_registry::Error> for Refusal {
     fn from(error: dpg_registry::Error) -> Self {
         use dpg_registry::Error;
         match &error {
-            Error::NoDataset { .. } | Error::NoVersion { .. } => {
+            // not the names of the others: the caller's token may not be for them
+            Error::NoDataset { name, .. } => {
+                Self::not_found(format!("there is no dataset `{name}`"), "`GET /v1/datasets` lists them")
+            }
+            Error::NoVersion { .. } => {
                 let message = error.to_string();
                 Self::said(StatusCode::NOT_FOUND, "not-found", &message, "`GET /v1/datasets` lists them")
             }
@@ -207,6 +227,14 @@ impl From<PathRejection> for Refusal {
     fn from(rejection: PathRejection) -> Self {
         let hint = "escape what is not plain text in an address";
         Self::new(StatusCode::BAD_REQUEST, "invalid-address", rejection.body_text(), hint)
+    }
+}
+
+/// The beginning of a text that may hold what the caller sent.
+fn bounded(text: String, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text,
     }
 }
 

@@ -9,8 +9,8 @@ use dpg_queue::NewSchedule;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Api,
-    auth::{Admin, Reader},
+    Api, audit,
+    auth::{Admin, Caller, Reader},
     extract::{Json, Path, check_name},
     jobs::{job_of, spec_text},
     problem::Refusal,
@@ -30,11 +30,12 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     get, path = "/v1/schedules", tag = "schedules", operation_id = "list_schedules", security(("token" = ["read"])),
     responses((status = 200, body = ScheduleList), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
-async fn list(_: Reader, State(api): State<Api>) -> Result<Json<ScheduleList>, Refusal> {
+async fn list(Reader(caller): Reader, State(api): State<Api>) -> Result<Json<ScheduleList>, Refusal> {
     let queue = &api.services.queue;
     let now = queue.now().await?;
     let schedules = queue.schedules().await?;
-    let schedules = schedules.iter().map(|schedule| Schedule::at(schedule, now));
+    let seen = schedules.iter().filter(|schedule| check(&caller, schedule).is_ok());
+    let schedules = seen.map(|schedule| Schedule::at(schedule, now));
     Ok(Json(ScheduleList { schedules: schedules.collect::<Result<_, _>>()? }))
 }
 
@@ -45,7 +46,7 @@ async fn list(_: Reader, State(api): State<Api>) -> Result<Json<ScheduleList>, R
     responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn put(
-    _: Admin,
+    Admin(caller): Admin,
     State(api): State<Api>,
     Path(name): Path<String>,
     Json(body): Json<PutSchedule>,
@@ -53,6 +54,14 @@ async fn put(
     check_name("schedule", &name)?;
     let spec = spec_text(body.spec)?;
     let job = job_of(&api, &spec).await?;
+    audit::about(&job.name);
+    caller.check(&job.name)?;
+    // nor replace a schedule that is not the caller's
+    match api.services.queue.schedule(&name).await {
+        Ok(replaced) => check(&caller, &replaced)?,
+        Err(dpg_queue::Error::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     let schedule = NewSchedule {
         name,
         cron: body.cron,
@@ -74,12 +83,12 @@ async fn put(
     responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn show(
-    _: Reader,
+    Reader(caller): Reader,
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<ScheduleDetail>, Refusal> {
     check_name("schedule", &name)?;
-    detail(&api, api.services.queue.schedule(&name).await?).await
+    detail(&api, find(&api, &caller, &name).await?).await
 }
 
 /// Delete a schedule; its jobs are left alone.
@@ -88,8 +97,13 @@ async fn show(
     params(("name" = String, Path, description = "Its name")),
     responses((status = 204, description = "Deleted"), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
-async fn delete(_: Admin, State(api): State<Api>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
+async fn delete(
+    Admin(caller): Admin,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
     check_name("schedule", &name)?;
+    find(&api, &caller, &name).await?;
     api.services.queue.delete_schedule(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -101,11 +115,12 @@ async fn delete(_: Admin, State(api): State<Api>, Path(name): Path<String>) -> R
     responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn pause(
-    _: Admin,
+    Admin(caller): Admin,
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<ScheduleDetail>, Refusal> {
     check_name("schedule", &name)?;
+    find(&api, &caller, &name).await?;
     detail(&api, api.services.queue.pause_schedule(&name).await?).await
 }
 
@@ -116,11 +131,12 @@ async fn pause(
     responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn resume(
-    _: Admin,
+    Admin(caller): Admin,
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<ScheduleDetail>, Refusal> {
     check_name("schedule", &name)?;
+    find(&api, &caller, &name).await?;
     detail(&api, api.services.queue.resume_schedule(&name).await?).await
 }
 
@@ -130,12 +146,34 @@ async fn resume(
     params(("name" = String, Path, description = "Its name")),
     responses((status = 200, body = Job), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
-async fn run(_: Admin, State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Job>, Refusal> {
+async fn run(
+    Admin(caller): Admin,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<Job>, Refusal> {
     check_name("schedule", &name)?;
-    let schedule = api.services.queue.schedule(&name).await?;
+    let schedule = find(&api, &caller, &name).await?;
     // the settings may have changed since the schedule was made
     let job = job_of(&api, &schedule.spec).await?;
     Ok(Json(api.services.queue.run_schedule(&schedule, &job).await?.into()))
+}
+
+/// The schedule, if the caller's token is for its dataset.
+async fn find(api: &Api, caller: &Caller, name: &str) -> Result<dpg_queue::Schedule, Refusal> {
+    let schedule = api.services.queue.schedule(name).await?;
+    check(caller, &schedule)?;
+    Ok(schedule)
+}
+
+fn check(caller: &Caller, schedule: &dpg_queue::Schedule) -> Result<(), Refusal> {
+    if caller.token().is_for_all() {
+        return Ok(());
+    }
+    match submission::parse(&schedule.spec) {
+        Ok(spec) => caller.check(&spec.name),
+        // of no dataset that could be told
+        Err(_) => caller.check_all(),
+    }
 }
 
 async fn detail(api: &Api, schedule: dpg_queue::Schedule) -> Result<Json<ScheduleDetail>, Refusal> {

@@ -1,9 +1,5 @@
 //! `/v1/tokens`, and the first token of a data folder.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
-
 use anyhow::Context;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,12 +10,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    Api,
+    Api, audit,
     auth::Admin,
     extract::{Json, Path, check_name},
     problem::Refusal,
 };
-use crate::{data_dir::DataDir, services::Services};
+use crate::{data_dir::DataDir, private::create_private, services::Services};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(revoke))
@@ -31,11 +27,18 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     responses((status = 201, body = CreatedToken), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
 async fn create(
-    _: Admin,
+    Admin(caller): Admin,
     State(api): State<Api>,
     Json(body): Json<CreateToken>,
 ) -> Result<impl IntoResponse, Refusal> {
+    // who could make another token could do what that one may
+    caller.check_all()?;
     check_name("token", &body.name)?;
+    let scopes: Vec<_> = body.scopes.iter().map(|scope| scope.as_str()).collect();
+    audit::about(format!("{} {} {}", body.name, scopes.join(","), body.datasets.join(",")));
+    for pattern in &body.datasets {
+        check_pattern(pattern)?;
+    }
     let invalid = |detail: &str, hint: &str| {
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", detail, hint)
     };
@@ -45,7 +48,8 @@ async fn create(
     if body.expires.is_some_and(|expires| expires <= chrono::Utc::now()) {
         return Err(invalid("the token would have expired already", "give a time in the future"));
     }
-    let new = NewToken { name: body.name, scopes: body.scopes, expires: body.expires };
+    let CreateToken { name, scopes, expires, datasets, quota } = body;
+    let new = NewToken { name, scopes, expires, datasets, quota: quota.into() };
     let (token, secret) = api.services.queue.create_token(&new).await?;
     Ok((StatusCode::CREATED, Json(CreatedToken { token: token.into(), secret })))
 }
@@ -55,7 +59,8 @@ async fn create(
     get, path = "/v1/tokens", tag = "tokens", operation_id = "list_tokens", security(("token" = ["admin"])),
     responses((status = 200, body = TokenList), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
-async fn list(_: Admin, State(api): State<Api>) -> Result<Json<TokenList>, Refusal> {
+async fn list(Admin(caller): Admin, State(api): State<Api>) -> Result<Json<TokenList>, Refusal> {
+    caller.check_all()?;
     let tokens = api.services.queue.tokens().await?;
     Ok(Json(TokenList { tokens: tokens.into_iter().map(Token::from).collect() }))
 }
@@ -66,9 +71,29 @@ async fn list(_: Admin, State(api): State<Api>) -> Result<Json<TokenList>, Refus
     params(("token" = String, Path, description = "Id or name")),
     responses((status = 200, body = Token), (status = "default", body = dpg_api::Problem, description = "Refused"))
 )]
-async fn revoke(_: Admin, State(api): State<Api>, Path(token): Path<String>) -> Result<Json<Token>, Refusal> {
+async fn revoke(
+    Admin(caller): Admin,
+    State(api): State<Api>,
+    Path(token): Path<String>,
+) -> Result<Json<Token>, Refusal> {
+    caller.check_all()?;
     check_name("token", &token)?;
     Ok(Json(api.services.queue.revoke_token(&token).await?.into()))
+}
+
+/// Refuses what is neither a dataset's name nor the beginning of one with `*`.
+fn check_pattern(pattern: &str) -> Result<(), Refusal> {
+    let name = pattern.strip_suffix('*').unwrap_or(pattern);
+    if pattern == "*" {
+        let hint = "leave `datasets` out for a token that is for all";
+        return Err(Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid-value",
+            "`*` names no dataset",
+            hint,
+        ));
+    }
+    check_name("dataset", name)
 }
 
 /// The admin token in the data folder's `admin.token`.
@@ -89,18 +114,12 @@ pub(crate) async fn ensure_admin(services: &Services) -> anyhow::Result<String> 
         }
     }
     let name = format!("admin-{}", &Uuid::new_v4().simple().to_string()[..8]);
-    let new = NewToken { name, scopes: vec![Scope::Admin], expires: None };
+    let new = NewToken { name, scopes: vec![Scope::Admin], ..NewToken::default() };
     let (token, secret) = services.queue.create_token(&new).await.context("cannot make the admin token")?;
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-        Ok(mut file) => {
-            writeln!(file, "{secret}").with_context(|| format!("cannot write `{}`", path.display()))?;
-            Ok(secret)
-        }
-        // another process was first
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            services.queue.revoke_token(&token.id.to_string()).await?;
-            stored_admin(&services.data).with_context(|| format!("`{}` is empty", path.display()))
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot write `{}`", path.display())),
+    if create_private(&path, format!("{secret}\n").as_bytes())? {
+        return Ok(secret);
     }
+    // another process was first
+    services.queue.revoke_token(&token.id.to_string()).await?;
+    stored_admin(&services.data).with_context(|| format!("`{}` is empty", path.display()))
 }

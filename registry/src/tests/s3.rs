@@ -89,7 +89,7 @@ async fn publish_race_fetch_and_collect_on_s3() {
     add_large_shard(&mut first);
     let first = registry.publish(&first).await.unwrap();
     registry.verify(&first).await.unwrap();
-    registry.verify_signature(&first, &registry.public_key().unwrap()).await.unwrap();
+    registry.verify_signature(&first, Some(&registry.public_key().unwrap())).await.unwrap();
     let folder = place.folder.path().join("fetched");
     assert_eq!(registry.fetch(&first, &folder).await.unwrap(), Fetched { downloaded: 10, kept: 0 });
 

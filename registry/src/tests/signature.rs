@@ -50,12 +50,16 @@ async fn signatures_by_others_and_of_other_files_do_not_pass() {
     let registry = &place.registry;
     let version = registry.publish(&place.snapshot("a", 1)).await.unwrap();
     let key = registry.public_key().unwrap();
-    registry.verify_signature(&version, &key).await.unwrap();
+    registry.verify_signature(&version, Some(&key)).await.unwrap();
+    assert_eq!(registry.verify_signature(&version, None).await.unwrap(), crate::OWN_KEY);
+    let stranger = place.with_key(&place.folder.path().join("stranger.pem"));
+    let error = stranger.verify_signature(&version, None).await.unwrap_err().to_string();
+    assert!(error.contains("unknown key"), "{error}");
 
     let other = Place::memory().registry.public_key().unwrap();
-    let error = registry.verify_signature(&version, &other).await.unwrap_err();
+    let error = registry.verify_signature(&version, Some(&other)).await.unwrap_err();
     assert!(matches!(error, Error::BadSignature { .. }), "{error}");
-    assert!(matches!(registry.verify_signature(&version, "no key").await, Err(Error::BadKey { .. })));
+    assert!(matches!(registry.verify_signature(&version, Some("no key")).await, Err(Error::BadKey { .. })));
 
     // A signed envelope of another version, and one whose payload was changed.
     let second = registry.publish(&place.snapshot("b", 1)).await.unwrap();
@@ -67,10 +71,10 @@ async fn signatures_by_others_and_of_other_files_do_not_pass() {
         [read(&Path::from(ENVELOPE.replace("a-1", "b-1"))).await, changed.to_string().into(), "{".into()];
     for envelope in envelopes {
         registry.store.put(&path, envelope.into()).await.unwrap();
-        let error = registry.verify_signature(&version, &key).await.unwrap_err();
+        let error = registry.verify_signature(&version, Some(&key)).await.unwrap_err();
         assert!(matches!(error, Error::BadSignature { .. }), "{error}");
     }
-    registry.verify_signature(&second, &key).await.unwrap();
+    registry.verify_signature(&second, Some(&key)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -2,10 +2,12 @@
 //! real PostgreSQL. Where no PostgreSQL is installed its half says so in one line and passes, unless
 //! `DPG_TEST_POSTGRES=required`.
 
+mod hostile;
 mod jobs;
 mod leases;
 mod opening;
 mod postgres;
+mod quotas;
 mod schedules;
 mod tokens;
 

@@ -13,7 +13,7 @@ on_both! {
 }
 
 fn new(name: &str, scopes: &[Scope]) -> NewToken {
-    NewToken { name: name.into(), scopes: scopes.to_vec(), expires: None }
+    NewToken { name: name.into(), scopes: scopes.to_vec(), ..NewToken::default() }
 }
 
 async fn a_secret_opens_and_is_not_stored(store: Store) {

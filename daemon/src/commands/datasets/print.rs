@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use dpg_api::{Dataset, DatasetDetail, DatasetVersion};
+use dpg_api::{Attestation, Dataset, DatasetDetail, DatasetVersion};
 use dpg_registry::Fetched;
 use serde_json::{Value, json};
 
-use crate::commands::show;
+use crate::{commands::show, terminal};
 
 pub(super) fn list(value: &Value, datasets: &[Dataset], as_json: bool) {
     show(as_json, value, || {
@@ -43,13 +43,22 @@ pub(super) fn notes(dataset: &DatasetDetail, version: &DatasetVersion) -> String
     let names = if names.is_empty() { String::new() } else { format!("  {}", names.join(", ")) };
     match &version.yanked {
         Some(_) if version.retired.is_some() => format!("{names}  retired"),
-        Some(why) => format!("{names}  withdrawn: {why}"),
-        None => match version.attestations.last() {
+        Some(why) => format!("{names}  withdrawn: {}", terminal::line(why)),
+        None => match version.attestations.iter().rfind(|one| one.signer.is_some()) {
             Some(last) if last.holds => format!("{names}  verified"),
             Some(_) => format!("{names}  verification failed"),
-            None => names,
+            None => match version.attestations.last() {
+                Some(last) => format!("{names}  {}", doubted(last)),
+                None => names,
+            },
         },
     }
+}
+
+/// Why a record does not count.
+pub(super) fn doubted(attestation: &Attestation) -> String {
+    let doubt = attestation.doubt.as_deref().unwrap_or("nobody checked who signed its record");
+    format!("unverified: {}", terminal::line(doubt))
 }
 
 pub(super) fn tagged(version: &DatasetVersion, tag: &str, as_json: bool) {
@@ -70,7 +79,7 @@ pub(super) fn fetched(version: &DatasetVersion, folder: &Path, fetched: Fetched,
         "kept": fetched.kept,
     });
     if let Some(why) = &version.yanked {
-        eprintln!("warning: {version} was withdrawn: {why}");
+        eprintln!("{}", terminal::line(&format!("warning: {version} was withdrawn: {why}")));
     }
     show(as_json, &value, || format!("{version} is in {} ({} rows)", folder.display(), version.rows));
 }

@@ -2,40 +2,30 @@
 
 use dpg_api::{DatasetDetail, DatasetVersion};
 use dpg_engine::Verification;
-use dpg_registry::{Attestation, Error, Registry, Version};
+use dpg_registry::{OWN_KEY, Registry, Version};
 use serde_json::{Value, json};
 
 use super::{megabytes, print};
-use crate::{commands::show, data_dir::DataDir, verification};
+use crate::{commands::show, terminal, verification};
 
 /// From a store, with the reports.
-pub(super) async fn stored(
-    data: &DataDir,
-    registry: &Registry,
-    version: &Version,
-    as_json: bool,
-) -> anyhow::Result<()> {
+pub(super) async fn stored(registry: &Registry, version: &Version, as_json: bool) -> anyhow::Result<()> {
     let dataset = registry.dataset(&version.dataset).await?;
-    // asking for the key of a machine without one would make it
-    let key = if data.key_file().exists() { Some(registry.public_key()?) } else { None };
-    let (mut records, mut signers) = (vec![], vec![]);
+    let mut records = vec![];
     for attestation in &version.attestations {
-        let (report, signer) = report(registry, version, attestation, key.as_deref()).await?;
-        records.push(report);
-        signers.push(signer);
+        records.push(registry.report(version, attestation).await);
     }
-    let value = json!({
-        "version": version,
-        "reports": records,
-        "signed_here": signers.iter().map(|here| json!(here)).collect::<Vec<_>>(),
-    });
+    // a record that cannot be read says so in its attestation
+    let records: Vec<Value> = records.into_iter().map(|record| record.unwrap_or_default()).collect();
+    let value = json!({ "version": version, "reports": records });
     show(as_json, &value, || {
         let shown = DatasetVersion::from(version);
         let mut text = facts(&DatasetDetail::from(&dataset), &shown);
-        for ((attestation, record), here) in version.attestations.iter().zip(&records).zip(&signers) {
-            let signer = if *here { "signed by this machine's key" } else { "signed by another machine" };
-            text += &format!("\n{}, {signer}\n", verdict(&dpg_api::Attestation::from(attestation)));
-            text += &body(record);
+        for (attestation, record) in shown.attestations.iter().zip(&records) {
+            text += &format!("\n{}\n", verdict(attestation, "this machine's key"));
+            if attestation.signer.is_some() {
+                text += &body(record);
+            }
         }
         text.trim_end().to_owned()
     });
@@ -45,24 +35,9 @@ pub(super) async fn stored(
 /// From a daemon, which tells the verdicts alone.
 pub(super) fn remote(dataset: &DatasetDetail, version: &DatasetVersion, as_json: bool) {
     show(as_json, &json!({ "version": version }), || {
-        let verdicts = version.attestations.iter().map(|attestation| verdict(attestation) + "\n");
+        let verdicts = version.attestations.iter().map(|one| verdict(one, "the daemon's key") + "\n");
         (facts(dataset, version) + &verdicts.collect::<String>()).trim_end().to_owned()
     });
-}
-
-/// A report, and whether this machine signed it. One that is about something else is an error.
-async fn report(
-    registry: &Registry,
-    version: &Version,
-    attestation: &Attestation,
-    key: Option<&str>,
-) -> Result<(Value, bool), Error> {
-    if key.is_some()
-        && let Ok(report) = registry.report(version, attestation, key).await
-    {
-        return Ok((report, true));
-    }
-    Ok((registry.report(version, attestation, None).await?, false))
 }
 
 fn facts(dataset: &DatasetDetail, version: &DatasetVersion) -> String {
@@ -82,9 +57,17 @@ fn facts(dataset: &DatasetDetail, version: &DatasetVersion) -> String {
     )
 }
 
-fn verdict(attestation: &dpg_api::Attestation) -> String {
+/// What a record says and who signed it, or why it does not count.
+fn verdict(attestation: &dpg_api::Attestation, own: &str) -> String {
     let verdict = if attestation.holds { "passed" } else { "did not pass" };
-    format!("{verdict} verification on {}", attestation.at.format("%Y-%m-%d %H:%M"))
+    let on = attestation.at.format("%Y-%m-%d %H:%M");
+    match attestation.signer.as_deref() {
+        Some(OWN_KEY) => format!("{verdict} verification on {on}, signed by {own}"),
+        Some(name) => {
+            format!("{verdict} verification on {on}, signed by the trusted key `{}`", terminal::line(name))
+        }
+        None => format!("{}; the record of {on} does not count", print::doubted(attestation)),
+    }
 }
 
 fn body(report: &Value) -> String {
@@ -92,5 +75,5 @@ fn body(report: &Value) -> String {
     // a newer program may say it otherwise
     let table = arms.map_or_else(|_| format!("{report:#}\n"), |arms| verification::table(&arms));
     let failures = report["failures"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    table + &failures.map(|failure| format!("- {failure}\n")).collect::<String>()
+    table + &failures.map(|failure| format!("- {}\n", terminal::line(failure))).collect::<String>()
 }

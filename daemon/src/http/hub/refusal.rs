@@ -59,7 +59,12 @@ impl From<dpg_registry::Error> for Refusal {
         if status.is_server_error() {
             tracing::error!(%error, "the hub cannot answer");
         }
-        Self::new(status, code, error.to_string())
+        // not the names of the others: the caller's token may not be for them
+        let message = match &error {
+            Error::NoDataset { name, .. } => format!("there is no dataset `{name}`"),
+            error => error.to_string(),
+        };
+        Self::new(status, code, message)
     }
 }
 

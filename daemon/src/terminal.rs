@@ -1,0 +1,84 @@
+//! Text that others wrote, fit to be shown: what would move a terminal's cursor, colour it, set its title
+//! or turn the direction of text is shown as its code instead.
+//!
+//! All commands print through [`text`] and [`json`], and the log through [`LogWriter`], so that no
+//! description, name or error can draw over what stands beside it or forge a line of the log.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// Whether a terminal would act on a character rather than show it.
+fn acts(c: char) -> bool {
+    // bidirectional controls, invisible marks, and separators of lines that are not `\n`
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Lines of text for a terminal.
+pub(crate) fn text(text: &str) -> String {
+    escaped(text, |c| acts(c) && c != '\n' && c != '\t')
+}
+
+/// Text for one line of a terminal.
+pub(crate) fn line(text: &str) -> String {
+    escaped(text, acts)
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_escaped(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// A JSON document for a terminal; it means the same.
+pub(crate) fn json(document: &str) -> String {
+    let mut shown = String::with_capacity(document.len());
+    for c in document.chars() {
+        if acts(c) && c != '\n' {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(shown, "\\u{unit:04x}").expect("a string takes any text");
+            }
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Standard error for the log: what is written at once is one line.
+pub(crate) struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let entry = String::from_utf8_lossy(bytes);
+        let entry = line(entry.strip_suffix('\n').unwrap_or(&entry));
+        io::stderr().write_all(format!("{entry}\n").as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_acts_on_the_terminal() {
+        let hostile =
+            "a\u{1b}[2J\u{1b}]0;title\u{7}b\r\u{9b}31m\u{202e}evil\u{2066}\u{feff}\u{e0041}\u{7f}\nä→日";
+        for shown in [text(hostile), line(hostile), json(hostile)] {
+            assert!(!shown.chars().any(|c| acts(c) && c != '\n'), "{shown:?}");
+            assert!(shown.ends_with("ä→日"), "{shown}");
+        }
+        assert_eq!(text("a\n\tb"), "a\n\tb");
+        assert_eq!(line("a\nb\t"), "a\\nb\\t");
+        let value = serde_json::Value::from(hostile);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json(&value.to_string())).unwrap(), value);
+    }
+}

@@ -303,7 +303,7 @@ shard = "data/train-00000-of-00001.parquet"
 path = hf_hub_download("dpg/six", shard, repo_type="dataset", revision="gold")
 
 fs = HfFileSystem()
-assert f"datasets/dpg/six@v1/{shard}" in fs.glob("datasets/dpg/six@v1/**.parquet")
+assert f"datasets/dpg/six@v1/{shard}" in fs.glob("datasets/dpg/six@v1/**/*.parquet")
 entries = {entry["name"]: entry for entry in fs.ls("datasets/dpg/six@gold", detail=True)}
 assert entries["datasets/dpg/six@gold/data"]["type"] == "directory", entries
 with fs.open(f"datasets/dpg/six@gold/{shard}") as remote, open(path, "rb") as local:

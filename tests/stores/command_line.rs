@@ -91,6 +91,11 @@ async fn what_the_daemon_alone_reaches_is_fetched_through_it() {
     })
     .await
     .unwrap();
+    // it is written once the daemon answers, and after its first token
+    while !folder.path().join("data/daemon.url").exists() {
+        assert!(daemon.try_wait().unwrap().is_none(), "it ended");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let fetched = run(dpg(&folder, endpoint, &["fetch", "six", "fetched", "--url", &url])).await;
     let said = String::from_utf8_lossy(&fetched.stderr).into_owned();
     assert!(fetched.status.success(), "{said}");

@@ -33,7 +33,8 @@ pub(crate) async fn resolve(bucket: &str, key: &str, options: &Options) -> Resul
             Err(object_store::Error::NotFound { .. }) => {
                 return Err(listing.map_or_else(failed, |_| Error::EmptyPrefix { uri: uri.clone() }));
             }
-            Err(source) => return Err(failed(source)),
+            // the answer to a listing has a body, which says more
+            Err(source) => return Err(failed(listing.err().unwrap_or(source))),
         }
     }
     let folder = options.downloads.join(fingerprint(&uri, &objects));

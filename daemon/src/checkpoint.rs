@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use dpg_engine::STATE_FILE;
 use dpg_queue::{Error as QueueError, Queue};
+use dpg_store::Cause;
 use futures::{StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
@@ -106,7 +107,7 @@ impl Checkpoints {
 
     /// The copies there are, by fence.
     async fn copies(&self) -> anyhow::Result<Vec<(i64, Path)>> {
-        let objects: Vec<_> = self.store.list(Some(&self.prefix)).try_collect().await?;
+        let objects: Vec<_> = self.store.list(Some(&self.prefix)).try_collect().await.map_err(Cause::from)?;
         let fence = |path: &Path| path.filename()?.parse().ok();
         Ok(objects.into_iter().filter_map(|o| Some((fence(&o.location)?, o.location))).collect())
     }
@@ -119,9 +120,9 @@ pub(crate) async fn upload(store: &Arc<dyn ObjectStore>, file: &FilePath, path: 
     if let Err(error) = tokio::io::copy(&mut file, &mut writer).await {
         // the parts of a large upload would stay
         let _ = writer.abort().await;
-        return Err(error.into());
+        return Err(Cause::of_write(error).into());
     }
-    Ok(writer.shutdown().await?)
+    Ok(writer.shutdown().await.map_err(Cause::of_write)?)
 }
 
 /// Fetches a file that appears when it is complete.
@@ -130,11 +131,11 @@ pub(crate) async fn download(
     path: &Path,
     file: &FilePath,
 ) -> anyhow::Result<()> {
-    let mut content = store.get(path).await?.into_stream();
+    let mut content = store.get(path).await.map_err(Cause::from)?.into_stream();
     let temporary = file.with_extension("fetched");
     let mut written = tokio::fs::File::create(&temporary).await?;
     while let Some(bytes) = content.next().await {
-        written.write_all(&bytes?).await?;
+        written.write_all(&bytes.map_err(Cause::from)?).await?;
     }
     written.sync_all().await?;
     Ok(tokio::fs::rename(&temporary, file).await?)
@@ -143,7 +144,7 @@ pub(crate) async fn download(
 pub(crate) async fn delete(store: &Arc<dyn ObjectStore>, path: &Path) -> anyhow::Result<()> {
     match store.delete(path).await {
         Err(object_store::Error::NotFound { .. }) => Ok(()),
-        deleted => Ok(deleted?),
+        deleted => Ok(deleted.map_err(Cause::from)?),
     }
 }
 
@@ -160,7 +161,7 @@ fn remove_folder(folder: &FilePath) -> anyhow::Result<()> {
 /// another one took the job from.
 pub(crate) async fn sweep(services: &Services) -> anyhow::Result<()> {
     let runs = services.prefix.clone().join(".runs");
-    let listed = services.store.list_with_delimiter(Some(&runs)).await?;
+    let listed = services.store.list_with_delimiter(Some(&runs)).await.map_err(Cause::from)?;
     let stored = listed.common_prefixes.iter().filter_map(Path::filename).map(str::to_owned);
     let local = fs::read_dir(services.data.runs()).into_iter().flatten().flatten();
     let local = local.filter_map(|entry| entry.file_name().into_string().ok());

@@ -35,8 +35,8 @@ fn is_transient(cause: &(dyn StdError + 'static)) -> Option<bool> {
             matches!(error, State { .. } | Damaged { .. } | Metagrad(dpg_metagrad::Error::Spill { .. }));
         return disk.then_some(true);
     }
-    if let Some(error) = cause.downcast_ref::<object_store::Error>() {
-        return Some(matches!(error, object_store::Error::Generic { .. }));
+    if let Some(cause) = cause.downcast_ref::<dpg_store::Cause>() {
+        return Some(cause.is_transient());
     }
     if let Some(error) = cause.downcast_ref::<io::Error>() {
         use io::ErrorKind::{InvalidData, InvalidInput, NotFound, PermissionDenied, UnexpectedEof};

@@ -11,6 +11,7 @@ use dpg_engine::{History, STATE_FILE, WARM_FILE};
 use dpg_queue::{Error as QueueError, Job};
 use dpg_registry::{Dependency, Error as RegistryError, Version};
 use dpg_spec::Spec;
+use dpg_store::Cause;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -173,5 +174,5 @@ async fn champion(services: &Services, dataset: &str) -> anyhow::Result<Option<C
 }
 
 fn is_not_found(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(object_store::Error::NotFound { .. }))
+    error.downcast_ref().is_some_and(Cause::is_not_found)
 }

@@ -21,7 +21,12 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     webhook::check(&config)?;
     let stop = Stop::listen()?;
     let services = Services::open(config, data).await?;
-    probe_conditional_put(&services.store, &services.prefix).await.context("cannot use the store")?;
+    tokio::select! {
+        probed = probe_conditional_put(&services.store, &services.prefix) => {
+            probed.context("cannot use the store")?;
+        }
+        () = stop.wait() => return Ok(()),
+    }
     let listen = services.config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;
     eprintln!("dpg serves {}", http::url(&services, &listener)?);

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use dpg_store::Cause;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
@@ -14,7 +15,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The object store refused or failed.
-    #[error("cannot {action} `{path}` in {store}: {source}")]
+    #[error("cannot {action} `{path}` in {store}")]
     Store {
         /// What was tried.
         action: &'static str,
@@ -23,7 +24,7 @@ pub enum Error {
         /// The store.
         store: String,
         /// Why not.
-        source: Box<object_store::Error>,
+        source: Box<Cause>,
     },
     /// No space is left where a file was to be written.
     #[error(
@@ -38,7 +39,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A local file or folder that cannot be used.
-    #[error("cannot {action} `{path}`: {source}")]
+    #[error("cannot {action} `{path}`")]
     Local {
         /// What was tried.
         action: &'static str,
@@ -54,6 +55,18 @@ pub enum Error {
         uri: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A store that has no conditional puts.
+    #[error(
+        "{store} has no conditional puts: it refuses to create an object on condition that it is not there \
+         (`If-None-Match: *`), and without that two publishers may overwrite each other; use a store that has \
+         them, or a local folder"
+    )]
+    NoConditionalPut {
+        /// The store.
+        store: String,
+        /// What it said.
+        source: Box<Cause>,
     },
     /// A store that lets more than one of several racing creates win.
     #[error(
@@ -197,18 +210,8 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later with nothing else changed.
     pub fn is_transient(&self) -> bool {
-        use object_store::Error as Store;
         match self {
-            Self::Store { source, .. } => !matches!(
-                **source,
-                Store::NotFound { .. }
-                    | Store::PermissionDenied { .. }
-                    | Store::Unauthenticated { .. }
-                    | Store::NotImplemented { .. }
-                    | Store::NotSupported { .. }
-                    | Store::InvalidPath { .. }
-                    | Store::UnknownConfigurationKey { .. }
-            ),
+            Self::Store { source, .. } => source.is_transient(),
             Self::DiskFull { .. } | Self::Contended(_) => true,
             _ => false,
         }
@@ -225,7 +228,7 @@ impl Error {
 
     /// Whether the store has no such object.
     pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Store { source, .. } if matches!(**source, object_store::Error::NotFound { .. }))
+        matches!(self, Self::Store { source, .. } if source.is_not_found())
     }
 
     pub(crate) fn of_store(
@@ -236,9 +239,9 @@ impl Error {
     ) -> Self {
         let (path, store) = (path.to_string(), store.to_string());
         if is_disk_full(&source) {
-            Self::DiskFull { path, place: store, source: source.into() }
+            Self::DiskFull { path, place: store, source: Box::new(Cause::from(source)) }
         } else {
-            Self::Store { action, path, store, source: source.into() }
+            Self::Store { action, path, store, source: Box::new(source.into()) }
         }
     }
 

@@ -3,18 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode};
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::{Attestation, Error, Registry, Result};
 
 /// Slots tried before an append gives up: as many as other writers may fill meanwhile.
 const ATTEMPTS: usize = 256;
+/// How often a slot may be refused as taken and be empty, and the wait after the first time.
+const LOST: u32 = 8;
+const LOST_WAIT: Duration = Duration::from_millis(50);
 const CONCURRENT_READS: usize = 16;
 
 /// A dataset as its log tells it.
@@ -215,11 +220,18 @@ impl Registry {
             .await;
         let entries = match listed {
             Ok(entries) => entries,
-            // A failed listing does not say whether access was denied; a failed read does.
-            Err(source) => match self.read_entry(name, 0).await {
-                Err(denied) if !denied.is_transient() && !denied.is_not_found() => return Err(denied),
-                _ => return Err(self.failed("list", &folder, source)),
-            },
+            Err(source) => {
+                let failed = self.failed("list", &folder, source);
+                // a folder's failed listing does not say whether access was denied; a failed read does
+                match self.read_entry(name, 0).await {
+                    Err(denied)
+                        if failed.is_transient() && !denied.is_transient() && !denied.is_not_found() =>
+                    {
+                        return Err(denied);
+                    }
+                    _ => return Err(failed),
+                }
+            }
         };
         // A listing that races with writers may miss an entry before the last one it shows, and an
         // entry is only ever created after all before it: so the last one is all to take from it.
@@ -248,6 +260,7 @@ impl Registry {
         propose: impl Fn(&Dataset) -> Result<Option<Op>>,
     ) -> Result<Dataset> {
         let nonce = Uuid::new_v4().to_string();
+        let mut lost = 0;
         for _ in 0..ATTEMPTS {
             let mut dataset = self.read_log(name).await?;
             let Some(op) = propose(&dataset)? else { return Ok(dataset) };
@@ -259,6 +272,12 @@ impl Registry {
                 match self.read_entry(name, entry.seq).await {
                     Ok(found) if found.nonce == nonce => {}
                     Ok(_) => continue,
+                    Err(error) if error.is_not_found() && is_taken(&source) && lost < LOST => {
+                        // refused for another writer, whose entry did not come to stand there
+                        lost += 1;
+                        sleep(LOST_WAIT * lost).await;
+                        continue;
+                    }
                     Err(_) => return Err(self.failed("create", &path, source)),
                 }
             }
@@ -280,6 +299,10 @@ impl Registry {
     fn entry_path(&self, name: &str, seq: u64) -> Path {
         self.path(&[name, "log", &format!("{seq:012}.json")])
     }
+}
+
+fn is_taken(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::AlreadyExists { .. })
 }
 
 fn entry_number(path: &Path) -> Option<u64> {

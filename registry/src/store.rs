@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use object_store::aws::AmazonS3Builder;
@@ -34,10 +34,8 @@ pub fn open_store(uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
             return Err(bad("it names no bucket".into()));
         }
         let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|error| bad(error.to_string()))?;
-        let store = AmazonS3Builder::from_env()
-            .with_bucket_name(bucket)
-            .build()
-            .map_err(|error| bad(error.to_string()))?;
+        let store =
+            dpg_store::s3(AmazonS3Builder::from_env(), bucket).map_err(|error| bad(error.to_string()))?;
         return Ok((Arc::new(store), prefix));
     }
     if let Some((scheme, _)) = uri.split_once("://") {
@@ -57,16 +55,20 @@ pub fn open_store(uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
 
 const ROUNDS: usize = 50;
 const RACERS: usize = 16;
-const TRIES: u32 = 10;
-/// Before a round is tried again, doubled each time: 15 seconds in all for a server that starts.
+/// Before a round is tried again, doubled each time.
 const WAIT: Duration = Duration::from_millis(15);
+/// For a server that starts.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Checks with 50 rounds of 16 racing creates of one object under `prefix` that the store lets
 /// exactly one win and keeps its bytes. What it writes it removes.
+///
+/// # Errors
+/// The store has no conditional puts, does not keep them apart, or cannot be used at all.
 pub async fn probe_conditional_put(store: &Arc<dyn ObjectStore>, prefix: &Path) -> Result<()> {
     let folder = prefix.clone().join(format!("probe-{}", Uuid::new_v4()));
     for round in 1..=ROUNDS {
-        let mut tries = 0;
+        let (mut tries, started) = (0, Instant::now());
         loop {
             let path = folder.clone().join(format!("{round:02}-{tries}"));
             let checked = probe_once(store, &path, round).await;
@@ -74,15 +76,32 @@ pub async fn probe_conditional_put(store: &Arc<dyn ObjectStore>, prefix: &Path) 
             let removed = removed.map_err(|source| Error::of_store("delete", &path, store, source));
             match checked.and(removed) {
                 // a request that failed says nothing of the store; another object is raced for
-                Err(error) if error.is_transient() && tries < TRIES => {
+                Err(error) if error.is_transient() && started.elapsed() < PATIENCE => {
                     sleep(WAIT * 2_u32.pow(tries)).await;
                     tries += 1;
+                }
+                Err(error) if !error.is_transient() && round == 1 => {
+                    return Err(explain(store, &folder.clone().join("plain"), error).await);
                 }
                 checked => break checked?,
             }
         }
     }
     Ok(())
+}
+
+/// A refusal of the first conditional put, as what it is: if the same put goes without the condition,
+/// the store has none.
+async fn explain(store: &Arc<dyn ObjectStore>, path: &Path, error: Error) -> Error {
+    let Error::Store { action: "create", source, .. } = error else { return error };
+    match store.put(path, "plain".into()).await {
+        Ok(_) => {
+            // it is small, and what matters is said
+            let _ = store.delete(path).await;
+            Error::NoConditionalPut { store: store.to_string(), source }
+        }
+        Err(refused) => Error::of_store("write", path, store, refused),
+    }
 }
 
 async fn probe_once(store: &Arc<dyn ObjectStore>, path: &Path, round: usize) -> Result<()> {
@@ -99,11 +118,17 @@ async fn probe_once(store: &Arc<dyn ObjectStore>, path: &Path, round: usize) -> 
         }
     }
     let failed = |source| Error::of_store("read", path, store, source);
-    let kept = store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)?;
+    let kept = match store.get(path).await {
+        Ok(kept) => Some(kept.bytes().await.map_err(failed)?),
+        Err(object_store::Error::NotFound { .. }) => None,
+        Err(source) => return Err(failed(source)),
+    };
     let faithful = match winners.as_slice() {
-        [winner] => kept == winner.to_string(),
+        [winner] => kept.is_some_and(|kept| kept == winner.to_string()),
         // The winner's answer was lost on the way, its retry found the object there: one won all the same.
-        [] => (0..RACERS).any(|racer| kept == racer.to_string()),
+        [] if kept.is_some() => {
+            (0..RACERS).any(|racer| kept.as_ref().is_some_and(|kept| *kept == racer.to_string()))
+        }
         _ => {
             let (store, winners) = (store.to_string(), winners.len());
             return Err(Error::UnsafeStore { store, round, winners, racers: RACERS });

@@ -76,6 +76,89 @@ async fn answers_are_those_of_a_hub() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_route_that_clients_use_is_there() {
+    let hub = Hub::start().await;
+    let versions = hub.registry.dataset("six").await.unwrap().versions;
+    let commits: Vec<_> = versions.iter().map(|version| version.manifest_sha256[..40].to_owned()).collect();
+
+    let me = hub.json("/api/whoami-v2").await;
+    assert_eq!((&me["name"], &me["type"]), (&json!("reader"), &json!("user")));
+    assert_eq!(me["auth"]["accessToken"]["role"], json!("read"));
+    let history = hub.json("/api/datasets/dpg/six/commits/gold").await;
+    assert_eq!(names(&history, "id"), [commits[1].as_str(), &commits[0]]);
+    assert_eq!(history[0]["authors"][0]["user"], json!("dpg"));
+    let tree = hub.json("/api/datasets/dpg/six/tree/v2/data?recursive=true").await;
+    let bytes: u64 = tree.as_array().unwrap().iter().map(|file| file["size"].as_u64().unwrap()).sum();
+    let size = hub.json("/api/datasets/dpg/six/treesize/v2/data").await;
+    assert_eq!(size, json!({ "path": "/data", "size": bytes }));
+    assert_eq!(hub.json("/api/datasets?author=dpg&limit=1").await.as_array().unwrap().len(), 1);
+    assert_eq!(hub.json("/api/datasets?author=somebody").await, json!([]));
+
+    // an endpoint with a slash at its end, and other accidents
+    let readme = hub.get("/datasets/dpg/six/resolve/v2/README.md").await.text().await.unwrap();
+    for path in [
+        "//datasets/dpg/six/resolve/v2/README.md",
+        "/datasets//dpg/six/resolve/v2//README.md",
+        "//datasets/six/resolve/v2/README.md?download=true",
+        "/datasets/dpg/six/raw/v2/README.md",
+    ] {
+        let answer = hub.get(path).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        assert_eq!(header(answer.headers(), "x-repo-commit"), commits[1]);
+        assert!(!answer.headers().keys().any(|name| name.as_str().contains("xet")));
+        assert_eq!(answer.text().await.unwrap(), readme, "{path}");
+    }
+    assert_eq!(hub.json("//api//datasets/dpg/six").await["sha"], json!(commits[2]));
+
+    // HEAD is GET without a body
+    for path in [
+        "/api/whoami-v2",
+        "/api/datasets",
+        "/api/datasets/dpg/six",
+        "/api/datasets/dpg/six/revision/v2",
+        "/api/datasets/dpg/six/tree/v2",
+        "/api/datasets/dpg/six/treesize/v2",
+        "/api/datasets/dpg/six/commits/v2",
+        "/api/datasets/dpg/six/refs",
+        "/api/datasets/dpg/six/auth-check",
+        "/datasets/dpg/six/resolve/v2/README.md",
+        "/api/datasets/dpg/six/revision/v9",
+        "/api/models/org/name",
+    ] {
+        let (get, head) = (hub.get(path).await, hub.ask(Method::HEAD, path, &[]).await);
+        assert_eq!(get.status(), head.status(), "{path}");
+        let of_content = |response: &reqwest::Response| {
+            let headers = response.headers().iter();
+            let mut kept: Vec<_> = headers
+                .filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()))
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                .collect();
+            kept.sort();
+            kept
+        };
+        assert_eq!(of_content(&get), of_content(&head), "{path}");
+        assert!(head.bytes().await.unwrap().is_empty(), "{path}");
+    }
+
+    // what is not here is said in the form that clients read
+    for path in ["/api/models/org/name", "/api/spaces/org/name", "/org/name/resolve/main/config.json"] {
+        let answer = hub.get(path).await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(header(answer.headers(), "x-error-code"), "RepoNotFound");
+        assert!(header(answer.headers(), "x-error-message").contains("datasets alone"));
+    }
+    let nothing: Value = hub.get("/api/nothing").await.json().await.unwrap();
+    assert!(nothing["error"].as_str().unwrap().contains("not a path of this hub"), "{nothing}");
+    for path in
+        ["/api/repos/create", "/api/datasets/dpg/six/commit/main", "/api/datasets/dpg/six/preupload/main"]
+    {
+        let answer = hub.ask(Method::POST, path, &[]).await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path}");
+        assert!(header(answer.headers(), "x-error-message").contains("nothing can be written"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_come_whole_and_in_ranges() {
     let hub = Hub::start().await;
     let version = hub.registry.resolve("six", "v2").await.unwrap();
@@ -182,7 +265,7 @@ async fn what_is_not_there_or_not_allowed_is_said_as_a_hub_says_it() {
 const SCRIPT: &str = r#"
 import os, sys
 import datasets
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, HfFileSystem, hf_hub_download, snapshot_download
 datasets.disable_progress_bars()
 
 def texts(**arguments):
@@ -205,6 +288,30 @@ assert streamed == list(both["train"]), streamed[:2]
 api = HfApi()
 assert [info.id for info in api.list_datasets()] == ["dpg/six"]
 assert {tag.name for tag in api.list_repo_refs("dpg/six", repo_type="dataset").tags} == {"v1", "v2", "v3", "gold"}
+assert api.whoami()["name"] == "reader"
+history = api.list_repo_commits("dpg/six", repo_type="dataset", revision="v2")
+assert [commit.title.split(",")[0] for commit in history] == ["six@v2", "six@v1"], history
+assert api.repo_exists("dpg/six", repo_type="dataset") and not api.repo_exists("dpg/none", repo_type="dataset")
+assert not api.repo_exists("dpg/six", repo_type="model")
+assert api.revision_exists("dpg/six", "gold", repo_type="dataset")
+assert not api.revision_exists("dpg/six", "v9", repo_type="dataset")
+assert api.file_exists("dpg/six", "README.md", repo_type="dataset", revision="v1")
+assert not api.file_exists("dpg/six", "nothing", repo_type="dataset", revision="v1")
+paths = api.get_paths_info("dpg/six", ["data", "README.md", "nothing"], repo_type="dataset", revision="v1", expand=True)
+assert sorted(path.path for path in paths) == ["README.md", "data"], paths
+shard = "data/train-00000-of-00001.parquet"
+path = hf_hub_download("dpg/six", shard, repo_type="dataset", revision="gold")
+
+fs = HfFileSystem()
+assert f"datasets/dpg/six@v1/{shard}" in fs.glob("datasets/dpg/six@v1/**/*.parquet")
+entries = {entry["name"]: entry for entry in fs.ls("datasets/dpg/six@gold", detail=True)}
+assert entries["datasets/dpg/six@gold/data"]["type"] == "directory", entries
+with fs.open(f"datasets/dpg/six@gold/{shard}") as remote, open(path, "rb") as local:
+    whole = local.read()
+    assert remote.read(4) == b"PAR1" and remote.seek(-4, 2) and remote.read() == b"PAR1"
+    assert fs.info(f"datasets/dpg/six@gold/{shard}")["size"] == len(whole)
+    assert fs.cat_file(f"datasets/dpg/six@gold/{shard}") == whole
+
 folder = snapshot_download("dpg/six", repo_type="dataset", revision="v1")
 assert os.path.exists(os.path.join(folder, "data", "train-00000-of-00001.parquet"))
 if hasattr(api, "verify_repo_checksums"):

@@ -8,17 +8,18 @@ mod answers;
 mod command_line;
 #[path = "../s3.rs"]
 mod s3;
+#[path = "../snapshot.rs"]
+mod snapshot;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use dpg_dataset::{Card, Example, Figure, Row, Split, write_split};
 use dpg_queue::{NewToken, Queue, Scope};
-use dpg_registry::{Registry, Snapshot, open_store};
-use dpg_spec::Format;
+use dpg_registry::{Registry, open_store};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
+use snapshot::snapshot;
 
 /// A daemon over a data folder with three versions of the dataset `six`, of 300, 301 and 302 rows.
 struct Hub {
@@ -78,53 +79,6 @@ async fn published() -> (tempfile::TempDir, Registry) {
     }
     registry.tag("six", "gold", 2).await.unwrap();
     (folder, registry)
-}
-
-fn snapshot(folder: &Path, version: u64) -> Snapshot {
-    let folder = folder.join(format!("shards-{version}"));
-    let row = |index: u64| Row {
-        example: Example::Text(format!("version {version}, example {index}: ¿qué?")),
-        reward: 1e-7 * (index as f64).sin(),
-        group_id: index / 4,
-        step: 12,
-        advantage: (index as f64).cos(),
-        logprob: -0.5 * index as f64,
-        n_tokens: 1 + index % 9,
-        prompt: format!("prompt {}", index / 4),
-        seed: u64::MAX - index,
-    };
-    let mut shards = write_split(&folder, Split::Train, Format::Text, (0..299 + version).map(row)).unwrap();
-    shards.extend(write_split(&folder, Split::Validation, Format::Text, (900..930).map(row)).unwrap());
-    let at = "2026-03-01T00:00:00Z".parse().unwrap();
-    Snapshot {
-        job: format!("job-{version}"),
-        fence: 1,
-        card: Card {
-            name: "six".into(),
-            description: "The head learns 6".into(),
-            date: "2026-03-01".into(),
-            license: "other".into(),
-            languages: vec!["en".into()],
-            format: Format::Text,
-            target: "embedded:target".into(),
-            generator: "embedded:generator".into(),
-            metric: "a pattern".into(),
-            recipe: "AdamW".into(),
-            validation: vec![Figure { name: "Phi".into(), before: -1.0, after: version as f64 }],
-            verification: None,
-            has_generator: false,
-            pictures: vec![],
-        },
-        spec: format!("name = \"six\"\nseed = {version}\n"),
-        folder,
-        shards,
-        files: vec![],
-        pictures: vec![],
-        started_at: at,
-        finished_at: at,
-        dependencies: vec![],
-        withheld: None,
-    }
 }
 
 /// Starts the daemon and waits until it says where it listens.

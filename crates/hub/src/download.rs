@@ -1,11 +1,14 @@
 //! Requests to the Hugging Face Hub: what a file is, and the file, resumed and verified.
 
+use std::error::Error as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, LOCATION, RANGE};
+use chrono::Utc;
+use dpg_store::{PATIENCE, asked_wait};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, LOCATION, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use sha1::Sha1;
@@ -14,11 +17,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use crate::cache::is_commit;
 use crate::{Error, Options};
 
 /// How often a request is repeated that may succeed later.
 const RETRIES: u32 = 5;
 const REDIRECTS: usize = 5;
+/// How a file begins that stands for one in Git LFS.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// What the Hub says of a file before it is downloaded.
 pub(crate) struct Announced {
@@ -101,13 +107,15 @@ impl<'a> Hub<'a> {
             if !status.is_success() && !status.is_redirection() {
                 return Err(self.refused(file, status, Some(headers)));
             }
-            let etag =
-                linked.or(text(ETAG.as_str())).map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
-            let named = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            let etag = etag
-                .filter(|etag| !etag.is_empty() && etag.chars().all(named))
-                .ok_or_else(|| self.malformed(file, "the server sent no usable `ETag`; check `HF_ENDPOINT`"))?
-                .to_owned();
+            if status.is_success() {
+                self.check_page(file, headers)?;
+            }
+            let etag = linked.or(text(ETAG.as_str())).filter(|etag| !etag.is_empty()).map(cache_name);
+            // what a commit holds never changes, so its file needs no other name than its place there
+            let place = || is_commit(revision).then(|| hashed(&format!("{revision}/{file}")));
+            let etag = etag.or_else(place).ok_or_else(|| {
+                self.malformed(file, "the server sends no `ETag`; name a commit (`hf:org/name@COMMIT`)")
+            })?;
             let length = (!status.is_redirection()).then(|| text(CONTENT_LENGTH.as_str())).flatten();
             let size = text("x-linked-size").or(length).and_then(|size| size.parse().ok());
             return Ok(Some(Announced { commit, etag, size }));
@@ -171,6 +179,7 @@ impl<'a> Hub<'a> {
             if !status.is_success() {
                 return Err(self.refused(file, status, Some(response.headers())));
             }
+            self.check_page(file, response.headers())?;
             while let Some(chunk) = response.chunk().await.map_err(broken)? {
                 output.write_all(&chunk).map_err(Error::io(path))?;
                 length += chunk.len() as u64;
@@ -184,17 +193,43 @@ impl<'a> Hub<'a> {
             Some(size) if size != length => Err(corrupt(format!("{length} bytes"), format!("{size}"))),
             _ => {
                 let (etag, copy) = (announced.etag.clone(), output.try_clone().map_err(Error::io(path))?);
-                let found = blocking(move || digest(copy, length, &etag)).await.map_err(Error::io(path))?;
+                let found = blocking(move || digest(&copy, length, &etag)).await.map_err(Error::io(path))?;
                 match found {
-                    Some(found) if found != announced.etag => Err(corrupt(found, announced.etag.clone())),
+                    Some(found) if !found.eq_ignore_ascii_case(&announced.etag) => {
+                        Err(corrupt(found, announced.etag.clone()))
+                    }
                     _ => Ok(()),
                 }
             }
         };
+        let verified = verified.and_then(|()| self.check_pointer(file, output, path));
         if verified.is_err() {
             output.set_len(0).map_err(Error::io(path))?;
         }
         verified
+    }
+
+    /// Refuses a page for people, which is no file of a model.
+    fn check_page(&self, file: &str, headers: &HeaderMap) -> Result<(), Error> {
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if kind.is_some_and(|kind| kind.starts_with("text/html")) {
+            let reason = "the server sends a web page, as a proxy or a login does; check `HF_ENDPOINT`";
+            return Err(self.malformed(file, reason));
+        }
+        Ok(())
+    }
+
+    /// Refuses a pointer to the content, which a mirror without Git LFS has in its place.
+    fn check_pointer(&self, file: &str, mut output: &File, path: &Path) -> Result<(), Error> {
+        let mut start = Vec::new();
+        output.rewind().map_err(Error::io(path))?;
+        output.take(LFS_POINTER.len() as u64).read_to_end(&mut start).map_err(Error::io(path))?;
+        if start == LFS_POINTER {
+            let reason =
+                "the server sends a Git LFS pointer in place of the file; use one that serves LFS files";
+            return Err(self.malformed(file, reason));
+        }
+        Ok(())
     }
 
     fn signed(&self, request: RequestBuilder) -> RequestBuilder {
@@ -223,11 +258,13 @@ impl<'a> Hub<'a> {
                 self.options.hf_endpoint.trim_end_matches('/'),
             ),
             404 => format!("check that `{repo}` has a revision `{revision}` and a file `{file}`"),
-            429 => "wait a while, or set `HF_TOKEN`".into(),
+            429 => "repeat it then, or set `HF_TOKEN`, with which more is allowed".into(),
+            407 => "give the proxy's user and password in `HTTPS_PROXY`".into(),
             _ => "try again later".into(),
         };
         let hint = said.map_or(hint.clone(), |said| format!("{said}; {hint}"));
-        Error::Status { repo, revision, file: file.into(), status, hint }
+        let wait = headers.and_then(|headers| asked_wait(headers, Utc::now()));
+        Error::Status { repo, revision, file: file.into(), status, wait, hint }
     }
 
     fn broken(&self, file: &str, source: reqwest::Error) -> Error {
@@ -260,31 +297,56 @@ impl Retries {
 
     /// Waits if the request is to be repeated after this error; false if not.
     async fn wait_after(&mut self, error: &Error) -> bool {
-        if self.left == 0 || !error.is_transient() {
+        let asked = if let Error::Status { wait, .. } = error { *wait } else { None };
+        let wait = asked.map_or(self.wait, |asked| asked.max(self.wait));
+        if self.left == 0 || !error.is_transient() || wait > PATIENCE {
             return false;
         }
-        warn!(%error, "trying again");
-        sleep(self.wait).await;
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        warn!("{error}{cause}; trying again in {:.1} s", wait.as_secs_f64());
+        sleep(wait).await;
         self.left -= 1;
         self.wait *= 2;
         true
     }
 }
 
+/// The name in the cache of content with this ETag, as the Python library has it where that can be a
+/// file's name.
+fn cache_name(etag: &str) -> String {
+    let etag = etag.trim().trim_start_matches("W/").trim_matches('"');
+    let is_plain = |c: char| !c.is_control() && !['/', '\\'].contains(&c);
+    let is_name =
+        !etag.is_empty() && !etag.starts_with('.') && etag.len() <= 128 && etag.chars().all(is_plain);
+    if is_name { etag.to_owned() } else { hashed(etag) }
+}
+
+/// A name that is not taken for a hash of content.
+fn hashed(text: &str) -> String {
+    format!("etag-{}", hex::encode(Sha256::digest(text)))
+}
+
 /// The hash of a file of the kind that the ETag is, once it is safely on disk. `None` if the ETag is
 /// no hash that is known.
-fn digest(mut file: File, length: u64, etag: &str) -> std::io::Result<Option<String>> {
+fn digest(file: &File, length: u64, etag: &str) -> std::io::Result<Option<String>> {
     file.sync_all()?;
-    file.rewind()?;
     let is_hex = etag.bytes().all(|byte| byte.is_ascii_hexdigit());
     match etag.len() {
         64 if is_hex => hash(Sha256::new(), file).map(Some),
-        40 if is_hex => hash(Sha1::new_with_prefix(format!("blob {length}\0")), file).map(Some),
+        40 if is_hex => {
+            // the Hub's is git's, with a head; Artifactory's is the content's alone
+            let plain = hash(Sha1::new(), file)?;
+            if plain.eq_ignore_ascii_case(etag) {
+                return Ok(Some(plain));
+            }
+            hash(Sha1::new_with_prefix(format!("blob {length}\0")), file).map(Some)
+        }
         _ => Ok(None),
     }
 }
 
-fn hash<D: Digest>(mut digest: D, mut file: File) -> std::io::Result<String> {
+fn hash<D: Digest>(mut digest: D, mut file: &File) -> std::io::Result<String> {
+    file.rewind()?;
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {

@@ -1,7 +1,9 @@
 //! What can go wrong on the way from a location to a path.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use dpg_store::Cause;
 use reqwest::StatusCode;
 
 /// An error of this crate.
@@ -54,7 +56,7 @@ pub enum Error {
         missing: Vec<String>,
     },
     /// The Hub answered with an error.
-    #[error("`{file}` of `hf:{repo}@{revision}`: the server answered {status}; {hint}")]
+    #[error("`{file}` of `hf:{repo}@{revision}`: the server answered {status}{}; {hint}", asked(*wait))]
     Status {
         /// The repository.
         repo: String,
@@ -64,6 +66,8 @@ pub enum Error {
         file: String,
         /// The answer.
         status: StatusCode,
+        /// How long the server asks to be left alone.
+        wait: Option<Duration>,
         /// What to do.
         hint: String,
     },
@@ -123,12 +127,12 @@ pub enum Error {
         uri: String,
     },
     /// S3 refused or failed.
-    #[error("cannot read `{uri}`; check `AWS_ACCESS_KEY_ID`, `AWS_DEFAULT_REGION` and `AWS_ENDPOINT_URL`")]
+    #[error("cannot read `{uri}`")]
     S3 {
         /// The location.
         uri: String,
         /// The cause.
-        source: object_store::Error,
+        source: Cause,
     },
 }
 
@@ -142,13 +146,21 @@ impl Error {
             }
             Self::Transfer { source, .. } => !source.is_builder(),
             Self::Corrupt { resumed, .. } => *resumed,
-            Self::S3 { source, .. } => matches!(source, object_store::Error::Generic { .. }),
+            Self::S3 { source, .. } => source.is_transient(),
             _ => false,
         }
+    }
+
+    pub(crate) fn s3(uri: &str, source: Cause) -> Self {
+        Self::S3 { uri: uri.into(), source }
     }
 
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }
     }
+}
+
+fn asked(wait: Option<Duration>) -> String {
+    wait.map(|wait| format!(", and asks to wait {} s", wait.as_secs())).unwrap_or_default()
 }

@@ -62,7 +62,9 @@ pub(crate) async fn resolve(repo: &str, revision: &str, options: &Options) -> Re
     let commit = commit.filter(|commit| is_commit(commit)).ok_or_else(|| Error::Malformed {
         uri: uri.clone(),
         file: SMALL_FILES[0].into(),
-        reason: "the server does not say which commit this is (`X-Repo-Commit`); check `HF_ENDPOINT`".into(),
+        reason: "the server does not say which commit this is (`X-Repo-Commit`); name the commit itself \
+                 (`hf:org/name@COMMIT`), or check `HF_ENDPOINT`"
+            .into(),
     })?;
     let model = Model { cache: &cache, hub: &hub, commit: &commit };
     model.fetch_announced(SMALL_FILES[0], &config).await?;

@@ -30,8 +30,8 @@ pub struct Options {
 
 impl Options {
     /// Settings from the environment, as the Python libraries read them: `HF_HUB_CACHE`, `HF_HOME`,
-    /// `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_TOKEN` (or the file `HF_HOME/token`), `HF_HUB_OFFLINE`,
-    /// and `AWS_*`.
+    /// `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_TOKEN` (or the file `HF_TOKEN_PATH` or `HF_HOME/token`),
+    /// `HF_HUB_OFFLINE`, their older names, and `AWS_*`. Proxies are those of `HTTPS_PROXY` and so on.
     pub fn from_env(embedded: PathBuf, downloads: PathBuf) -> Self {
         let home = env::home_dir().unwrap_or_default();
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
@@ -45,16 +45,24 @@ impl Options {
         variable: impl Fn(&str) -> Option<String>,
         s3: AmazonS3Builder,
     ) -> Self {
-        let path = |name| variable(name).map(PathBuf::from);
+        let path = |name| {
+            let path = variable(name)?;
+            Some(path.strip_prefix("~/").map_or_else(|| PathBuf::from(&path), |inside| home.join(inside)))
+        };
         let hf_home = path("HF_HOME").unwrap_or_else(|| {
             path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("huggingface")
         });
-        let token = variable("HF_TOKEN").or_else(|| fs::read_to_string(hf_home.join("token")).ok());
-        let offline = variable("HF_HUB_OFFLINE").unwrap_or_default().to_uppercase();
+        let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| hf_home.join("token"));
+        let token = variable("HF_TOKEN").or_else(|| variable("HUGGING_FACE_HUB_TOKEN"));
+        let token = token.or_else(|| fs::read_to_string(token_file).ok());
+        let offline = variable("HF_HUB_OFFLINE").or_else(|| variable("TRANSFORMERS_OFFLINE"));
+        let offline = offline.unwrap_or_default().to_uppercase();
         Self {
             embedded,
             downloads,
-            hf_cache: path("HF_HUB_CACHE").unwrap_or_else(|| hf_home.join("hub")),
+            hf_cache: path("HF_HUB_CACHE")
+                .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+                .unwrap_or_else(|| hf_home.join("hub")),
             hf_endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
             hf_token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
             hf_offline: ["1", "ON", "YES", "TRUE"].contains(&offline.as_str()),
@@ -96,5 +104,15 @@ mod tests {
         let given = options(home.path(), &given);
         assert_eq!(given.hf_cache, Path::new("/c"));
         assert_eq!((given.hf_token.as_deref(), given.hf_offline), (Some("hf_env"), false));
+
+        fs::write(home.path().join("elsewhere"), "hf_elsewhere").unwrap();
+        let older = [
+            ("HF_TOKEN_PATH", "~/elsewhere"),
+            ("HUGGINGFACE_HUB_CACHE", "~/c"),
+            ("TRANSFORMERS_OFFLINE", "1"),
+        ];
+        let older = options(home.path(), &older);
+        assert_eq!(older.hf_cache, home.path().join("c"));
+        assert_eq!((older.hf_token.as_deref(), older.hf_offline), (Some("hf_elsewhere"), true));
     }
 }

@@ -18,8 +18,8 @@ use crate::{Error, Options, Uri, is_model_file};
 
 pub(crate) async fn resolve(bucket: &str, key: &str, options: &Options) -> Result<PathBuf, Error> {
     let uri = Uri::S3 { bucket: bucket.into(), key: key.into() }.to_string();
-    let failed = |source| Error::S3 { uri: uri.clone(), source };
-    let store = options.s3.clone().with_bucket_name(bucket).build().map_err(failed)?;
+    let failed = |source: object_store::Error| Error::s3(&uri, source.into());
+    let store = dpg_store::s3(options.s3.clone(), bucket).map_err(|cause| Error::s3(&uri, cause))?;
     let key = Key::parse(key).map_err(|source| failed(source.into()))?;
     // Listed first: some servers fail when asked for an object that is a folder.
     let listing = store.list_with_delimiter(Some(&key)).await;
@@ -33,7 +33,8 @@ pub(crate) async fn resolve(bucket: &str, key: &str, options: &Options) -> Resul
             Err(object_store::Error::NotFound { .. }) => {
                 return Err(listing.map_or_else(failed, |_| Error::EmptyPrefix { uri: uri.clone() }));
             }
-            Err(source) => return Err(failed(source)),
+            // the answer to a listing has a body, which says more
+            Err(source) => return Err(failed(listing.err().unwrap_or(source))),
         }
     }
     let folder = options.downloads.join(fingerprint(&uri, &objects));
@@ -76,7 +77,7 @@ fn fingerprint(uri: &str, objects: &[ObjectMeta]) -> String {
 
 /// Downloads an object as it was listed: if it has changed since, its ETag has, and that is an error.
 async fn download(store: &dyn ObjectStore, object: &ObjectMeta, path: &Path, uri: &str) -> Result<(), Error> {
-    let failed = |source| Error::S3 { uri: uri.into(), source };
+    let failed = |source: object_store::Error| Error::s3(uri, source.into());
     let conditions = GetOptions { if_match: object.e_tag.clone(), ..GetOptions::default() };
     let mut content = store.get_opts(&object.location, conditions).await.map_err(failed)?.into_stream();
     let incomplete = path.with_added_extension("incomplete");

@@ -119,6 +119,9 @@ async fn what_cannot_be_read_is_named() {
     let error = place.resolve("s3://bucket/models/llama").await.unwrap_err().to_string();
     assert_eq!(error, "`s3://bucket/models/llama` is neither an object nor a folder with model files");
     place.options.s3 = place.options.s3.with_secret_access_key("wrong");
-    let error = place.resolve("s3://bucket/models/gpt2").await.unwrap_err().to_string();
-    assert!(error.contains("`s3://bucket/models/gpt2`") && error.contains("AWS_ACCESS_KEY_ID"), "{error}");
+    let error = place.resolve("s3://bucket/models/gpt2").await.unwrap_err();
+    assert!(!error.is_transient());
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(error.to_string(), "cannot read `s3://bucket/models/gpt2`");
+    assert!(cause.contains("SignatureDoesNotMatch") && cause.contains("AWS_SECRET_ACCESS_KEY"), "{cause}");
 }

@@ -219,12 +219,20 @@ async fn store(data: &DataDir, config: &Config) -> Check {
         let (store, prefix) = open_store(&location)?;
         let probed = tokio::time::timeout(2 * PATIENCE, probe_conditional_put(&store, &prefix));
         probed.await.map_err(|_| anyhow!("`{location}` does not answer"))??;
-        Ok(format!("`{location}` keeps racing creates apart"))
+        anyhow::Ok(format!("`{location}` keeps racing creates apart"))
     };
-    let remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL \
-                  and, for http, AWS_ALLOW_HTTP=true";
     let is_s3 = config.store.starts_with("s3://");
-    Check::of("store", probe.await, if is_s3 { remedy } else { "choose another folder in `store`" })
+    let remedy =
+        if is_s3 { "check AWS_ENDPOINT_URL and `store`" } else { "choose another folder in `store`" };
+    match probe.await {
+        Ok(detail) => Check::ok("store", detail),
+        Err(error) => {
+            let text = format!("{error:#}");
+            // most of what a store says comes with its own
+            let (detail, remedy) = text.split_once("; ").unwrap_or((&text, remedy));
+            Check::failed("store", detail, remedy)
+        }
+    }
 }
 
 /// The models in the program can be unpacked.

@@ -141,13 +141,14 @@ async fn attest(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct FileQuery {
-    /// Whether the answer may be a redirect to the object store, if that is S3. Default true.
+    /// Whether the answer may be a redirect to the object store, if that is S3. Default false: the store
+    /// may be out of the caller's reach.
     redirect: Option<bool>,
 }
 
 /// Download a file of a version, whole or a range of its bytes.
 ///
-/// On S3 the answer is a redirect to a signed address that is good for an hour.
+/// With `redirect=true` the answer is a redirect to a signed address that is good for an hour, on S3.
 #[utoipa::path(
     get, path = "/v1/datasets/{dataset}/versions/{reference}/files/{*path}", tag = "datasets",
     operation_id = "download_file", security(("token" = ["read"])),
@@ -183,7 +184,7 @@ async fn file(
     let root = api.services.prefix.clone().join(dataset.as_str()).join("snapshots").join(snapshot);
     let object = file.path.split('/').fold(root, object_store::path::Path::join);
     match &api.signer {
-        Some(signer) if query.redirect.unwrap_or(true) => {
+        Some(signer) if query.redirect == Some(true) => {
             download::redirect(signer.as_ref(), &method, &object).await
         }
         _ => download::send(&api.services.store, &object, &file, &method, &headers).await,

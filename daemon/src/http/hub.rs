@@ -15,19 +15,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{Extension, Form, FromRequest, Json, Path, Query, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 use dpg_queue::Scope;
 use dpg_registry::{ManifestFile, Registry, Version};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tower::ServiceExt;
 
 use super::{
     Api,
     auth::{self, Caller},
+    problem,
 };
-use listing::{Listing, described, file_entry, folder_entry, info, of_commit, refs, tree, yes};
+use listing::{
+    Listing, commits, described, file_entry, folder_entry, info, of_commit, refs, size, tree, yes,
+};
 use refusal::Refusal;
 
 /// The one owner of all datasets.
@@ -35,13 +39,65 @@ const NAMESPACE: &str = "dpg";
 /// Commits that are remembered.
 const REMEMBERED: usize = 256;
 
-/// The routes of a hub that a reader of datasets needs.
-pub(crate) fn router() -> Router<Api> {
-    Router::new()
+/// The routes of a hub that a reader of datasets needs, and the answer to whoever asks for others.
+pub(crate) fn router(api: &Api) -> Router<Api> {
+    let routes = Router::new()
+        .route("/api/whoami-v2", get(whoami))
         .route("/api/datasets", get(list))
         .route("/api/datasets/{*path}", get(describe).post(paths_info))
         .route("/datasets/{*path}", get(file))
-        .layer(Extension(Arc::<Remembered>::default()))
+        .layer(Extension(Arc::<Remembered>::default()));
+    let once_more = routes.clone().fallback(astray).with_state(api.clone());
+    // an endpoint that is written with a slash at its end makes addresses with two
+    routes.fallback(async move |mut request: Request| match straightened(request.uri()) {
+        Some(uri) => {
+            *request.uri_mut() = uri;
+            once_more.oneshot(request).await.into_response()
+        }
+        None => astray(request).await,
+    })
+}
+
+/// An address without empty parts in its path; `None` if it has none.
+fn straightened(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    if !path.contains("//") {
+        return None;
+    }
+    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("/{}{query}", parts.join("/")).parse().ok()
+}
+
+/// What a request is told that no route takes.
+async fn astray(request: Request) -> Response {
+    let (path, reads) = (request.uri().path(), [Method::GET, Method::HEAD].contains(request.method()));
+    let is_model = ["/api/models/", "/api/spaces/"].iter().any(|start| path.starts_with(start));
+    if is_model || path.contains("/resolve/") {
+        let message = "this hub has datasets alone; models and spaces are on others";
+        Refusal::new(StatusCode::NOT_FOUND, "RepoNotFound", message).into_response()
+    } else if path.starts_with("/api/") {
+        if reads { Refusal::no_route() } else { Refusal::read_only() }.into_response()
+    } else {
+        problem::Refusal::of_status(StatusCode::NOT_FOUND).into_response()
+    }
+}
+
+/// Who the caller's token is.
+async fn whoami(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let token = authorize(&api, &headers).await?;
+    let access = json!({ "displayName": token.name, "role": "read", "createdAt": token.created });
+    Ok(Json(json!({
+        "type": "user",
+        "id": token.id,
+        "name": token.name,
+        "fullname": token.name,
+        "canPay": false,
+        "isPro": false,
+        "orgs": [{ "type": "org", "name": NAMESPACE, "fullname": NAMESPACE }],
+        "auth": { "type": "access_token", "accessToken": access },
+    }))
+    .into_response())
 }
 
 /// A version and its files.
@@ -110,11 +166,12 @@ async fn authorize(api: &Api, headers: &HeaderMap) -> Result<Caller, Refusal> {
     Ok(auth::authorize(api, headers, Scope::Read).await?)
 }
 
-/// The dataset's name and what follows it in a path.
+/// The dataset's name and what follows it in a path. Empty parts do not count.
 fn repository(path: &str) -> (&str, Vec<&str>) {
-    let inside = path.split_once('/').filter(|(namespace, _)| *namespace == NAMESPACE);
-    let mut parts = inside.map_or(path, |(_, rest)| rest).trim_end_matches('/').split('/');
-    (parts.next().unwrap_or_default(), parts.collect())
+    let mut parts = path.split('/').filter(|part| !part.is_empty()).peekable();
+    let first = parts.next().unwrap_or_default();
+    let name = if first == NAMESPACE { parts.next().unwrap_or(first) } else { first };
+    (name, parts.collect())
 }
 
 /// All datasets.
@@ -125,9 +182,13 @@ async fn list(
 ) -> Result<Response, Refusal> {
     let caller = authorize(&api, &headers).await?;
     let datasets = api.services.registry.datasets().await?;
-    let wanted =
-        datasets.iter().filter(|dataset| caller.sees(&dataset.name) && dataset.name.contains(&query.search));
-    let infos: Vec<Value> = wanted.filter_map(|dataset| Some(info(dataset.latest()?))).collect();
+    let is_ours = query.author.is_empty() || query.author == NAMESPACE;
+    let search = query.search.trim_start_matches("dpg/");
+    let wanted = datasets.iter().filter(|dataset| {
+        is_ours && caller.sees(&dataset.name) && dataset.name.contains(search)
+    });
+    let infos = wanted.filter_map(|dataset| Some(info(dataset.latest()?)));
+    let infos: Vec<Value> = infos.take(query.limit.unwrap_or(usize::MAX)).collect();
     Ok(Json(infos).into_response())
 }
 
@@ -151,7 +212,22 @@ async fn describe(
             let entries = tree(&commit, &folder.join("/"), &query)?;
             Ok(of_commit(&commit, Json(entries).into_response()))
         }
+        ["treesize", revision, folder @ ..] => {
+            let commit = find(revision).await?;
+            let size = size(&commit, &folder.join("/"))?;
+            Ok(of_commit(&commit, Json(size).into_response()))
+        }
+        ["commits", revision] => {
+            let commit = find(revision).await?;
+            let commits = commits(&api.services.registry.dataset(name).await?, commit.version.number);
+            Ok(of_commit(&commit, Json(commits).into_response()))
+        }
         ["refs"] => Ok(Json(refs(&api.services.registry.dataset(name).await?)).into_response()),
+        // whoever has come this far may read it
+        ["auth-check"] => {
+            find("main").await?;
+            Ok(Json(json!({})).into_response())
+        }
         ["revision", ..] => {
             let message = format!("there is no revision `{}`", rest[1..].join("/"));
             Err(Refusal::new(StatusCode::NOT_FOUND, "RevisionNotFound", message))
@@ -194,7 +270,7 @@ async fn paths_info(
     let caller = authorize(&api, request.headers()).await?;
     let (name, rest) = repository(&path);
     caller.check(name)?;
-    let ["paths-info", revision] = rest.as_slice() else { return Err(Refusal::no_route()) };
+    let ["paths-info", revision] = rest.as_slice() else { return Err(Refusal::read_only()) };
     let asked = match Paths::read(request).await {
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
@@ -224,7 +300,7 @@ async fn file(
     let caller = authorize(&api, &headers).await?;
     let (name, rest) = repository(&path);
     caller.check(name)?;
-    let ["resolve", revision, path @ ..] = rest.as_slice() else { return Err(Refusal::no_route()) };
+    let ["resolve" | "raw", revision, path @ ..] = rest.as_slice() else { return Err(Refusal::no_route()) };
     let commit = remembered.find(&api.services.registry, name, revision).await?;
     let path = path.join("/");
     let file = commit.files.iter().find(|file| file.path == path);
@@ -260,6 +336,8 @@ mod tests {
         assert_eq!(repository("dpg/six/tree/main/data/x"), ("six", vec!["tree", "main", "data", "x"]));
         assert_eq!(repository("six/tree/main"), ("six", vec!["tree", "main"]));
         assert_eq!(repository("dpg/dpg"), ("dpg", vec![]));
+        assert_eq!(repository("/dpg//six/tree//main/"), ("six", vec!["tree", "main"]));
+        assert_eq!(repository("dpg"), ("dpg", vec![]));
         assert_eq!(repository("other/six/tree/main"), ("other", vec!["six", "tree", "main"]));
     }
 }

@@ -82,7 +82,7 @@ impl Api {
         let signer = match services.config.store.strip_prefix("s3://") {
             Some(place) => {
                 let bucket = place.split('/').next().unwrap_or(place);
-                let store = AmazonS3Builder::from_env().with_bucket_name(bucket).build()?;
+                let store = dpg_store::s3(AmazonS3Builder::from_env(), bucket)?;
                 Some(Arc::new(store) as Arc<dyn Signer>)
             }
             None => None,
@@ -108,8 +108,7 @@ fn router(api: Api) -> Router {
     document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     router
         .route("/v1/openapi.json", get(async move || axum::Json(document)))
-        .merge(hub::router())
-        .fallback(async || Refusal::of_status(StatusCode::NOT_FOUND))
+        .merge(hub::router(&api))
         .method_not_allowed_fallback(async || Refusal::of_status(StatusCode::METHOD_NOT_ALLOWED))
         .layer(DefaultBodyLimit::max(body))
         .layer(middleware::from_fn_with_state(api.clone(), guard::guard))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dpg_hub::{Error, Options, Uri, resolve};
 use object_store::aws::AmazonS3Builder;
-use server::{COMMIT, Fault, Server};
+use server::{COMMIT, Etag, Fault, Server};
 use tempfile::TempDir;
 
 const INDEX: &str = r#"{"metadata": {}, "weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}"#;
@@ -266,4 +266,70 @@ async fn embedded_and_local_paths_must_exist() {
     assert_eq!(place.resolve(here).await.unwrap(), place.options.embedded);
     let error = place.resolve("gpt2-not-here").await.unwrap_err().to_string();
     assert!(error.contains("`gpt2-not-here` does not exist"), "{error}");
+}
+
+#[tokio::test]
+async fn a_hub_is_left_alone_as_long_as_it_asks() {
+    let place = Place::small().await;
+    let started = std::time::Instant::now();
+    place.server.state().busy =
+        [(429, "retry-after", "1"), (503, "ratelimit", "\"resolvers\";r=0;t=1")].into();
+    place.resolve("hf:org/name").await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(2), "it was asked again too early");
+
+    fs::remove_dir_all(place.repository()).unwrap();
+    place.server.log();
+    place.server.state().busy = [(429, "retry-after", "3600")].into();
+    let error = place.resolve("hf:org/name").await.unwrap_err();
+    assert!(error.is_transient());
+    let text = error.to_string();
+    assert!(text.contains("429 Too Many Requests, and asks to wait 3600 s"), "{text}");
+    assert_eq!(place.server.log(), ["HEAD config.json"], "an hour is not waited for");
+}
+
+#[tokio::test]
+async fn a_mirror_behind_a_path_names_content_in_its_own_way() {
+    for end in ["", "/"] {
+        for etag in [Etag::Weak, Etag::Sha1, Etag::Braces, Etag::Slashes, Etag::Absent] {
+            let mut place = Place::small().await;
+            place.server.state().base = "/artifactory/api/huggingface";
+            place.server.state().mirror = Some(etag);
+            place.options.hf_endpoint += &format!("/artifactory/api/huggingface{end}");
+            let folder = place.resolve(&format!("hf:org/name@{COMMIT}")).await.unwrap();
+            assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), WEIGHTS);
+            assert_eq!(fs::read(folder.join("config.json")).unwrap(), b"{}");
+            let blobs = names(&place.repository().join("blobs"));
+            assert_eq!(blobs.len(), 3, "{blobs:?}");
+
+            // a name that may move needs the commit
+            let error = place.resolve("hf:org/name@main").await.unwrap_err().to_string();
+            assert!(error.contains("@COMMIT"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_or_a_pointer_is_not_taken_for_a_file() {
+    let place = Place::small().await;
+    place.server.state().is_login = true;
+    for uri in ["hf:org/name".to_owned(), format!("hf:org/name@{COMMIT}")] {
+        let error = place.resolve(&uri).await.unwrap_err();
+        assert!(!error.is_transient() && error.to_string().contains("a web page"), "{error}");
+    }
+    place.server.state().is_login = false;
+    place.server.state().mirror = Some(Etag::Sha1);
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
+    place.server.state().files.insert("model.safetensors".into(), pointer.to_vec());
+    let error = place.resolve(&format!("hf:org/name@{COMMIT}")).await.unwrap_err();
+    assert!(!error.is_transient() && error.to_string().contains("a Git LFS pointer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_gated_model_and_a_proxy_are_named() {
+    let place = Place::small().await;
+    for (status, expected) in [(403, "accept its terms at http://"), (407, "`HTTPS_PROXY`")] {
+        place.server.state().busy = [(status, "x-error-code", "GatedRepo")].into();
+        let error = place.resolve("hf:org/name").await.unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains(&status.to_string()), "{error}");
+    }
 }

@@ -21,8 +21,31 @@ pub(crate) enum Fault {
     Garbage,
 }
 
+/// How a mirror names content that it serves itself.
+#[derive(Clone, Copy)]
+pub(crate) enum Etag {
+    /// As git does, weakly and in capitals.
+    Weak,
+    /// Artifactory: SHA-1 of the content.
+    Sha1,
+    /// Nexus: the same in a form of its own.
+    Braces,
+    /// Something that is not a file's name.
+    Slashes,
+    /// Not at all.
+    Absent,
+}
+
 #[derive(Default)]
 pub(crate) struct State {
+    /// What stands in front of the Hub's paths.
+    pub(crate) base: &'static str,
+    /// Answers to the next requests for anything: a status and a header.
+    pub(crate) busy: VecDeque<(u16, &'static str, &'static str)>,
+    /// It is a mirror: it does not say which commit this is, and sends large files itself.
+    pub(crate) mirror: Option<Etag>,
+    /// It answers everything with a page to sign in.
+    pub(crate) is_login: bool,
     /// Files of `org/name` at `main`, which is [`COMMIT`].
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// Faults of a file, one for each request for its content.
@@ -98,6 +121,16 @@ impl Server {
         let range = headers.get("range").map_or("", String::as_str);
         let who = if is_storage { "STORAGE" } else { method };
         state.log.push(format!("{who} {file} {range}").trim_end().to_owned());
+        if let Some((status, name, value)) = state.busy.pop_front() {
+            return answer(status, &[(name, value)], b"");
+        }
+        if state.is_login {
+            return head_of(
+                answer(200, &[("content-type", "text/html"), ("etag", "\"page\"")], b"<html>"),
+                method,
+            );
+        }
+        let Some(path) = path.strip_prefix(state.base) else { return answer(404, &[], b"") };
         let authorization = headers.get("authorization").map(String::as_str);
         if is_storage {
             if authorization.is_some() {
@@ -123,7 +156,7 @@ impl Server {
             return answer(404, &[("x-error-code", "EntryNotFound"), ("x-repo-commit", COMMIT)], b"");
         };
         let is_large = file.ends_with(".safetensors");
-        if is_large && !is_storage {
+        if is_large && !is_storage && state.mirror.is_none() {
             let headers = [
                 ("location", &*format!("{}/{file}", self.storage)),
                 ("x-repo-commit", COMMIT),
@@ -133,12 +166,22 @@ impl Server {
             return answer(302, &headers, b"");
         }
         let git = Sha1::new_with_prefix(format!("blob {}\0", content.len())).chain_update(&content);
-        let etag = format!("\"{}\"", hex::encode(git.finalize()));
-        let common = [("etag", &*etag), ("x-repo-commit", COMMIT)];
+        let git = hex::encode(git.finalize());
+        let sha1 = hex::encode(Sha1::digest(&content));
+        let etag = match state.mirror {
+            None => format!("\"{git}\""),
+            Some(Etag::Weak) => format!("W/\"{}\"", git.to_uppercase()),
+            Some(Etag::Sha1) => sha1,
+            Some(Etag::Braces) => format!("\"{{SHA1{{{sha1}}}}}\""),
+            Some(Etag::Slashes) => format!("\"../{sha1}\""),
+            Some(Etag::Absent) => String::new(),
+        };
+        let mut common = vec![("etag", &*etag), ("x-repo-commit", COMMIT)];
+        if state.mirror.is_some() {
+            common.truncate(usize::from(!etag.is_empty()));
+        }
         if method == "HEAD" {
-            let mut head = answer(200, &common, &content);
-            head.truncate(head.len() - content.len());
-            return head;
+            return head_of(answer(200, &common, &content), method);
         }
         let start =
             range.strip_prefix("bytes=").map_or(0, |range| range.trim_end_matches('-').parse().unwrap());
@@ -154,6 +197,15 @@ impl Server {
             }
         }
     }
+}
+
+/// What is sent of an answer to a request with this method.
+fn head_of(mut answer: Vec<u8>, method: &str) -> Vec<u8> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    if method == "HEAD" {
+        answer.truncate(end);
+    }
+    answer
 }
 
 fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {

@@ -19,6 +19,8 @@ pub(super) struct Listing {
     pub(super) recursive: String,
     pub(super) expand: String,
     pub(super) search: String,
+    pub(super) author: String,
+    pub(super) limit: Option<usize>,
 }
 
 pub(super) fn yes(flag: &str) -> bool {
@@ -71,6 +73,36 @@ pub(super) fn refs(dataset: &Dataset) -> Value {
     })
 }
 
+/// The commits from a version back to the first that stands.
+pub(super) fn commits(dataset: &Dataset, newest: u64) -> Vec<Value> {
+    let standing = dataset.versions.iter().filter(|version| version.retired.is_none());
+    let past = standing.rev().filter(|version| version.number <= newest);
+    past.map(|version| {
+        json!({
+            "id": id(version),
+            "title": title(version),
+            "message": version.yanked.as_ref().map(|why| format!("withdrawn: {why}")).unwrap_or_default(),
+            "authors": [{ "user": NAMESPACE, "avatar": "" }],
+            "date": version.published_at,
+        })
+    })
+    .collect()
+}
+
+/// Bytes of the files in a folder and below it.
+pub(super) fn size(commit: &Commit, folder: &str) -> Result<Value, Refusal> {
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let inside = || commit.files.iter().filter(|file| file.path.starts_with(&prefix));
+    if inside().next().is_none() {
+        return Err(Refusal::no_entry(commit, folder));
+    }
+    Ok(json!({ "path": format!("/{folder}"), "size": inside().map(|file| file.size).sum::<u64>() }))
+}
+
+fn title(version: &Version) -> String {
+    format!("{version}, job {}", version.job)
+}
+
 /// The files and folders in a folder, or below it.
 pub(super) fn tree(commit: &Commit, folder: &str, query: &Listing) -> Result<Vec<Value>, Refusal> {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
@@ -116,8 +148,8 @@ pub(super) fn folder_entry(commit: &Commit, path: &str, expand: bool) -> Value {
 fn expanded(entry: &mut Value, commit: &Commit, expand: bool) {
     if expand {
         let version = &commit.version;
-        let title = format!("{version}, job {}", version.job);
-        entry["lastCommit"] = json!({ "id": id(version), "title": title, "date": version.published_at });
+        let (id, title) = (id(version), title(version));
+        entry["lastCommit"] = json!({ "id": id, "title": title, "date": version.published_at });
     }
 }
 

@@ -41,6 +41,11 @@ impl Refusal {
         refusal
     }
 
+    pub(super) fn read_only() -> Self {
+        let message = "nothing can be written to this hub: the daemon publishes its datasets itself";
+        Self::new(StatusCode::FORBIDDEN, "", message)
+    }
+
     pub(super) fn no_route() -> Self {
         let message = "not a path of this hub, which serves datasets to readers and nothing else";
         Self::new(StatusCode::NOT_FOUND, "", message)
@@ -57,7 +62,7 @@ impl From<dpg_registry::Error> for Refusal {
             _ => (StatusCode::INTERNAL_SERVER_ERROR, ""),
         };
         if status.is_server_error() {
-            tracing::error!(%error, "the hub cannot answer");
+            tracing::error!(cause = problem::chain(&error), "the hub cannot answer");
         }
         // not the names of the others: the caller's token may not be for them
         let message = match &error {

@@ -1,10 +1,10 @@
 //! From the examples of a dataset to the tokens a model is trained on, as SFT trainers do it.
 
 use dpg_dataset::Example;
-use dpg_models::{ChatTemplate, Message, Model};
+use dpg_models::Model;
 use dpg_spec::LossOn;
 
-use crate::Error;
+use crate::{Error, conversation};
 
 /// How examples become tokens.
 #[derive(Clone, Copy, Debug)]
@@ -38,14 +38,7 @@ pub(crate) fn encode(
             let scored = scored.collect();
             (tokens, scored)
         }
-        Example::Messages(messages) => {
-            let messages: Vec<Message> =
-                messages.iter().map(|m| Message::new(m.role.clone(), m.content.clone())).collect();
-            let rendered = ChatTemplate::load(&model.folder)?.render_turns(&messages)?;
-            let (tokens, assistant) = tokenizer.encode_marked(&rendered.text, &rendered.assistant)?;
-            let scored = if encoding.loss_on == LossOn::All { vec![true; tokens.len()] } else { assistant };
-            (tokens, scored)
-        }
+        Example::Messages(turns) => conversation::encode(model, turns, encoding.loss_on)?,
     };
     // a template has written its own end
     if encoding.append_eos && !matches!(example, Example::Messages(_)) {

@@ -26,12 +26,16 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
         let target = Target::load(&local, DType::F64, &[Device::flex()])?;
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
-        let mut examples = match file {
-            Some(file) => read_examples(&file, &Columns::detect(&file)?, rows)?,
+        let mut examples = match &file {
+            Some(file) => read_examples(file, &Columns::detect(file)?, rows)?,
             None => generated(&local, &cancelled)?,
         };
         examples.truncate(rows.unwrap_or(usize::MAX));
-        Ok(dpg_engine::audit(&target, metric.as_ref(), &examples, extent, &cancelled)?)
+        let audit = dpg_engine::audit(&target, metric.as_ref(), &examples, extent, &cancelled);
+        Ok(audit.map_err(|error| match &file {
+            Some(file) => error.in_file(file),
+            None => error,
+        })?)
     })
     .await?;
     show(as_json, &json!(audit), || {

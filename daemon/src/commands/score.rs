@@ -27,7 +27,8 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let scored = dpg_engine::score(&target, metric.as_ref(), &examples, 0, folder.path(), &cancelled)?;
+        let scored = dpg_engine::score(&target, metric.as_ref(), &examples, 0, folder.path(), &cancelled)
+            .map_err(|error| error.in_file(&data))?;
         write_scored(&out, &examples, &scored.rewards)?;
         if let Some(folder) = pictures {
             write_pictures(&folder, &metric.pictures(&scored.theta))?;
@@ -35,6 +36,12 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         Ok((scored.rewards, scored.score))
     })
     .await?;
+    if let Some((first, others)) = rewards.split_first()
+        && !others.is_empty()
+        && others.iter().all(|reward| reward == first)
+    {
+        eprintln!("warning: all {} rewards equal {first:e}, so they tell no row from another", rewards.len());
+    }
     let (mean, deviation) = mean_and_deviation(&rewards);
     let value = json!({
         "examples": rewards.len(),

@@ -184,7 +184,10 @@ fn rows_are_counted_from_1_with_the_file() {
     assert!(place("text,label", "line 1").contains("it is `text,label`"));
 
     let path = files.text("[{\"text\": \"a\"}, {\"text\": \"b\"");
-    assert!(refusal(&path, &text()).contains("begins as a JSON array and is not one (expected `}`"));
+    assert!(
+        refusal(&path, &text())
+            .contains("begins as a JSON array and is not one (a list or object does not end)")
+    );
     let path = files.0.path().join("data.latin1");
     fs::write(&path, b"{\"text\": \"ca\xF1a\"}").unwrap();
     assert!(refusal(&path, &text()).contains("`text` in line 1 of `"));

@@ -147,7 +147,7 @@ pub(crate) struct ServeArguments {
 pub(crate) struct ScoreArguments {
     /// The target spec; `[target]` and `[metric]` are enough.
     pub(crate) spec: PathBuf,
-    /// The dataset: JSONL or Parquet with `text`, `prompt` and `completion`, or `messages`.
+    /// The dataset: JSON or Parquet with `prompt` and `completion` (of text or turns), `messages`, or `text`.
     #[arg(long)]
     pub(crate) data: PathBuf,
     /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.

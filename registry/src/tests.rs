@@ -17,7 +17,7 @@ use std::path::Path as LocalPath;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use dpg_dataset::{Card, Config, Example, Figure, Message, Row, Shard, Split, write_split};
+use dpg_dataset::{Card, Config, Example, Figure, Row, Shard, Split, message, write_split};
 use dpg_spec::Format;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -122,10 +122,9 @@ fn example(format: Format, text: &str) -> Example {
     match format {
         Format::Text => Example::Text(text),
         Format::PromptCompletion => Example::PromptCompletion { prompt: "Say it.".into(), completion: text },
-        Format::Messages => Example::Messages(vec![
-            Message { role: "user".into(), content: "Say it.".into() },
-            Message { role: "assistant".into(), content: text },
-        ]),
+        Format::Messages => {
+            Example::Messages(vec![message("user", "Say it."), message("assistant", &text)].into())
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dpg_spec::Format;
 
-use crate::Split;
+use crate::{Place, Split};
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -22,7 +22,7 @@ pub enum Error {
     NotFinite {
         /// The split.
         split: Split,
-        /// The row, from 0.
+        /// The row, from 1.
         row: u64,
         /// The column.
         column: &'static str,
@@ -44,13 +44,18 @@ pub enum Error {
     /// An example that is not in the dataset's format.
     #[error("row {row} is in format `{found:?}`, but the dataset's format is `{expected:?}`")]
     WrongFormat {
-        /// The row, from 0.
+        /// The row, from 1.
         row: u64,
         /// The dataset's format.
         expected: Format,
         /// The row's.
         found: Format,
     },
+    /// A conversation that the columns of a published dataset cannot hold.
+    #[error(
+        "a turn has more than a `role` and a text as its `content`, which a dataset of `messages` cannot hold"
+    )]
+    MoreThanContent,
     /// Rewards that do not match the examples.
     #[error("{examples} examples but {rewards} rewards; each example needs one")]
     Unaligned {
@@ -95,21 +100,32 @@ pub enum Error {
     /// A data file without rows.
     #[error("`{0}` has no rows; it needs at least one example")]
     Empty(PathBuf),
-    /// A column that the file has not.
-    #[error("`{path}`{} has no column `{column}`; it has {}", place(*.row), listed(.columns))]
+    /// A file of another kind.
+    #[error("`{path}` is {kind}; {remedy}")]
+    OtherFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A column that the file or a row has not.
+    #[error("{}`{path}` has no column `{column}`; it has {}", place.map(|place| format!("{place} of ")).unwrap_or_default(), listed(.columns))]
     NoColumn {
         /// The file.
         path: PathBuf,
-        /// The line of a JSONL file, from 1.
-        row: Option<u64>,
+        /// The row, if the others may have it.
+        place: Option<Place>,
         /// The column.
         column: String,
-        /// What the file has instead.
+        /// What is there instead.
         columns: Vec<String>,
     },
     /// A file in which no known set of columns is found.
     #[error(
-        "`{path}` has none of the columns `text`, `prompt` and `completion`, or `messages`; it has {}: name the columns to read",
+        "`{path}` has none of the columns `prompt` and `completion`, `messages`, or `text`; it has {}: name the columns to \
+         read",
         listed(.columns)
     )]
     NoKnownColumns {
@@ -118,13 +134,25 @@ pub enum Error {
         /// What it has instead.
         columns: Vec<String>,
     },
+    /// A column that changes what SFT trainers train on.
+    #[error(
+        "`{path}` has a column `{column}`, which SFT trainers take for {meaning}; dpg reads text: drop or rename it"
+    )]
+    OtherMeaning {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: &'static str,
+        /// What trainers take it for.
+        meaning: &'static str,
+    },
     /// A value of the wrong type.
-    #[error("column `{column}` of `{path}`{} is {found}; expected {expected}", place(*.row))]
+    #[error("column `{column}` in {place} of `{path}` is {found}; expected {expected}")]
     WrongType {
         /// The file.
         path: PathBuf,
-        /// The row, from 1.
-        row: Option<u64>,
+        /// The row.
+        place: Place,
         /// The column.
         column: String,
         /// What is there.
@@ -132,22 +160,41 @@ pub enum Error {
         /// What should be.
         expected: &'static str,
     },
-    /// A line that is not a JSON object.
+    /// A value that cannot be read.
+    #[error("column `{column}` in {place} of `{path}` {reason}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The row.
+        place: Place,
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A shard without rewards.
+    #[error("`{0}` has no column `reward` of f64 without nulls")]
+    NoRewards(PathBuf),
+    /// A row that is not a JSON object.
     #[error(
-        "line {line} of `{path}` is not a JSON object ({reason}); expected JSONL, one object a line, or Parquet"
+        "{place} of `{path}` is not a JSON object ({reason}); expected JSONL, one object a line, or Parquet"
     )]
     NotJson {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
-        line: u64,
+        /// The row.
+        place: Place,
         /// What is wrong with it.
         reason: String,
     },
-}
-
-fn place(row: Option<u64>) -> String {
-    row.map(|row| format!(", row {row},")).unwrap_or_default()
+    /// A file that begins as an array of rows and is not one.
+    #[error("`{path}` begins as a JSON array and is not one ({reason})")]
+    NotArray {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 fn listed(columns: &[String]) -> String {

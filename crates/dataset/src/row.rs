@@ -1,7 +1,7 @@
 //! One example of a dataset and its scoring record.
 
 use dpg_spec::Format;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::Split;
@@ -19,16 +19,75 @@ pub enum Example {
         completion: String,
     },
     /// The turns of a conversation.
-    Messages(Vec<Message>),
+    Messages(Conversation),
 }
 
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant`.
-    pub role: String,
-    /// What is said.
-    pub content: String,
+/// A conversation, with all that a chat template may write of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conversation {
+    /// Its turns.
+    pub turns: Vec<Message>,
+    /// How many of the turns are the prompt, where prompt and completion are given apart.
+    pub prompt: Option<usize>,
+    /// JSON schemas of the tools that the assistant may call.
+    pub tools: Option<Vec<Value>>,
+    /// More variables of the template: `chat_template_kwargs`.
+    pub variables: Message,
+}
+
+/// One turn of a conversation, or other named values. A turn has a `role`, mostly a `content`, and
+/// whatever else its template writes: tool calls, a thought, a name.
+pub type Message = Map<String, Value>;
+
+/// A turn that says `content`.
+pub fn message(role: &str, content: &str) -> Message {
+    [("role", role), ("content", content)]
+        .map(|(name, text)| (name.into(), text.into()))
+        .into_iter()
+        .collect()
+}
+
+impl Conversation {
+    /// The roles and texts of the turns if they have nothing else, and nothing stands beside them.
+    pub(crate) fn plain(&self) -> Option<Vec<(&str, &str)>> {
+        let bare = self.prompt.is_none() && self.tools.is_none() && self.variables.is_empty();
+        self.turns.iter().map(said).collect::<Option<Vec<_>>>().filter(|_| bare)
+    }
+
+    /// The columns that hold it, with their values.
+    pub fn columns(&self) -> Message {
+        let turns = |turns: &[Message]| turns.iter().cloned().map(Value::Object).collect::<Value>();
+        let mut columns = Message::new();
+        let mut put = |name: &str, value: Value| columns.insert(name.into(), value);
+        match self.prompt {
+            Some(prompt) => {
+                put("prompt", turns(&self.turns[..prompt]));
+                put("completion", turns(&self.turns[prompt..]));
+            }
+            None => _ = put("messages", turns(&self.turns)),
+        }
+        if let Some(tools) = &self.tools {
+            put("tools", tools.clone().into());
+        }
+        if !self.variables.is_empty() {
+            put("chat_template_kwargs", self.variables.clone().into());
+        }
+        columns
+    }
+}
+
+/// The role and the text of a turn, if these are all it has.
+fn said(turn: &Message) -> Option<(&str, &str)> {
+    match (turn.get("role"), turn.get("content"), turn.len()) {
+        (Some(Value::String(role)), Some(Value::String(content)), 2) => Some((role, content)),
+        _ => None,
+    }
+}
+
+impl From<Vec<Message>> for Conversation {
+    fn from(turns: Vec<Message>) -> Self {
+        Self { turns, ..Self::default() }
+    }
 }
 
 impl Example {
@@ -41,17 +100,28 @@ impl Example {
         }
     }
 
+    pub(crate) fn conversation(&self) -> Option<&Conversation> {
+        match self {
+            Self::Messages(conversation) => Some(conversation),
+            Self::Text(_) | Self::PromptCompletion { .. } => None,
+        }
+    }
+
     /// SHA-256 in hex of the text, or of the other formats' columns as compact JSON:
-    /// `{"prompt":..,"completion":..}` or `[{"role":..,"content":..},..]`.
+    /// `{"prompt":..,"completion":..}` or `[{"role":..,"content":..},..]`; where turns have more than
+    /// these, or something stands beside them, as an object of the columns that hold it.
     pub fn content_sha256(&self) -> String {
         let content = match self {
             Self::Text(text) => return sha256(text.as_bytes()),
             Self::PromptCompletion { prompt, completion } => {
                 json!({ "prompt": prompt, "completion": completion })
             }
-            Self::Messages(messages) => {
-                messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect()
-            }
+            Self::Messages(conversation) => match conversation.plain() {
+                Some(turns) => {
+                    turns.iter().map(|(role, content)| json!({ "role": role, "content": content })).collect()
+                }
+                None => conversation.columns().into(),
+            },
         };
         sha256(content.to_string().as_bytes())
     }

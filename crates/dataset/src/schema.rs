@@ -1,5 +1,7 @@
 //! The Arrow schemas of a dataset's two configs, and rows as record batches in them.
 
+mod conversations;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::record_batch::RecordBatch;
 use dpg_spec::Format;
 
-use crate::{Error, Example, Result, Row};
+use crate::{Conversation, Error, Example, Result, Row};
 
 /// A part of a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +91,17 @@ impl Config {
     }
 }
 
+/// The schema of examples with their rewards: that of a published dataset, if it can hold them.
+pub(crate) fn scored_schema(format: Format, examples: &[Example]) -> Schema {
+    let published = Config::Default.schema(format);
+    let conversations: Vec<&Conversation> = examples.iter().filter_map(Example::conversation).collect();
+    if conversations.iter().all(|conversation| conversation.plain().is_some()) {
+        return published;
+    }
+    let others = published.fields().iter().skip(1).map(|field| field.as_ref().clone());
+    Schema::new(conversations::fields(&conversations).into_iter().chain(others).collect::<Vec<_>>())
+}
+
 /// One element of a `messages` list, named as the Parquet format asks.
 fn turn() -> Arc<Field> {
     Arc::new(Field::new("element", DataType::Struct(turn_fields()), false))
@@ -108,7 +121,8 @@ pub(crate) fn data_batch<'a>(
 ) -> Result<RecordBatch> {
     // One buffer a column: text, or prompt and completion, or role and content.
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    let mut turns = Vec::new();
+    let (mut turns, mut conversations) = (Vec::new(), Vec::new());
+    let plain = schema.field(0).data_type() == &DataType::List(turn());
     for example in examples {
         match example {
             Example::Text(text) => first.push(text.as_str()),
@@ -116,16 +130,19 @@ pub(crate) fn data_batch<'a>(
                 first.push(prompt);
                 second.push(completion.as_str());
             }
-            Example::Messages(messages) => {
-                turns.push(messages.len());
-                first.extend(messages.iter().map(|m| m.role.as_str()));
-                second.extend(messages.iter().map(|m| m.content.as_str()));
+            Example::Messages(conversation) if plain => {
+                let said = conversation.plain().ok_or(Error::MoreThanContent)?;
+                turns.push(said.len());
+                first.extend(said.iter().map(|(role, _)| *role));
+                second.extend(said.iter().map(|(_, content)| *content));
             }
+            Example::Messages(conversation) => conversations.push(conversation.columns()),
         }
     }
     let mut columns: Vec<ArrayRef> = match format {
         Format::Text => vec![strings(first)],
         Format::PromptCompletion => vec![strings(first), strings(second)],
+        Format::Messages if !plain => conversations::columns(schema, &conversations),
         Format::Messages => {
             let flat = StructArray::try_new(turn_fields(), vec![strings(first), strings(second)], None)?;
             let offsets = OffsetBuffer::from_lengths(turns);
@@ -168,7 +185,7 @@ fn strings(values: impl IntoIterator<Item = impl AsRef<str>>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
-/// Refuses a row in another format than the dataset's, or with a number that is not finite.
+/// Refuses a row (from 0) in another format than the dataset's, or with a number that is not finite.
 pub(crate) fn check(
     split: Split,
     format: Format,
@@ -177,10 +194,10 @@ pub(crate) fn check(
     numbers: &[(&'static str, f64)],
 ) -> Result<()> {
     if example.format() != format {
-        return Err(Error::WrongFormat { row, expected: format, found: example.format() });
+        return Err(Error::WrongFormat { row: row + 1, expected: format, found: example.format() });
     }
     match numbers.iter().find(|(_, value)| !value.is_finite()) {
-        Some(&(column, value)) => Err(Error::NotFinite { split, row, column, value }),
+        Some(&(column, value)) => Err(Error::NotFinite { split, row: row + 1, column, value }),
         None => Ok(()),
     }
 }

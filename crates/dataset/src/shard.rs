@@ -17,7 +17,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
-use crate::schema::{check, data_batch, rewards_batch};
+use crate::schema::{check, data_batch, rewards_batch, scored_schema};
 use crate::{Config, Error, Example, Result, Row, Split, example_id};
 
 const ROW_GROUP_ROWS: usize = 20_000;
@@ -96,7 +96,7 @@ fn write_split_in(
         if open.is_none() {
             let create = |config: Config| {
                 let path = folder.join(config.folder()).join(format!("{split}-{:05}.partial", closed.len()));
-                Writer::create(path, config, format)
+                Writer::create(path, config.schema(format))
             };
             open = Some((create(Config::Default)?, create(Config::Rewards)?));
         }
@@ -129,25 +129,23 @@ fn write_split_in(
         .collect()
 }
 
-/// Writes examples with their rewards to one file, in the schema of a dataset's `data/`.
+/// Writes examples with their rewards to one file, in the schema of a dataset's `data/`; turns that have
+/// more than a role and a text are kept whole, as JSON.
 ///
-/// Errors as [`write_split`] does. A file that is there is replaced once the new one is complete.
+/// Errors as [`write_split`] does, but for equal rewards: those of equal rows are. A file that is
+/// there is replaced once the new one is complete.
 pub fn write_scored(path: &Path, examples: &[Example], rewards: &[f64]) -> Result<()> {
     if examples.len() != rewards.len() {
         return Err(Error::Unaligned { examples: examples.len(), rewards: rewards.len() });
     }
     let split = Split::Train;
     let format = examples.first().ok_or(Error::NoRows(split))?.format();
-    let mut spread = Spread::default();
-    for (example, &reward) in examples.iter().zip(rewards) {
-        check(split, format, spread.rows, example, &[("reward", reward)])?;
-        spread.add(reward);
+    for (row, (example, &reward)) in (0..).zip(examples.iter().zip(rewards)) {
+        check(split, format, row, example, &[("reward", reward)])?;
     }
-    spread.check(split)?;
-
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
-    let mut writer = Writer::create(partial.into(), Config::Default, format)?;
+    let mut writer = Writer::create(partial.into(), scored_schema(format, examples))?;
     for (chunk, (examples, rewards)) in
         examples.chunks(BATCH_ROWS).zip(rewards.chunks(BATCH_ROWS)).enumerate()
     {
@@ -202,7 +200,7 @@ struct Part {
 }
 
 impl Writer {
-    fn create(path: PathBuf, config: Config, format: Format) -> Result<Self> {
+    fn create(path: PathBuf, schema: Schema) -> Result<Self> {
         if let Some(folder) = path.parent() {
             let failed = |source| Error::Io { action: "create folder", path: folder.into(), source };
             fs::create_dir_all(folder).map_err(failed)?;
@@ -213,7 +211,7 @@ impl Writer {
             source,
         })?;
         let sink = Hashing { sink: BufWriter::new(file), hash: Sha256::new(), size: 0 };
-        let schema = Arc::new(config.schema(format));
+        let schema = Arc::new(schema);
         let parquet = ArrowWriter::try_new(sink, schema.clone(), Some(properties()))
             .map_err(|source| Error::Parquet { action: "write", path: path.clone(), source })?;
         Ok(Self { path, schema, parquet, rows: 0 })

@@ -1,44 +1,85 @@
-//! Examples from the files that users have: JSONL (one object a line) or Parquet, told apart by
-//! their first bytes. Errors name the file, the row, the column, and what the file has instead.
+//! Examples from the files that users have: JSONL (one object a line), one JSON array, or Parquet, told
+//! apart by their first bytes. Errors name the file, the line or row from 1, the column, and what the
+//! file has instead.
 //!
-//! A file is small beside what it may unpack to: lines, pages and the text in all have bounds, and what
-//! is over one is an error before it fills the memory.
+//! A file is small beside what it may unpack to: lines, columns and the text in all have bounds, and what
+//! is over one is an error before it fills the memory ([`room`]).
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+mod json;
+mod open;
+mod parquet;
+mod room;
+mod scan;
+mod turns;
+
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
-use arrow::error::ArrowError;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Float64Type;
 use dpg_spec::HeldOutData;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{Error, Example, Message, Result};
+use self::open::{Source, open};
+use self::room::Room;
+use crate::{Error, Example, Result};
 
-/// Most bytes of a line of JSONL.
-const LINE_BYTES: u64 = 16 << 20;
-/// Most bytes of text that are read of a file, and that a column of one of its row groups may unpack to.
-const TEXT_BYTES: usize = 4 << 30;
-/// Rows that are unpacked together: each may repeat one long text of a dictionary.
-const BATCH_ROWS: usize = 256;
+pub(crate) use self::parquet::{JSON_TYPE, TYPE_NAME};
+
+/// The schemas of tools beside a conversation.
+pub(crate) const TOOLS: &str = "tools";
+/// Variables of the chat template beside a conversation.
+pub(crate) const VARIABLES: &str = "chat_template_kwargs";
+
+/// Columns by which an SFT trainer would train on something else than the text.
+const OTHER_MEANING: [(&str, &str); 6] = [
+    ("input_ids", "the tokens to train on"),
+    ("labels", "the tokens to predict"),
+    ("assistant_masks", "which tokens to train on"),
+    ("completion_mask", "which tokens to train on"),
+    ("images", "pictures that belong to the text"),
+    ("image", "a picture that belongs to the text"),
+];
+
+/// Where in a file something is, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line of JSONL.
+    Line(u64),
+    /// A row of Parquet, or an element of an array.
+    Row(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Row(row) => write!(f, "row {row}"),
+        }
+    }
+}
+
+/// A row with the columns that were asked for, of all those it has.
+struct Record {
+    place: Place,
+    names: Arc<[String]>,
+    values: Vec<(String, Value)>,
+}
 
 /// Which columns of a file make an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Columns {
     /// A column of plain text.
     Text(String),
-    /// A column of prompts and one of completions.
+    /// A column of prompts and one of completions, both of text or both of turns.
     PromptCompletion {
         /// The prompts.
         prompt: String,
         /// The completions.
         completion: String,
     },
-    /// A column of lists of `{role, content}`.
+    /// A column of lists of turns.
     Messages(String),
 }
 
@@ -55,25 +96,25 @@ impl Columns {
         }
     }
 
-    /// The columns an SFT trainer would read: `messages`, or `prompt` and `completion`, or `text`,
-    /// whichever of them the file has first in this order. JSONL is judged by its first row.
+    /// The columns an SFT trainer would read: `prompt` and `completion`, or `messages`, or
+    /// `conversations`, or `text`, whichever of them the file has first in this order. JSON is judged
+    /// by all of its rows.
+    ///
+    /// Errors when the file has none of them, and when it has a column by which trainers train on
+    /// something else.
     pub fn detect(path: &Path) -> Result<Self> {
-        let names = match open(path)? {
-            Source::Parquet(file) => root_columns(&parquet(path, file)?),
-            Source::Jsonl(lines) => match objects(path, lines).next().transpose()? {
-                Some((_, object)) => object.keys().cloned().collect(),
-                None => return Err(Error::Empty(path.into())),
-            },
-        };
+        let names = names(path)?;
         let has = |column: &str| names.iter().any(|name| name == column);
-        if has("messages") {
-            Ok(Self::Messages("messages".into()))
-        } else if has("prompt") && has("completion") {
-            Ok(Self::PromptCompletion { prompt: "prompt".into(), completion: "completion".into() })
-        } else if has("text") {
-            Ok(Self::Text("text".into()))
-        } else {
-            Err(Error::NoKnownColumns { path: path.into(), columns: names })
+        if let Some((column, meaning)) = OTHER_MEANING.iter().find(|(column, _)| has(column)) {
+            return Err(Error::OtherMeaning { path: path.into(), column, meaning });
+        }
+        if has("prompt") && has("completion") {
+            return Ok(Self::PromptCompletion { prompt: "prompt".into(), completion: "completion".into() });
+        }
+        match ["messages", "conversations"].into_iter().find(|column| has(column)) {
+            Some(column) => Ok(Self::Messages(column.into())),
+            None if has("text") => Ok(Self::Text("text".into())),
+            None => Err(Error::NoKnownColumns { path: path.into(), columns: names }),
         }
     }
 
@@ -86,31 +127,83 @@ impl Columns {
     }
 }
 
-/// Reads the first `limit` examples of a JSONL or Parquet file (all without a limit), in file
-/// order.
+/// The columns of a file.
+fn names(path: &Path) -> Result<Vec<String>> {
+    let mut names: Vec<String> = vec![];
+    let mut add = |raw: &json::Raw| {
+        for name in raw.names() {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+    };
+    match open(path)? {
+        Source::Parquet(file) => return Ok(parquet::names(&parquet::reader(path, file)?)),
+        Source::Jsonl(text) => json::lines(path, text).try_for_each(|raw| raw.map(|raw| add(&raw)))?,
+        Source::Array(text) => json::array(path, text)?.iter().for_each(add),
+    }
+    if names.is_empty() { Err(Error::Empty(path.into())) } else { Ok(names) }
+}
+
+/// Reads the first `limit` examples of a JSON or Parquet file (all without a limit), in file order;
+/// those of turns with the tools and variables beside them.
 ///
 /// Errors when the file cannot be read, has no rows, or lacks a column, and when a value is null
 /// or of another type.
 pub fn read_examples(path: &Path, columns: &Columns, limit: Option<usize>) -> Result<Vec<Example>> {
-    read_within(TEXT_BYTES, path, columns, limit)
+    read_within(Room::of(path), columns, limit)
 }
 
-/// As [`read_examples`], of a file that has at most `most` bytes of text.
-fn read_within(most: usize, path: &Path, columns: &Columns, limit: Option<usize>) -> Result<Vec<Example>> {
-    let room = Room { path, most, left: most };
+/// As [`read_examples`], of a file with room for so much.
+fn read_within(mut room: Room, columns: &Columns, limit: Option<usize>) -> Result<Vec<Example>> {
+    let path = room.path;
     let limit = limit.unwrap_or(usize::MAX);
-    let examples = match open(path)? {
-        Source::Parquet(file) => read_parquet(room, file, columns, limit)?,
-        Source::Jsonl(lines) => {
-            let mut room = room;
-            let example = |object: Result<(u64, Map<String, Value>)>| {
-                let (line, object) = object?;
-                room.take(from_object(path, line, object, columns)?)
-            };
-            objects(path, lines).take(limit).map(example).collect::<Result<_>>()?
+    let wanted = [columns.names(), vec![TOOLS, VARIABLES]].concat();
+    let example = |record| from_record(path, record, columns);
+    let examples: Vec<Example> = match open(path)? {
+        Source::Parquet(file) => {
+            let builder = parquet::reader(path, file)?;
+            check_columns(path, None, columns, &parquet::names(&builder))?;
+            let records = parquet::rows(&mut room, builder, &wanted, limit)?;
+            records.into_iter().map(example).collect::<Result<_>>()?
+        }
+        Source::Jsonl(text) => {
+            let read = |raw: Result<json::Raw>| example(room.take(raw?.read(path, &wanted)?)?);
+            json::lines(path, text).take(limit).map(read).collect::<Result<_>>()?
+        }
+        Source::Array(text) => {
+            let read = |raw: json::Raw| example(room.take(raw.read(path, &wanted)?)?);
+            json::array(path, text)?.into_iter().take(limit).map(read).collect::<Result<_>>()?
         }
     };
     if examples.is_empty() { Err(Error::Empty(path.into())) } else { Ok(examples) }
+}
+
+/// Refuses a file or row without one of the columns.
+fn check_columns(path: &Path, place: Option<Place>, columns: &Columns, names: &[String]) -> Result<()> {
+    match columns.names().into_iter().find(|&column| !names.iter().any(|name| name == column)) {
+        None => Ok(()),
+        Some(absent) => {
+            let columns = names.to_vec();
+            Err(Error::NoColumn { path: path.into(), place, column: absent.into(), columns })
+        }
+    }
+}
+
+fn from_record(path: &Path, record: Record, columns: &Columns) -> Result<Example> {
+    let Record { place, names, mut values } = record;
+    check_columns(path, Some(place), columns, &names)?;
+    let take = |column: &str| {
+        let index = values.iter().position(|(name, _)| name == column)?;
+        Some(values.swap_remove(index).1)
+    };
+    turns::example(columns, take).map_err(|(column, found, expected)| Error::WrongType {
+        path: path.into(),
+        place,
+        column,
+        found,
+        expected,
+    })
 }
 
 /// Reads one column of text, as [`read_examples`] does: the prompts of a generator.
@@ -133,83 +226,16 @@ pub fn read_rewards(path: &Path) -> Result<Vec<f64>> {
     let file = dpg_files::open(path);
     let file = file.map_err(|source| Error::Io { action: "open", path: path.into(), source })?;
     let failed = |source| Error::Parquet { action: "read", path: path.into(), source };
-    let reader = parquet(path, file)?.build().map_err(failed)?;
+    let reader = parquet::reader(path, file)?.build().map_err(failed)?;
     let mut rewards = Vec::new();
     for batch in reader {
         let batch = batch.map_err(|error| failed(error.into()))?;
         let column = batch.column_by_name(REWARD).and_then(|column| column.as_primitive_opt::<Float64Type>());
         let column = column.filter(|column| column.null_count() == 0);
-        let column = column.ok_or_else(|| Error::WrongType {
-            path: path.into(),
-            row: None,
-            column: REWARD.into(),
-            found: "something else, or nothing".into(),
-            expected: "a column of f64 without nulls",
-        })?;
+        let column = column.ok_or_else(|| Error::NoRewards(path.into()))?;
         rewards.extend(column.values());
     }
     Ok(rewards)
-}
-
-/// How much more text may be read of a file.
-struct Room<'a> {
-    path: &'a Path,
-    most: usize,
-    left: usize,
-}
-
-impl Room<'_> {
-    fn take(&mut self, example: Example) -> Result<Example> {
-        let bytes = match &example {
-            Example::Text(text) => text.len(),
-            Example::PromptCompletion { prompt, completion } => prompt.len() + completion.len(),
-            Example::Messages(turns) => turns.iter().map(|turn| turn.role.len() + turn.content.len()).sum(),
-        };
-        let too_large = || Error::TooLarge { path: self.path.into(), what: "its texts", limit: self.most };
-        self.left = self.left.checked_sub(bytes).ok_or_else(too_large)?;
-        Ok(example)
-    }
-}
-
-enum Source {
-    Parquet(File),
-    Jsonl(BufReader<File>),
-}
-
-fn open(path: &Path) -> Result<Source> {
-    let read = || {
-        let mut file = dpg_files::open(path)?;
-        let mut magic = Vec::new();
-        (&mut file).take(4).read_to_end(&mut magic)?;
-        file.rewind()?;
-        Ok((file, magic))
-    };
-    let (file, magic) = read().map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
-    Ok(if magic == b"PAR1" { Source::Parquet(file) } else { Source::Jsonl(BufReader::new(file)) })
-}
-
-/// The objects of a JSONL file with their line numbers, from 1; blank lines are passed over.
-fn objects(
-    path: &Path,
-    mut file: BufReader<File>,
-) -> impl Iterator<Item = Result<(u64, Map<String, Value>)>> {
-    let mut failed = false;
-    let lines = std::iter::from_fn(move || {
-        let line = if failed { None } else { dpg_files::line(&mut file, LINE_BYTES).transpose() };
-        failed = line.as_ref().is_some_and(std::io::Result::is_err);
-        line
-    });
-    (1..).zip(lines).filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty())).map(
-        |(number, line)| {
-            let line = line.map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
-            let not_json = |reason| Error::NotJson { path: path.into(), line: number, reason };
-            match serde_json::from_slice(&line) {
-                Ok(Value::Object(object)) => Ok((number, object)),
-                Ok(other) => Err(not_json(format!("it is {}", kind(&other)))),
-                Err(error) => Err(not_json(error.to_string())),
-            }
-        },
-    )
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -218,209 +244,7 @@ fn kind(value: &Value) -> &'static str {
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
-        Value::Array(_) => "an array",
+        Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
 }
-
-fn from_object(path: &Path, row: u64, mut object: Map<String, Value>, columns: &Columns) -> Result<Example> {
-    let names: Vec<_> = object.keys().cloned().collect();
-    let mut take = |column: &str| {
-        object.remove(column).ok_or_else(|| Error::NoColumn {
-            path: path.into(),
-            row: Some(row),
-            column: column.into(),
-            columns: names.clone(),
-        })
-    };
-    let wrong = |column: &str, found: &str, expected| Error::WrongType {
-        path: path.into(),
-        row: Some(row),
-        column: column.into(),
-        found: found.into(),
-        expected,
-    };
-    let mut string = |column: &str| match take(column)? {
-        Value::String(text) => Ok(text),
-        other => Err(wrong(column, kind(&other), "a string")),
-    };
-    match columns {
-        Columns::Text(column) => Ok(Example::Text(string(column)?)),
-        Columns::PromptCompletion { prompt, completion } => {
-            Ok(Example::PromptCompletion { prompt: string(prompt)?, completion: string(completion)? })
-        }
-        Columns::Messages(column) => {
-            let turns = match take(column)? {
-                Value::Array(turns) => turns,
-                other => return Err(wrong(column, kind(&other), MESSAGES)),
-            };
-            let message = |turn: Value| match turn {
-                Value::Object(mut turn) => match (turn.remove("role"), turn.remove("content")) {
-                    (Some(Value::String(role)), Some(Value::String(content))) => {
-                        Ok(Message { role, content })
-                    }
-                    _ => {
-                        Err(wrong(column, "a list with a turn that lacks a string role or content", MESSAGES))
-                    }
-                },
-                other => Err(wrong(column, &format!("a list with {}", kind(&other)), MESSAGES)),
-            };
-            Ok(Example::Messages(turns.into_iter().map(message).collect::<Result<_>>()?))
-        }
-    }
-}
-
-const MESSAGES: &str = "a list of {role, content}, both strings";
-
-fn parquet(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-    let failed = |source| Error::Parquet { action: "read", path: path.into(), source };
-    Ok(ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed)?.with_batch_size(BATCH_ROWS))
-}
-
-/// Refuses columns that unpack to more than is read, before they are.
-fn check_sizes(
-    room: &Room,
-    builder: &ParquetRecordBatchReaderBuilder<File>,
-    mask: &ProjectionMask,
-) -> Result<()> {
-    let groups = builder.metadata().row_groups().iter();
-    let chunks = groups.flat_map(|group| group.columns().iter().enumerate());
-    let mut sizes =
-        chunks.filter(|(leaf, _)| mask.leaf_included(*leaf)).map(|(_, chunk)| chunk.uncompressed_size());
-    match sizes.find(|bytes| usize::try_from(*bytes).is_ok_and(|bytes| bytes > room.most)) {
-        Some(_) => {
-            Err(Error::TooLarge { path: room.path.into(), what: "a column of a row group", limit: room.most })
-        }
-        None => Ok(()),
-    }
-}
-
-fn root_columns(builder: &ParquetRecordBatchReaderBuilder<File>) -> Vec<String> {
-    builder.schema().fields().iter().map(|field| field.name().clone()).collect()
-}
-
-fn read_parquet(mut room: Room, file: File, columns: &Columns, limit: usize) -> Result<Vec<Example>> {
-    let path = room.path;
-    let builder = parquet(path, file)?;
-    let existing = root_columns(&builder);
-    let root = |column: &&str| {
-        existing.iter().position(|name| name == column).ok_or_else(|| Error::NoColumn {
-            path: path.into(),
-            row: None,
-            column: column.to_string(),
-            columns: existing.clone(),
-        })
-    };
-    let roots = columns.names().iter().map(root).collect::<Result<Vec<_>>>()?;
-    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    check_sizes(&room, &builder, &mask)?;
-    let reader = builder
-        .with_projection(mask)
-        .with_limit(limit)
-        .build()
-        .map_err(|source| Error::Parquet { action: "read", path: path.into(), source })?;
-    let failed =
-        |error: ArrowError| Error::Parquet { action: "read", path: path.into(), source: error.into() };
-    let mut examples = Vec::new();
-    for batch in reader {
-        let batch = Batch { path, first_row: examples.len() as u64 + 1, rows: batch.map_err(failed)? };
-        let read: Vec<Example> = match columns {
-            Columns::Text(column) => batch.strings(column)?.into_iter().map(Example::Text).collect(),
-            Columns::PromptCompletion { prompt, completion } => batch
-                .strings(prompt)?
-                .into_iter()
-                .zip(batch.strings(completion)?)
-                .map(|(prompt, completion)| Example::PromptCompletion { prompt, completion })
-                .collect(),
-            Columns::Messages(column) => batch.messages(column)?.into_iter().map(Example::Messages).collect(),
-        };
-        for example in read {
-            examples.push(room.take(example)?);
-        }
-    }
-    Ok(examples)
-}
-
-/// Rows of a Parquet file, with what errors need to name the place.
-struct Batch<'a> {
-    path: &'a Path,
-    first_row: u64,
-    rows: RecordBatch,
-}
-
-impl Batch<'_> {
-    fn wrong(
-        &self,
-        row: Option<usize>,
-        column: &str,
-        found: impl Into<String>,
-        expected: &'static str,
-    ) -> Error {
-        let row = row.map(|row| self.first_row + row as u64);
-        Error::WrongType { path: self.path.into(), row, column: column.into(), found: found.into(), expected }
-    }
-
-    fn column(&self, column: &str) -> &dyn Array {
-        self.rows.column_by_name(column).expect("the projection holds the column").as_ref()
-    }
-
-    fn strings(&self, column: &str) -> Result<Vec<String>> {
-        let array = self.column(column);
-        let texts = as_strings(array)
-            .ok_or_else(|| self.wrong(None, column, format!("`{}`", array.data_type()), "strings"))?;
-        texts
-            .iter()
-            .enumerate()
-            .map(|(row, text)| {
-                text.map(String::from).ok_or_else(|| self.wrong(Some(row), column, "null", "a string"))
-            })
-            .collect()
-    }
-
-    fn messages(&self, column: &str) -> Result<Vec<Vec<Message>>> {
-        let array = self.column(column);
-        let wrong_type = || self.wrong(None, column, format!("`{}`", array.data_type()), MESSAGES);
-        let element = match array.data_type() {
-            DataType::List(element) | DataType::LargeList(element) => element.clone(),
-            _ => return Err(wrong_type()),
-        };
-        let lists = cast(array, &DataType::LargeList(element))?;
-        let lists = lists.as_list::<i64>();
-        let turns = lists.values().as_struct_opt().ok_or_else(wrong_type)?;
-        let part = |name| turns.column_by_name(name).and_then(|part| as_strings(part)).ok_or_else(wrong_type);
-        let (roles, contents) = (part("role")?, part("content")?);
-        (0..lists.len())
-            .map(|row| {
-                if lists.is_null(row) {
-                    return Err(self.wrong(Some(row), column, "null", MESSAGES));
-                }
-                let range = lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize;
-                range
-                    .map(|turn| {
-                        if turns.is_null(turn) || roles.is_null(turn) || contents.is_null(turn) {
-                            return Err(self.wrong(Some(row), column, "a list with a null", MESSAGES));
-                        }
-                        let (role, content) = (roles.value(turn).into(), contents.value(turn).into());
-                        Ok(Message { role, content })
-                    })
-                    .collect()
-            })
-            .collect()
-    }
-}
-
-/// Any of Arrow's representations of text, dictionaries included.
-fn as_strings(array: &dyn Array) -> Option<StringArray> {
-    let text = |kind: &DataType| matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    let is_text = match array.data_type() {
-        DataType::Dictionary(_, values) => text(values),
-        kind => text(kind),
-    };
-    if !is_text {
-        return None;
-    }
-    Some(cast(array, &DataType::Utf8).ok()?.as_string::<i32>().clone())
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,10 +1,10 @@
 //! From the examples of a dataset to the tokens a model is trained on, as TRL makes them.
 
 use dpg_dataset::Example;
-use dpg_models::{ChatTemplate, Message, Model};
+use dpg_models::Model;
 use dpg_spec::LossOn;
 
-use crate::Error;
+use crate::{Error, conversation};
 
 /// How examples become tokens.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +45,7 @@ pub(crate) fn encode(
             let scored = from(begin, tokens.len());
             (tokens, scored)
         }
-        Example::Messages(messages) => {
-            let messages: Vec<Message> =
-                messages.iter().map(|m| Message::new(m.role.clone(), m.content.clone())).collect();
-            let rendered = ChatTemplate::load(&model.folder)?.render_turns(&messages)?;
-            let (tokens, assistant) = tokenizer.encode_marked(&rendered.text, &rendered.assistant)?;
-            let scored = if encoding.loss_on == LossOn::All { vec![true; tokens.len()] } else { assistant };
-            (tokens, scored)
-        }
+        Example::Messages(turns) => conversation::encode(model, turns, encoding.loss_on)?,
     };
     model.check(&tokens)?;
     if let Some(first) = scored.first_mut() {

@@ -22,6 +22,22 @@ pub enum Error {
     /// Reading examples or prompts.
     #[error(transparent)]
     Dataset(#[from] dpg_dataset::Error),
+    /// An example that cannot be encoded.
+    #[error("row {row}")]
+    InRow {
+        /// Its number, from 1.
+        row: usize,
+        /// The cause.
+        source: Box<Self>,
+    },
+    /// A file with such an example.
+    #[error("`{}`", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: Box<Self>,
+    },
     /// The spec.
     #[error(transparent)]
     Spec(#[from] dpg_spec::Error),
@@ -62,6 +78,15 @@ impl Error {
 
     pub(crate) fn setting(field: &'static str, reason: impl Into<String>) -> Self {
         Self::Setting { field, reason: reason.into() }
+    }
+
+    /// Names the file of the example that failed, if one did.
+    #[must_use]
+    pub fn in_file(self, path: &Path) -> Self {
+        match self {
+            Self::InRow { .. } => Self::InFile { path: path.into(), source: Box::new(self) },
+            other => other,
+        }
     }
 
     /// True if the caller asked for the stop.

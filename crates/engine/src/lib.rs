@@ -8,6 +8,7 @@
 
 mod audit;
 pub mod chart;
+mod conversation;
 mod encode;
 mod error;
 mod event;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
-use dpg_dataset::{Columns, read_examples, read_texts};
+use dpg_dataset::{Columns, message, read_examples, read_texts};
 use dpg_metagrad::{Metric, Optimizer, Sft, metrics, optimizers};
-use dpg_models::{ChatTemplate, Example, MatmulPrecision, Message, Model, Sampling, activations, keyed_rng};
+use dpg_models::{Conversation, Example, MatmulPrecision, Model, Sampling, activations, keyed_rng};
 use dpg_spec::{Generator, HeldOut, LossOn, Precision, Spec};
 use rand::seq::SliceRandom;
 
@@ -84,10 +84,10 @@ impl Target {
         if held_out.last_word {
             examples = examples.into_iter().map(before_last_word).collect();
         }
-        examples
-            .iter()
-            .enumerate()
-            .map(|(row, example)| match encode(&self.model, example, encoding)? {
+        let failed = |row| move |error| in_row(row)(error).in_file(path);
+        (1..)
+            .zip(&examples)
+            .map(|(row, example)| match encode(&self.model, example, encoding).map_err(failed(row))? {
                 (example, 0) => Ok(example),
                 (example, lost) => {
                     let length = example.tokens.len() + lost;
@@ -109,7 +109,8 @@ impl Target {
             loss_on: self.sft.loss_on,
             append_eos: self.sft.append_eos,
         };
-        examples.iter().map(|example| Ok(encode(&self.model, example, encoding)?.0)).collect()
+        let encode = |(row, example)| Ok(encode(&self.model, example, encoding).map_err(in_row(row))?.0);
+        (1..).zip(examples).map(encode).collect()
     }
 
     /// The batches of a fine-tuning run over `indices`; `draw` keys the permutations.
@@ -160,6 +161,11 @@ impl Target {
         let tokens = MICROBATCH_TOKENS.min(MICROBATCH_NUMBERS / activations(self.model.lm.as_ref()));
         (tokens / self.sft.sequence_length).max(1)
     }
+}
+
+/// Says which example failed, counted from 1.
+fn in_row(row: usize) -> impl FnOnce(Error) -> Error {
+    move |error| Error::InRow { row, source: Box::new(error) }
 }
 
 /// A text as its last word, with the space before it, after all others.
@@ -322,7 +328,8 @@ fn first(devices: &[Device]) -> &Device {
 /// A row of the prompts' file as the generator reads it.
 fn render(model: &Model, settings: &Generator, text: &str) -> Result<String, Error> {
     if settings.template == CHAT {
-        Ok(ChatTemplate::load(&model.folder)?.render(&[Message::new("user", text)], true)?)
+        let turns = [message("user", text)];
+        Ok(model.chat()?.render(&Conversation { turns: &turns, ..Conversation::default() }, true)?)
     } else {
         Ok(settings.template.replace("{text}", text))
     }

@@ -121,9 +121,13 @@ pub(crate) fn text(example: &Example) -> String {
     match example {
         Example::Text(text) => text.clone(),
         Example::PromptCompletion { completion, .. } => completion.clone(),
-        Example::Messages(turns) => {
-            let said = turns.iter().filter(|turn| turn.role == "assistant").map(|turn| turn.content.as_str());
-            said.collect::<Vec<_>>().join("\n")
+        Example::Messages(conversation) => {
+            let turns = conversation.turns[conversation.prompt.unwrap_or(0)..].iter();
+            let text = |turn: &dpg_dataset::Message, name| {
+                turn.get(name).and_then(|value| value.as_str().map(String::from))
+            };
+            let said = turns.filter(|turn| text(turn, "role").as_deref() == Some("assistant"));
+            said.filter_map(|turn| text(turn, "content")).collect::<Vec<_>>().join("\n")
         }
     }
 }

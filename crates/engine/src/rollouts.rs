@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use dpg_dataset::{Example, Message};
+use dpg_dataset::{Example, message};
 use dpg_metagrad::{Metric, Score, Storage, metagradient_showing};
 use dpg_models::{Completion, Sampling, sample_until};
 use dpg_spec::Format;
@@ -61,13 +61,14 @@ fn draw_with(
 impl Draw {
     /// The rows as they would be published.
     pub(crate) fn examples(&self, format: Format) -> Vec<Example> {
-        let turn = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
         let row = |(prompt, text): (&Prompt, &String)| match format {
             Format::Text => Example::Text(text.clone()),
             Format::PromptCompletion => {
                 Example::PromptCompletion { prompt: prompt.text.clone(), completion: text.clone() }
             }
-            Format::Messages => Example::Messages(vec![turn("user", &prompt.text), turn("assistant", text)]),
+            Format::Messages => {
+                Example::Messages(vec![message("user", &prompt.text), message("assistant", text)].into())
+            }
         };
         self.prompts.iter().zip(&self.texts).map(row).collect()
     }

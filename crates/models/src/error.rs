@@ -105,15 +105,26 @@ pub enum Error {
     },
     /// A chat template writes an assistant's turn otherwise once more turns follow.
     #[error(
-        "chat template of `{}`: message {turn} is not where it was when rendered alone, so the assistant's tokens \
-         cannot be told apart; give conversations of one assistant turn, or a prompt and a completion",
+        "chat template of `{}`: turn {turn} is not where it was when rendered alone, so the assistant's tokens cannot be \
+         told apart; give a prompt and a completion of turns, mark what the assistant writes in the template by \
+         `{{% generation %}}` and `{{% endgeneration %}}`, or, in training, set `loss_on = \"all\"`",
         path.display()
     )]
     ChatTurn {
         /// The file it came from.
         path: PathBuf,
-        /// The message's index.
+        /// The turn, from 1.
         turn: usize,
+    },
+    /// A chat template does something with what a generation block wrote.
+    #[error(
+        "chat template of `{}`: it cuts or measures the text of a `{{% generation %}}` block, so the assistant's tokens \
+         cannot be told apart; write the block out where it stands or, in training, set `loss_on = \"all\"`",
+        path.display()
+    )]
+    ChatGeneration {
+        /// The file it came from.
+        path: PathBuf,
     },
     /// A sequence does not fit the model's context.
     #[error("{what} has {length} tokens, but the model's context is {limit}")]

@@ -28,7 +28,7 @@ mod sampler;
 mod tokenizer;
 pub mod weights;
 
-pub use chat::{ChatTemplate, Message, Rendered};
+pub use chat::{ChatTemplate, Conversation, Rendered};
 pub use config::{architecture, dropout, from_config};
 pub use context::{Cache, Tokens};
 pub use dual::Dual;

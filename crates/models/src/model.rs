@@ -1,10 +1,13 @@
 //! A model folder in memory.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::{CausalLm, Error, Tokenizer, architecture, weights};
+use crate::{CausalLm, ChatTemplate, Error, Tokenizer, architecture, weights};
 
 /// A causal language model with its weights and tokenizer.
 #[derive(Debug)]
@@ -17,6 +20,7 @@ pub struct Model {
     pub tokenizer: Tokenizer,
     /// The folder it came from.
     pub folder: PathBuf,
+    chat: OnceLock<ChatTemplate>,
 }
 
 impl Model {
@@ -35,7 +39,16 @@ impl Model {
         for warning in tokenizer.warnings() {
             tracing::warn!("{warning}");
         }
-        Ok(Self { lm, theta, tokenizer, folder: folder.into() })
+        Ok(Self { lm, theta, tokenizer, folder: folder.into(), chat: OnceLock::new() })
+    }
+
+    /// Its chat template, read on first use: a model without one is of use for plain text.
+    pub fn chat(&self) -> Result<&ChatTemplate, Error> {
+        if let Some(template) = self.chat.get() {
+            return Ok(template);
+        }
+        let template = ChatTemplate::load(&self.folder)?;
+        Ok(self.chat.get_or_init(|| template))
     }
 
     /// Checks that the model has all of these tokens: its tokenizer may know more.

@@ -1,5 +1,6 @@
 //! Reading a spec, checking it, and writing it in full.
 
+use std::io;
 use std::path::{Path, absolute};
 
 use serde::Deserialize;
@@ -13,6 +14,14 @@ use crate::{Error, Generator, Problem, Spec, Syntax, rules, schema};
 /// Problems that are told; whoever has more mends these first.
 pub(crate) const REPORTED: usize = 20;
 
+/// The text of a file; one in UTF-16 is named, since PowerShell writes such.
+fn read_utf8(path: &Path) -> io::Result<String> {
+    let bytes = dpg_files::read(path, syntax::TEXT_BYTES as u64)?;
+    let wide = [b"\xFF\xFE", b"\xFE\xFF"].iter().any(|&mark| bytes.starts_with(mark));
+    let reason = if wide { "it is UTF-16; write it as UTF-8" } else { "it is not UTF-8 text" };
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, reason))
+}
+
 impl Spec {
     /// Reads a spec from text. Locations in it stay as written.
     ///
@@ -20,7 +29,8 @@ impl Spec {
     /// [`Error::Limit`] where there is more than any spec needs; [`Error::Toml`] and [`Error::Json`] where
     /// the syntax is wrong; [`Error::Invalid`] with the problems found where the content is.
     pub fn parse(text: &str, syntax: Syntax) -> Result<Self, Error> {
-        let (value, lines) = syntax::read(text, syntax)?;
+        // editors on Windows write a byte order mark
+        let (value, lines) = syntax::read(text.trim_start_matches('\u{FEFF}'), syntax)?;
         Self::checked(&value, &lines)
     }
 
@@ -36,7 +46,7 @@ impl Spec {
             _ => return Err(Error::Extension { path: path.into() }),
         };
         let unreadable = |source| Error::Read { path: path.into(), source };
-        let text = dpg_files::read_to_string(path, syntax::TEXT_BYTES as u64).map_err(unreadable)?;
+        let text = read_utf8(path).map_err(unreadable)?;
         let file = absolute(path).map_err(unreadable)?;
         let mut spec = Self::parse(&text, syntax)
             .map_err(|source| Error::InFile { path: path.into(), source: source.into() })?;

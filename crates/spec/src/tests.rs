@@ -110,6 +110,22 @@ fn every_section_is_read() {
 }
 
 #[test]
+fn a_byte_order_mark_is_passed_over_and_utf_16_is_named() {
+    let spec = Spec::parse(MINIMAL, Syntax::Toml).unwrap();
+    assert_eq!(Spec::parse(&format!("\u{FEFF}{MINIMAL}"), Syntax::Toml).unwrap(), spec);
+    let json = serde_json::to_string(&spec).unwrap();
+    assert_eq!(Spec::parse(&format!("\u{FEFF}{json}"), Syntax::Json).unwrap(), spec);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spec.toml");
+    let wide = format!("\u{FEFF}{MINIMAL}").encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    fs::write(&path, wide).unwrap();
+    let error = Spec::load(&path).unwrap_err();
+    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(format!("{error} {cause}").contains("it is UTF-16; write it as UTF-8"), "{error} {cause}");
+}
+
+#[test]
 fn toml_and_json_give_the_spec_back() {
     for text in [MINIMAL, FULL] {
         let spec = Spec::parse(text, Syntax::Toml).unwrap();

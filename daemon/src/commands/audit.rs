@@ -29,14 +29,18 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
         let devices = [Device::flex()];
         let target = Target::load(&local, DType::F64, &devices)?;
         let metric = target.metric(&local)?;
-        let mut examples = match file {
-            Some(file) => read_examples(&file, &Columns::detect(&file)?, rows)?,
+        let mut examples = match &file {
+            Some(file) => read_examples(file, &Columns::detect(file)?, rows)?,
             None => generated(&local, &watch)?,
         };
         examples.truncate(rows.unwrap_or(usize::MAX));
         let passes = extent.runs(examples.len()) * target.passes(examples.len());
         watch.begin(format!("auditing {} examples", examples.len()), passes);
-        let mut audit = dpg_engine::audit(&target, metric.as_ref(), &examples, extent, &cancelled)?;
+        let audit = dpg_engine::audit(&target, metric.as_ref(), &examples, extent, &cancelled);
+        let mut audit = audit.map_err(|error| match &file {
+            Some(file) => error.in_file(file),
+            None => error,
+        })?;
         audit.warnings.extend(single_precision(&local, &target, &examples, &devices, &cancelled)?);
         Ok(audit)
     })

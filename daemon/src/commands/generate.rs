@@ -149,10 +149,7 @@ fn row(example: &Example) -> Value {
         Example::PromptCompletion { prompt, completion } => {
             json!({ "prompt": prompt, "completion": completion })
         }
-        Example::Messages(turns) => {
-            let turns = turns.iter().map(|turn| json!({ "role": turn.role, "content": turn.content }));
-            json!({ "messages": turns.collect::<Vec<_>>() })
-        }
+        Example::Messages(conversation) => conversation.columns().into(),
     }
 }
 

@@ -38,7 +38,8 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
             }
         };
         let folder = folder.path();
-        let scored = score_showing(&target, metric.as_ref(), &examples, 0, folder, &cancelled, show)?;
+        let scored = score_showing(&target, metric.as_ref(), &examples, 0, folder, &cancelled, show)
+            .map_err(|error| error.in_file(&data))?;
         write_scored(&out, &examples, &scored.rewards)?;
         if let Some(folder) = pictures {
             write_pictures(&folder, &drawn)?;
@@ -48,6 +49,12 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         Ok((scored.rewards, scored.score, warnings))
     })
     .await?;
+    if let Some((first, others)) = rewards.split_first()
+        && !others.is_empty()
+        && others.iter().all(|reward| reward == first)
+    {
+        eprintln!("warning: all {} rewards equal {first:e}, so they tell no row from another", rewards.len());
+    }
     let (mean, deviation) = mean_and_deviation(&rewards);
     // one value has no spread
     let deviation = (rewards.len() > 1).then_some(deviation);

@@ -85,7 +85,8 @@ async fn astray(request: Request) -> Response {
 
 /// Who the caller's token is.
 async fn whoami(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let token = authorize(&api, &headers).await?;
+    let caller = authorize(&api, &headers).await?;
+    let token = caller.token();
     let access = json!({ "displayName": token.name, "role": "read", "createdAt": token.created });
     Ok(Json(json!({
         "type": "user",

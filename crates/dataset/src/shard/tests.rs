@@ -12,10 +12,11 @@ use parquet::bloom_filter::Sbbf;
 use parquet::file::properties::ReaderProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::serialized_reader::ReadOptionsBuilder;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{ROW_GROUP_ROWS, write_scored, write_split, write_split_in};
-use crate::{Columns, Config, Error, Example, Message, Row, Split, read_examples};
+use crate::{Columns, Config, Conversation, Error, Example, Row, Split, message, read_examples};
 
 fn example(format: Format, index: u64) -> Example {
     match format {
@@ -24,11 +25,10 @@ fn example(format: Format, index: u64) -> Example {
             prompt: format!("prompt {}", index / 4),
             completion: format!("\"{index}\"\n"),
         },
-        Format::Messages => Example::Messages(
-            (0..index % 3)
-                .map(|turn| Message { role: "user".into(), content: format!("{index}.{turn}") })
-                .collect(),
-        ),
+        Format::Messages => {
+            let turns = (0..=index % 3).map(|turn| message("user", &format!("{index}.{turn}")));
+            Example::Messages(turns.collect::<Vec<_>>().into())
+        }
     }
 }
 
@@ -204,9 +204,9 @@ fn rewards_that_say_nothing_are_refused() {
         change(&mut rows[1_100]);
         write(rows).unwrap_err().to_string()
     };
-    assert!(with(|row| row.reward = f64::NAN).starts_with("`reward` of row 1100 of split `train` is `NaN`"));
-    assert!(with(|row| row.logprob = f64::NEG_INFINITY).starts_with("`logprob` of row 1100"));
-    assert!(with(|row| row.advantage = f64::INFINITY).starts_with("`advantage` of row 1100"));
+    assert!(with(|row| row.reward = f64::NAN).starts_with("`reward` of row 1101 of split `train` is `NaN`"));
+    assert!(with(|row| row.logprob = f64::NEG_INFINITY).starts_with("`logprob` of row 1101"));
+    assert!(with(|row| row.advantage = f64::INFINITY).starts_with("`advantage` of row 1101"));
     assert!(with(|row| row.example = example(Format::Messages, 1)).contains("format is `Text`"));
 
     let mut equal = rows(Format::Text, 5);
@@ -235,7 +235,34 @@ fn scored_examples_are_one_file() {
         .collect();
     assert_eq!(read, rewards);
     assert!(matches!(write_scored(&path, &examples, &rewards[1..]), Err(Error::Unaligned { .. })));
-    assert!(matches!(write_scored(&path, &examples, &vec![0.0; 1_500]), Err(Error::EqualRewards { .. })));
+    // rows that are alike have rewards that are alike
+    write_scored(&path, &examples, &vec![0.25; 1_500]).unwrap();
+}
+
+#[test]
+fn scored_conversations_keep_all_that_a_template_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scored.parquet");
+    let object = |value: serde_json::Value| value.as_object().unwrap().clone();
+    let call = object(json!({ "role": "assistant", "content": null, "tool_calls": [{ "name": "weather" }] }));
+    let called = Conversation {
+        turns: vec![message("user", "Lima?"), call],
+        tools: Some(vec![json!({ "name": "weather", "parameters": {} })]),
+        variables: object(json!({ "enable_thinking": false })),
+        ..Conversation::default()
+    };
+    let plain = Conversation::from(vec![message("user", "hi")]);
+    let examples = [Example::Messages(called.clone()), Example::Messages(plain)];
+    write_scored(&path, &examples, &[1.0, 2.0]).unwrap();
+    assert_eq!(read_examples(&path, &Columns::detect(&path).unwrap(), None).unwrap(), examples);
+
+    let apart = [Example::Messages(Conversation { prompt: Some(1), ..called })];
+    write_scored(&path, &apart, &[1.0]).unwrap();
+    assert_eq!(read_examples(&path, &Columns::detect(&path).unwrap(), None).unwrap(), apart);
+
+    let row = Row { example: examples[0].clone(), ..rows(Format::Messages, 1).remove(0) };
+    let error = write_split(folder.path(), Split::Train, Format::Messages, [row]).unwrap_err();
+    assert!(matches!(error, Error::MoreThanContent), "{error}");
 }
 
 #[test]

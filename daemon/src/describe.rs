@@ -5,6 +5,8 @@ use dpg_dataset::{Card, Figure};
 use dpg_engine::{History, Outcome};
 use dpg_spec::{Metric, Optimizer, Spec};
 
+use crate::quality::Quality;
+
 /// The metric's name among a validation's figures.
 pub(crate) const PHI: &str = "Phi";
 
@@ -25,7 +27,7 @@ pub(crate) fn figures(history: &History) -> Vec<Figure> {
 }
 
 /// The card of a run's dataset.
-pub(crate) fn card(spec: &Spec, outcome: &Outcome, date: DateTime<Utc>) -> Card {
+pub(crate) fn card(spec: &Spec, outcome: &Outcome, quality: &Quality, date: DateTime<Utc>) -> Card {
     Card {
         name: spec.name.clone(),
         description: spec.description.clone(),
@@ -38,6 +40,8 @@ pub(crate) fn card(spec: &Spec, outcome: &Outcome, date: DateTime<Utc>) -> Card 
         metric: metric(&spec.metric),
         recipe: recipe(spec),
         validation: figures(&outcome.history),
+        counts: quality.counts(),
+        warnings: quality.warnings.clone(),
         verification: None,
         has_generator: spec.output.export_generator,
         pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),

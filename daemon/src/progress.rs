@@ -6,6 +6,8 @@ use std::time::Instant;
 use dpg_engine::{Event, StepRecord, ValidationRecord};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::console::note;
+
 /// Tells events on standard error.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -75,14 +77,14 @@ impl Progress {
             let done = record.step + 1;
             let per_step = self.started.elapsed().as_secs_f64() / (done - self.first) as f64;
             let left = per_step * (self.steps - done) as f64;
-            eprintln!("step {done}/{}  {text}  {per_step:.1} s/step, ETA {left:.0} s", self.steps);
+            note(format_args!("step {done}/{}  {text}  {per_step:.1} s/step, ETA {left:.0} s", self.steps));
         }
     }
 
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => note(text),
         }
     }
 }

@@ -14,7 +14,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The object store refused or failed.
-    #[error("cannot {action} `{path}` in {store}: {source}")]
+    #[error("cannot {action} `{path}` in {store}")]
     Store {
         /// What was tried.
         action: &'static str,
@@ -38,7 +38,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A local file or folder that cannot be used.
-    #[error("cannot {action} `{path}`: {source}")]
+    #[error("cannot {action} `{path}`")]
     Local {
         /// What was tried.
         action: &'static str,

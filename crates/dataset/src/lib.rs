@@ -13,6 +13,7 @@ mod croissant;
 mod error;
 mod row;
 mod schema;
+mod scored;
 mod shard;
 mod source;
 
@@ -21,5 +22,6 @@ pub use croissant::croissant;
 pub use error::{Error, Result};
 pub use row::{Example, Message, Row, example_id};
 pub use schema::{Config, Split};
-pub use shard::{Shard, write_scored, write_split};
+pub use scored::{Layout, is_scored, write_scored};
+pub use shard::{Shard, scored_ids, write_split};
 pub use source::{Columns, read_examples, read_rewards, read_texts};

@@ -13,7 +13,7 @@ use dpg_spec::Format;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
@@ -129,10 +129,11 @@ fn write_split_in(
         .collect()
 }
 
-/// Writes examples with their rewards to one file, in the schema of a dataset's `data/`.
+/// The ids of examples that were scored with these rewards.
 ///
-/// Errors as [`write_split`] does. A file that is there is replaced once the new one is complete.
-pub fn write_scored(path: &Path, examples: &[Example], rewards: &[f64]) -> Result<()> {
+/// Errors when there are none or not as many, and as [`write_split`] does for rows that have no place in
+/// a dataset.
+pub fn scored_ids(examples: &[Example], rewards: &[f64]) -> Result<Vec<String>> {
     if examples.len() != rewards.len() {
         return Err(Error::Unaligned { examples: examples.len(), rewards: rewards.len() });
     }
@@ -144,20 +145,10 @@ pub fn write_scored(path: &Path, examples: &[Example], rewards: &[f64]) -> Resul
         spread.add(reward);
     }
     spread.check(split)?;
-
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let mut writer = Writer::create(partial.into(), Config::Default, format)?;
-    for (chunk, (examples, rewards)) in
-        examples.chunks(BATCH_ROWS).zip(rewards.chunks(BATCH_ROWS)).enumerate()
-    {
-        let ids: Vec<_> = ((chunk * BATCH_ROWS) as u64..)
-            .zip(examples)
-            .map(|(index, example)| example_id(split, index, &example.content_sha256()))
-            .collect();
-        writer.write(&data_batch(&writer.schema, format, examples.iter(), &ids, rewards)?)?;
-    }
-    writer.close()?.rename(path)
+    Ok((0..)
+        .zip(examples)
+        .map(|(index, example)| example_id(split, index, &example.content_sha256()))
+        .collect())
 }
 
 /// The range of a split's rewards.
@@ -214,7 +205,7 @@ impl Writer {
         })?;
         let sink = Hashing { sink: BufWriter::new(file), hash: Sha256::new(), size: 0 };
         let schema = Arc::new(config.schema(format));
-        let parquet = ArrowWriter::try_new(sink, schema.clone(), Some(properties()))
+        let parquet = ArrowWriter::try_new(sink, schema.clone(), Some(properties().build()))
             .map_err(|source| Error::Parquet { action: "write", path: path.clone(), source })?;
         Ok(Self { path, schema, parquet, rows: 0 })
     }
@@ -251,7 +242,8 @@ impl Part {
     }
 }
 
-fn properties() -> WriterProperties {
+/// How all Parquet files are written.
+pub(crate) fn properties() -> WriterPropertiesBuilder {
     let id = || ColumnPath::from("example_id");
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("dpg ", env!("CARGO_PKG_VERSION")).into())
@@ -266,7 +258,7 @@ fn properties() -> WriterProperties {
         let column = ColumnPath::new(column.iter().map(ToString::to_string).collect());
         properties = properties.set_column_statistics_enabled(column, EnabledStatistics::Chunk);
     }
-    properties.build()
+    properties
 }
 
 /// Hashes and counts what passes.

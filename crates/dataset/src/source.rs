@@ -130,12 +130,13 @@ pub fn read_rewards(path: &Path) -> Result<Vec<f64>> {
     Ok(rewards)
 }
 
-enum Source {
+/// A file that is open, by what it is.
+pub(crate) enum Source {
     Parquet(File),
     Jsonl(BufReader<File>),
 }
 
-fn open(path: &Path) -> Result<Source> {
+pub(crate) fn open(path: &Path) -> Result<Source> {
     let read = || {
         let mut file = File::open(path)?;
         let mut magic = Vec::new();
@@ -148,7 +149,10 @@ fn open(path: &Path) -> Result<Source> {
 }
 
 /// The objects of a JSONL file with their line numbers, from 1; blank lines are passed over.
-fn objects(path: &Path, lines: BufReader<File>) -> impl Iterator<Item = Result<(u64, Map<String, Value>)>> {
+pub(crate) fn objects(
+    path: &Path,
+    lines: BufReader<File>,
+) -> impl Iterator<Item = Result<(u64, Map<String, Value>)>> {
     (1..)
         .zip(lines.split(b'\n'))
         .filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()))
@@ -223,7 +227,7 @@ fn from_object(path: &Path, row: u64, mut object: Map<String, Value>, columns: &
 
 const MESSAGES: &str = "a list of {role, content}, both strings";
 
-fn parquet(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+pub(crate) fn parquet(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(|source| Error::Parquet {
         action: "read",
         path: path.into(),

@@ -3,9 +3,10 @@
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row};
 
 use crate::Error;
+use crate::clock::SLACK;
 
 /// The words of one database. Statements are written once, with `{now}`, `{lock}` and
-/// `{skip_locked}` where these go.
+/// `{skip_locked}` where these go, and `{slack}` for the milliseconds of [`SLACK`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialect {
     /// Opens a transaction that will write.
@@ -25,6 +26,7 @@ impl Dialect {
     pub(crate) fn sql(&self, template: &'static str) -> AssertSqlSafe<String> {
         AssertSqlSafe(
             template
+                .replace("{slack}", &SLACK.num_milliseconds().to_string())
                 .replace("{now}", self.now)
                 .replace("{lock}", self.lock)
                 .replace("{skip_locked}", self.skip_locked),
@@ -52,7 +54,8 @@ impl Dialect {
 }
 
 /// In order; a shipped one is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_queue.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_queue.sql"), include_str!("migrations/0002_due.sql")];
 
 async fn version(connection: &mut AnyConnection) -> Result<i64, Error> {
     let query = sqlx::query("select coalesce(max(version), 0) as version from dpg_migrations");

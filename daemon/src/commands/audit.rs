@@ -10,7 +10,12 @@ use dpg_spec::Spec;
 use serde_json::json;
 
 use crate::{
-    cli::AuditArguments, commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop,
+    cli::AuditArguments,
+    commands::{Input, check_standard_input, load_spec, show},
+    compute::compute,
+    data_dir::DataDir,
+    resolve::resolve,
+    stop::Stop,
 };
 
 /// Audits a spec on a file, or on what the untrained generator writes.
@@ -20,14 +25,17 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
         bail!("--shares {share}: expected numbers between 0 and 1");
     }
     let extent = Extent { examples, subsets, shares };
-    let local = resolve(Spec::load(&spec)?, &data.hub()?).await?.local;
+    let file = file.as_deref();
+    check_standard_input(&[&spec, file.unwrap_or(&spec)][..if file.is_some() { 2 } else { 1 }])?;
+    let local = resolve(load_spec(&spec)?, &data.hub()?).await?.local;
+    let file = file.map(Input::open).transpose()?;
     let stop = Stop::listen()?;
     let audit = compute(move || {
         let target = Target::load(&local, DType::F64, &[Device::flex()])?;
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
         let mut examples = match file {
-            Some(file) => read_examples(&file, &Columns::detect(&file)?, rows)?,
+            Some(file) => read_examples(&file.path, &Columns::detect(&file.path)?, rows)?,
             None => generated(&local, &cancelled)?,
         };
         examples.truncate(rows.unwrap_or(usize::MAX));

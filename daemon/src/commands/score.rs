@@ -1,40 +1,63 @@
 //! `dpg score`: metagradient rewards of an existing dataset.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::tensor::DType;
-use dpg_dataset::{Columns, read_examples, write_scored};
+use dpg_dataset::{Columns, Layout, is_scored, read_examples, scored_ids, write_scored};
 use dpg_engine::{Target, mean_and_deviation};
 use dpg_metagrad::metrics::Picture;
-use dpg_spec::Spec;
 use serde_json::json;
 
 use crate::{
-    cli::ScoreArguments, commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop,
+    cli::ScoreArguments,
+    commands::{Input, check_standard_input, load_spec, show},
+    compute::compute,
+    console::note,
+    data_dir::DataDir,
+    output::{Output, check_pictures, write_picture},
+    resolve::resolve,
+    stop::Stop,
 };
 
 /// Scores a dataset and writes the rewards.
 pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bool) -> anyhow::Result<()> {
-    let devices = dpg_models::device::parse(&arguments.device)?;
-    let local = resolve(Spec::load(&arguments.spec)?, &data.hub()?).await?.local;
+    let ScoreArguments { spec, data: file, device, dtype, out, overwrite, pictures } = arguments;
+    check_standard_input(&[&spec, &file])?;
+    let devices = dpg_models::device::parse(&device)?;
+    let mut local = resolve(load_spec(&spec)?, &data.hub()?).await?.local;
+    let input = Input::open(&file)?;
+    let named = local.locations().into_iter().map(|location| PathBuf::from(location.uri.as_str()));
+    let inputs: Vec<_> = named.chain([spec, input.path.clone()]).collect();
+    let output = Output::new(&out, "--out", &inputs, overwrite, is_scored)?;
+    if let Some(folder) = &pictures {
+        check_pictures(folder, overwrite)?;
+    }
     let stop = Stop::listen()?;
-    let out = arguments.out.clone();
-    let (rewards, score) = compute(move || {
-        let ScoreArguments { data, dtype, out, pictures, .. } = arguments;
-        let examples = read_examples(&data, &Columns::detect(&data)?, None)?;
+    let path = out.clone();
+    let (rewards, score, renamed) = compute(move || {
+        let data = &input.path;
+        let examples = read_examples(data, &Columns::detect(data)?, None)?;
         let target = Target::load(&local, DType::from(dtype), &devices)?;
         let metric = target.metric(&local)?;
         let cancelled = || stop.is_set();
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let scored = dpg_engine::score(&target, metric.as_ref(), &examples, 0, folder.path(), &cancelled)?;
-        write_scored(&out, &examples, &scored.rewards)?;
+        let ids = scored_ids(&examples, &scored.rewards)?;
+        let renamed = output
+            .write(|file| Ok(write_scored(data, (file, &path), Layout::of(&path), &ids, &scored.rewards)?))?;
         if let Some(folder) = pictures {
             write_pictures(&folder, &metric.pictures(&scored.theta))?;
         }
-        Ok((scored.rewards, scored.score))
+        Ok((scored.rewards, scored.score, renamed))
     })
     .await?;
+    for column in renamed {
+        note(format_args!(
+            "note: the dataset's own column `{column}` is `input_{column}` in `{}`",
+            out.display()
+        ));
+    }
     let (mean, deviation) = mean_and_deviation(&rewards);
     let value = json!({
         "examples": rewards.len(),
@@ -62,7 +85,7 @@ fn write_pictures(folder: &Path, pictures: &[Picture]) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     for picture in pictures {
         let path = folder.join(format!("{}.png", picture.name));
-        std::fs::write(&path, &picture.png).with_context(|| format!("cannot write `{}`", path.display()))?;
+        write_picture(&path, &picture.png)?;
     }
     Ok(())
 }

@@ -102,7 +102,7 @@ pub(crate) async fn serve(
     };
     let retries = ExponentialBuilder::default().with_max_times(8);
     (|| tokens::ensure_admin(&services)).retry(retries).when(transient).await?;
-    let note = services.data.path("daemon.url");
+    let note = services.data.path(crate::resident::ADDRESS);
     std::fs::write(&note, url(&services, &listener)?)
         .with_context(|| format!("cannot write `{}`", note.display()))?;
     let served = answer(services, listener, shutdown).await;

@@ -14,7 +14,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::serialized_reader::ReadOptionsBuilder;
 use sha2::{Digest, Sha256};
 
-use super::{ROW_GROUP_ROWS, write_scored, write_split, write_split_in};
+use super::{ROW_GROUP_ROWS, write_split, write_split_in};
 use crate::{Columns, Config, Error, Example, Message, Row, Split, read_examples};
 
 fn example(format: Format, index: u64) -> Example {
@@ -204,9 +204,9 @@ fn rewards_that_say_nothing_are_refused() {
         change(&mut rows[1_100]);
         write(rows).unwrap_err().to_string()
     };
-    assert!(with(|row| row.reward = f64::NAN).starts_with("`reward` of row 1100 of split `train` is `NaN`"));
-    assert!(with(|row| row.logprob = f64::NEG_INFINITY).starts_with("`logprob` of row 1100"));
-    assert!(with(|row| row.advantage = f64::INFINITY).starts_with("`advantage` of row 1100"));
+    assert!(with(|row| row.reward = f64::NAN).starts_with("`reward` of row 1101 of split `train` is `NaN`"));
+    assert!(with(|row| row.logprob = f64::NEG_INFINITY).starts_with("`logprob` of row 1101"));
+    assert!(with(|row| row.advantage = f64::INFINITY).starts_with("`advantage` of row 1101"));
     assert!(with(|row| row.example = example(Format::Messages, 1)).contains("format is `Text`"));
 
     let mut equal = rows(Format::Text, 5);
@@ -217,25 +217,6 @@ fn rewards_that_say_nothing_are_refused() {
     assert!(matches!(error, Error::EqualRewards { rows: 5, reward: 0.25, .. }), "{error}");
     assert!(write(equal[..1].to_vec()).is_ok(), "one reward has nothing to differ from");
     assert!(matches!(write(Vec::new()), Err(Error::NoRows(Split::Train))));
-}
-
-#[test]
-fn scored_examples_are_one_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("scored.parquet");
-    let examples: Vec<_> = (0..1_500).map(|index| example(Format::PromptCompletion, index)).collect();
-    let rewards: Vec<_> = (0..1_500).map(f64::from).collect();
-    write_scored(&path, &examples, &rewards).unwrap();
-    assert_eq!(read_examples(&path, &columns(Format::PromptCompletion), None).unwrap(), examples);
-    let read: Vec<f64> = table(&path)
-        .iter()
-        .flat_map(|batch| {
-            batch.column_by_name("reward").unwrap().as_primitive::<Float64Type>().values().to_vec()
-        })
-        .collect();
-    assert_eq!(read, rewards);
-    assert!(matches!(write_scored(&path, &examples, &rewards[1..]), Err(Error::Unaligned { .. })));
-    assert!(matches!(write_scored(&path, &examples, &vec![0.0; 1_500]), Err(Error::EqualRewards { .. })));
 }
 
 #[test]

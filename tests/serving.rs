@@ -120,6 +120,11 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap().split_off(self.begins)
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

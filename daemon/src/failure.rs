@@ -74,8 +74,11 @@ pub(crate) fn told(error: &anyhow::Error) -> String {
     COMMANDS.iter().fold(text, |text, (route, command)| text.replace(route, command))
 }
 
-fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
-    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
+fn innermost<'a>(mut error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
 }
 
 /// What the API says to programs, and what does the same on a command line.

@@ -246,16 +246,16 @@ fn array(values: &[Option<&Value>]) -> Result<ArrayRef> {
         return Ok(Arc::new(texts.collect::<StringArray>()));
     }
     if all(Value::is_boolean) {
-        return Ok(Arc::new(values.iter().map(|value| value?.as_bool()).collect::<BooleanArray>()));
+        return Ok(Arc::new(values.iter().map(|value| (*value)?.as_bool()).collect::<BooleanArray>()));
     }
     if all(Value::is_i64) {
-        return Ok(Arc::new(values.iter().map(|value| value?.as_i64()).collect::<Int64Array>()));
+        return Ok(Arc::new(values.iter().map(|value| (*value)?.as_i64()).collect::<Int64Array>()));
     }
     if all(Value::is_u64) {
-        return Ok(Arc::new(values.iter().map(|value| value?.as_u64()).collect::<UInt64Array>()));
+        return Ok(Arc::new(values.iter().map(|value| (*value)?.as_u64()).collect::<UInt64Array>()));
     }
     if all(Value::is_number) {
-        return Ok(Arc::new(values.iter().map(|value| value?.as_f64()).collect::<Float64Array>()));
+        return Ok(Arc::new(values.iter().map(|value| (*value)?.as_f64()).collect::<Float64Array>()));
     }
     if all(Value::is_array) {
         let lists: Vec<_> = values.iter().map(|value| value.and_then(Value::as_array)).collect();

@@ -1,7 +1,7 @@
 //! `dpg run`: resolve, run, publish.
 
 use std::fs::File;
-use std::io::{BufReader, IsTerminal};
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;
 
 use anyhow::Context;
@@ -118,12 +118,23 @@ fn inputs(resolved: &Resolved) -> anyhow::Result<String> {
         let path = Path::new(location.uri.as_str());
         // of a model, the weights' hash stands above
         if path.is_file() {
-            let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-            std::io::copy(&mut BufReader::new(file), &mut hash)
-                .with_context(|| format!("cannot read `{}`", path.display()))?;
+            hash_file(path, &mut hash).with_context(|| format!("cannot read `{}`", path.display()))?;
         }
     }
     Ok(hex::encode(hash.finalize()))
+}
+
+fn hash_file(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
+    let mut file = BufReader::new(File::open(path)?);
+    loop {
+        let read = file.fill_buf()?;
+        if read.is_empty() {
+            return Ok(());
+        }
+        hash.update(read);
+        let count = read.len();
+        file.consume(count);
+    }
 }
 
 /// A text in one line.

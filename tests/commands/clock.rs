@@ -145,7 +145,12 @@ async fn a_job_stays_with_its_worker() {
         // longer than a lease, and than the silence after a jump
         tokio::time::sleep(Duration::from_secs(9)).await;
         let job = queue.job(id).await.unwrap();
-        assert_eq!((job.state, job.attempts, job.fence), (State::Running, 1, 1), "{hours} h: {}", daemon.log());
+        assert_eq!(
+            (job.state, job.attempts, job.fence),
+            (State::Running, 1, 1),
+            "{hours} h: {}",
+            daemon.log()
+        );
     }
     // submitted under a clock that was ahead, a job does not wait for that time to come
     clock.set(4);

@@ -77,7 +77,10 @@ fn a_daemon_that_does_not_answer_is_not_passed_over() {
     signal(&daemon, "-STOP");
     let refused = fail(&mut dpg(folder.path(), &["list"]));
     signal(&daemon, "-CONT");
-    assert!(refused.contains(&format!("pid {}", daemon.id())) && refused.contains("does not answer"), "{refused}");
+    assert!(
+        refused.contains(&format!("pid {}", daemon.id())) && refused.contains("does not answer"),
+        "{refused}"
+    );
     succeed(&mut dpg(folder.path(), &["list"]));
 }
 
@@ -118,9 +121,8 @@ fn another_store_than_the_daemons_is_told() {
 #[test]
 fn the_environment_names_the_queue_without_a_daemon_too() {
     let folder = folder(1);
-    let submit = |arguments: &[&str]| {
-        succeed(dpg(folder.path(), arguments).env("DPG_DATABASE", "sqlite:other.db")).0
-    };
+    let submit =
+        |arguments: &[&str]| succeed(dpg(folder.path(), arguments).env("DPG_DATABASE", "sqlite:other.db")).0;
     submit(&["submit", "spec.toml"]);
     assert!(submit(&["list"]).contains("tiny"));
     assert!(!folder.path().join("data/queue.db").exists());

@@ -15,7 +15,8 @@ fn a_cause_is_said_once_in_words_of_commands() {
     fs::write(path.join("broken.jsonl"), "{\"text\": 1}\n").unwrap();
     fs::write(path.join("broken.parquet"), "PAR1 and nothing else").unwrap();
     fs::write(path.join("lost.toml"), spec("lost", 1).replace("embedded:prompts/articles", "lost")).unwrap();
-    fs::write(path.join("not.db"), "this is no database, but a text that is long enough to be read as one").unwrap();
+    fs::write(path.join("not.db"), "this is no database, but a text that is long enough to be read as one")
+        .unwrap();
     fs::create_dir(path.join("folder")).unwrap();
     let score = |data| ["score", "spec.toml", "--data", data, "--out", "out.parquet"];
     let commands: [&[&str]; 18] = [
@@ -56,7 +57,9 @@ fn assert_once(said: &str, arguments: &[&str]) {
         let again = clauses[number + 1..].iter().any(|other| other.contains(clause));
         assert!(!again, "{arguments:?}: `{clause}` is said twice in: {said}");
     }
-    for word in ["sqlx", "reqwest", "hyper", "object_store", "tcp connect", "GET /v1", "Authorization", "panicked"] {
+    for word in
+        ["sqlx", "reqwest", "hyper", "object_store", "tcp connect", "GET /v1", "Authorization", "panicked"]
+    {
         assert!(!said.contains(word), "{arguments:?}: `{word}` is in: {said}");
     }
 }

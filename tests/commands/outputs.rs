@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::{dpg, fail, folder, json_of, succeed};
 
-const ROWS: &str = "{\"text\": \"one two three\", \"source\": 1}\n{\"text\": \"a longer row of words\", \"source\": 2}\n";
+const ROWS: &str =
+    "{\"text\": \"one two three\", \"source\": 1}\n{\"text\": \"a longer row of words\", \"source\": 2}\n";
 
 fn score(folder: &Path, data: &str, out: &str, more: &[&str]) -> std::process::Command {
     let mut command = dpg(folder, &["score", "spec.toml", "--data", data, "--out", out]);
@@ -83,9 +84,16 @@ fn a_fetched_file_that_was_changed_is_kept() {
     succeed(dpg(folder.path(), &fetch).arg("--overwrite"));
     assert_eq!(fs::read_to_string(&card).unwrap(), published);
 
-    let generate = ["generate", "embedded-model", "--examples", "2", "--max-new-tokens", "4", "--out", "new.jsonl"];
+    let generate =
+        ["generate", "embedded-model", "--examples", "2", "--max-new-tokens", "4", "--out", "new.jsonl"];
     symlink(
-        fs::read_dir(folder.path().join("data/embedded")).unwrap().next().unwrap().unwrap().path().join("target"),
+        fs::read_dir(folder.path().join("data/embedded"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path()
+            .join("target"),
         folder.path().join("embedded-model"),
     )
     .unwrap();

@@ -30,7 +30,10 @@ fn an_unchanged_spec_is_run_once() {
     // and a version that was withdrawn is none
     succeed(&mut dpg(path, &["datasets", "yank", "tiny@v3", "--reason", "wrong"]));
     assert_eq!(run(&[])["dataset"], "tiny@v4");
-    assert_eq!(json_of(&mut dpg(path, &["datasets", "list", "tiny"]))["versions"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        json_of(&mut dpg(path, &["datasets", "list", "tiny"]))["versions"].as_array().unwrap().len(),
+        4
+    );
 }
 
 /// Nothing is learned at a rate of 0, and nobody can be asked by empty prompts.

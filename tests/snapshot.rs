@@ -39,6 +39,8 @@ pub(crate) fn snapshot(folder: &Path, version: u64) -> Snapshot {
             recipe: "AdamW".into(),
             validation: vec![Figure { name: "Phi".into(), before: -1.0, after: version as f64 }],
             verification: None,
+            counts: String::new(),
+            warnings: vec![],
             has_generator: false,
             pictures: vec![],
         },

@@ -1,6 +1,7 @@
 //! Times of the engine's parts beside its peers', as medians over rounds; what is compared is
 //! measured in turn, so that a busy machine slows all of it.
 
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -119,8 +120,9 @@ pub fn measure_run(engine: &Engine, steps: usize, rounds: usize, peer: &mut Peer
     Run { steps, plain, metagradient, ratio, jax_plain, jax_best, jax_naive }
 }
 
-fn progress(line: &str) {
-    eprintln!("{line}");
+/// Tells how far it is, if anybody reads it.
+pub(crate) fn progress(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// The middle value.

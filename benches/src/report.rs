@@ -3,7 +3,9 @@
 use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 
-use crate::{Engine, Parts, Run, Shape, measure_parts, measure_run, peak_memory, peer::Jax};
+use crate::{
+    Engine, Parts, Run, Shape, measure::progress, measure_parts, measure_run, peak_memory, peer::Jax,
+};
 
 /// What was measured.
 pub struct Report {
@@ -19,9 +21,9 @@ impl Report {
     /// Measures at most `rounds` rounds, of which the median counts. `name` is the device's. Without JAX in
     /// `python` the peers are left out.
     pub fn measure(shape: Shape, name: &str, device: &Device, rounds: usize, python: &str) -> Self {
-        eprintln!("starting JAX");
+        progress("starting JAX");
         let mut jax = Jax::start(&shape, python)
-            .inspect_err(|error| eprintln!("the JAX peers are left out: `{python}`: {error}"))
+            .inspect_err(|error| progress(&format!("the JAX peers are left out: `{python}`: {error}")))
             .ok();
         let engine = Engine::new(shape, device);
         let rounds = rounds.max(1);

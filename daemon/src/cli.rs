@@ -31,17 +31,21 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make the dataset that a spec describes and publish it. Started again after a stop, it goes on.
+    /// Make the dataset that a spec describes and publish it. Started again after a stop, it goes on; once it
+    /// has published, the same spec with the same models and data has nothing more to do.
     Run {
-        /// The target spec, TOML or JSON.
+        /// The target spec, TOML or JSON; `-` reads it from standard input.
         spec: PathBuf,
+        /// Make another version of what has been made and published already.
+        #[arg(long)]
+        again: bool,
         /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
         #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
         device: String,
     },
     /// Check a spec and say what a run would do; start nothing.
     Plan {
-        /// The target spec.
+        /// The target spec; `-` reads it from standard input.
         spec: PathBuf,
         /// Optimise the weights of one step's examples themselves for so many rounds: what a generator
         /// that writes the same texts could reach at best. A round takes as long as scoring a step.
@@ -74,10 +78,13 @@ pub(crate) enum Command {
     Fetch {
         /// `NAME` or `NAME@VERSION`: `spanish`, `spanish@v3`, `spanish@latest`, `spanish@TAG`.
         dataset: String,
-        /// The folder.
+        /// The folder: new, empty, or holding a version that was fetched before, which is replaced.
         folder: PathBuf,
-        /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the settings'
-        /// store, else the data folder].
+        /// Replace files, too, that were changed since they were fetched.
+        #[arg(long)]
+        overwrite: bool,
+        /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the store of the
+        /// data folder's daemon, else the settings', else the data folder].
         #[arg(long, env = "DPG_STORE")]
         store: Option<String>,
     },
@@ -145,9 +152,10 @@ pub(crate) struct ServeArguments {
 /// What `dpg score` reads and writes.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArguments {
-    /// The target spec; `[target]` and `[metric]` are enough.
+    /// The target spec; `[target]` and `[metric]` are enough. `-` reads it from standard input.
     pub(crate) spec: PathBuf,
     /// The dataset: JSON or Parquet with `prompt` and `completion` (of text or turns), `messages`, or `text`.
+    /// `-` reads it from standard input.
     #[arg(long)]
     pub(crate) data: PathBuf,
     /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
@@ -156,9 +164,14 @@ pub(crate) struct ScoreArguments {
     /// Floating-point type of the computation.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub(crate) dtype: Dtype,
-    /// Where the rewards go.
+    /// Where the rows go with their rewards and all their columns: JSONL if it ends in `.jsonl` or `.ndjson`,
+    /// else Parquet. A column `reward` or `example_id` of the dataset becomes `input_reward` or
+    /// `input_example_id`.
     #[arg(long)]
     pub(crate) out: PathBuf,
+    /// Replace files that are there and that `dpg score` did not write.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Folder for PNGs of a `weight_pattern`: the target, what was decoded, and the margins.
     #[arg(long)]
     pub(crate) pictures: Option<PathBuf>,
@@ -167,9 +180,9 @@ pub(crate) struct ScoreArguments {
 /// What `dpg audit` compares.
 #[derive(Debug, Args)]
 pub(crate) struct AuditArguments {
-    /// The target spec.
+    /// The target spec; `-` reads it from standard input.
     pub(crate) spec: PathBuf,
-    /// The dataset, JSONL or Parquet; without it the untrained generator writes one.
+    /// The dataset, JSONL or Parquet; `-` reads it from standard input; without it the untrained generator writes one.
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
     /// Its first rows alone [default: all].
@@ -200,11 +213,14 @@ pub(crate) struct VerifyArguments {
     /// Folder for PNGs of what a `weight_pattern` drew [default: in the data folder's `pictures`].
     #[arg(long)]
     pub(crate) pictures: Option<PathBuf>,
+    /// Replace pictures that are in the folder that `--pictures` names.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Append no signed record to the registry.
     #[arg(long)]
     pub(crate) no_record: bool,
-    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the settings' store, else
-    /// the data folder].
+    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the store of the
+    /// data folder's daemon, else the settings', else the data folder].
     #[arg(long, env = "DPG_STORE")]
     pub(crate) store: Option<String>,
 }
@@ -242,8 +258,11 @@ pub(crate) struct GenerateArguments {
     /// JSONL file for the examples [default: standard output].
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
-    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the settings' store, else
-    /// the data folder].
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the store of the
+    /// data folder's daemon, else the settings', else the data folder].
     #[arg(long, env = "DPG_STORE")]
     pub(crate) store: Option<String>,
 }

@@ -1,33 +1,35 @@
 //! Finding the daemon, or being it: the commands speak HTTP either way.
 //!
-//! The daemon is at `--url` (`DPG_URL`); else where the data folder says that its daemon runs; else,
-//! if no data folder was named, at the usual address. If none answers, this process serves the data
-//! folder's queue to itself on a loopback port: one code path, with or without a daemon.
+//! The daemon is at `--url` (`DPG_URL`); else where the one answers that has the data folder. If none has
+//! it, this process serves the data folder's queue to itself on a loopback port: one code path, with or
+//! without a daemon.
 //!
-//! A daemon that was not named by the user proves first that it serves the data folder, for whoever
-//! takes the port of one that was killed would get its token.
+//! A daemon that was not named by the user proves first that it serves the data folder, for whoever takes
+//! the port of one that was killed would get its token.
 
-use anyhow::Context;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
 use dpg_api::{Client, is_loopback};
 use tokio::net::TcpListener;
 
-use crate::config::{Allow, Config, Limits};
+use crate::config::{Allow, Limits};
+use crate::console::note;
 use crate::data_dir::DataDir;
 use crate::http;
 use crate::http::proof::stored_secret;
 use crate::http::tokens::{ensure_admin, stored_admin};
-use crate::services::{Services, default_config};
-use crate::terminal;
+use crate::resident::Resident;
+use crate::services::{Services, settings};
 
-const USUAL: &str = "http://127.0.0.1:7117";
+/// How long the folder's daemon may take to answer, for instance while it starts.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where the commands look for a daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// `--url`.
     pub(crate) url: Option<String>,
-    /// Whether a data folder was named.
-    pub(crate) named_folder: bool,
 }
 
 impl Place {
@@ -57,35 +59,78 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     /// The data folder's services, if this process serves them to itself.
     pub(crate) embedded: Option<Services>,
+    /// Where the token comes from.
+    token_of: String,
 }
 
 impl Connection {
     /// Finds the daemon, or serves the data folder.
     pub(crate) async fn open(data: DataDir, place: &Place) -> anyhow::Result<Self> {
+        let token_of = match token() {
+            Some(_) => "DPG_TOKEN".into(),
+            None => format!(
+                "`{}`, which the daemon makes anew when it starts",
+                data.path("admin.token").display()
+            ),
+        };
         if let Some(client) = place.client(&data)? {
-            return Ok(Self { client, embedded: None });
+            return Ok(Self { client, embedded: None, token_of });
         }
-        let noted = std::fs::read_to_string(data.path("daemon.url")).ok();
-        let usual = (!place.named_folder).then(|| USUAL.to_owned());
-        // without the folder's secret nobody can be told from its daemon
-        if let Some(secret) = stored_secret(&data) {
-            let token = token().or_else(|| stored_admin(&data));
-            for url in noted.into_iter().chain(usual) {
-                let client = Client::new(url.trim(), token.as_deref())?.proven_by(secret.clone());
-                match client.prove().await {
-                    Ok(()) => return Ok(Self { client, embedded: None }),
-                    Err(error @ dpg_api::Error::Unproven { .. }) => {
-                        eprintln!("warning: {}", terminal::line(&error.to_string()))
-                    }
-                    Err(_) => {}
-                }
-            }
+        if let Some(client) = Self::resident(&data).await? {
+            return Ok(Self { client, embedded: None, token_of });
         }
-        Self::embed(data).await
+        Self::embed(data, token_of).await
     }
 
-    async fn embed(data: DataDir) -> anyhow::Result<Self> {
-        let mut config = Config::load(default_config(&data).as_deref())?;
+    /// The daemon that has the data folder, if one has. It may need a moment to answer.
+    async fn resident(data: &DataDir) -> anyhow::Result<Option<Client>> {
+        let started = Instant::now();
+        loop {
+            let Resident::Running(record) = Resident::of(data) else { return Ok(None) };
+            if let Some(url) = record.as_ref().and_then(|record| record.url.as_ref()) {
+                let token = token().or_else(|| stored_admin(data));
+                let mut client = Client::new(url, token.as_deref())?;
+                if let Some(secret) = stored_secret(data) {
+                    client = client.proven_by(secret);
+                    match client.prove().await {
+                        Ok(()) => return Ok(Some(client)),
+                        Err(error @ dpg_api::Error::Unproven { .. }) => return Err(error.into()),
+                        Err(_) => {}
+                    }
+                }
+            }
+            if started.elapsed() > PATIENCE {
+                let who = record.map_or_else(String::new, |record| {
+                    let at = record.url.unwrap_or_else(|| "no address yet".into());
+                    format!(" (pid {}, `{at}`)", record.pid)
+                });
+                bail!(
+                    "the daemon of `{}`{who} does not answer; if it has just been started, repeat in a moment, else look \
+                     at its log or stop it",
+                    data.root().display()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// An error of a call, and where its token comes from if the daemon does not know that.
+    pub(crate) fn explained(token_of: &str, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast_ref() {
+            Some(dpg_api::Error::Refused(problem)) if problem.detail.starts_with("the token is") => {
+                error.context(format!("the token is that of {token_of}"))
+            }
+            _ => error,
+        }
+    }
+
+    /// Where its token comes from.
+    pub(crate) fn token_of(&self) -> &str {
+        &self.token_of
+    }
+
+    async fn embed(data: DataDir, token_of: String) -> anyhow::Result<Self> {
+        let mut config = settings(&data)?;
         // whoever runs this may read what the process may read
         config.allow = Allow {
             folders: vec!["/".into()],
@@ -103,9 +148,9 @@ impl Connection {
         let served = http::answer(services.clone(), listener, None, std::future::pending());
         tokio::spawn(async {
             if let Err(error) = served.await {
-                eprintln!("error: cannot serve the data folder to this process: {error:#}");
+                note(format_args!("error: cannot serve the data folder to this process: {error:#}"));
             }
         });
-        Ok(Self { client, embedded: Some(services) })
+        Ok(Self { client, embedded: Some(services), token_of })
     }
 }

@@ -43,14 +43,19 @@ impl DataDir {
         Ok(Self { root: root.canonicalize()? })
     }
 
+    /// The folder itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A path in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// The registry in the folder.
-    pub(crate) fn registry(&self) -> anyhow::Result<Registry> {
-        let (store, prefix) = open_store(&self.registry_dir()?.to_string_lossy())?;
+    /// The registry in a store, which publishes with this folder's key.
+    pub(crate) fn registry(&self, store: &str) -> anyhow::Result<Registry> {
+        let (store, prefix) = open_store(store)?;
         Ok(Registry::new(store, prefix, self.key_file()))
     }
 
@@ -111,7 +116,7 @@ impl DataDir {
 
     /// The folder of the run of a spec: a changed spec is another run.
     pub(crate) fn run_dir(&self, spec: &Spec) -> anyhow::Result<RunDir> {
-        let path = self.runs().join(format!("{}-{}", spec.name, &spec.sha256()[..12]));
+        let path = self.run_path(spec);
         let Some(lock) = lock(&path)? else {
             bail!("`{}` is being run by another process; wait for it or stop it", spec.name)
         };
@@ -125,6 +130,15 @@ impl DataDir {
             }
         };
         Ok(RunDir { path, job, _lock: lock })
+    }
+
+    /// Where a run of a spec that has ended is noted: beside its folder.
+    pub(crate) fn ended_run(&self, spec: &Spec) -> PathBuf {
+        self.run_path(spec).with_extension("json")
+    }
+
+    fn run_path(&self, spec: &Spec) -> PathBuf {
+        self.runs().join(format!("{}-{}", spec.name, &spec.sha256()[..12]))
     }
 
     /// The folder of the runs, one each.

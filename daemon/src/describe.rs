@@ -5,6 +5,8 @@ use dpg_dataset::{Card, Figure, markdown::code};
 use dpg_engine::{History, Outcome};
 use dpg_spec::{Metric, Spec};
 
+use crate::quality::Quality;
+
 /// The metric's name among a validation's figures.
 pub(crate) const PHI: &str = "Phi";
 
@@ -25,7 +27,13 @@ pub(crate) fn figures(history: &History) -> Vec<Figure> {
 }
 
 /// The card of a run's dataset; `recipe` is what [`dpg_engine::recipe`] says.
-pub(crate) fn card(spec: &Spec, outcome: &Outcome, recipe: &[String], date: DateTime<Utc>) -> Card {
+pub(crate) fn card(
+    spec: &Spec,
+    outcome: &Outcome,
+    recipe: &[String],
+    quality: &Quality,
+    date: DateTime<Utc>,
+) -> Card {
     Card {
         name: spec.name.clone(),
         description: spec.description.clone(),
@@ -38,6 +46,8 @@ pub(crate) fn card(spec: &Spec, outcome: &Outcome, recipe: &[String], date: Date
         metric: metric(&spec.metric),
         recipe: recipe.iter().map(|sentence| format!("- {sentence}\n")).collect(),
         validation: figures(&outcome.history),
+        counts: quality.counts(),
+        warnings: quality.warnings.clone(),
         verification: None,
         has_generator: spec.output.export_generator,
         pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),

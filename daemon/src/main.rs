@@ -1,5 +1,8 @@
 //! `dpg`: makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 
+// `console.rs` prints: these panic when nobody reads
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod allow;
 mod checkpoint;
 mod child;
@@ -8,6 +11,7 @@ mod commands;
 mod compute;
 mod config;
 mod connect;
+mod console;
 mod data_dir;
 mod describe;
 mod device;
@@ -19,10 +23,13 @@ mod labels;
 mod make;
 mod measure;
 mod memory;
+mod output;
 mod private;
 mod progress;
+mod quality;
 mod refresh;
 mod report;
+mod resident;
 mod resolve;
 mod retention;
 mod schedule;
@@ -44,7 +51,10 @@ use connect::{Connection, Place};
 
 fn main() -> ExitCode {
     dpg_models::keep_freed_memory();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return console::usage(&error),
+    };
     let default =
         if matches!(cli.command, Command::Serve(_) | Command::Worker) { "warn,dpg=info" } else { "warn" };
     tracing_subscriber::fmt()
@@ -54,23 +64,19 @@ fn main() -> ExitCode {
         .with_writer(|| terminal::LogWriter)
         // colours are control characters, which a line of the log is not to have
         .with_ansi(false)
+        // it would be told on standard error, which has just failed
+        .log_internal_errors(false)
         .init();
     // the one TLS provider of every client in the process; a second installation changes nothing
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start the runtime: {error}");
+            console::note(format_args!("error: cannot start the runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(dispatch(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", terminal::text(&format!("{error:#}")));
-            ExitCode::FAILURE
-        }
-    }
+    console::exit_code(runtime.block_on(dispatch(cli)))
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
@@ -80,14 +86,15 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Man { folder } => return commands::shell::manual(folder.as_deref()),
         _ => {}
     }
-    let place = Place { url: cli.url, named_folder: cli.data_dir.is_some() };
+    let place = Place { url: cli.url };
     let data = data_dir::DataDir::open(cli.data_dir)?;
+    resident::introduce(&data, matches!(cli.command, Command::Serve(_)));
     let json = cli.json;
     match cli.command {
         Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Serve(arguments) => serve::serve(data, arguments).await,
         Command::Worker => child::work(data).await,
-        Command::Run { spec, device } => commands::run::run(&data, &spec, &device, json).await,
+        Command::Run { spec, again, device } => commands::run::run(&data, &spec, again, &device, json).await,
         Command::Plan { spec, reweigh, device } => {
             commands::plan::plan(&data, &spec, reweigh, &device, json).await
         }
@@ -99,8 +106,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(arguments) => commands::verify::verify(&data, &place, arguments, json).await,
         Command::Generate(arguments) => commands::generate::generate(&data, &place, arguments).await,
         Command::Datasets(arguments) => commands::datasets::datasets(&data, &place, arguments, json).await,
-        Command::Fetch { dataset, folder, store } => {
-            commands::datasets::fetch(&data, &place, store.as_deref(), &dataset, &folder, json).await
+        Command::Fetch { dataset, folder, overwrite, store } => {
+            let to = commands::datasets::Copy { dataset: &dataset, folder: &folder, overwrite };
+            commands::datasets::fetch(&data, &place, store.as_deref(), to, json).await
         }
         Command::Conformance { device } => commands::conformance::conformance(&data, &device, json).await,
         Command::Bench { device, shape, rounds, python } => {

@@ -14,7 +14,9 @@ use dpg_engine::{Event, History, Outcome, Run, Source, Target, Verification};
 use dpg_registry::{ManifestFile, Registry, Snapshot, Version};
 use dpg_spec::{PublishIf, Spec};
 
-use crate::{compute::compute, describe::card, memory, resolve::Resolved, verification};
+use crate::{
+    compute::compute, describe::card, memory, quality::Quality, resolve::Resolved, verification,
+};
 
 /// Folder of the trained generator in a dataset that has it.
 pub(crate) const GENERATOR: &str = "generator";
@@ -39,6 +41,8 @@ pub(crate) struct Made {
     pub(crate) snapshot: Snapshot,
     /// What happened.
     pub(crate) history: History,
+    /// What there is to say of the rows and of the metric.
+    pub(crate) quality: Quality,
     /// What trying it out showed, if its spec asks for that.
     pub(crate) verification: Option<Verification>,
 }
@@ -65,10 +69,10 @@ pub(crate) async fn make(
     let (to_optimise, to_run_on, to_stop) = (Arc::clone(&local), devices.clone(), stop.clone());
     let state = folder.clone();
     let optimise = move || {
-        let outcome = optimise(&to_optimise, &to_run_on, &state, &mut tell, &to_stop)?;
-        Ok((outcome, tell))
+        let (outcome, quality) = optimise(&to_optimise, &to_run_on, &state, &mut tell, &to_stop)?;
+        Ok((outcome, quality, tell))
     };
-    let (mut outcome, mut tell) = compute(optimise).await?;
+    let (mut outcome, quality, mut tell) = compute(optimise).await?;
     let shards = write_split(&dataset, Split::Train, spec.output.format, std::mem::take(&mut outcome.rows))?;
     let verification = match spec.output.publish_if {
         None => None,
@@ -81,7 +85,7 @@ pub(crate) async fn make(
         }
     };
     let finished_at = Utc::now();
-    let mut card = card(&spec, &outcome, &recipe, finished_at);
+    let mut card = card(&spec, &outcome, &recipe, &quality, finished_at);
     card.verification = verification.as_ref().map(verification::markdown);
     let snapshot = Snapshot {
         job,
@@ -97,7 +101,7 @@ pub(crate) async fn make(
         dependencies: models,
         withheld: verification.as_ref().and_then(verification::withheld),
     };
-    Ok(Made { snapshot, history: outcome.history, verification })
+    Ok(Made { snapshot, history: outcome.history, quality, verification })
 }
 
 /// Publishes what was made, and records what trying it out showed.
@@ -121,7 +125,7 @@ fn optimise(
     folder: &Path,
     tell: &mut dyn FnMut(&Event),
     stop: &(dyn Fn() -> bool + Sync),
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<(Outcome, Quality)> {
     let target = Target::load(spec, DType::F32, devices)?;
     let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;
@@ -131,7 +135,8 @@ fn optimise(
     if spec.output.export_generator {
         source.export(&outcome.generator, &folder.join("dataset").join(GENERATOR))?;
     }
-    Ok(outcome)
+    let quality = Quality::of(&outcome, &source);
+    Ok((outcome, quality))
 }
 
 /// The files of the exported generator, if there is one.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use dpg_engine::{Event, StepRecord, ValidationRecord};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::console::note;
 use crate::stop::Stop;
 
 /// Elsewhere than on a terminal there is a line as often as this.
@@ -61,7 +62,7 @@ impl Watch {
         match &self.bar {
             Some(bar) => bar.set_position((stage.done.min(stage.passes)) as u64),
             None if stage.done > 0 && stage.told.elapsed() >= EVERY => {
-                eprintln!("{}", stage.line());
+                note(stage.line());
                 stage.told = Instant::now();
             }
             None => {}
@@ -161,14 +162,14 @@ impl Progress {
             let done = record.step + 1;
             let per_step = self.started.elapsed().as_secs_f64() / (done - self.first) as f64;
             let left = per_step * (self.steps - done) as f64;
-            eprintln!("step {done}/{}  {text}  {per_step:.1} s/step, ETA {left:.0} s", self.steps);
+            note(format_args!("step {done}/{}  {text}  {per_step:.1} s/step, ETA {left:.0} s", self.steps));
         }
     }
 
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => note(text),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! What happens by the clock: due schedules become jobs.
 //!
 //! The ticker runs in UTC and knows no calendar. Which times are due is computed in the queue from the
-//! schedule's own zone, and of several daemons one moves the schedule on.
+//! schedule's own zone, and of several daemons one moves the schedule on. The clock may be set by hours,
+//! either way, while the daemon runs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dpg_queue::{NewJob, Schedule};
 use sha2::{Digest, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{info, warn};
 
@@ -18,24 +20,87 @@ use crate::{services::Services, submission};
 /// A time this late is not missed: daemons restart.
 const GRACE: Duration = Duration::from_mins(1);
 
-/// Starts the ticker; it ends with the process, or with [`JobScheduler::shutdown`].
-pub(crate) async fn start(services: &Services) -> anyhow::Result<JobScheduler> {
-    let scheduler = JobScheduler::new().await.context("cannot start the ticker")?;
+/// How long no tick may come before the ticker is made anew. It remembers its next tick as a time of day,
+/// which is far away once the clock is set back.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Submits what is due until it is dropped or told to stop.
+pub(crate) struct Ticker(JoinHandle<()>);
+
+impl Ticker {
+    /// Ends it.
+    pub(crate) fn stop(&self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Starts the ticker.
+pub(crate) async fn start(services: &Services) -> anyhow::Result<Ticker> {
     let services = services.clone();
-    let ticking = Arc::new(Mutex::new(()));
-    let every_second = Job::new_async("* * * * * *", move |_, _| {
-        let (services, ticking) = (services.clone(), Arc::clone(&ticking));
-        Box::pin(async move {
-            // if the last tick is not over yet, the database is slow
-            let Ok(_ticking) = ticking.try_lock() else { return };
-            if let Err(error) = submit_due(&services).await {
-                warn!("cannot look at the schedules: {error:#}");
+    // the first one is started here, so that what keeps it from starting is an error
+    let mut ticking = Ticking::start(&services).await?;
+    Ok(Ticker(tokio::spawn(async move {
+        loop {
+            ticking.until_silent().await;
+            info!("the clock was set back; counting seconds anew");
+            let next = Ticking::start(&services).await;
+            let _ = ticking.scheduler.shutdown().await;
+            match next {
+                Ok(next) => ticking = next,
+                Err(error) => {
+                    warn!("{error:#}");
+                    tokio::time::sleep(SILENCE).await;
+                }
             }
-        })
-    })?;
-    scheduler.add(every_second).await?;
-    scheduler.start().await.context("cannot start the ticker")?;
-    Ok(scheduler)
+        }
+    })))
+}
+
+/// A scheduler with one job: to look at the schedules, every second.
+struct Ticking {
+    scheduler: JobScheduler,
+    /// When the last tick was.
+    last: Arc<watch::Sender<Instant>>,
+}
+
+impl Ticking {
+    async fn start(services: &Services) -> anyhow::Result<Self> {
+        let scheduler = JobScheduler::new().await.context("cannot start the ticker")?;
+        let last = Arc::new(watch::Sender::new(Instant::now()));
+        let (services, ticked) = (services.clone(), Arc::clone(&last));
+        let looking = Arc::new(Mutex::new(()));
+        let every_second = Job::new_async("* * * * * *", move |_, _| {
+            let (services, looking) = (services.clone(), Arc::clone(&looking));
+            ticked.send_replace(Instant::now());
+            Box::pin(async move {
+                // if the last look is not over yet, the database is slow
+                let Ok(_looking) = looking.try_lock() else { return };
+                if let Err(error) = submit_due(&services).await {
+                    warn!("cannot look at the schedules: {error:#}");
+                }
+            })
+        })?;
+        scheduler.add(every_second).await?;
+        scheduler.start().await.context("cannot start the ticker")?;
+        Ok(Self { scheduler, last })
+    }
+
+    /// Ready when no tick has come for too long.
+    async fn until_silent(&self) {
+        loop {
+            let silent = self.last.borrow().elapsed();
+            if silent > SILENCE {
+                return;
+            }
+            tokio::time::sleep(SILENCE.saturating_sub(silent) + Duration::from_millis(10)).await;
+        }
+    }
 }
 
 async fn submit_due(services: &Services) -> anyhow::Result<()> {

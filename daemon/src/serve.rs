@@ -11,8 +11,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::{
-    cli::ServeArguments, config::Config, data_dir::DataDir, housekeeping::keep_house, http, schedule,
-    services::Services, stop::Stop, supervisor, webhook,
+    cli::ServeArguments, config::Config, console::note, data_dir::DataDir, housekeeping::keep_house, http,
+    resident::Occupied, schedule, services::Services, stop::Stop, supervisor, webhook,
 };
 
 /// Serves until told to stop.
@@ -20,6 +20,7 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     let config = Config::effective(&data, &arguments)?;
     webhook::check(&config)?;
     let stop = Stop::listen()?;
+    let mut occupied = Occupied::take(&data, &config)?;
     let services = Services::open(config, data).await?;
     tokio::select! {
         probed = probe_conditional_put(&services.store, &services.prefix) => {
@@ -29,8 +30,10 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
     }
     let listen = services.config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;
-    eprintln!("dpg serves {}", http::url(&services, &listener)?);
-    let mut ticker = schedule::start(&services).await?;
+    let url = http::url(&services, &listener)?;
+    occupied.answers_at(&url)?;
+    note(format_args!("dpg serves {url}"));
+    let ticker = schedule::start(&services).await?;
     let housekeeping = tokio::spawn(keep_house(services.clone()));
     let (end, ended) = oneshot::channel::<()>();
     let shutdown = async move { drop(ended.await) };
@@ -49,7 +52,7 @@ pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::R
         }
     }
     // both end with the process in any case
-    let _ = ticker.shutdown().await;
+    ticker.stop();
     housekeeping.abort();
     drop(end);
     api.await.context("the HTTP API panicked")??;

@@ -3,6 +3,8 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::console::note;
+
 /// Set by the first signal; a second one ends the process at once.
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<bool>);
@@ -19,7 +21,7 @@ impl Stop {
                 if set.send_replace(true) {
                     std::process::exit(130);
                 }
-                eprintln!("stopping after this step; once more to stop at once");
+                note("stopping after this step; once more to stop at once");
             }
         });
         Ok(Self(stop))

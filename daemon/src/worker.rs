@@ -222,7 +222,8 @@ impl Attempt {
         refresh.keep_generator(&folder.path).await?;
         let version = publish(registry, &made).await?;
         refresh.drop_generators().await;
-        let result = result(&version, Some(&made.history));
+        let mut result = result(&version, Some(&made.history));
+        result["quality"] = json!(made.quality);
         let detail = json!({ "dataset": version.to_string(), "rows": version.rows });
         if let Err(error) = queue.event(&self.lease, "published", detail).await {
             warn!(job = %self.job.id, "cannot write the job's history: {:#}", anyhow::Error::from(error));

@@ -121,6 +121,23 @@ where
     Ok(Fetched { downloaded, kept })
 }
 
+/// A file in a folder that is not what was fetched to it, if there is one. Files that are not there any
+/// more are none, and a folder that nothing was fetched to has none.
+pub fn changed_since_fetch(folder: &Path) -> Result<Option<PathBuf>> {
+    let manifest = fs::read(folder.join(MANIFEST)).ok().and_then(|json| Manifest::parse(&json).ok());
+    for file in manifest.iter().flat_map(|manifest| &manifest.files) {
+        let path = folder.join(&file.path);
+        let same = has_content(&path, file.size, &file.sha256);
+        match same {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Ok(true) => {}
+            Ok(false) => return Ok(Some(PathBuf::from(&file.path))),
+            Err(source) => return Err(Error::of_file("read", &path, source)),
+        }
+    }
+    Ok(None)
+}
+
 async fn download<E: From<Error>>(
     version: &str,
     file: &ManifestFile,
@@ -279,21 +296,23 @@ fn files_under(folder: &Path) -> Result<BTreeSet<PathBuf>> {
 /// Whether a local file has the size and hash that a manifest says.
 async fn matches(path: &Path, file: &ManifestFile) -> Result<bool> {
     let (local, size, sha256) = (path.to_path_buf(), file.size, file.sha256.clone());
-    let compare = move || -> io::Result<bool> {
-        let mut file = fs::File::open(local)?;
-        if file.metadata()?.len() != size {
-            return Ok(false);
-        }
-        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hex::encode(hash.finalize()) == sha256),
-                read => hash.update(&buffer[..read]),
-            }
-        }
-    };
+    let compare = move || has_content(&local, size, &sha256);
     match tokio::task::spawn_blocking(compare).await.map_err(io::Error::other).flatten() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         same => same.map_err(|source| Error::of_file("read", path, source)),
+    }
+}
+
+fn has_content(path: &Path, size: u64, sha256: &str) -> io::Result<bool> {
+    let mut file = fs::File::open(path)?;
+    if file.metadata()?.len() != size {
+        return Ok(false);
+    }
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize()) == sha256),
+            read => hash.update(&buffer[..read]),
+        }
     }
 }

@@ -43,7 +43,7 @@ use object_store::path::Path;
 pub use attestation::{Attestation, sign_report};
 pub use diff::{Change, Diff, MetricChange, RewardStatistics};
 pub use error::{Error, Result};
-pub use fetch::{Fetched, fetch_from};
+pub use fetch::{Fetched, changed_since_fetch, fetch_from};
 pub use gc::Garbage;
 pub use log::{Dataset, Version};
 pub use provenance::Dependency;

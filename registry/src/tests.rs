@@ -98,6 +98,8 @@ fn snapshot(folder: &LocalPath, name: &str, job: &str, fence: u64, format: Forma
             recipe: "AdamW, learning rate 5e-6, batches of 1024, one epoch.".into(),
             validation: vec![Figure { name: "pixel accuracy".into(), before: 0.5, after: 1.0 }],
             verification: None,
+            counts: String::new(),
+            warnings: vec![],
             has_generator: false,
             pictures: vec!["decoded".into()],
         },

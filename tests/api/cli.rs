@@ -40,7 +40,9 @@ fn everything(path: &std::path::Path, id: &str) {
     let status = succeed(&mut dpg(path, &["status", "tiny"]));
     assert!(status.contains("0 of 3") && status.contains("submitted"), "{status}");
     assert!(succeed(&mut dpg(path, &["cancel", "tiny"])).contains("is cancelled"));
-    let followed = succeed(&mut dpg(path, &["logs", "tiny", "-f"]));
+    let followed = dpg(path, &["logs", "tiny", "-f"]).output().unwrap();
+    assert_eq!(followed.status.code(), Some(1), "it was cancelled");
+    let followed = crate::text(&followed.stdout);
     assert_eq!(followed.lines().count(), 2, "{followed}");
     assert_eq!(followed, succeed(&mut dpg(path, &["logs", id])));
     assert!(succeed(&mut dpg(path, &["retry", id])).contains("queued again"));

@@ -35,6 +35,10 @@ pub struct Card {
     pub recipe: String,
     /// What was measured on fresh generations.
     pub validation: Vec<Figure>,
+    /// How many rows there are, and how many of them say nothing new or nothing; may be empty.
+    pub counts: String,
+    /// What is wrong with the data or the run, in words.
+    pub warnings: Vec<String>,
     /// What fresh targets showed that were fine-tuned on it and on controls before it was published,
     /// in Markdown, if they were.
     pub verification: Option<String>,
@@ -121,7 +125,7 @@ impl Card {
         let columns: Vec<_> =
             fields(Config::Default, self.format).iter().map(|field| format!("`{}`", field.name())).collect();
         let columns = columns.join(", ");
-        let table = self.figures() + &self.gallery();
+        let table = self.figures() + &self.found() + &self.gallery();
         let generator_folder = if self.has_generator {
             format!(
                 "\n## The generator\n\n`generator` is the trained generator as a Hugging Face folder. \
@@ -205,6 +209,13 @@ description.
         let pictures: Vec<String> =
             self.pictures.iter().map(|name| format!("![{name}](pictures/{name}.png)")).collect();
         if pictures.is_empty() { String::new() } else { format!("\n{}\n", pictures.join(" ")) }
+    }
+
+    /// What was counted and what is wrong.
+    fn found(&self) -> String {
+        let counts = if self.counts.is_empty() { String::new() } else { format!("\n{}.\n", self.counts) };
+        let warnings = self.warnings.iter().map(|warning| format!("\n> **Warning.** {warning}\n"));
+        counts + &warnings.collect::<String>()
     }
 
     fn figures(&self) -> String {
@@ -321,6 +332,8 @@ mod tests {
             metric: "m".into(),
             recipe: "r".into(),
             validation: vec![Figure { name: "a|b".into(), before: 1.0, after: 2.0 }],
+            counts: "1000 rows, 2 duplicates, 0 empty".into(),
+            warnings: vec!["the run moved nothing".into()],
             verification: None,
             has_generator: false,
             pictures: vec!["decoded".into()],
@@ -344,7 +357,10 @@ mod tests {
         assert!(
             body.contains("| a\\|b | 1 | 2 |")
                 && body.contains("\n\\--- license: mit\n")
-                && body.contains("**Warning.**")
+                && body.contains("**Warning.** This data")
+        );
+        assert!(
+            body.contains("\n1000 rows, 2 duplicates, 0 empty.\n\n> **Warning.** the run moved nothing\n")
         );
     }
 }

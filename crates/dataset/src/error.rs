@@ -17,7 +17,8 @@ pub enum Error {
     NoRows(Split),
     /// A number that is NaN or infinite.
     #[error(
-        "`{column}` of row {row} of split `{split}` is `{value}`, not a finite number; the run that made it has diverged"
+        "`{column}` of row {} of split `{split}` is `{value}`, not a finite number; the run that made it has diverged",
+        row + 1
     )]
     NotFinite {
         /// The split.
@@ -42,7 +43,7 @@ pub enum Error {
         reward: f64,
     },
     /// An example that is not in the dataset's format.
-    #[error("row {row} is in format `{found:?}`, but the dataset's format is `{expected:?}`")]
+    #[error("row {} is in format `{found:?}`, but the dataset's format is `{expected:?}`", row + 1)]
     WrongFormat {
         /// The row, from 1.
         row: u64,
@@ -64,8 +65,20 @@ pub enum Error {
         /// How many rewards.
         rewards: usize,
     },
+    /// Columns whose names are those of what is added, and cannot be given others.
+    #[error(
+        "`{path}` has the columns `{column}` and `{renamed}`, and `{column}` is what scoring adds: rename one of them"
+    )]
+    Clash {
+        /// The file.
+        path: PathBuf,
+        /// The column that has the name of one that is added.
+        column: String,
+        /// What it would be called.
+        renamed: String,
+    },
     /// A file that cannot be opened, read, written or renamed.
-    #[error("cannot {action} `{path}`: {source}")]
+    #[error("cannot {action} `{path}`")]
     Io {
         /// What was tried.
         action: &'static str,
@@ -75,7 +88,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A Parquet file that cannot be read or written.
-    #[error("cannot {action} Parquet file `{path}`: {source}")]
+    #[error("cannot {action} Parquet file `{path}`")]
     Parquet {
         /// What was tried.
         action: &'static str,
@@ -95,7 +108,7 @@ pub enum Error {
         limit: usize,
     },
     /// Columns that make no record batch.
-    #[error("cannot make a record batch: {0}")]
+    #[error("cannot make a record batch")]
     Arrow(#[from] arrow::error::ArrowError),
     /// A data file without rows.
     #[error("`{0}` has no rows; it needs at least one example")]

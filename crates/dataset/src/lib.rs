@@ -14,6 +14,7 @@ mod error;
 pub mod markdown;
 mod row;
 mod schema;
+mod scored;
 mod shard;
 mod source;
 
@@ -22,5 +23,6 @@ pub use croissant::croissant;
 pub use error::{Error, Result};
 pub use row::{Conversation, Example, Message, Row, example_id, message};
 pub use schema::{Config, Split};
-pub use shard::{Shard, write_scored, write_split};
+pub use scored::{Layout, is_scored, write_scored};
+pub use shard::{Shard, scored_ids, write_split};
 pub use source::{Columns, Place, read_examples, read_rewards, read_texts};

@@ -1,7 +1,5 @@
 //! The Arrow schemas of a dataset's two configs, and rows as record batches in them.
 
-mod conversations;
-
 use std::fmt;
 use std::sync::Arc;
 
@@ -91,17 +89,6 @@ impl Config {
     }
 }
 
-/// The schema of examples with their rewards: that of a published dataset, if it can hold them.
-pub(crate) fn scored_schema(format: Format, examples: &[Example]) -> Schema {
-    let published = Config::Default.schema(format);
-    let conversations: Vec<&Conversation> = examples.iter().filter_map(Example::conversation).collect();
-    if conversations.iter().all(|conversation| conversation.plain().is_some()) {
-        return published;
-    }
-    let others = published.fields().iter().skip(1).map(|field| field.as_ref().clone());
-    Schema::new(conversations::fields(&conversations).into_iter().chain(others).collect::<Vec<_>>())
-}
-
 /// One element of a `messages` list, named as the Parquet format asks.
 fn turn() -> Arc<Field> {
     Arc::new(Field::new("element", DataType::Struct(turn_fields()), false))
@@ -121,8 +108,7 @@ pub(crate) fn data_batch<'a>(
 ) -> Result<RecordBatch> {
     // One buffer a column: text, or prompt and completion, or role and content.
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    let (mut turns, mut conversations) = (Vec::new(), Vec::new());
-    let plain = schema.field(0).data_type() == &DataType::List(turn());
+    let mut turns = Vec::new();
     for example in examples {
         match example {
             Example::Text(text) => first.push(text.as_str()),
@@ -130,19 +116,17 @@ pub(crate) fn data_batch<'a>(
                 first.push(prompt);
                 second.push(completion.as_str());
             }
-            Example::Messages(conversation) if plain => {
+            Example::Messages(conversation) => {
                 let said = conversation.plain().ok_or(Error::MoreThanContent)?;
                 turns.push(said.len());
                 first.extend(said.iter().map(|(role, _)| *role));
                 second.extend(said.iter().map(|(_, content)| *content));
             }
-            Example::Messages(conversation) => conversations.push(conversation.columns()),
         }
     }
     let mut columns: Vec<ArrayRef> = match format {
         Format::Text => vec![strings(first)],
         Format::PromptCompletion => vec![strings(first), strings(second)],
-        Format::Messages if !plain => conversations::columns(schema, &conversations),
         Format::Messages => {
             let flat = StructArray::try_new(turn_fields(), vec![strings(first), strings(second)], None)?;
             let offsets = OffsetBuffer::from_lengths(turns);

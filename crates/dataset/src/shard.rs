@@ -13,11 +13,11 @@ use dpg_spec::Format;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
-use crate::schema::{check, data_batch, rewards_batch, scored_schema};
+use crate::schema::{check, data_batch, rewards_batch};
 use crate::{Config, Error, Example, Result, Row, Split, example_id};
 
 const ROW_GROUP_ROWS: usize = 20_000;
@@ -129,12 +129,11 @@ fn write_split_in(
         .collect()
 }
 
-/// Writes examples with their rewards to one file, in the schema of a dataset's `data/`; turns that have
-/// more than a role and a text are kept whole, as JSON.
+/// The ids of examples that were scored with these rewards.
 ///
-/// Errors as [`write_split`] does, but for equal rewards: those of equal rows are. A file that is
-/// there is replaced once the new one is complete.
-pub fn write_scored(path: &Path, examples: &[Example], rewards: &[f64]) -> Result<()> {
+/// Errors when there are none or not as many, and as [`write_split`] does for rows that have no place in
+/// a dataset.
+pub fn scored_ids(examples: &[Example], rewards: &[f64]) -> Result<Vec<String>> {
     if examples.len() != rewards.len() {
         return Err(Error::Unaligned { examples: examples.len(), rewards: rewards.len() });
     }
@@ -143,19 +142,10 @@ pub fn write_scored(path: &Path, examples: &[Example], rewards: &[f64]) -> Resul
     for (row, (example, &reward)) in (0..).zip(examples.iter().zip(rewards)) {
         check(split, format, row, example, &[("reward", reward)])?;
     }
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let mut writer = Writer::create(partial.into(), scored_schema(format, examples))?;
-    for (chunk, (examples, rewards)) in
-        examples.chunks(BATCH_ROWS).zip(rewards.chunks(BATCH_ROWS)).enumerate()
-    {
-        let ids: Vec<_> = ((chunk * BATCH_ROWS) as u64..)
-            .zip(examples)
-            .map(|(index, example)| example_id(split, index, &example.content_sha256()))
-            .collect();
-        writer.write(&data_batch(&writer.schema, format, examples.iter(), &ids, rewards)?)?;
-    }
-    writer.close()?.rename(path)
+    Ok((0..)
+        .zip(examples)
+        .map(|(index, example)| example_id(split, index, &example.content_sha256()))
+        .collect())
 }
 
 /// The range of a split's rewards.
@@ -212,7 +202,7 @@ impl Writer {
         })?;
         let sink = Hashing { sink: BufWriter::new(file), hash: Sha256::new(), size: 0 };
         let schema = Arc::new(schema);
-        let parquet = ArrowWriter::try_new(sink, schema.clone(), Some(properties()))
+        let parquet = ArrowWriter::try_new(sink, schema.clone(), Some(properties().build()))
             .map_err(|source| Error::Parquet { action: "write", path: path.clone(), source })?;
         Ok(Self { path, schema, parquet, rows: 0 })
     }
@@ -249,7 +239,8 @@ impl Part {
     }
 }
 
-fn properties() -> WriterProperties {
+/// How all Parquet files are written.
+pub(crate) fn properties() -> WriterPropertiesBuilder {
     let id = || ColumnPath::from("example_id");
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("dpg ", env!("CARGO_PKG_VERSION")).into())
@@ -264,7 +255,7 @@ fn properties() -> WriterProperties {
         let column = ColumnPath::new(column.iter().map(ToString::to_string).collect());
         properties = properties.set_column_statistics_enabled(column, EnabledStatistics::Chunk);
     }
-    properties.build()
+    properties
 }
 
 /// Hashes and counts what passes.

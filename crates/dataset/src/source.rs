@@ -19,13 +19,13 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Float64Type;
 use dpg_spec::HeldOutData;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use self::open::{Source, open};
 use self::room::Room;
 use crate::{Error, Example, Result};
 
-pub(crate) use self::parquet::{JSON_TYPE, TYPE_NAME};
+pub(crate) use self::open::{Source, open};
+pub(crate) use self::parquet::{JSON_TYPE, TYPE_NAME, reader};
 
 /// The schemas of tools beside a conversation.
 pub(crate) const TOOLS: &str = "tools";
@@ -177,6 +177,15 @@ fn read_within(mut room: Room, columns: &Columns, limit: Option<usize>) -> Resul
         }
     };
     if examples.is_empty() { Err(Error::Empty(path.into())) } else { Ok(examples) }
+}
+
+/// The rows of a JSON file with all their columns; what is no JSON in one is its text.
+pub(crate) fn objects(path: &Path, source: Source) -> Result<Vec<Map<String, Value>>> {
+    match source {
+        Source::Jsonl(text) => json::lines(path, text).map(|raw| Ok(raw?.object())).collect(),
+        Source::Array(text) => Ok(json::array(path, text)?.into_iter().map(json::Raw::object).collect()),
+        Source::Parquet(_) => unreachable!("Parquet has no JSON rows"),
+    }
 }
 
 /// Refuses a file or row without one of the columns.

@@ -83,6 +83,8 @@ pub struct Run<'a> {
 pub struct Outcome {
     /// The dataset, ready to be published.
     pub rows: Vec<Row>,
+    /// Examples without any text, which are not among the rows.
+    pub left_out: usize,
     /// The metric's pictures of the target fine-tuned on the dataset.
     pub pictures: Vec<Picture>,
     /// The trained generator's weights `[n]`.
@@ -138,12 +140,12 @@ impl Run<'_> {
         }
         let examples = self.spec.output.examples;
         tell(&Event::Drawing { examples });
-        let (rows, mut pictures) = self.dataset(&state, examples)?;
+        let (rows, left_out, mut pictures) = self.dataset(&state, examples)?;
         pictures.push(chart::curves(&state.history));
         let frames: Vec<_> =
             state.history.validations.iter().flat_map(|record| record.decoded.clone()).collect();
         pictures.extend(film_strip(&frames).map(|png| Picture { name: "film".into(), png }));
-        Ok(Outcome { rows, pictures, generator: state.generator.theta, history: state.history })
+        Ok(Outcome { rows, left_out, pictures, generator: state.generator.theta, history: state.history })
     }
 
     /// A step with the numbers of the spec's schedule as they stand.
@@ -259,8 +261,8 @@ impl Run<'_> {
         goal.zip(state.history.validations.last()).is_some_and(|(goal, last)| goal.is_met(&last.figures()))
     }
 
-    /// The final dataset, drawn from the final generator and scored.
-    fn dataset(&self, state: &RunState, examples: usize) -> Result<(Vec<Row>, Vec<Picture>), Error> {
+    /// The final dataset, drawn from the final generator and scored, and how many rows had no text.
+    fn dataset(&self, state: &RunState, examples: usize) -> Result<(Vec<Row>, usize, Vec<Picture>), Error> {
         let dpg_spec::Policy { group_size, advantage, .. } = self.spec.policy;
         let group_size = self.spec.output.group_size.unwrap_or(group_size);
         let advantage = if group_size == 1 { Advantage::Global } else { advantage };
@@ -289,12 +291,14 @@ impl Run<'_> {
             }
         });
         let mut rows: Vec<Row> = rows.take(examples).collect();
+        let drawn = rows.len();
         rows.retain(|row| !matches!(&row.example, dpg_dataset::Example::Text(text) if text.is_empty()));
+        let left_out = drawn - rows.len();
         if let Select::TopFraction(share) = self.spec.output.select {
             rows.sort_by(|a, b| b.reward.total_cmp(&a.reward));
             rows.truncate(((rows.len() as f64 * share).ceil() as usize).max(1));
         }
-        Ok((rows, pictures))
+        Ok((rows, left_out, pictures))
     }
 
     /// `prompts` training prompts, other ones as far as there are, each asked `group_size` times in a row.

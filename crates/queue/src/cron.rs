@@ -4,6 +4,9 @@
 //! that skips 02:30 it is due once, at the first moment after the gap; on a night with two 02:30 it is
 //! due once, at the first. An expression of every hour (`*/15 * * * *`) means time as it passes: it
 //! keeps its pace through both nights.
+//!
+//! A cursor in the future says that the clock was set back since. It is moved back to the present, and
+//! [`Queue::advance`](crate::Queue::advance) leaves out the times that have had their job already.
 
 use std::time::Duration;
 
@@ -52,15 +55,17 @@ pub struct Calendar {
 }
 
 impl Calendar {
-    /// Reads five fields (minute, hour, day of month, month, day of week) or a nickname such as
-    /// `@daily`, and an IANA time zone.
+    /// Reads five fields (minute, hour, day of month, month, day of week) or a nickname (`@hourly`,
+    /// `@daily` or `@midnight`, `@weekly`, `@monthly`, `@yearly` or `@annually`), and an IANA time zone.
     ///
     /// # Errors
     /// The expression or the zone cannot be read, or the expression is never due.
     pub fn new(expression: &str, zone: &str) -> Result<Self, Error> {
         let zone = zone.parse().map_err(|_| Error::TimeZone { name: zone.into() })?;
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let cron = parser.parse(expression).map_err(|error| Error::Cron {
+        // the parser has every nickname of cron(8) but this one
+        let known = if expression.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { expression };
+        let cron = parser.parse(known).map_err(|error| Error::Cron {
             expression: expression.into(),
             reason: error.to_string().trim_end_matches('.').to_lowercase(),
         })?;
@@ -111,7 +116,8 @@ pub struct Due {
     pub times: Vec<DateTime<Utc>>,
     /// How many due times passed without one.
     pub missed: usize,
-    /// The newest due time dealt with: the schedule's next cursor.
+    /// The newest due time dealt with, or the present after the clock was set back: the schedule's next
+    /// cursor.
     pub cursor: DateTime<Utc>,
 }
 
@@ -134,6 +140,9 @@ pub fn due(
     cursor: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Option<Due> {
+    if cursor > now {
+        return Some(Due { times: vec![], missed: 0, cursor: now });
+    }
     let delayed = |due: DateTime<Utc>| due + jitter(id, due, policy.jitter);
     let first = calendar.next(cursor);
     let passed: Vec<_> = std::iter::successors(first, |due| calendar.next(*due))

@@ -2,10 +2,12 @@
 
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row};
 
+use crate::clock::SLACK;
 use crate::{Error, quota::MAY_RUN};
 
 /// The words of one database. Statements are written once, with `{now}`, `{lock}` and
-/// `{skip_locked}` where these go, and `{may_run}` for what quotas ask.
+/// `{skip_locked}` where these go, `{may_run}` for what quotas ask, and `{slack}` for the milliseconds of
+/// [`SLACK`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialect {
     /// Opens a transaction that will write.
@@ -26,6 +28,7 @@ impl Dialect {
         AssertSqlSafe(
             template
                 .replace("{may_run}", MAY_RUN)
+                .replace("{slack}", &SLACK.num_milliseconds().to_string())
                 .replace("{now}", self.now)
                 .replace("{lock}", self.lock)
                 .replace("{skip_locked}", self.skip_locked),
@@ -53,8 +56,11 @@ impl Dialect {
 }
 
 /// In order; a shipped one is never edited.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_queue.sql"), include_str!("migrations/0002_tokens.sql")];
+const MIGRATIONS: &[&str] = &[
+        include_str!("migrations/0001_queue.sql"),
+        include_str!("migrations/0002_tokens.sql"),
+        include_str!("migrations/0003_due.sql"),
+    ];
 
 async fn version(connection: &mut AnyConnection) -> Result<i64, Error> {
     let query = sqlx::query("select coalesce(max(version), 0) as version from dpg_migrations");

@@ -7,6 +7,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
+use crate::clock::SLACK;
 use crate::text_enum::text_enum;
 use crate::{Error, optional_id, optional_time, parsed, time};
 
@@ -214,8 +215,8 @@ impl Job {
         note: Option<Note<'_>>,
     ) -> Result<(), Error> {
         self.last_event += i64::from(note.is_some());
-        // `now` may be from before a wait for the lock, and clocks are set back.
-        self.updated = self.updated.max(now);
+        // `now` may be from before a wait for the lock; far before, the clock was set back
+        self.updated = if self.updated - now > SLACK { now } else { self.updated.max(now) };
         self.finished = self.finished.or(Some(self.updated)).filter(|_| self.state.has_ended());
         sqlx::query(SAVE)
             .bind(self.id.to_string())

@@ -3,7 +3,8 @@
 //! A lease is held by renewing it. When it runs out, the next worker that asks for work finds the job:
 //! queued again, failed if it has no attempts left, cancelled if it was told to stop.
 
-use std::time::Duration;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use sqlx::AnyConnection;
 use uuid::Uuid;
 
 use crate::job::Note;
-use crate::{Error, Job, Queue, State, millis, time};
+use crate::{CLOCK, Error, Job, Queue, State, millis, time};
 
 /// A worker's right to write about a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,13 +53,21 @@ pub fn backoff(attempts: u32) -> Duration {
 
 impl Queue {
     /// Takes the first job that may run, if there is one, for `lease` from now. Other workers' leases
-    /// that ran out are ended first.
+    /// that ran out are ended first, unless it was the clock that ran.
     ///
     /// # Errors
     /// The database fails.
     pub async fn claim(&self, owner: &str, lease: Duration) -> Result<Option<(Lease, Job)>, Error> {
         let mut tx = self.begin().await?;
-        self.end_lost_leases(&mut tx).await?;
+        let now = time(&sqlx::query(self.dialect.sql(CLOCK)).fetch_one(&mut *tx).await?, "clock")?;
+        self.begin_anew(&mut tx, lease).await?;
+        let leases_end = {
+            let mut watch = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+            watch.leases_end(now, Instant::now(), lease)
+        };
+        if leases_end {
+            self.end_lost_leases(&mut tx).await?;
+        }
         let row = sqlx::query(self.dialect.sql(NEXT)).fetch_optional(&mut *tx).await?;
         let Some(row) = row else {
             tx.commit().await?;
@@ -79,6 +88,17 @@ impl Queue {
         job.save(&mut tx, now, Some(Note { kind: "claimed", detail })).await?;
         tx.commit().await?;
         Ok(Some((Lease { job: job.id, fence: job.fence }, job)))
+    }
+
+    /// Lets leases that were taken before the clock was set back run from now.
+    async fn begin_anew(&self, connection: &mut AnyConnection, lease: Duration) -> Result<(), Error> {
+        let rows = sqlx::query(self.dialect.sql(AHEAD)).fetch_all(&mut *connection).await?;
+        for row in &rows {
+            let (mut job, now) = (Job::read(row)?, time(row, "clock")?);
+            job.lease_until = Some(after(now, lease));
+            job.save(connection, now, None).await?;
+        }
+        Ok(())
     }
 
     async fn end_lost_leases(&self, connection: &mut AnyConnection) -> Result<(), Error> {
@@ -238,10 +258,14 @@ fn after(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
 }
 
 /// Of a schedule's jobs only the oldest live one may run, and none while another runs.
-const NEXT: &str = "select *, {now} as clock from jobs j where state = 'queued' and not_before <= {now} \
-     and {may_run} and not exists (select 1 from jobs other where other.schedule = j.schedule \
+const NEXT: &str = "select *, {now} as clock from jobs j where state = 'queued' \
+     and (not_before <= {now} or updated > {now} + {slack}) and {may_run} \
+     and not exists (select 1 from jobs other where other.schedule = j.schedule \
          and other.state in ('queued', 'running') and (other.state = 'running' or other.id < j.id)) \
      order by priority desc, id limit 1 {skip_locked}";
+
+const AHEAD: &str = "select *, {now} as clock from jobs where state = 'running' \
+     and updated > {now} + {slack} order by id limit 100 {skip_locked}";
 
 const LOST: &str = "select *, {now} as clock from jobs where state = 'running' and lease_until < {now} \
      order by lease_until limit 100 {skip_locked}";

@@ -12,9 +12,11 @@
 //!   and a write with an older one fails with [`Error::LeaseLost`].
 //! - Attempts are counted when they start, so a job that kills its workers ends too.
 //! - All times are the database's. A worker's clock decides nothing.
+//! - The database's clock may be set by hours, either way, while all runs: see `clock.rs`.
 //! - A due time of a schedule makes jobs once, however many daemons look.
 
 mod audit;
+mod clock;
 mod dialect;
 mod error;
 mod job;
@@ -30,6 +32,7 @@ mod tokens;
 pub mod cron;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -44,6 +47,7 @@ pub use lease::{Failure, Lease, Order, backoff};
 pub use schedules::{NewSchedule, Schedule};
 pub use tokens::{NewToken, Quota, Refusal, Scope, Token};
 
+use clock::Watch;
 use dialect::Dialect;
 
 /// A handle on the queue; clones share its connections.
@@ -51,6 +55,7 @@ use dialect::Dialect;
 pub struct Queue {
     pool: AnyPool,
     dialect: Dialect,
+    clock: Arc<Mutex<Watch>>,
 }
 
 impl Queue {
@@ -82,7 +87,7 @@ impl Queue {
 
     async fn ready(pool: AnyPool, dialect: Dialect) -> Result<Self, Error> {
         dialect.migrate(&pool).await?;
-        Ok(Self { pool, dialect })
+        Ok(Self { pool, dialect, clock: Arc::default() })
     }
 
     /// The database's clock, and so a check that it answers.
@@ -90,7 +95,7 @@ impl Queue {
     /// # Errors
     /// The database cannot be reached.
     pub async fn now(&self) -> Result<DateTime<Utc>, Error> {
-        let query = sqlx::query(self.dialect.sql("select {now} as clock"));
+        let query = sqlx::query(self.dialect.sql(CLOCK));
         time(&query.fetch_one(&self.pool).await?, "clock")
     }
 
@@ -103,6 +108,8 @@ impl Queue {
         Ok(self.pool.begin_with(self.dialect.begin).await?)
     }
 }
+
+const CLOCK: &str = "select {now} as clock";
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)

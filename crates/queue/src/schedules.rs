@@ -89,7 +89,7 @@ impl Schedule {
     /// # Errors
     /// As [`Schedule::calendar`].
     pub fn upcoming(&self, now: DateTime<Utc>, count: usize) -> Result<Vec<DateTime<Utc>>, Error> {
-        Ok(self.calendar()?.upcoming(now.max(self.cursor), count))
+        Ok(self.calendar()?.upcoming(now, count))
     }
 
     /// `job` as one of this schedule's, which have no key: the cursor keeps them from being doubled.
@@ -194,8 +194,8 @@ impl Queue {
 
     /// Moves the schedule's cursor past what is `due` and submits `job` for each due time, under the
     /// overlap policy, in one transaction. The schedule gives the job its priority and attempts; a key
-    /// is ignored. Gives the jobs submitted: those the policy leaves out are not among them. `None`,
-    /// with nothing done, if the schedule as read is out of date: another daemon was first, or it was
+    /// is ignored. Gives the jobs submitted: those the policy leaves out are not among them, and none is
+    /// for a time that has had its job, before the clock was set back. `None`, with nothing done, if the schedule as read is out of date: another daemon was first, or it was
     /// edited, paused or deleted.
     ///
     /// # Errors
@@ -219,6 +219,10 @@ impl Queue {
         }
         let mut submitted = Vec::new();
         for time in &due.times {
+            let had = sqlx::query(HAD).bind(schedule.id.to_string()).bind(time.timestamp_millis());
+            if had.fetch_optional(&mut *tx).await?.is_some() {
+                continue;
+            }
             let live = self.live_jobs(&mut tx, schedule).await?;
             match schedule.overlap {
                 Overlap::Skip if !live.is_empty() => continue,
@@ -292,6 +296,8 @@ const RESUME: &str = "update schedules set updated = {now}, paused = null, \
 
 const ADVANCE: &str = "update schedules set cursor_at = $4, updated = {now} \
      where id = $1 and cursor_at = $2 and updated = $3 and paused is null";
+
+const HAD: &str = "select id from jobs where schedule = $1 and due = $2 limit 1";
 
 const LIVE: &str = "select *, {now} as clock from jobs where schedule = $1 \
      and state in ('queued', 'running') order by id {lock}";

@@ -10,8 +10,13 @@ use dpg_spec::Spec;
 use serde_json::json;
 
 use crate::{
-    cli::AuditArguments, commands::show, compute::compute, data_dir::DataDir, progress::Watch,
-    resolve::resolve, stop::Stop,
+    cli::AuditArguments,
+    commands::{Input, check_standard_input, load_spec, show},
+    compute::compute,
+    data_dir::DataDir,
+    progress::Watch,
+    resolve::resolve,
+    stop::Stop,
 };
 
 /// Audits a spec on a file, or on what the untrained generator writes.
@@ -21,7 +26,10 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
         bail!("--shares {share}: expected numbers between 0 and 1");
     }
     let extent = Extent { examples, subsets, shares };
-    let local = resolve(Spec::load(&spec)?, &data.hub()?).await?.local;
+    let file = file.as_deref();
+    check_standard_input(&[&spec, file.unwrap_or(&spec)][..if file.is_some() { 2 } else { 1 }])?;
+    let local = resolve(load_spec(&spec)?, &data.hub()?).await?.local;
+    let file = file.map(Input::open).transpose()?;
     let stop = Stop::listen()?;
     let audit = compute(move || {
         let watch = Watch::new(stop);
@@ -30,7 +38,7 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
         let target = Target::load(&local, DType::F64, &devices)?;
         let metric = target.metric(&local)?;
         let mut examples = match &file {
-            Some(file) => read_examples(file, &Columns::detect(file)?, rows)?,
+            Some(file) => read_examples(&file.path, &Columns::detect(&file.path)?, rows)?,
             None => generated(&local, &watch)?,
         };
         examples.truncate(rows.unwrap_or(usize::MAX));
@@ -38,7 +46,7 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
         watch.begin(format!("auditing {} examples", examples.len()), passes);
         let audit = dpg_engine::audit(&target, metric.as_ref(), &examples, extent, &cancelled);
         let mut audit = audit.map_err(|error| match &file {
-            Some(file) => error.in_file(file),
+            Some(file) => error.in_file(&file.path),
             None => error,
         })?;
         audit.warnings.extend(single_precision(&local, &target, &examples, &devices, &cancelled)?);

@@ -10,24 +10,24 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use dpg_api::{Client, DatasetDetail, DatasetVersion};
 use dpg_queue::Queue;
-use dpg_registry::{Diff, Fetched, Registry, Version, open_store};
+use dpg_registry::{Diff, Fetched, Registry, Version, changed_since_fetch};
 use serde_json::json;
 
 use crate::{
     commands::show,
-    config::Config,
     connect::Place,
     data_dir::DataDir,
+    resident,
     retention::{self, Cleaned, Rules},
-    services::default_config,
+    services::settings,
 };
 
 /// What `dpg datasets` is to do.
 #[derive(Debug, Args)]
 #[command(subcommand_precedence_over_arg = true)]
 pub(crate) struct DatasetsArguments {
-    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the settings'
-    /// store, else the data folder].
+    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the store of the
+    /// data folder's daemon, else the settings', else the data folder].
     #[arg(long, env = "DPG_STORE", global = true)]
     pub(crate) store: Option<String>,
     /// The dataset whose versions are listed.
@@ -110,17 +110,9 @@ enum Action {
     PublicKey,
 }
 
-/// The registry in a store: the one given, else the settings', else a folder in the data folder.
+/// The registry in a store: see [`resident::store`].
 fn registry(data: &DataDir, store: Option<&str>) -> anyhow::Result<Registry> {
-    let config = Config::load(default_config(data).as_deref())?;
-    let store = store.map_or(config.store, str::to_owned);
-    let registry = if store.is_empty() {
-        data.registry()?
-    } else {
-        let (store, prefix) = open_store(&store)?;
-        Registry::new(store, prefix, data.key_file())
-    };
-    Ok(registry.trusting(&config.trust.keys)?)
+    Ok(data.registry(&resident::store(data, store)?)?.trusting(&settings(data)?.trust.keys)?)
 }
 
 /// The dataset and the reference in `NAME@REFERENCE`.
@@ -197,7 +189,7 @@ pub(crate) async fn datasets(
         Action::Gc { name, dry_run, keep, hours } => {
             let versions = match keep {
                 Some(keep) => keep,
-                None => Config::load(default_config(data).as_deref())?.retention.versions,
+                None => settings(data)?.retention.versions,
             };
             gc(data, &registry, name.as_deref(), dry_run, Rules { versions, hours }, as_json).await
         }
@@ -291,8 +283,9 @@ async fn gc(
 /// Jobs of the settings' queue that may still publish. Runs of `dpg run` are in no queue: the age of
 /// garbage is what protects them.
 async fn live_jobs(data: &DataDir) -> anyhow::Result<Vec<String>> {
-    let config = Config::load(default_config(data).as_deref())?;
-    let queue = match std::env::var("DPG_DATABASE").unwrap_or(config.database) {
+    let database = settings(data)?.database;
+    resident::check_database(data, &database)?;
+    let queue = match database {
         database if !database.is_empty() => Queue::open(&database).await,
         _ if data.queue_file().exists() => Queue::sqlite(&data.queue_file()).await,
         _ => return Ok(vec![]),
@@ -341,13 +334,22 @@ pub(crate) async fn fetch(
     data: &DataDir,
     place: &Place,
     store: Option<&str>,
-    dataset: &str,
-    folder: &Path,
+    to: Copy<'_>,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let Copied { version, fetched, .. } = copy(data, place, store, dataset, folder).await?;
-    print::fetched(&version, folder, fetched, as_json);
+    let Copied { version, fetched, .. } = copy(data, place, store, to).await?;
+    print::fetched(&version, to.folder, fetched, as_json);
     Ok(())
+}
+
+/// What is to be copied, and where to.
+#[derive(Clone, Copy)]
+pub(crate) struct Copy<'a> {
+    /// `NAME` or `NAME@VERSION`.
+    pub(crate) dataset: &'a str,
+    pub(crate) folder: &'a Path,
+    /// Whether files may go that were changed since they were fetched.
+    pub(crate) overwrite: bool,
 }
 
 /// A version that was copied to a folder.
@@ -368,9 +370,14 @@ pub(super) async fn copy(
     data: &DataDir,
     place: &Place,
     store: Option<&str>,
-    dataset: &str,
-    folder: &Path,
+    Copy { dataset, folder, overwrite }: Copy<'_>,
 ) -> anyhow::Result<Copied> {
+    if !overwrite && let Some(file) = changed_since_fetch(folder)? {
+        bail!(
+            "`{}` was changed since it was fetched and would be replaced; fetch to another folder, or add --overwrite",
+            folder.join(file).display()
+        );
+    }
     if let (None, Some(client)) = (store, place.client(data)?) {
         let (version, fetched) = remote::fetch(&client, dataset, folder).await?;
         return Ok(Copied { version, fetched, origin: Origin::Daemon(client) });

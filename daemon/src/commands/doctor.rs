@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use burn::tensor::Tensor;
 use chrono::Utc;
+use dpg_api::Client;
 use dpg_queue::Queue;
 use dpg_registry::{open_store, probe_conditional_put};
 use rustls::ServerConfig;
@@ -23,7 +24,9 @@ use crate::{
     compute::compute,
     config::{Config, Tls},
     data_dir::DataDir,
+    failure::told,
     private::open_to_others,
+    resident::{Record, Resident, differs},
 };
 
 /// How long a server may take to answer.
@@ -68,7 +71,7 @@ impl Check {
     fn of(name: &'static str, found: anyhow::Result<String>, remedy: &str) -> Self {
         match found {
             Ok(detail) => Self::ok(name, detail),
-            Err(error) => Self::failed(name, format!("{error:#}"), remedy),
+            Err(error) => Self::failed(name, told(&error), remedy),
         }
     }
 
@@ -88,10 +91,11 @@ pub(crate) async fn doctor(data: &DataDir, arguments: ServeArguments, as_json: b
     let config = Config::effective(data, &arguments);
     let mut checks = vec![match &config {
         Ok(_) => Check::ok("settings", "valid"),
-        Err(error) => Check::failed("settings", format!("{error:#}"), "until then the defaults are checked"),
+        Err(error) => Check::failed("settings", told(&error), "until then the defaults are checked"),
     }];
     let config = config.unwrap_or_else(|_| Config::default().overridden(&arguments));
-    let root = data.path(".");
+    let root = data.root().to_owned();
+    checks.extend(resident(data, &config).await);
     checks.push(Check::of("data folder", writable(&root), "choose another with --data-dir"));
     checks.extend(space(&root));
     checks.extend(secrets(data));
@@ -129,6 +133,25 @@ pub(crate) async fn doctor(data: &DataDir, arguments: ServeArguments, as_json: b
         bail!("{failed} of {} checks failed", checks.len());
     }
     Ok(())
+}
+
+/// The daemon of the data folder, if one runs, answers.
+async fn resident(data: &DataDir, config: &Config) -> Option<Check> {
+    let name = "daemon";
+    let Resident::Running(record) = Resident::of(data) else { return None };
+    let Some(Record { pid, url: Some(url), store, database, .. }) = record else {
+        return Some(Check::warning(name, "it has just been started", "repeat in a moment"));
+    };
+    let client = Client::new(&url, None).ok()?;
+    if !client.is_alive().await {
+        let remedy = "look at its log, or stop it and start it again";
+        return Some(Check::failed(name, format!("pid {pid} at `{url}` does not answer"), remedy));
+    }
+    let settings = "it runs with other settings than these: start it again, or give these to `dpg doctor`";
+    if let Some(differs) = differs(data, config, &store, &database) {
+        return Some(Check::warning(name, format!("pid {pid} at `{url}`: {differs}"), settings));
+    }
+    Some(Check::ok(name, format!("pid {pid} answers at `{url}`")))
 }
 
 /// Writes, syncs and removes a file.
@@ -194,7 +217,7 @@ async fn queue(data: &DataDir, config: &Config) -> Vec<Check> {
         Ok(ahead) => ahead,
         Err(error) => {
             let remedy = "start the database, or correct `database` and its password";
-            return vec![Check::failed("queue", format!("`{shown}`: {error:#}"), remedy)];
+            return vec![Check::failed("queue", format!("`{shown}`: {}", told(&error)), remedy)];
         }
     };
     let answered = format!("`{shown}` answers in {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
@@ -266,7 +289,7 @@ async fn device(config: &Config) -> anyhow::Result<String> {
 fn hugging_face(data: &DataDir) -> Check {
     let options = match data.hub() {
         Ok(options) => options,
-        Err(error) => return Check::warning("hf cache", format!("{error:#}"), "see `models`"),
+        Err(error) => return Check::warning("hf cache", told(&error), "see `models`"),
     };
     let cache = options.hf_cache;
     let shown = cache.display();
@@ -277,7 +300,7 @@ fn hugging_face(data: &DataDir) -> Check {
     match existing.context("no such drive").and_then(writable) {
         _ if options.hf_offline => Check::ok("hf cache", format!("`{shown}`, offline by HF_HUB_OFFLINE")),
         Ok(_) => Check::ok("hf cache", format!("`{shown}`, {} {token} a token", options.hf_endpoint)),
-        Err(error) => Check::warning("hf cache", format!("{error:#}"), remedy),
+        Err(error) => Check::warning("hf cache", told(&error), remedy),
     }
 }
 

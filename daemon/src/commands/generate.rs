@@ -1,7 +1,6 @@
 //! `dpg generate`: more examples from a generator that was published with its dataset.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -13,8 +12,17 @@ use dpg_spec::{Format, Generator, Prompts, Spec};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::GenerateArguments, commands::datasets::copy, compute::compute, connect::Place, data_dir::DataDir,
-    make::GENERATOR, progress::Watch, resolve::resolve, stop::Stop,
+    cli::GenerateArguments,
+    commands::datasets::{Copy, copy},
+    compute::compute,
+    connect::Place,
+    console,
+    data_dir::DataDir,
+    make::GENERATOR,
+    output::Output,
+    progress::Watch,
+    resolve::resolve,
+    stop::Stop,
 };
 
 /// Draws examples and writes them as JSONL.
@@ -28,7 +36,8 @@ pub(crate) async fn generate(
         PathBuf::from(&arguments.generator)
     } else {
         let folder = place.path().join("dataset");
-        copy(data, daemon, arguments.store.as_deref(), &arguments.generator, &folder).await?;
+        let to = Copy { dataset: &arguments.generator, folder: &folder, overwrite: false };
+        copy(data, daemon, arguments.store.as_deref(), to).await?;
         folder
     };
     let hub = data.hub()?;
@@ -37,7 +46,10 @@ pub(crate) async fn generate(
     if arguments.score && spec.is_none() {
         bail!("--score takes a dataset: a model's folder names no metric");
     }
-    let GenerateArguments { examples, seed, score, out, .. } = arguments;
+    let GenerateArguments { examples, seed, score, out, overwrite, .. } = arguments;
+    let prompts = settings.prompts.iter().map(|prompts| PathBuf::from(&prompts.path));
+    let inputs: Vec<_> = prompts.chain([folder, model]).collect();
+    let output = out.map(|path| Output::new(&path, "--out", &inputs, overwrite, |_| false)).transpose()?;
     let stop = Stop::listen()?;
     let state = place.path().to_owned();
     let rows = compute(move || {
@@ -45,14 +57,12 @@ pub(crate) async fn generate(
         draw(settings, spec.as_ref(), examples, seed, score, &state, &watch)
     })
     .await?;
-    let written = match out {
-        Some(path) => File::create(&path)
-            .and_then(|file| write(io::BufWriter::new(file), &rows))
-            .with_context(|| format!("cannot write `{}`", path.display())),
-        None => write(io::stdout().lock(), &rows).context("cannot write to standard output"),
-    };
     drop(place);
-    written
+    let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    match output {
+        Some(output) => output.write(|file| Ok(file.write_all(text.as_bytes())?)),
+        None => Ok(console::document(text.trim_end())?),
+    }
 }
 
 /// The generator's folder, and the dataset's spec if it belongs to one; its locations are local.
@@ -151,11 +161,4 @@ fn row(example: &Example) -> Value {
         }
         Example::Messages(conversation) => conversation.columns().into(),
     }
-}
-
-fn write(mut to: impl Write, rows: &[Value]) -> io::Result<()> {
-    for row in rows {
-        writeln!(to, "{row}")?;
-    }
-    to.flush()
 }

@@ -3,11 +3,13 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use anyhow::bail;
 use dpg_api::{Client, Event, Job, Update};
+use dpg_queue::State;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::{connect::Connection, terminal};
+use crate::{connect::Connection, console, terminal};
 
 /// How a watched job is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +37,8 @@ pub(crate) async fn logs(
     // a name may come to mean another job meanwhile
     let id = client.job(job).await?.job.id.to_string();
     if follow {
-        watch(client, &id, 0, Style::Logs { json: as_json }).await?;
-        return Ok(());
+        let job = watch(client, &id, 0, Style::Logs { json: as_json }).await?;
+        return check_succeeded(&job);
     }
     let mut after = 0;
     loop {
@@ -44,9 +46,17 @@ pub(crate) async fn logs(
         let Some(last) = events.last() else { return Ok(()) };
         after = last.seq;
         for event in &events {
-            println!("{}", if as_json { terminal::json(&json!(event).to_string()) } else { line(event) });
+            if as_json { console::document(json!(event)) } else { console::line(line(event)) }?;
         }
     }
+}
+
+/// An error for a job that ended otherwise than well, so that the exit code of whoever followed it says so.
+pub(crate) fn check_succeeded(job: &Job) -> anyhow::Result<()> {
+    if job.state != State::Succeeded {
+        bail!("job {} of `{}` is {}", job.id, job.name, job.state);
+    }
+    Ok(())
 }
 
 /// Tells what happens to a job until it ends.
@@ -56,10 +66,10 @@ pub(crate) async fn watch(client: &Client, id: &str, after: i64, style: Style) -
     loop {
         match follow.next().await? {
             Update::Event(event) => match style {
-                Style::Logs { json: true } => println!("{}", terminal::json(&json!(event).to_string())),
-                Style::Logs { json: false } => bar.suspend(|| println!("{}", line(&event))),
+                Style::Logs { json: true } => console::document(json!(event))?,
+                Style::Logs { json: false } => bar.suspend(|| console::line(line(&event)))?,
                 Style::Wait { quiet: true } => {}
-                Style::Wait { quiet: false } => bar.suspend(|| eprintln!("{}", line(&event))),
+                Style::Wait { quiet: false } => bar.suspend(|| console::note(line(&event))),
             },
             Update::Progress(progress) => {
                 let number = |key: &str| progress.get(key).and_then(Value::as_u64);

@@ -20,19 +20,63 @@ pub(crate) mod submit;
 pub(crate) mod tokens;
 pub(crate) mod verify;
 
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
+use dpg_spec::Spec;
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
-use crate::terminal;
+use crate::{console, submission};
 
-/// Prints a result as JSON, or as text.
+/// Prints a result as JSON, or as text. What the command still has to do it does whoever reads that.
 fn show(json: bool, value: &Value, text: impl FnOnce() -> String) {
-    if json {
-        println!("{}", terminal::json(&format!("{value:#}")));
-    } else {
-        println!("{}", terminal::text(&text()));
+    // `main` tells of it in the end
+    let _ = if json { console::document(format_args!("{value:#}")) } else { console::line(text()) };
+}
+
+/// Reads a spec from a file, or from standard input if that is `-`.
+fn load_spec(path: &Path) -> anyhow::Result<Spec> {
+    if path == Path::new("-") {
+        return submission::parse(&standard_input()?).context("the spec on standard input is not usable");
     }
+    Ok(Spec::load(path)?)
+}
+
+/// All of standard input, as text.
+fn standard_input() -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("cannot read the spec from standard input")?;
+    Ok(text)
+}
+
+/// A file of a command line, or standard input as a file if that is `-`.
+struct Input {
+    path: PathBuf,
+    _temporary: Option<NamedTempFile>,
+}
+
+impl Input {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        if path != Path::new("-") {
+            return Ok(Self { path: path.into(), _temporary: None });
+        }
+        let mut file = NamedTempFile::new().context("cannot make a temporary file")?;
+        std::io::copy(&mut std::io::stdin().lock(), &mut file).context("cannot read standard input")?;
+        Ok(Self { path: file.path().into(), _temporary: Some(file) })
+    }
+}
+
+/// Refuses to read two things from the one standard input.
+fn check_standard_input(paths: &[&Path]) -> anyhow::Result<()> {
+    let dashes = paths.iter().filter(|path| **path == Path::new("-")).count();
+    anyhow::ensure!(
+        dashes < 2,
+        "`-` stands for standard input, which can be read once; name a file for the other"
+    );
+    Ok(())
 }
 
 /// Reads `90`, `90s`, `15m`, `12h` or `30d`.

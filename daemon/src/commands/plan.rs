@@ -12,7 +12,13 @@ use dpg_spec::Spec;
 use serde_json::{Value, json};
 
 use crate::{
-    commands::show, compute::compute, data_dir::DataDir, memory, progress::Watch, resolve::resolve, stop::Stop,
+    commands::{load_spec, show},
+    compute::compute,
+    data_dir::DataDir,
+    memory,
+    progress::Watch,
+    resolve::resolve,
+    stop::Stop,
 };
 
 /// Prints the plan of a spec. It draws and scores one step to measure time and signal, and keeps
@@ -25,7 +31,7 @@ pub(crate) async fn plan(
     as_json: bool,
 ) -> anyhow::Result<()> {
     let devices = dpg_models::device::parse(device)?;
-    let resolved = resolve(Spec::load(path)?, &data.hub()?).await?;
+    let resolved = resolve(load_spec(path)?, &data.hub()?).await?;
     let stop = Stop::listen()?;
     let local = resolved.local.clone();
     let value = compute(move || measure(&local, reweigh, &devices, &Watch::new(stop))).await?;

@@ -30,7 +30,7 @@ pub(crate) enum QueueCommand {
     Logs {
         /// Its id, or the newest job's name.
         job: String,
-        /// Go on until it ends.
+        /// Go on until it ends; the exit code is its success.
         #[arg(long, short)]
         follow: bool,
     },
@@ -64,7 +64,8 @@ pub(crate) async fn dispatch(
     command: QueueCommand,
     json: bool,
 ) -> anyhow::Result<()> {
-    match command {
+    let token_of = connection.token_of().to_owned();
+    let done = match command {
         QueueCommand::Submit(arguments) => submit::submit(connection, arguments, json).await,
         QueueCommand::List(arguments) => jobs::list(&connection, arguments, json).await,
         QueueCommand::Status { job } => jobs::status(&connection, &job, json).await,
@@ -74,5 +75,6 @@ pub(crate) async fn dispatch(
         QueueCommand::Schedule(command) => schedules::schedules(&connection, command, json).await,
         QueueCommand::Token(command) => tokens::tokens(&connection, command, json).await,
         QueueCommand::Activity { limit } => activity::activity(&connection, limit, json).await,
-    }
+    };
+    done.map_err(|error| Connection::explained(&token_of, error))
 }

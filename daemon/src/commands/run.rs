@@ -1,46 +1,140 @@
 //! `dpg run`: resolve, run, publish.
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;
 
 use anyhow::Context;
-use dpg_engine::History;
-use dpg_registry::Version;
-use dpg_spec::Spec;
-use serde_json::json;
+use dpg_engine::STATE_FILE;
+use dpg_registry::{Error, Registry, Version};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::{
-    commands::show,
+    commands::{load_spec, show},
     data_dir::DataDir,
     describe::figures,
-    make::{Work, make, publish},
+    make::{Made, Work, make, publish},
     progress::Progress,
-    resolve::resolve,
+    resident,
+    resolve::{Resolved, resolve},
     stop::Stop,
     verification::check_passed,
 };
 
-/// Makes and publishes the dataset of a spec.
-pub(crate) async fn run(data: &DataDir, path: &Path, device: &str, as_json: bool) -> anyhow::Result<()> {
+/// Makes and publishes the dataset of a spec; what has been published already is made `again` only if told.
+pub(crate) async fn run(
+    data: &DataDir,
+    path: &Path,
+    again: bool,
+    device: &str,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let devices = dpg_models::device::parse(device)?;
-    let resolved = resolve(Spec::load(path)?, &data.hub()?).await?;
+    let resolved = resolve(load_spec(path)?, &data.hub()?).await?;
     let name = resolved.spec.name.clone();
+    let registry = data.registry(&resident::store(data, None)?)?;
     let folder = data.run_dir(&resolved.spec)?;
+    let (ended, inputs) = (data.ended_run(&resolved.spec), inputs(&resolved)?);
+    if !again && let Some(mut earlier) = Ended::find(&ended, &inputs, &registry).await? {
+        std::fs::remove_dir_all(&folder.path)?;
+        earlier.result["again"] = json!(false);
+        show(as_json, &earlier.result, || {
+            let version = &earlier.result["dataset"].as_str().unwrap_or_default();
+            format!(
+                "{version} was made from this spec, and neither the spec nor its models and data have changed since; \
+                 nothing was done\nmake another version of it: dpg run --again {}\nfetch it: dpg fetch {version} FOLDER",
+                path.display()
+            )
+        });
+        return Ok(());
+    }
     let stop = Stop::listen()?;
+    let stopping = stop.clone();
     let work = Work { resolved, devices, folder: folder.path.clone(), job: folder.job.clone(), fence: 0 };
     let mut progress = Progress::new();
     let made = async {
-        let made = make(work, move |event| progress.tell(event), move || stop.is_set()).await?;
-        let registry = data.registry()?;
+        let made = make(work, move |event| progress.tell(event), move || stopping.is_set()).await?;
         let version = publish(&registry, &made).await?;
-        anyhow::Ok((version, made.history))
+        anyhow::Ok((version, made))
     };
-    let (version, history) = made.await.with_context(|| {
-        format!("the run of `{name}` stopped; `dpg run {}` goes on from its last step", path.display())
+    let (version, made) = made.await.with_context(|| {
+        let what = if stop.is_set() { "was stopped" } else { "failed" };
+        // before its first step a run has nothing to go on from
+        let next = if folder.path.join(STATE_FILE).exists() {
+            format!("; `dpg run {}` goes on from its last step", path.display())
+        } else {
+            String::new()
+        };
+        format!("the run of `{name}` {what}{next}")
     })?;
+    let result = result(&version, &made);
     std::fs::remove_dir_all(&folder.path)?;
-    report(&version, &history, as_json);
+    Ended { inputs, job: version.job.clone(), result: result.clone() }.write(&ended)?;
+    show(as_json, &result, || text(&version, &made));
     check_passed(&version)
+}
+
+/// A run that has ended, noted so that the same is not made twice.
+#[derive(Serialize, Deserialize)]
+struct Ended {
+    /// Hash of all that the spec names.
+    inputs: String,
+    job: String,
+    result: Value,
+}
+
+impl Ended {
+    /// The run in `file`, if it was of the same inputs and its version still stands.
+    async fn find(file: &Path, inputs: &str, registry: &Registry) -> anyhow::Result<Option<Self>> {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let Some(ended) = serde_json::from_str(&text).ok().filter(|ended: &Self| ended.inputs == inputs)
+        else {
+            return Ok(None);
+        };
+        let name = ended.result["dataset"].as_str().and_then(|dataset| dataset.split('@').next());
+        let dataset = match registry.dataset(name.unwrap_or_default()).await {
+            Err(Error::NoDataset { .. }) => return Ok(None),
+            dataset => dataset?,
+        };
+        let stands = |version: &Version| version.job == ended.job && version.yanked.is_none();
+        Ok(dataset.versions.iter().any(stands).then_some(ended))
+    }
+
+    fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        std::fs::write(file, text).with_context(|| format!("cannot write `{}`", file.display()))
+    }
+}
+
+/// A hash of the models and data that a spec names.
+fn inputs(resolved: &Resolved) -> anyhow::Result<String> {
+    let mut hash = Sha256::new();
+    for model in &resolved.models {
+        hash.update(serde_json::to_vec(&(&model.name, &model.uri, &model.digest))?);
+    }
+    for location in resolved.local.clone().locations() {
+        let path = Path::new(location.uri.as_str());
+        // of a model, the weights' hash stands above
+        if path.is_file() {
+            hash_file(path, &mut hash).with_context(|| format!("cannot read `{}`", path.display()))?;
+        }
+    }
+    Ok(hex::encode(hash.finalize()))
+}
+
+fn hash_file(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
+    let mut file = BufReader::new(File::open(path)?);
+    loop {
+        let read = file.fill_buf()?;
+        if read.is_empty() {
+            return Ok(());
+        }
+        hash.update(read);
+        let count = read.len();
+        file.consume(count);
+    }
 }
 
 /// A text in one line.
@@ -48,39 +142,49 @@ fn line(text: &str) -> String {
     text.trim().replace('\n', " / ")
 }
 
-fn report(version: &Version, history: &History, as_json: bool) {
+fn result(version: &Version, made: &Made) -> Value {
+    let history = &made.history;
     let figures = figures(history);
     let rows = figures.iter().map(|f| json!({ "name": f.name, "before": f.before, "after": f.after }));
-    let value = json!({
+    json!({
         "dataset": version.to_string(),
         "job": version.job,
         "rows": version.rows,
         "validation": rows.collect::<Vec<_>>(),
         "greedy": history.validations.last().map(|record| &record.greedy),
         "samples": history.validations.last().map(|record| &record.samples),
-    });
-    show(as_json, &value, || {
-        let mut text = format!(
-            "published {version}: {} rows\n\n{:32} {:>12} {:>12}\n",
-            version.rows, "on validation prompts", "start", "end"
-        );
-        for figure in &figures {
-            text += &format!("{:32} {:>12.4} {:>12.4}\n", figure.name, figure.before, figure.after);
-        }
-        let greedy = history.validations.last().map_or("", |record| record.greedy.as_str());
-        text += &format!(
-            "\nthe generator now writes, taking the likeliest tokens:\n  {}\nand drawing:\n",
-            line(greedy)
-        );
-        for sample in history.validations.last().map(|record| record.samples.as_slice()).unwrap_or_default() {
-            text += &format!("  {}\n", line(sample));
-        }
-        for decoded in history.validations.last().map(|record| record.decoded.as_slice()).unwrap_or_default()
-        {
-            let (right, all) = (decoded.right(), decoded.found.len());
-            text += &format!("\nwhat it draws, {right} of {all} pixels right:\n\n");
-            text += &decoded.terminal(std::io::stdout().is_terminal());
-        }
-        text + &format!("\nfetch it: dpg fetch {version} FOLDER")
-    });
+        "quality": made.quality,
+    })
+}
+
+fn text(version: &Version, made: &Made) -> String {
+    let (history, quality) = (&made.history, &made.quality);
+    let figures = figures(history);
+    let mut text = format!(
+        "published {version}: {}\n\n{:32} {:>12} {:>12}\n",
+        quality.counts(),
+        "on validation prompts",
+        "start",
+        "end"
+    );
+    for figure in &figures {
+        text += &format!("{:32} {:>12.4} {:>12.4}\n", figure.name, figure.before, figure.after);
+    }
+    let greedy = history.validations.last().map_or("", |record| record.greedy.as_str());
+    text += &format!(
+        "\nthe generator now writes, taking the likeliest tokens:\n  {}\nand drawing:\n",
+        line(greedy)
+    );
+    for sample in history.validations.last().map(|record| record.samples.as_slice()).unwrap_or_default() {
+        text += &format!("  {}\n", line(sample));
+    }
+    for decoded in history.validations.last().map(|record| record.decoded.as_slice()).unwrap_or_default() {
+        let (right, all) = (decoded.right(), decoded.found.len());
+        text += &format!("\nwhat it draws, {right} of {all} pixels right:\n\n");
+        text += &decoded.terminal(std::io::stdout().is_terminal());
+    }
+    for warning in &quality.warnings {
+        text += &format!("\nWARNING: {warning}\n");
+    }
+    text + &format!("\nfetch it: dpg fetch {version} FOLDER")
 }

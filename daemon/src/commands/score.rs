@@ -1,31 +1,46 @@
 //! `dpg score`: metagradient rewards of an existing dataset.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::tensor::{DType, Tensor};
-use dpg_dataset::{Columns, read_examples, write_scored};
+use dpg_dataset::{Columns, Layout, is_scored, read_examples, scored_ids, write_scored};
 use dpg_engine::{Target, doubts, mean_and_deviation, score_showing};
 use dpg_metagrad::metrics::Picture;
-use dpg_spec::Spec;
 use serde_json::json;
 
 use crate::{
-    cli::ScoreArguments, commands::show, compute::compute, data_dir::DataDir, progress::Watch,
-    resolve::resolve, stop::Stop,
+    cli::ScoreArguments,
+    commands::{Input, check_standard_input, load_spec, show},
+    compute::compute,
+    console::note,
+    data_dir::DataDir,
+    output::{Output, check_pictures, write_picture},
+    progress::Watch,
+    resolve::resolve,
+    stop::Stop,
 };
 
 /// Scores a dataset and writes the rewards.
 pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bool) -> anyhow::Result<()> {
-    let devices = dpg_models::device::parse(&arguments.device)?;
-    let local = resolve(Spec::load(&arguments.spec)?, &data.hub()?).await?.local;
+    let ScoreArguments { spec, data: file, device, dtype, out, overwrite, pictures } = arguments;
+    check_standard_input(&[&spec, &file])?;
+    let devices = dpg_models::device::parse(&device)?;
+    let mut local = resolve(load_spec(&spec)?, &data.hub()?).await?.local;
+    let input = Input::open(&file)?;
+    let named = local.locations().into_iter().map(|location| PathBuf::from(location.uri.as_str()));
+    let inputs: Vec<_> = named.chain([spec, input.path.clone()]).collect();
+    let output = Output::new(&out, "--out", &inputs, overwrite, is_scored)?;
+    if let Some(folder) = &pictures {
+        check_pictures(folder, overwrite)?;
+    }
     let stop = Stop::listen()?;
-    let out = arguments.out.clone();
-    let (rewards, score, warnings) = compute(move || {
-        let ScoreArguments { data, dtype, out, pictures, .. } = arguments;
+    let path = out.clone();
+    let (rewards, score, warnings, renamed) = compute(move || {
         let watch = Watch::new(stop);
         let cancelled = || watch.pass();
-        let examples = read_examples(&data, &Columns::detect(&data)?, None)?;
+        let data = &input.path;
+        let examples = read_examples(data, &Columns::detect(data)?, None)?;
         let target = Target::load(&local, DType::from(dtype), &devices)?;
         let metric = target.metric(&local)?;
         let passes = target.passes(examples.len());
@@ -39,21 +54,33 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         };
         let folder = folder.path();
         let scored = score_showing(&target, metric.as_ref(), &examples, 0, folder, &cancelled, show)
-            .map_err(|error| error.in_file(&data))?;
-        write_scored(&out, &examples, &scored.rewards)?;
+            .map_err(|error| error.in_file(data))?;
+        let ids = scored_ids(&examples, &scored.rewards)?;
+        let renamed = output
+            .write(|file| Ok(write_scored(data, (file, &path), Layout::of(&path), &ids, &scored.rewards)?))?;
         if let Some(folder) = pictures {
             write_pictures(&folder, &drawn)?;
         }
         watch.begin("checking the rewards", target.passes(examples.len().min(target.sft.batch_size)));
         let warnings = doubts(&local, &target, metric.as_ref(), &examples, &devices, &cancelled)?;
-        Ok((scored.rewards, scored.score, warnings))
+        Ok((scored.rewards, scored.score, warnings, renamed))
     })
     .await?;
     if let Some((first, others)) = rewards.split_first()
         && !others.is_empty()
         && others.iter().all(|reward| reward == first)
     {
-        eprintln!("warning: all {} rewards equal {first:e}, so they tell no row from another", rewards.len());
+        note(format_args!(
+            "warning: all {} rewards equal {first:e}, so they tell no row from another",
+            rewards.len()
+        ));
+    }
+    for column in renamed {
+        note(format_args!(
+            "note: the dataset's own column `{column}` is `input_{column}` in `{}`",
+            out.display()
+        ));
+
     }
     let (mean, deviation) = mean_and_deviation(&rewards);
     // one value has no spread
@@ -88,7 +115,7 @@ fn write_pictures(folder: &Path, pictures: &[Picture]) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     for picture in pictures {
         let path = folder.join(format!("{}.png", picture.name));
-        std::fs::write(&path, &picture.png).with_context(|| format!("cannot write `{}`", path.display()))?;
+        write_picture(&path, &picture.png)?;
     }
     Ok(())
 }

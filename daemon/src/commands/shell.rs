@@ -1,20 +1,18 @@
 //! `dpg completions` and `dpg man`: what a shell and its users want to know of the commands.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
+use crate::{cli::Cli, console};
 
 /// Prints the completions for a shell.
 pub(crate) fn completions(shell: Shell) -> anyhow::Result<()> {
-    // written at once, so that a closed pipe is an error and no panic
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "dpg", &mut script);
-    Ok(io::stdout().write_all(&script)?)
+    Ok(console::text_as_it_is(&String::from_utf8_lossy(&script))?)
 }
 
 /// Writes the manual, a page for each command, to a folder; or prints the page of `dpg` itself.
@@ -22,11 +20,13 @@ pub(crate) fn manual(folder: Option<&Path>) -> anyhow::Result<()> {
     let Some(folder) = folder else {
         let mut page = Vec::new();
         clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-        return Ok(io::stdout().write_all(&page)?);
+        return Ok(console::text_as_it_is(&String::from_utf8_lossy(&page))?);
     };
     let failed = || format!("cannot write the manual to `{}`", folder.display());
     std::fs::create_dir_all(folder).with_context(failed)?;
     clap_mangen::generate_to(Cli::command(), folder).with_context(failed)?;
-    println!("the manual is in {0}; read it with `man -l {0}/dpg.1`", folder.display());
-    Ok(())
+    Ok(console::line(format_args!(
+        "the manual is in {0}; read it with `man -l {0}/dpg.1`",
+        folder.display()
+    ))?)
 }

@@ -1,6 +1,5 @@
 //! `dpg submit`: a spec into the queue.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -11,7 +10,7 @@ use dpg_spec::Spec;
 use serde_json::{Value, json};
 
 use crate::{
-    commands::{logs, show},
+    commands::{logs, show, standard_input},
     connect::Connection,
     submission, worker,
 };
@@ -69,10 +68,7 @@ pub(crate) async fn submit(
         },
     };
     show(as_json, &json!(job), || ended(&job));
-    if job.state != State::Succeeded {
-        bail!("job {} of `{}` is {}", job.id, job.name, job.state);
-    }
-    Ok(())
+    logs::check_succeeded(&job)
 }
 
 /// How a job ended, in a line or two.
@@ -81,7 +77,13 @@ pub(crate) fn ended(job: &Job) -> String {
         (State::Succeeded, _) => {
             let result = job.result.as_ref().and_then(|result| result.get("dataset")?.as_str());
             match result {
-                Some(dataset) => format!("published {dataset}\nfetch it: dpg fetch {dataset} FOLDER"),
+                Some(dataset) => {
+                    let warnings =
+                        job.result.as_ref().and_then(|result| result["quality"]["warnings"].as_array());
+                    let warnings = warnings.into_iter().flatten().filter_map(Value::as_str);
+                    let warnings: String = warnings.map(|warning| format!("\nWARNING: {warning}")).collect();
+                    format!("published {dataset}{warnings}\nfetch it: dpg fetch {dataset} FOLDER")
+                }
                 None => format!("`{}` succeeded", job.name),
             }
         }
@@ -94,9 +96,7 @@ pub(crate) fn ended(job: &Job) -> String {
 /// absolute paths if it has relative ones.
 pub(crate) fn portable(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read the spec from standard input")?;
-        return Ok(text);
+        return standard_input();
     }
     let loaded = Spec::load(path)?;
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;

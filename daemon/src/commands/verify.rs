@@ -14,12 +14,15 @@ use serde_json::{Value, json};
 use crate::{
     cli::VerifyArguments,
     commands::{
-        datasets::{Copied, Origin, copy},
+        datasets::{Copied, Copy, Origin, copy},
         show,
     },
     compute::compute,
     connect::Place,
+    console::note,
     data_dir::DataDir,
+    failure::told,
+    output::{check_pictures, write_picture},
     progress::Watch,
     resolve::resolve,
     stop::Stop,
@@ -34,14 +37,18 @@ pub(crate) async fn verify(
     arguments: VerifyArguments,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let VerifyArguments { dataset, seeds, device, pictures, no_record, store } = arguments;
+    let VerifyArguments { dataset, seeds, device, pictures, overwrite, no_record, store } = arguments;
     if seeds < 2 {
         bail!("--seeds {seeds}: expected at least 2, for intervals");
+    }
+    if let Some(folder) = &pictures {
+        check_pictures(folder, overwrite)?;
     }
     let devices = dpg_models::device::parse(&device)?;
     let place = tempfile::tempdir().context("cannot make a temporary folder")?;
     let folder = place.path().join("dataset");
-    let Copied { version, origin, .. } = copy(data, daemon, store.as_deref(), &dataset, &folder).await?;
+    let to = Copy { dataset: &dataset, folder: &folder, overwrite: false };
+    let Copied { version, origin, .. } = copy(data, daemon, store.as_deref(), to).await?;
     let spec = resolve(Spec::load(&folder.join("spec.toml"))?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let verification = compute(move || {
@@ -59,7 +66,7 @@ pub(crate) async fn verify(
     if !no_record {
         // it was found all the same if that fails
         if let Err(error) = record(data, origin, &version, failures.is_empty(), &report).await {
-            eprintln!("warning: cannot record this in the registry: {error:#}");
+            note(format_args!("warning: cannot record this in the registry: {}", told(&error)));
         }
     }
     if failures.is_empty() { Ok(()) } else { bail!("{version} does not hold: {}", failures.join("; ")) }
@@ -97,7 +104,7 @@ fn draw(verification: &Verification, folder: &Path) -> anyhow::Result<Vec<PathBu
     let mut written = vec![];
     for (name, png) in named.chain([("orders.png".to_owned(), strip)]) {
         let path = folder.join(name);
-        std::fs::write(&path, png).with_context(|| format!("cannot write `{}`", path.display()))?;
+        write_picture(&path, &png)?;
         written.push(path);
     }
     Ok(written)

@@ -15,8 +15,8 @@ use parquet::file::serialized_reader::ReadOptionsBuilder;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{ROW_GROUP_ROWS, write_scored, write_split, write_split_in};
-use crate::{Columns, Config, Conversation, Error, Example, Row, Split, message, read_examples};
+use super::{ROW_GROUP_ROWS, write_split, write_split_in};
+use crate::{Columns, Config, Error, Example, Row, Split, message, read_examples};
 
 fn example(format: Format, index: u64) -> Example {
     match format {
@@ -217,52 +217,6 @@ fn rewards_that_say_nothing_are_refused() {
     assert!(matches!(error, Error::EqualRewards { rows: 5, reward: 0.25, .. }), "{error}");
     assert!(write(equal[..1].to_vec()).is_ok(), "one reward has nothing to differ from");
     assert!(matches!(write(Vec::new()), Err(Error::NoRows(Split::Train))));
-}
-
-#[test]
-fn scored_examples_are_one_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("scored.parquet");
-    let examples: Vec<_> = (0..1_500).map(|index| example(Format::PromptCompletion, index)).collect();
-    let rewards: Vec<_> = (0..1_500).map(f64::from).collect();
-    write_scored(&path, &examples, &rewards).unwrap();
-    assert_eq!(read_examples(&path, &columns(Format::PromptCompletion), None).unwrap(), examples);
-    let read: Vec<f64> = table(&path)
-        .iter()
-        .flat_map(|batch| {
-            batch.column_by_name("reward").unwrap().as_primitive::<Float64Type>().values().to_vec()
-        })
-        .collect();
-    assert_eq!(read, rewards);
-    assert!(matches!(write_scored(&path, &examples, &rewards[1..]), Err(Error::Unaligned { .. })));
-    // rows that are alike have rewards that are alike
-    write_scored(&path, &examples, &vec![0.25; 1_500]).unwrap();
-}
-
-#[test]
-fn scored_conversations_keep_all_that_a_template_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("scored.parquet");
-    let object = |value: serde_json::Value| value.as_object().unwrap().clone();
-    let call = object(json!({ "role": "assistant", "content": null, "tool_calls": [{ "name": "weather" }] }));
-    let called = Conversation {
-        turns: vec![message("user", "Lima?"), call],
-        tools: Some(vec![json!({ "name": "weather", "parameters": {} })]),
-        variables: object(json!({ "enable_thinking": false })),
-        ..Conversation::default()
-    };
-    let plain = Conversation::from(vec![message("user", "hi")]);
-    let examples = [Example::Messages(called.clone()), Example::Messages(plain)];
-    write_scored(&path, &examples, &[1.0, 2.0]).unwrap();
-    assert_eq!(read_examples(&path, &Columns::detect(&path).unwrap(), None).unwrap(), examples);
-
-    let apart = [Example::Messages(Conversation { prompt: Some(1), ..called })];
-    write_scored(&path, &apart, &[1.0]).unwrap();
-    assert_eq!(read_examples(&path, &Columns::detect(&path).unwrap(), None).unwrap(), apart);
-
-    let row = Row { example: examples[0].clone(), ..rows(Format::Messages, 1).remove(0) };
-    let error = write_split(folder.path(), Split::Train, Format::Messages, [row]).unwrap_err();
-    assert!(matches!(error, Error::MoreThanContent), "{error}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::room::{ARRAY_BYTES, LINE_BYTES};
 use super::scan::{Scan, described, has_wide_integer};
@@ -33,6 +33,13 @@ impl Raw {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.columns.iter().map(|(name, _)| name)
+    }
+
+    /// The row with all its columns.
+    pub(super) fn object(self) -> Map<String, Value> {
+        let text = |text: Vec<u8>| String::from_utf8_lossy(&text).trim().to_owned().into();
+        let value = |bytes: Vec<u8>| serde_json::from_slice(&bytes).unwrap_or_else(|_| text(bytes));
+        self.columns.into_iter().map(|(name, bytes)| (name, value(bytes))).collect()
     }
 
     /// The row with the columns of `wanted` that it has.

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::{Error, Result};
 
 /// An opened data file.
-pub(super) enum Source {
+pub(crate) enum Source {
     Parquet(File),
     /// One JSON object a line, after a byte order mark if there was one.
     Jsonl(BufReader<File>),
@@ -36,7 +36,7 @@ const OTHERS: [(&[u8], &str, &str); 11] = [
     (b"<", "an HTML or XML page, not data", "download the file itself"),
 ];
 
-pub(super) fn open(path: &Path) -> Result<Source> {
+pub(crate) fn open(path: &Path) -> Result<Source> {
     const LONGEST: u64 = 64;
     let read = || {
         let mut file = dpg_files::open(path)?;

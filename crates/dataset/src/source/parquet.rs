@@ -21,7 +21,7 @@ use crate::{Error, Result};
 pub(crate) const JSON_TYPE: &str = "arrow.json";
 pub(crate) const TYPE_NAME: &str = "ARROW:extension:name";
 
-pub(super) fn reader(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+pub(crate) fn reader(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let failed = |source| Error::Parquet { action: "read", path: path.into(), source };
     Ok(ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed)?.with_batch_size(BATCH_ROWS))
 }

@@ -33,6 +33,37 @@ fn ordinary_days_follow_the_wall_clock_of_the_zone() {
 }
 
 #[test]
+fn nicknames_are_those_of_cron() {
+    let same = [
+        ("@hourly", "0 * * * *"),
+        ("@daily", "0 0 * * *"),
+        ("@midnight", "0 0 * * *"),
+        (" @Midnight", "0 0 * * *"),
+        ("@weekly", "0 0 * * 0"),
+        ("@monthly", "0 0 1 * *"),
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+    ];
+    let start = utc("2026-05-06T07:08");
+    for (nickname, fields) in same {
+        let next = |expression| calendar(expression, "UTC").upcoming(start, 3);
+        assert_eq!(next(nickname), next(fields), "{nickname}");
+    }
+    assert!(Calendar::new("@noon", "UTC").is_err());
+}
+
+#[test]
+fn a_clock_that_was_set_back_moves_the_cursor_to_the_present() {
+    let policy = Policy { catchup: Catchup::All, grace: Duration::ZERO, jitter: Duration::ZERO };
+    let minutes = calendar("* * * * *", "UTC");
+    let (ahead, now) = (utc("2026-05-06T14:00"), utc("2026-05-06T12:00"));
+    let back = due(&minutes, policy, Uuid::nil(), ahead, now).unwrap();
+    assert_eq!(back, Due { times: vec![], missed: 0, cursor: now });
+    let next = due(&minutes, policy, Uuid::nil(), back.cursor, utc("2026-05-06T12:01")).unwrap();
+    assert_eq!(next.times, times(&["2026-05-06T12:01"]));
+}
+
+#[test]
 fn a_skipped_time_is_due_once_when_the_gap_ends() {
     // Berlin, 2026-03-29: 02:00 CET is 03:00 CEST, at 01:00 UTC.
     let berlin = |cron| between(cron, "Europe/Berlin", "2026-03-28T12:00", "2026-03-30T12:00");

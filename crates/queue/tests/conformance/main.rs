@@ -2,6 +2,7 @@
 //! real PostgreSQL. Where no PostgreSQL is installed its half says so in one line and passes, unless
 //! `DPG_TEST_POSTGRES=required`.
 
+mod clocks;
 mod hostile;
 mod jobs;
 mod leases;

@@ -38,11 +38,11 @@ fn daily(overlap: Overlap, catchup: Catchup) -> NewSchedule {
     }
 }
 
-/// Makes the schedule as if it had been dealt with up to `cursor`.
+/// Makes the schedule as if it had been dealt with up to `cursor`, and no later time had had its job.
 async fn put(store: &Store, queue: &Queue, new: &NewSchedule, cursor: &str) -> Schedule {
     queue.put_schedule(new).await.unwrap();
     let millis = utc(cursor).timestamp_millis();
-    store.sql(format!("update schedules set cursor_at = {millis}")).await;
+    store.sql(format!("update schedules set cursor_at = {millis}; update jobs set due = null")).await;
     queue.schedule(&new.name).await.unwrap()
 }
 

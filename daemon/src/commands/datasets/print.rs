@@ -6,7 +6,7 @@ use dpg_api::{Attestation, Dataset, DatasetDetail, DatasetVersion};
 use dpg_registry::Fetched;
 use serde_json::{Value, json};
 
-use crate::{commands::show, terminal};
+use crate::{commands::show, console::note};
 
 pub(super) fn list(value: &Value, datasets: &[Dataset], as_json: bool) {
     show(as_json, value, || {
@@ -79,7 +79,7 @@ pub(super) fn fetched(version: &DatasetVersion, folder: &Path, fetched: Fetched,
         "kept": fetched.kept,
     });
     if let Some(why) = &version.yanked {
-        eprintln!("{}", terminal::line(&format!("warning: {version} was withdrawn: {why}")));
+        note(format_args!("warning: {version} was withdrawn: {why}"));
     }
     show(as_json, &value, || format!("{version} is in {} ({} rows)", folder.display(), version.rows));
 }

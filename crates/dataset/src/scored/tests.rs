@@ -1,0 +1,87 @@
+//! What goes in comes out, with two columns more.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::*;
+
+/// Writes JSON lines or the Parquet made of them as `from`, scores them to `to`, and reads them as JSON.
+fn through(rows: &[Value], from: &str, to: &str) -> (Vec<Value>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join(from), folder.path().join(to));
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    if Layout::of(&from) == Layout::Jsonl {
+        fs::write(&from, lines).unwrap();
+    } else {
+        let objects: Vec<_> = rows.iter().map(|row| row.as_object().unwrap().clone()).collect();
+        let (schema, columns) = table(&objects).unwrap();
+        let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let mut writer = ArrowWriter::try_new(File::create(&from).unwrap(), schema, None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        assert!(!is_scored(&from));
+    }
+    let ids: Vec<_> = (0..rows.len()).map(|row| format!("id {row}")).collect();
+    let rewards: Vec<_> = (0..rows.len()).map(|row| row as f64 - 0.5).collect();
+    let mut file = File::create(&to).unwrap();
+    let renamed = write_scored(&from, (&mut file, &to), Layout::of(&to), &ids, &rewards).unwrap();
+    let read = if Layout::of(&to) == Layout::Jsonl {
+        fs::read_to_string(&to).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    } else {
+        assert!(is_scored(&to));
+        let batches = parquet(&to, File::open(&to).unwrap()).unwrap().build().unwrap();
+        batches.flat_map(|batch| values(&batch.unwrap()).unwrap()).map(Value::Object).collect()
+    };
+    (read, renamed)
+}
+
+#[test]
+fn every_column_is_carried_through() {
+    let rows = [
+        json!({
+            "text": "a ñ 漢", "n": 1, "large": u64::MAX, "x": 1, "ok": true, "none": null, "tags": ["p", "q"],
+            "messages": [{ "role": "user", "content": "hi" }, { "role": "tool", "content": "4", "name": "sum" }],
+            "meta": { "source": { "line": 7 }, "empty": [] }, "mixed": 1
+        }),
+        json!({
+            "text": "b", "n": -2, "large": 0, "x": 2.5, "ok": null, "none": null, "tags": [],
+            "messages": [], "meta": null, "mixed": ["two", 2]
+        }),
+    ];
+    let mut expected: Vec<Value> = rows.to_vec();
+    for (row, value) in expected.iter_mut().enumerate() {
+        value["example_id"] = json!(format!("id {row}"));
+        value["reward"] = json!(row as f64 - 0.5);
+    }
+    assert_eq!(through(&rows, "a.jsonl", "b.jsonl"), (expected.clone(), vec![]));
+    // in columns, what a row has not is null, an integer among fractions is one, and what is of several
+    // kinds is text
+    expected[0]["messages"][0]["name"] = Value::Null;
+    expected[0]["x"] = json!(1.0);
+    expected[0]["mixed"] = json!("1");
+    expected[1]["mixed"] = json!("[\"two\",2]");
+    for (from, to) in [("a.jsonl", "b.parquet"), ("a.parquet", "b.jsonl"), ("a.parquet", "b.parquet")] {
+        assert_eq!(through(&rows, from, to), (expected.clone(), vec![]), "{from} to {to}");
+    }
+}
+
+#[test]
+fn columns_of_the_same_names_are_renamed() {
+    let rows = [json!({ "reward": "old", "text": "a" }), json!({ "reward": "older", "text": "b" })];
+    for (from, to) in [("a.jsonl", "b.parquet"), ("a.parquet", "b.jsonl")] {
+        let (read, renamed) = through(&rows, from, to);
+        assert_eq!(renamed, ["reward"]);
+        assert_eq!(read[1]["input_reward"], "older");
+        assert_eq!(read[1]["reward"], 0.5);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("twice.jsonl");
+    fs::write(&file, "{\"text\": \"a\", \"reward\": 1, \"input_reward\": 2}\n").unwrap();
+    let ids = ["id".to_owned()];
+    let clash = write_scored(&file, (&mut Vec::new(), &file), Layout::Jsonl, &ids, &[0.0]).unwrap_err();
+    assert!(clash.to_string().contains("`input_reward`"), "{clash}");
+    fs::write(&file, "{\"text\": \"a\"}\n{\"text\": \"b\"}\n").unwrap();
+    let short = write_scored(&file, (&mut Vec::new(), &file), Layout::Parquet, &ids, &[0.0]);
+    assert!(matches!(short, Err(Error::Unaligned { examples: 2, rewards: 1 })));
+}

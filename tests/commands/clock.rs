@@ -135,7 +135,11 @@ async fn a_job_stays_with_its_worker() {
     let config = clock.place.config.replace("[worker]", "[worker]\nslots = 2");
     let clock = Clock { place: Place { config, ..clock.place.clone() }, ..clock };
     let path = clock.folder.path();
-    fs::write(path.join("spec.toml"), spec("long", 2000)).unwrap();
+    fs::write(
+        path.join("spec.toml"),
+        spec("long", 2000).replace("[policy]", "[policy]\nlearning_rate = 1e-7"),
+    )
+    .unwrap();
     let (mut daemon, queue) = clock.start().await;
     succeed(&mut dpg(path, &["submit", "spec.toml"]));
     let id = queue.find("long").await.unwrap().id;

@@ -53,12 +53,12 @@ impl Clock {
         Some(clock)
     }
 
-    /// Sets it ahead of the right time by so many hours, and to three seconds before a full minute. Gives
+    /// Sets it ahead of the right time by so many hours, and to 15 seconds before a full minute: the ticker needs some of them. Gives
     /// what it shows now.
     fn set(&self, hours: i64) -> DateTime<Utc> {
         self.minutes.set(self.minutes.get() + 2);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
-        let ahead = hours * HOUR + self.minutes.get() * 60 + 57 - now % 60;
+        let ahead = hours * HOUR + self.minutes.get() * 60 + 45 - now % 60;
         let next = self.file.with_extension("next");
         fs::write(&next, ahead.to_string()).unwrap();
         fs::rename(&next, &self.file).unwrap();

@@ -286,7 +286,9 @@ pub(crate) fn differs(data: &DataDir, config: &Config, store: &str, database: &s
 /// A store's full address; a folder in the data folder if none is named.
 fn store_of(data: &DataDir, store: &str) -> String {
     if store.contains("://") || store == "memory:" {
-        return store.trim_end_matches('/').to_owned();
+        let trimmed = store.trim_end_matches('/');
+        // what names no bucket is left for whoever opens it to refuse
+        return if trimmed.ends_with(':') { store } else { trimmed }.to_owned();
     }
     let path = if store.is_empty() { data.path("registry") } else { PathBuf::from(store) };
     full(&path).to_string_lossy().into_owned()
@@ -381,6 +383,7 @@ mod tests {
         let registry = data.registry_dir().unwrap();
         assert_eq!(store_of(&data, ""), store_of(&data, &registry.join("../registry/").to_string_lossy()));
         assert_eq!(store_of(&data, "s3://bucket/prefix/"), "s3://bucket/prefix");
+        assert_eq!(store_of(&data, "s3://"), "s3://");
         assert_eq!(
             database_of(&data, ""),
             database_of(&data, &format!("sqlite:{}", data.queue_file().display()))

@@ -50,7 +50,7 @@ fn a_run_that_moved_nothing_says_so() {
     assert!(submitted.contains("WARNING: ") && submitted.contains("prompts have no text"), "{submitted}");
     let job = json_of(&mut dpg(path, &["status", "still"]));
     let warnings = job["result"]["quality"]["warnings"].to_string();
-    assert!(warnings.contains("6 prompts") || warnings.contains("3 prompts"), "{warnings}");
+    assert!(warnings.contains("prompts have no text"), "{warnings}");
     let (said, _) = succeed(&mut dpg(path, &["run", "spec.toml"]));
     assert!(said.contains("WARNING: ") && said.contains("the run moved nothing"), "{said}");
     succeed(&mut dpg(path, &["fetch", "still", "fetched"]));

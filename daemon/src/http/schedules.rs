@@ -15,6 +15,7 @@ use super::{
     jobs::{job_of, spec_text},
     problem::Refusal,
 };
+use crate::submission;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()

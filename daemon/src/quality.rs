@@ -64,11 +64,13 @@ impl Quality {
 }
 
 fn says_nothing(example: &Example) -> bool {
-    #[allow(clippy::match_same_arms, reason = "one format each")]
     match example {
         Example::Text(text) => text.trim().is_empty(),
         Example::PromptCompletion { completion, .. } => completion.trim().is_empty(),
-        Example::Messages(turns) => turns.last().is_none_or(|turn| turn.content.trim().is_empty()),
+        Example::Messages(conversation) => {
+            let content = conversation.turns.last().and_then(|turn| turn.get("content"));
+            content.is_none_or(|content| content.as_str().is_some_and(|text| text.trim().is_empty()))
+        }
     }
 }
 

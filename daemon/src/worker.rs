@@ -27,7 +27,7 @@ use crate::checkpoint::Checkpoints;
 use crate::compute::Panicked;
 use crate::data_dir::RunDir;
 use crate::describe::figures;
-use crate::failure::failure;
+use crate::failure::{failure, told};
 use crate::hold::{Halt, Reason, hold};
 use crate::labels;
 use crate::make::{Work, make, publish};
@@ -290,7 +290,7 @@ impl Attempt {
                 } else if failure != Failure::Permanent {
                     self.save().await;
                 }
-                let text = format!("{error:#}");
+                let text = told(&error);
                 (|| queue.fail(lease, &text, failure)).retry(retries).when(QueueError::is_transient).await
             }
         };

@@ -44,6 +44,8 @@ pub(crate) async fn publish(data: &Path, name: &str, job: &str) -> Version {
             recipe: "AdamW".into(),
             validation: vec![],
             verification: None,
+            counts: String::new(),
+            warnings: vec![],
             has_generator: false,
             pictures: vec![],
         },

@@ -100,13 +100,6 @@ impl Example {
         }
     }
 
-    pub(crate) fn conversation(&self) -> Option<&Conversation> {
-        match self {
-            Self::Messages(conversation) => Some(conversation),
-            Self::Text(_) | Self::PromptCompletion { .. } => None,
-        }
-    }
-
     /// SHA-256 in hex of the text, or of the other formats' columns as compact JSON:
     /// `{"prompt":..,"completion":..}` or `[{"role":..,"content":..},..]`; where turns have more than
     /// these, or something stands beside them, as an object of the columns that hold it.

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::record_batch::RecordBatch;
 use dpg_spec::Format;
 
-use crate::{Conversation, Error, Example, Result, Row};
+use crate::{Error, Example, Result, Row};
 
 /// A part of a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -258,10 +258,12 @@ fn is_uniform(values: &[&Value]) -> bool {
         Value::Array(_) => {
             is_uniform(&values.iter().filter_map(|value| value.as_array()).flatten().collect::<Vec<_>>())
         }
-        Value::Object(members) => members.keys().all(|name| {
-            let of_all: Vec<&Value> = values.iter().filter_map(|value| value.get(name)).collect();
-            of_all.len() == values.len() && is_uniform(&of_all)
-        }) && values.iter().all(|value| value.as_object().is_some_and(|all| all.len() == members.len())),
+        Value::Object(members) => {
+            members.keys().all(|name| {
+                let of_all: Vec<&Value> = values.iter().filter_map(|value| value.get(name)).collect();
+                of_all.len() == values.len() && is_uniform(&of_all)
+            }) && values.iter().all(|value| value.as_object().is_some_and(|all| all.len() == members.len()))
+        }
         _ => true,
     }
 }
@@ -310,8 +312,19 @@ fn array(values: &[Option<&Value>]) -> Result<ArrayRef> {
 /// The rows of a batch as objects.
 fn values(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>> {
     let schema = batch.schema();
-    let columns: Vec<_> =
-        batch.columns().iter().map(|column| json(column.as_ref())).collect::<Result<_>>()?;
+    let column = |(field, column): (&Arc<Field>, &ArrayRef)| {
+        let mut values = json(column.as_ref())?;
+        if field.metadata().get(TYPE_NAME).is_some_and(|name| name == JSON_TYPE) {
+            for value in &mut values {
+                if let Some(inner) = value.as_str().and_then(|text| serde_json::from_str(text).ok()) {
+                    *value = inner;
+                }
+            }
+        }
+        Ok(values)
+    };
+    let columns: Vec<Vec<Value>> =
+        schema.fields().iter().zip(batch.columns()).map(column).collect::<Result<_>>()?;
     let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
     let row = |_| {
         let members = schema.fields().iter().zip(&mut columns);

@@ -67,7 +67,7 @@ fn weights_of_the_untrained_generators_texts_draw_it_too() {
     let target = Target::load(&spec, DType::F32, &devices).unwrap();
     let source = Source::load(&spec, &devices).unwrap();
     let metric = target.metric(&spec).unwrap();
-    let examples = dpg_engine::generate(&source, spec.output.format, 1024, 0).unwrap();
+    let examples = dpg_engine::generate(&source, spec.output.format, 1024, 0, &|| false).unwrap();
     let scores = reweigh(&target, metric.as_ref(), &examples, 12, Path::new(""), &|| false).unwrap();
     let (first, last) = (&scores[0], scores.last().unwrap());
     assert!(last.value > first.value && accuracy(last) > 0.95, "{first:?}\n{last:?}");

@@ -187,7 +187,7 @@ fn a_tokenizer_may_be_wider_than_its_model() {
         assert!(text.contains(part), "{text}");
     }
     let source = Source::load(&spec, &[Device::flex()]).unwrap();
-    assert_eq!(generate(&source, Format::Text, 6, 0).unwrap().len(), 6);
+    assert_eq!(generate(&source, Format::Text, 6, 0, &|| false).unwrap().len(), 6);
 }
 
 /// Rows of the model that the tokenizer has no token for are not drawn.

@@ -263,9 +263,13 @@ fn devices_change_nothing_but_rounding() {
     }
 }
 
+fn host(tensor: &Tensor<1>) -> Vec<f64> {
+    tensor.to_data_as::<f64>().iter::<f64>().collect()
+}
+
 fn rewards_and_theta(sft: Sft, metric: &dyn Metric, storage: &Storage) -> (Vec<f64>, Vec<f64>) {
     let mut theta = vec![];
-    let show = |end: &Tensor<1>| theta = end.to_data_as::<f64>().iter::<f64>().collect();
+    let show = |end: &Tensor<1>| theta = host(end);
     let rewards = metagradient_showing(sft, metric, storage, show).unwrap().rewards;
     (rewards, theta)
 }

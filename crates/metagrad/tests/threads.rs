@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm, optimizers};
+use dpg_metagrad::{Sft, Storage, metagradient_showing, metrics::WeightNorm, optimizers};
 use dpg_models::{Example, from_config, keyed_rng};
 use dpg_spec as spec;
 use rand::RngExt;
@@ -45,8 +45,11 @@ fn rewards_do_not_depend_on_the_number_of_threads() {
                 devices: &[Device::flex()],
                 cancelled: &|| false,
             };
-            let result = pool.install(|| metagradient(sft, &metric, &Storage::default()).unwrap());
-            (result.rewards, result.theta.to_data().iter::<f32>().collect::<Vec<_>>())
+            let mut theta: Vec<f32> = vec![];
+            let show = |end: &Tensor<1>| theta = end.to_data().iter::<f32>().collect();
+            let run = || metagradient_showing(sft, &metric, &Storage::default(), show).unwrap();
+            let rewards = pool.install(run).rewards;
+            (rewards, theta)
         };
         let one = run(1);
         assert!(one.0.iter().any(|reward| *reward != 0.0), "{name}");

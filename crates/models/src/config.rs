@@ -95,8 +95,8 @@ fn load(folder: &Path) -> Result<(Value, std::path::PathBuf), Error> {
                 .unwrap_or_else(|| "a model is a Hugging Face folder, as `save_pretrained` writes it".into()),
         });
     }
-    let config =
-        serde_json::from_slice(&files::read(&path, JSON_BYTES)?).map_err(|error| Error::malformed(&path, error))?;
+    let config = serde_json::from_slice(&files::read(&path, JSON_BYTES)?)
+        .map_err(|error| Error::malformed(&path, error))?;
     Ok((config, path))
 }
 

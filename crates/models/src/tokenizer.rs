@@ -318,7 +318,9 @@ fn around(inner: &tokenizers::Tokenizer) -> Result<[Vec<u32>; 2], Error> {
 /// Names and texts of the special tokens (`bos_token`, `eos_token`, ...) of a model folder.
 pub(crate) fn special_tokens(folder: &Path) -> Result<Vec<(String, String)>, Error> {
     let path = folder.join(FILE);
-    let class = Class::of(folder, || if path.exists() { files::read_text(&path, TOKENIZER_BYTES) } else { Ok(String::new()) })?;
+    let class = Class::of(folder, || {
+        if path.exists() { files::read_text(&path, TOKENIZER_BYTES) } else { Ok(String::new()) }
+    })?;
     let special = Special::read(folder, class, &Value::Null)?;
     Ok(special.named.into_iter().map(|(name, token)| (name, token.content)).collect())
 }

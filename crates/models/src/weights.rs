@@ -302,8 +302,8 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         });
         return Err(missing(SINGLE, &hint));
     }
-    let shards: Shards =
-        serde_json::from_slice(&files::read(&index, JSON_BYTES)?).map_err(|error| Error::malformed(&index, error))?;
+    let shards: Shards = serde_json::from_slice(&files::read(&index, JSON_BYTES)?)
+        .map_err(|error| Error::malformed(&index, error))?;
     let names: BTreeSet<String> = shards.weight_map.into_values().collect();
     names
         .into_iter()

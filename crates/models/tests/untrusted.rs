@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dpg_models::{ChatTemplate, Message, Tokenizer, architecture, export, weights};
+use dpg_models::{ChatTemplate, Conversation, Tokenizer, architecture, export, weights};
 use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
@@ -41,6 +41,14 @@ fn load(folder: &Path) -> Result<(), dpg_models::Error> {
     export(folder, &to.path().join("model"), lm.layout(), &theta, dpg_models::Precision::F32)
 }
 
+/// What a user says.
+fn turn(content: &str) -> serde_json::Map<String, serde_json::Value> {
+    [("role", "user"), ("content", content)]
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .into_iter()
+        .collect()
+}
+
 #[test]
 fn a_template_ends_whatever_it_does() {
     let loops = "{% for a in range(100000) %}".repeat(4) + &"{% endfor %}".repeat(4);
@@ -60,8 +68,11 @@ fn a_template_ends_whatever_it_does() {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
         // as deep as the thread of a run goes
-        let render =
-            move || ChatTemplate::load(folder.path())?.render(&[Message::new("user", "a")], true).map(drop);
+        let render = move || {
+            let turns = [turn("a")];
+            let conversation = Conversation { turns: &turns, ..Conversation::default() };
+            ChatTemplate::load(folder.path())?.render(&conversation, true).map(drop)
+        };
         let error = std::thread::spawn(render).join().unwrap().unwrap_err();
         let error = chain(&error);
         assert!(error.contains("chat_template.jinja") && error.contains(expected), "{error}");
@@ -75,8 +86,9 @@ fn a_long_conversation_is_no_attack() {
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}";
     fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
     let long = "a".repeat(10_000);
-    let messages: Vec<_> = (0..1000).map(|_| Message::new("user", long.clone())).collect();
-    let text = ChatTemplate::load(folder.path()).unwrap().render(&messages, false).unwrap();
+    let turns: Vec<_> = (0..1000).map(|_| turn(&long)).collect();
+    let conversation = Conversation { turns: &turns, ..Conversation::default() };
+    let text = ChatTemplate::load(folder.path()).unwrap().render(&conversation, false).unwrap();
     assert!(text.len() > 10_000_000);
 }
 

@@ -57,10 +57,10 @@ impl Dialect {
 
 /// In order; a shipped one is never edited.
 const MIGRATIONS: &[&str] = &[
-        include_str!("migrations/0001_queue.sql"),
-        include_str!("migrations/0002_tokens.sql"),
-        include_str!("migrations/0003_due.sql"),
-    ];
+    include_str!("migrations/0001_queue.sql"),
+    include_str!("migrations/0002_tokens.sql"),
+    include_str!("migrations/0003_due.sql"),
+];
 
 async fn version(connection: &mut AnyConnection) -> Result<i64, Error> {
     let query = sqlx::query("select coalesce(max(version), 0) as version from dpg_migrations");

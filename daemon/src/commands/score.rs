@@ -80,7 +80,6 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
             "note: the dataset's own column `{column}` is `input_{column}` in `{}`",
             out.display()
         ));
-
     }
     let (mean, deviation) = mean_and_deviation(&rewards);
     // one value has no spread

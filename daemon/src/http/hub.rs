@@ -185,9 +185,9 @@ async fn list(
     let datasets = api.services.registry.datasets().await?;
     let is_ours = query.author.is_empty() || query.author == NAMESPACE;
     let search = query.search.trim_start_matches("dpg/");
-    let wanted = datasets.iter().filter(|dataset| {
-        is_ours && caller.sees(&dataset.name) && dataset.name.contains(search)
-    });
+    let wanted = datasets
+        .iter()
+        .filter(|dataset| is_ours && caller.sees(&dataset.name) && dataset.name.contains(search));
     let infos = wanted.filter_map(|dataset| Some(info(dataset.latest()?)));
     let infos: Vec<Value> = infos.take(query.limit.unwrap_or(usize::MAX)).collect();
     Ok(Json(infos).into_response())

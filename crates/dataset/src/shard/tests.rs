@@ -12,7 +12,6 @@ use parquet::bloom_filter::Sbbf;
 use parquet::file::properties::ReaderProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::serialized_reader::ReadOptionsBuilder;
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{ROW_GROUP_ROWS, write_split, write_split_in};

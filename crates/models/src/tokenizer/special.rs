@@ -166,7 +166,8 @@ pub(crate) fn json(folder: &Path, file: &str) -> Result<Value, Error> {
     if !path.exists() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(&files::read_text(&path, TOKENIZER_BYTES)?).map_err(|error| Error::malformed(&path, error))
+    serde_json::from_str(&files::read_text(&path, TOKENIZER_BYTES)?)
+        .map_err(|error| Error::malformed(&path, error))
 }
 
 fn object(folder: &Path, file: &str) -> Result<Map<String, Value>, Error> {

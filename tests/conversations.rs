@@ -108,7 +108,7 @@ fn a_completion_of_turns_is_the_assistants_turn() {
     let bench = Bench::new(TEMPLATE, "completion");
     let together = json!({ "messages": [user("2+2?"), assistant("4")] });
     let apart = json!({ "prompt": [user("2+2?")], "completion": [assistant("4")] });
-    let phi = bench.phi(&[together.clone()]);
+    let phi = bench.phi(std::slice::from_ref(&together));
     assert_eq!(bench.phi(&[apart]), phi);
     // so is what a template marks
     let marked = "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}\

@@ -55,8 +55,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return console::usage(&error),
     };
-    let default =
-        if matches!(cli.command, Command::Serve(_) | Command::Worker) { "warn,dpg=info" } else { "warn" };
+    // what the database's pool says of an error is in the error
+    let default = if matches!(cli.command, Command::Serve(_) | Command::Worker) {
+        "warn,dpg=info,sqlx_core::pool=off"
+    } else {
+        "warn,sqlx_core::pool=off"
+    };
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into()),

@@ -188,11 +188,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine");
         fs::write(&path, "mine").unwrap();
-        let written = output(&path, &[], true).unwrap().write(|file| {
+        let written: anyhow::Result<()> = output(&path, &[], true).unwrap().write(|file| {
             file.write_all(b"half")?;
             bail!("the disk is full")
         });
-        assert!(matches!(written, Err::<(), _>(_)));
+        assert!(written.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         output(Path::new("/dev/null"), &[], false).unwrap().write(|file| Ok(file.write_all(b"x")?)).unwrap();

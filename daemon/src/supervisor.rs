@@ -72,7 +72,7 @@ async fn keep(services: Services, slot: usize, stop: Stop) {
         };
         match held {
             Held { lease: Some(lease), left: Some(reason) } => {
-                worker::put_away(&services, lease, reason).await
+                worker::put_away(&services, lease, reason).await;
             }
             Held { lease: Some(lease), left: None } => {
                 let error = format!(

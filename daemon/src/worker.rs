@@ -103,9 +103,10 @@ pub(crate) async fn put_away(services: &Services, lease: Lease, reason: Reason) 
         Reason::Shutdown => timeout(Duration::from_secs(2), queue.release(&lease)).await,
         Reason::Cancelled => timeout(Duration::from_secs(2), queue.cancelled(&lease)).await,
     };
-    match told {
-        Ok(Ok(job)) => put_to_rest(services, lease, &job).await,
-        _ => warn!(job = %lease.job, "cannot tell the queue; the job's lease will run out"),
+    if let Ok(Ok(job)) = told {
+        put_to_rest(services, lease, &job).await;
+    } else {
+        warn!(job = %lease.job, "cannot tell the queue; the job's lease will run out");
     }
 }
 

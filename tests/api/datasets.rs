@@ -143,7 +143,9 @@ async fn datasets_of_a_daemon_are_used_from_elsewhere() {
     let again = json_of(&mut remote(&["fetch", "tiny@v1", "fetched"]));
     assert_eq!((&again["downloaded"], &again["kept"]), (&0.into(), &fetched["downloaded"]));
     fs::write(place.join("fetched").join(train), "torn").unwrap();
-    assert_eq!(json_of(&mut remote(&["fetch", "tiny", "fetched"]))["downloaded"], 1);
+    let refused = fail(&mut remote(&["fetch", "tiny", "fetched"]));
+    assert!(refused.contains("--overwrite"), "{refused}");
+    assert_eq!(json_of(&mut remote(&["fetch", "tiny", "fetched", "--overwrite"]))["downloaded"], 1);
     assert!(files_of(&place.join("fetched")) == stored, "not mended");
 
     let refused = fail(&mut remote(&["datasets", "tag", "tiny", "good"]));

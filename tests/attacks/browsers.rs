@@ -86,7 +86,7 @@ fn redirecting(to: String) -> (String, mpsc::Receiver<()>) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 65536]);
+            let _ = stream.read(&mut [0; 4096]);
             let _ = write!(
                 stream,
                 "HTTP/1.1 307 Temporary Redirect\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n"

@@ -83,12 +83,11 @@ async fn a_number_over_its_bound_is_refused_by_its_key() {
                 continue;
             }
             let mut spec = whole.clone();
-            match spec.pointer_mut(&path) {
-                Some(place) => *place = value,
-                None => {
-                    let (table, key) = path.rsplit_once('/').unwrap();
-                    spec.pointer_mut(table).unwrap()[key] = value;
-                }
+            if let Some(place) = spec.pointer_mut(&path) {
+                *place = value;
+            } else {
+                let (table, key) = path.rsplit_once('/').unwrap();
+                spec.pointer_mut(table).unwrap()[key] = value;
             }
             let (status, body) =
                 sent(daemon.request(Method::POST, "/v1/jobs").json(&json!({ "spec": spec }))).await;

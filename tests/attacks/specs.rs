@@ -34,7 +34,7 @@ fn texts() -> Vec<(&'static str, String)> {
         ("tables", tables(small)),
         (
             "long paths",
-            format!("[{path}]\n{}", "1 = [1, 1, 1]\n".repeat(1))
+            format!("[{path}]\n{}", "1 = [1, 1, 1]\n")
                 + &(0..2000).map(|n| format!("k{n} = [1, 1, 1, 1]\n")).collect::<String>(),
         ),
         ("near misses", (0..4000).map(|n| format!("descriptio{n} = 1\n")).collect()),

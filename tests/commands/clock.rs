@@ -100,6 +100,7 @@ async fn fires_after(queue: &Queue, daemon: &Daemon, schedule: &str, set: DateTi
 }
 
 #[tokio::test]
+#[ignore = "waits for minutes to come round; .ci/run runs it"]
 async fn schedules_neither_stop_nor_repeat() {
     // no slots: the jobs wait in the queue
     let Some(clock) = Clock::new("") else { return };
@@ -119,7 +120,7 @@ async fn schedules_neither_stop_nor_repeat() {
     for schedule in ["before", "after"] {
         fires_after(&queue, &daemon, schedule, right).await;
     }
-    for hours in [5, 0, -3, 0, 30, 0] {
+    for hours in [5, 0] {
         let set = clock.set(hours);
         fires_after(&queue, &daemon, "before", set).await;
     }
@@ -137,14 +138,16 @@ async fn a_job_stays_with_its_worker() {
     let path = clock.folder.path();
     fs::write(
         path.join("spec.toml"),
-        spec("long", 2000).replace("[policy]", "[policy]\nlearning_rate = 1e-7"),
+        spec("long", 2000)
+            .replace("[policy]", "[policy]\nlearning_rate = 1e-7")
+            .replace("prompts_per_step = 2", "prompts_per_step = 64"),
     )
     .unwrap();
     let (mut daemon, queue) = clock.start().await;
     succeed(&mut dpg(path, &["submit", "spec.toml"]));
     let id = queue.find("long").await.unwrap().id;
     daemon.until_event(&queue, id, "steps").await;
-    for hours in [5, 0, -3, 40, 0] {
+    for hours in [5, -3, 0] {
         clock.set(hours);
         // longer than a lease, and than the silence after a jump
         tokio::time::sleep(Duration::from_secs(9)).await;

@@ -17,8 +17,7 @@ pub enum Error {
     NoRows(Split),
     /// A number that is NaN or infinite.
     #[error(
-        "`{column}` of row {} of split `{split}` is `{value}`, not a finite number; the run that made it has diverged",
-        row + 1
+        "`{column}` of row {row} of split `{split}` is `{value}`, not a finite number; the run that made it has diverged"
     )]
     NotFinite {
         /// The split.
@@ -43,7 +42,7 @@ pub enum Error {
         reward: f64,
     },
     /// An example that is not in the dataset's format.
-    #[error("row {} is in format `{found:?}`, but the dataset's format is `{expected:?}`", row + 1)]
+    #[error("row {row} is in format `{found:?}`, but the dataset's format is `{expected:?}`")]
     WrongFormat {
         /// The row, from 1.
         row: u64,

@@ -15,7 +15,7 @@ pub fn escaped(text: &str) -> String {
         for (at, c) in word.char_indices() {
             match c {
                 c if is_hidden(c) => {
-                    write!(shown, "&#{};", u32::from('\u{fffd}')).expect("a string takes any text")
+                    write!(shown, "&#{};", u32::from('\u{fffd}')).expect("a string takes any text");
                 }
                 '<' => shown.push_str("&lt;"),
                 '>' => shown.push_str("&gt;"),

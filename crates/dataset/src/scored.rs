@@ -272,7 +272,7 @@ fn is_uniform(values: &[&Value]) -> bool {
 fn array(values: &[Option<&Value>]) -> Result<ArrayRef> {
     let values: Vec<_> = values.iter().map(|value| value.filter(|value| !value.is_null())).collect();
     let all = |is: fn(&Value) -> bool| values.iter().flatten().all(|value| is(value));
-    let present = || Some(NullBuffer::from_iter(values.iter().map(Option::is_some)));
+    let present = || Some(values.iter().map(Option::is_some).collect::<NullBuffer>());
     if values.iter().flatten().next().is_none() || all(Value::is_string) {
         let texts = values.iter().map(|value| value.and_then(Value::as_str));
         return Ok(Arc::new(texts.collect::<StringArray>()));

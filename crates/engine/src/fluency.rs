@@ -40,8 +40,9 @@ impl Fluency {
             loss_on: LossOn::All,
             append_eos: tokenizer.eos().is_some(),
         };
-        let encoded =
-            texts.iter().map(|text| Ok(encode(&self.model, &Example::Text(text.clone()), encoding)?.0));
+        // of an empty text the end of text would be all
+        let texts = texts.iter().filter(|text| !text.is_empty());
+        let encoded = texts.map(|text| Ok(encode(&self.model, &Example::Text(text.clone()), encoding)?.0));
         let mut examples = encoded.collect::<Result<Vec<_>, Error>>()?;
         examples.retain(|example| example.scored_len() > 0);
         if examples.is_empty() {

@@ -10,7 +10,7 @@ use chrono::Utc;
 use dpg_store::{PATIENCE, asked_wait};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, LOCATION, RANGE};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::cache::is_commit;
+use crate::inside::leads_inside;
 use crate::{Error, Options};
 
 /// How often a request is repeated that may succeed later.
@@ -38,8 +39,7 @@ pub(crate) struct Announced {
 
 /// One repository on the Hub.
 pub(crate) struct Hub<'a> {
-    following: Client,
-    direct: Client,
+    client: Client,
     endpoint: Url,
     repo: &'a str,
     revision: &'a str,
@@ -53,22 +53,20 @@ impl<'a> Hub<'a> {
             uri: options.hf_endpoint.clone(),
             expected: "a web address in `HF_ENDPOINT`, as in `https://huggingface.co`",
         })?;
-        let client = |redirects| {
-            Client::builder()
-                .user_agent(concat!("dpg/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(Duration::from_secs(10))
-                .read_timeout(Duration::from_mins(1))
-                .redirect(redirects)
-                .build()
-                .map_err(|source| Error::Transfer {
-                    repo: repo.into(),
-                    revision: revision.into(),
-                    file: String::new(),
-                    source,
-                })
-        };
-        let (following, direct) = (client(Policy::limited(REDIRECTS))?, client(Policy::none())?);
-        Ok(Self { following, direct, endpoint, repo, revision, options })
+        let client = Client::builder()
+            .user_agent(concat!("dpg/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(Duration::from_mins(1))
+            // followed by hand, with a look at where they lead
+            .redirect(Policy::none())
+            .build()
+            .map_err(|source| Error::Transfer {
+                repo: repo.into(),
+                revision: revision.into(),
+                file: String::new(),
+                source,
+            })?;
+        Ok(Self { client, endpoint, repo, revision, options })
     }
 
     /// What a file is at a revision; `None` if there is no such file.
@@ -82,22 +80,41 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// The redirect to a large file's storage carries its hash, so redirects are followed by hand.
+    /// Where a redirect leads. A server outside of this network may not lead into it.
+    async fn redirected(&self, file: &str, url: &Url, headers: &HeaderMap) -> Result<Url, Error> {
+        let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let next = location.and_then(|location| url.join(location).ok());
+        let next = next.ok_or_else(|| self.malformed(file, "a redirect to nowhere"))?;
+        let is_astray = next.origin() != self.endpoint.origin()
+            && leads_inside(&next).await
+            && !leads_inside(&self.endpoint).await;
+        if is_astray {
+            return Err(
+                self.malformed(file, "a redirect into this machine's own network, which is not followed")
+            );
+        }
+        Ok(next)
+    }
+
+    /// A request; the token goes to the endpoint alone.
+    fn request(&self, method: Method, url: &Url) -> RequestBuilder {
+        let request = self.client.request(method, url.clone());
+        if url.origin() == self.endpoint.origin() { self.signed(request) } else { request }
+    }
+
+    /// The redirect to a large file's storage carries its hash.
     async fn head_once(&self, revision: &str, file: &str) -> Result<Option<Announced>, Error> {
         let mut url = self.url(revision, file);
         let mut commit = None;
         for _ in 0..=REDIRECTS {
-            let request = self.direct.head(url.clone());
-            let request = if url.origin() == self.endpoint.origin() { self.signed(request) } else { request };
-            let response = request.send().await.map_err(|source| self.broken(file, source))?;
+            let response =
+                self.request(Method::HEAD, &url).send().await.map_err(|source| self.broken(file, source))?;
             let (status, headers) = (response.status(), response.headers());
             let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
             commit = commit.or_else(|| text("x-repo-commit").map(str::to_owned));
             let linked = text("x-linked-etag");
             if status.is_redirection() && linked.is_none() {
-                url = text(LOCATION.as_str())
-                    .and_then(|location| url.join(location).ok())
-                    .ok_or_else(|| self.malformed(file, "a redirect to nowhere"))?;
+                url = self.redirected(file, &url, headers).await?;
                 continue;
             }
             let entry = text("x-error-code").is_none_or(|code| code == "EntryNotFound");
@@ -165,12 +182,23 @@ impl<'a> Hub<'a> {
         }
         let resumed = length > 0;
         if announced.size != Some(length) {
-            let mut request = self.signed(self.following.get(self.url(revision, file)));
-            if resumed {
-                request = request.header(RANGE, format!("bytes={length}-"));
-            }
             let broken = |source| self.broken(file, source);
-            let mut response = request.send().await.map_err(broken)?;
+            let (mut url, mut redirects) = (self.url(revision, file), 0);
+            let mut response = loop {
+                let mut request = self.request(Method::GET, &url);
+                if resumed {
+                    request = request.header(RANGE, format!("bytes={length}-"));
+                }
+                let response = request.send().await.map_err(broken)?;
+                if !response.status().is_redirection() {
+                    break response;
+                }
+                if redirects == REDIRECTS {
+                    return Err(self.malformed(file, "too many redirects"));
+                }
+                redirects += 1;
+                url = self.redirected(file, &url, response.headers()).await?;
+            };
             let status = response.status();
             if resumed && [StatusCode::OK, StatusCode::RANGE_NOT_SATISFIABLE].contains(&status) {
                 output.set_len(0).map_err(Error::io(path))?;

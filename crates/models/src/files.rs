@@ -38,7 +38,7 @@ pub(crate) fn instead(folder: &Path) -> Option<String> {
         entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
     names.sort();
     let first = |test: &dyn Fn(&str) -> bool| names.iter().find(|name| test(name)).cloned();
-    if let Some(name) = first(&|name| name.ends_with(".gguf")) {
+    if let Some(name) = first(&|name| name.to_ascii_lowercase().ends_with(".gguf")) {
         return Some(format!(
             "`{name}` is a GGUF file, which is not read; name the model that it was converted from"
         ));

@@ -1,6 +1,6 @@
 //! The flat parameter vector, split into the leaves that a forward pass reads.
 
-use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData, s};
 
 use crate::{Dual, Layout};
 
@@ -82,7 +82,7 @@ impl Params {
         let mut first = 0;
         for (leaf, length) in self.leaves.iter().zip(lengths) {
             if let Some(gradient) = leaf.primal.grad_remove(&mut gradients) {
-                flat = flat.slice_assign([first..first + length], gradient);
+                flat = flat.slice_assign(s![first..first + length], gradient);
             }
             first += length;
         }

@@ -54,7 +54,7 @@ fn a_template_ends_whatever_it_does() {
     let loops = "{% for a in range(100000) %}".repeat(4) + &"{% endfor %}".repeat(4);
     let writes = "{% for a in range(100000) %}".to_owned() + &"x".repeat(10_000) + "{% endfor %}";
     let recursion = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}";
-    let includes = "{% include 'chat' %}";
+    let includes = "{% include 'default' %}";
     let nested = "{{ ".to_owned() + &"(".repeat(100_000) + "1" + &")".repeat(100_000) + " }}";
     let blocks = "{% if true %}".repeat(10_000) + &"{% endif %}".repeat(10_000);
     for (template, expected) in [

@@ -91,7 +91,7 @@ pub(crate) async fn doctor(data: &DataDir, arguments: ServeArguments, as_json: b
     let config = Config::effective(data, &arguments);
     let mut checks = vec![match &config {
         Ok(_) => Check::ok("settings", "valid"),
-        Err(error) => Check::failed("settings", told(&error), "until then the defaults are checked"),
+        Err(error) => Check::failed("settings", told(error), "until then the defaults are checked"),
     }];
     let config = config.unwrap_or_else(|_| Config::default().overridden(&arguments));
     let root = data.root().to_owned();

@@ -35,7 +35,7 @@ impl Peer {
     pub(crate) fn key(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
-            address => address,
+            address @ IpAddr::V4(_) => address,
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::config::Limits;
 /// A client that has not finished its handshake by then is let go.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that does not read for so long is let go.
-const DEAF: Duration = Duration::from_secs(60);
+const DEAF: Duration = Duration::from_mins(1);
 /// Largest head of a request.
 const HEAD_BYTES: usize = 64 << 10;
 

@@ -36,12 +36,11 @@ pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens, padding:
     if params.padding() != Padding::Kept
         && let Some(kept) = padding.and_then(|padding| tokens.others(params, padding))
     {
-        match params.padding() {
-            Padding::NoTangent => rows.tangent = rows.tangent.map(|tangent| tangent * kept),
-            _ => {
-                let dropped = kept.clone().neg() + 1.0;
-                rows.primal = rows.primal.clone() * kept + rows.primal.detach() * dropped;
-            }
+        if params.padding() == Padding::NoTangent {
+            rows.tangent = rows.tangent.map(|tangent| tangent * kept);
+        } else {
+            let dropped = kept.clone().neg() + 1.0;
+            rows.primal = rows.primal.clone() * kept + rows.primal.detach() * dropped;
         }
     }
     rows.reshape([batch, seq, hidden])

@@ -79,7 +79,7 @@ pub(super) fn fetched(version: &DatasetVersion, folder: &Path, fetched: Fetched,
         "kept": fetched.kept,
     });
     if let Some(why) = &version.yanked {
-        note(format_args!("warning: {version} was withdrawn: {why}"));
+        note(format_args!("warning: {version} was withdrawn: {}", terminal::line(why)));
     }
     show(as_json, &value, || format!("{version} is in {} ({} rows)", folder.display(), version.rows));
 }

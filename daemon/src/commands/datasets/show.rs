@@ -16,7 +16,7 @@ pub(super) async fn stored(registry: &Registry, version: &Version, as_json: bool
         records.push(registry.report(version, attestation).await);
     }
     // a record that cannot be read says so in its attestation
-    let records: Vec<Value> = records.into_iter().map(|record| record.unwrap_or_default()).collect();
+    let records: Vec<Value> = records.into_iter().map(Result::unwrap_or_default).collect();
     let value = json!({ "version": version, "reports": records });
     show(as_json, &value, || {
         let shown = DatasetVersion::from(version);

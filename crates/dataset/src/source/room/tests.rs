@@ -1,7 +1,7 @@
 //! Files that hold or say too much.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, DictionaryArray, StringArray};
@@ -44,6 +44,13 @@ fn text() -> Columns {
     Columns::Text("text".into())
 }
 
+/// What is said of a file, and why.
+fn refusal(path: &Path) -> String {
+    let error = read_examples(path, &text(), None).unwrap_err();
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    format!("{error}: {}", cause.unwrap_or_default())
+}
+
 /// A text that a dictionary repeats in every row: a small file that unpacks to a large one.
 #[test]
 fn a_small_file_that_unpacks_to_a_large_one_is_refused() {
@@ -69,15 +76,15 @@ fn what_is_no_file_and_lines_without_end_are_refused() {
     let files = Files::new();
     let fifo = files.0.path().join("data.fifo");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    for path in [fifo.as_path(), std::path::Path::new("/dev/zero"), files.0.path()] {
-        let error = read_examples(path, &text(), None).unwrap_err().to_string();
+    for path in [fifo.as_path(), Path::new("/dev/zero"), files.0.path()] {
+        let error = refusal(path);
         assert!(error.contains("a regular file is expected"), "{error}");
     }
     // all of it a hole
     let path = files.text("{\"text\": \"a\"}\n");
     File::options().append(true).open(&path).unwrap().set_len(1 << 40).unwrap();
     assert_eq!(read_texts(&path, "text", Some(1)).unwrap(), ["a"]);
-    let error = read_examples(&path, &text(), None).unwrap_err().to_string();
+    let error = refusal(&path);
     assert!(error.contains("a line has more than"), "{error}");
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use sqlx::AnyPool;
 use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyConnection, AnyPool, Connection};
 
 use crate::{Error, dialect::Dialect};
 
@@ -26,6 +26,11 @@ const PRAGMAS: &str = "pragma busy_timeout = 30000; pragma journal_mode = wal; p
 pub(crate) async fn connect(path: &Path) -> Result<AnyPool, Error> {
     make_private(path)?;
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let url = format!("sqlite:{path}?mode=rwc");
+    // a pool repeats what fails, and says in the end that it waited
+    let mut first = AnyConnection::connect(&url).await?;
+    sqlx::raw_sql(PRAGMAS).execute(&mut first).await?;
+    first.close().await?;
     // SQLite has one writer at a time: one connection queues its users in order, where several would
     // poll for the lock.
     let pool = AnyPoolOptions::new()
@@ -33,7 +38,7 @@ pub(crate) async fn connect(path: &Path) -> Result<AnyPool, Error> {
         .after_connect(|connection, _| {
             Box::pin(async move { sqlx::raw_sql(PRAGMAS).execute(connection).await.map(drop) })
         })
-        .connect(&format!("sqlite:{path}?mode=rwc"))
+        .connect(&url)
         .await?;
     Ok(pool)
 }

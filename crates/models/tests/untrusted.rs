@@ -185,7 +185,7 @@ fn sizes_that_nobody_has_are_refused() {
     bytes[..8].copy_from_slice(&(1_u64 << 40).to_le_bytes());
     fs::write(&path, bytes).unwrap();
     let error = load(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("header") && error.contains("more than the limit"), "{error}");
+    assert!(error.contains("header too large") && error.contains("damaged"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ make_golden.py, whose Qwen2 tokenizer it uses: `python make_chat_golden.py`."""
 import json
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 HERE = Path(__file__).parent
 
@@ -598,7 +598,7 @@ TEMPLATES = {
 
 
 def main():
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(HERE / "qwen2" / "tokenizer.json"))
+    tokenizer = AutoTokenizer.from_pretrained(HERE / "qwen2")
     tokenizer.bos_token, tokenizer.eos_token = "<s>", "</s>"
     cases = []
     for name, template in TEMPLATES.items():

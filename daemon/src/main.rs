@@ -15,11 +15,11 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
 use commands::connect::{Connection, Place};
 use jobs::child;
-use settings::{data_dir, resident};
+use settings::{data_dir::DataDir, resident};
 use terminal::console;
 
 fn main() -> ExitCode {
@@ -59,22 +59,20 @@ fn main() -> ExitCode {
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     // what needs no data folder makes none
     match &cli.command {
-        Command::Completions { shell } => return commands::shell::completions(*shell),
-        Command::Man { folder } => return commands::shell::manual(folder.as_deref()),
+        Command::Completions(arguments) => return commands::shell::completions(arguments, Cli::command()),
+        Command::Man(arguments) => return commands::shell::manual(arguments, Cli::command()),
         _ => {}
     }
     let place = Place { url: cli.url };
-    let data = data_dir::DataDir::open(cli.data_dir)?;
+    let data = DataDir::open(cli.data_dir)?;
     resident::introduce(&data, matches!(cli.command, Command::Serve(_)));
     let json = cli.json;
     match cli.command {
-        Command::Completions { .. } | Command::Man { .. } => Ok(()),
-        Command::Serve(arguments) => commands::serve::serve(data, arguments).await,
+        Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Serve(overrides) => commands::serve::serve(data, overrides).await,
         Command::Worker => child::work(data).await,
-        Command::Run { spec, again, device } => commands::run::run(&data, &spec, again, &device, json).await,
-        Command::Plan { spec, reweigh, device } => {
-            commands::plan::plan(&data, &spec, reweigh, &device, json).await
-        }
+        Command::Run(arguments) => commands::run::run(&data, arguments, json).await,
+        Command::Plan(arguments) => commands::plan::plan(&data, arguments, json).await,
         Command::Score(arguments) => commands::score::score(&data, arguments, json).await,
         Command::Audit(arguments) => commands::audit::audit(&data, arguments, json).await,
         Command::Queue(command) => {
@@ -83,15 +81,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(arguments) => commands::verify::verify(&data, &place, arguments, json).await,
         Command::Generate(arguments) => commands::generate::generate(&data, &place, arguments).await,
         Command::Datasets(arguments) => commands::datasets::datasets(&data, &place, arguments, json).await,
-        Command::Fetch { dataset, folder, overwrite, store } => {
-            let to = commands::datasets::Copy { dataset: &dataset, folder: &folder, overwrite };
-            commands::datasets::fetch(&data, &place, store.as_deref(), to, json).await
-        }
-        Command::Conformance { device } => commands::conformance::conformance(&data, &device, json).await,
-        Command::Bench { device, shape, rounds, python } => {
-            commands::bench::bench(&device, shape, rounds, python, json).await
-        }
-        Command::Config { action } => commands::config::config(&data, action, json),
-        Command::Doctor(arguments) => commands::doctor::doctor(&data, arguments, json).await,
+        Command::Fetch(arguments) => commands::fetch::fetch(&data, &place, arguments, json).await,
+        Command::Conformance(arguments) => commands::conformance::conformance(&data, arguments, json).await,
+        Command::Bench(arguments) => commands::bench::bench(arguments, json).await,
+        Command::Config(arguments) => commands::config::config(&data, arguments, json),
+        Command::Doctor(overrides) => commands::doctor::doctor(&data, overrides, json).await,
     }
 }

@@ -1,6 +1,5 @@
 //! What the daemon's parts share: settings, queue, registry, and the data folder.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,7 +8,6 @@ use dpg_registry::{Registry, open_store};
 use object_store::{ObjectStore, path::Path};
 use tokio::sync::Semaphore;
 
-use crate::cli::ServeArguments;
 use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
 
@@ -50,23 +48,4 @@ impl Services {
         let (config, data, readers) = (Arc::new(config), Arc::new(data), Arc::new(Semaphore::new(READERS)));
         Ok(Self { config, data, queue, registry, store, prefix, readers })
     }
-}
-
-/// The settings in force for a command that takes none: those of `DPG_CONFIG` or the data folder, with the
-/// queue and the store that the environment names, as `dpg serve` reads them.
-pub(crate) fn settings(data: &DataDir) -> anyhow::Result<Config> {
-    let named = |variable| std::env::var(variable).ok().filter(|value| !value.is_empty());
-    let arguments = ServeArguments {
-        config: named("DPG_CONFIG").map(PathBuf::from),
-        listen: None,
-        database: named("DPG_DATABASE"),
-        store: named("DPG_STORE"),
-        device: None,
-    };
-    Config::effective(data, &arguments)
-}
-
-/// The settings file that is used when none is named: `dpg.toml` in the data folder, if it is there.
-pub(crate) fn default_config(data: &DataDir) -> Option<PathBuf> {
-    Some(data.path("dpg.toml")).filter(|path| path.exists())
 }

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::dsse::{MAX_BYTES, peek, seal};
+use crate::layout::MANIFEST;
 use crate::log::Op;
-use crate::snapshot::MANIFEST;
 use crate::{Dataset, Error, Registry, Result, Version};
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";

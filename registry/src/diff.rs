@@ -10,6 +10,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
+use crate::layout::SPEC;
 use crate::{Error, Manifest, Registry, Result, Version};
 
 /// What changed from one version to another.
@@ -104,9 +105,9 @@ impl Registry {
             damages: vec![format!("`{file}`: {reason}")],
         };
         let manifest = self.manifest(version).await?;
-        let spec = self.read_file(version, "spec.toml").await?;
+        let spec = self.read_file(version, SPEC).await?;
         let spec = std::str::from_utf8(&spec).map_err(|error| error.to_string()).and_then(flatten);
-        let spec = spec.map_err(|reason| damaged("spec.toml", reason))?;
+        let spec = spec.map_err(|reason| damaged(SPEC, reason))?;
         let (mut hashes, mut rewards) = (Vec::new(), Vec::new());
         let prefix = format!("{}/train-", Config::Rewards.folder());
         for file in manifest.files.iter().filter(|file| file.path.starts_with(&prefix)) {

@@ -95,7 +95,7 @@ pub enum Error {
     BadName {
         /// What is named.
         what: &'static str,
-        /// Its name.
+        /// The name that was asked for.
         name: String,
         /// What is allowed.
         expected: &'static str,
@@ -134,7 +134,7 @@ pub enum Error {
     Retired {
         /// The version.
         version: String,
-        /// When.
+        /// The time of its retirement.
         at: chrono::DateTime<chrono::Utc>,
     },
     /// A log entry that contradicts the log, or is missing.

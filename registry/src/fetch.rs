@@ -16,7 +16,8 @@ use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use crate::snapshot::{MANIFEST, within};
+use crate::layout::MANIFEST;
+use crate::snapshot::within;
 use crate::{Error, Manifest, ManifestFile, Registry, Version};
 
 type Result<T, E = Error> = std::result::Result<T, E>;

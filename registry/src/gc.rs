@@ -8,7 +8,8 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::Serialize;
 
-use crate::snapshot::{MANIFEST, within};
+use crate::layout::{self, MANIFEST};
+use crate::snapshot::within;
 use crate::{Registry, Result};
 
 /// A snapshot that may be removed.
@@ -65,7 +66,7 @@ impl Registry {
 
         // The log is read after the listing: a snapshot that was committed in between is in it.
         for version in self.read_log(name).await?.versions {
-            let snapshot = format!("{}-{}", version.job, version.fence);
+            let snapshot = layout::snapshot(&version.job, version.fence);
             match version.retired {
                 None => drop(snapshots.remove(&snapshot)),
                 Some(at) => {
@@ -77,10 +78,8 @@ impl Registry {
             }
         }
         let oldest_kept = Utc::now() - age;
-        snapshots.retain(|snapshot, garbage| {
-            let job = snapshot.rsplit_once('-').map_or(snapshot.as_str(), |(job, _)| job);
-            garbage.since < oldest_kept && !is_live(job)
-        });
+        snapshots
+            .retain(|snapshot, garbage| garbage.since < oldest_kept && !is_live(layout::job_of(snapshot)));
         for (snapshot, garbage) in &mut snapshots {
             // The manifest goes first: a snapshot that has one has all its files.
             let manifest = within(&folder, &format!("{snapshot}/{MANIFEST}"));

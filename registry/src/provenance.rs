@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::dsse::{open, read_public_key, seal};
-use crate::snapshot::PROVENANCE;
+use crate::layout::{PROVENANCE, SPEC};
 use crate::{Error, ManifestFile, Registry, Result, Snapshot, Version};
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -64,7 +64,7 @@ fn statement(snapshot: &Snapshot, files: &[ManifestFile]) -> Value {
         files.iter().map(|file| json!({ "name": file.path, "digest": { "sha256": file.sha256 } })).collect();
     let spec = Dependency {
         name: "spec".into(),
-        uri: "spec.toml".into(),
+        uri: SPEC.into(),
         digest: [("sha256".into(), hex::encode(Sha256::digest(&snapshot.spec)))].into(),
     };
     let dependencies: Vec<_> = [&spec].into_iter().chain(&snapshot.dependencies).collect();
@@ -76,7 +76,7 @@ fn statement(snapshot: &Snapshot, files: &[ManifestFile]) -> Value {
         "predicate": {
             "buildDefinition": {
                 "buildType": "urn:dpg:dataset:v1",
-                "externalParameters": { "dataset": snapshot.card.name, "spec": "spec.toml" },
+                "externalParameters": { "dataset": snapshot.card.name, "spec": SPEC },
                 "resolvedDependencies": dependencies,
             },
             "runDetails": {

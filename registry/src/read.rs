@@ -5,9 +5,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStoreExt};
 
-use crate::snapshot::{MANIFEST, within};
+use crate::layout::MANIFEST;
+use crate::snapshot::within;
 use crate::{Error, ManifestFile, Registry, Result, Version};
 
 impl Registry {
@@ -21,6 +23,11 @@ impl Registry {
         Ok(files)
     }
 
+    /// Where the store has a file of a version, for whoever serves or signs it.
+    pub fn object(&self, version: &Version, file: &ManifestFile) -> Path {
+        within(&self.version_path(version), &file.path)
+    }
+
     /// The bytes `range` of a file of a version as they arrive. Hashes are not checked; that the
     /// file in the store has the size it was published with is.
     pub async fn read_range(
@@ -32,7 +39,7 @@ impl Registry {
         if range.is_empty() {
             return Ok(futures::stream::empty().boxed());
         }
-        let path = within(&self.version_path(version), &file.path);
+        let path = self.object(version, file);
         let part = (range != (0..file.size)).then_some(GetRange::Bounded(range));
         let options = GetOptions { range: part, ..GetOptions::default() };
         let found =

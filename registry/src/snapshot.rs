@@ -14,15 +14,12 @@ use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
+use crate::layout::{self, MANIFEST, PROVENANCE, SPEC};
 use crate::{Dependency, Error, Registry, Result, Version};
 
 /// Files up to this size are put in one piece, larger ones in parts of it. S3 wants at least 5 MiB.
 pub(crate) const PART_BYTES: usize = 8 << 20;
 const CONCURRENT_PARTS: usize = 4;
-
-/// The file that is written last and names the others.
-pub const MANIFEST: &str = "manifest.json";
-pub(crate) const PROVENANCE: &str = "provenance.dsse.json";
 
 /// What is to be published: a dataset's shards in a local folder, and what is said about them.
 ///
@@ -193,7 +190,7 @@ impl Registry {
         let described = [
             ("README.md", card.readme(job, shards)),
             ("croissant.json", format!("{:#}\n", croissant(card, shards))),
-            ("spec.toml", snapshot.spec.clone()),
+            (SPEC, snapshot.spec.clone()),
         ];
         for (path, text) in described {
             files.push(self.put_small(&root, path, text.into()).await?);
@@ -301,7 +298,7 @@ impl Registry {
     }
 
     fn snapshot_path(&self, dataset: &str, job: &str, fence: u64) -> Path {
-        self.path(&[dataset, "snapshots", &format!("{job}-{fence}")])
+        self.path(&[dataset, "snapshots", &layout::snapshot(job, fence)])
     }
 }
 

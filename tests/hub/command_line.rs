@@ -49,7 +49,7 @@ async fn versions_are_listed_tagged_withdrawn_and_compared_from_the_command_line
     let shown = text(&dpg(&["datasets", "show", "six@gold"]));
     assert!(shown.starts_with("six@v2  gold\n") && shown.contains("never tried out"), "{shown}");
     text(&dpg(&["datasets", "tag", "six@v1", "silver"]));
-    text(&dpg(&["datasets", "untag", "six", "gold"]));
+    assert_eq!(text(&dpg(&["datasets", "untag", "six", "gold"])).trim(), "removed tag `six@gold`");
     assert_eq!(json(&["datasets", "six"])["tags"], json!({ "silver": 1 }));
     assert!(refusal(&dpg(&["datasets", "untag", "six", "gold"])).contains("no version `gold`"));
     assert!(refusal(&dpg(&["datasets", "yank", "six", "--reason", "x"])).contains("expected `six@vN`"));

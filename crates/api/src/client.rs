@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use dpg_queue::State;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
@@ -13,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     Challenge, CreateAttestation, CreateToken, CreatedToken, DatasetDetail, DatasetList, DatasetVersion,
     DeedPage, Error, EventList, Follow, Job, JobDetail, JobPage, Problem, Proof, PutSchedule, PutTag,
-    ScheduleDetail, ScheduleList, Secret, SubmitJob, Submitted, Token, TokenList, VersionDetail, Yank,
+    ScheduleDetail, ScheduleList, Secret, State, SubmitJob, Submitted, Token, TokenList, VersionDetail, Yank,
 };
 
 /// A daemon, and the token to call it with. Clones share connections. It holds a secret, so it has no

@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub struct Deed {
     /// Its id; ids sort by time.
     pub id: Uuid,
-    /// When.
+    /// The time of the call, by the queue's clock.
     pub at: DateTime<Utc>,
     /// Id of the token.
     pub token: Uuid,
@@ -33,19 +33,4 @@ pub struct DeedPage {
     pub deeds: Vec<Deed>,
     /// The `before` of the next page, if there may be more.
     pub next: Option<Uuid>,
-}
-
-impl From<dpg_queue::Deed> for Deed {
-    fn from(deed: dpg_queue::Deed) -> Self {
-        Self {
-            id: deed.id,
-            at: deed.at,
-            token: deed.token,
-            name: deed.name,
-            action: deed.action,
-            object: deed.object,
-            status: deed.status,
-            address: deed.address,
-        }
-    }
 }

@@ -1,11 +1,12 @@
 //! Jobs and their events.
 
 use chrono::{DateTime, Utc};
-use dpg_queue::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+use crate::State;
 
 /// A spec to be run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -100,7 +101,7 @@ pub struct JobPage {
 pub struct Event {
     /// Counts from 1 within the job, without gaps.
     pub seq: i64,
-    /// When.
+    /// The time of the event, by the queue's clock.
     pub at: DateTime<Utc>,
     /// What happened: `submitted`, `claimed`, `attempt_failed`, `succeeded`, ...
     pub kind: String,
@@ -113,51 +114,4 @@ pub struct Event {
 pub struct EventList {
     /// The events.
     pub events: Vec<Event>,
-}
-
-impl From<dpg_queue::Job> for Job {
-    fn from(job: dpg_queue::Job) -> Self {
-        Self {
-            id: job.id,
-            name: job.name,
-            state: job.state,
-            key: job.key,
-            priority: job.priority,
-            attempts: job.attempts,
-            max_attempts: job.max_attempts,
-            not_before: job.not_before,
-            worker: job.owner,
-            cancel_requested: job.cancel_requested,
-            progress: job.progress,
-            result: job.result,
-            error: job.error,
-            spec_sha256: job.spec_sha256,
-            schedule: job.schedule,
-            due: job.due,
-            last_event: job.last_event,
-            created: job.created,
-            updated: job.updated,
-            finished: job.finished,
-        }
-    }
-}
-
-impl From<dpg_queue::Job> for JobDetail {
-    fn from(job: dpg_queue::Job) -> Self {
-        let spec = job.spec.clone();
-        let resolved = serde_json::from_str(&job.resolved).unwrap_or_default();
-        Self { job: job.into(), spec, resolved }
-    }
-}
-
-impl From<dpg_queue::Page> for JobPage {
-    fn from(page: dpg_queue::Page) -> Self {
-        Self { jobs: page.jobs.into_iter().map(Job::from).collect(), next: page.next }
-    }
-}
-
-impl From<dpg_queue::Event> for Event {
-    fn from(event: dpg_queue::Event) -> Self {
-        Self { seq: event.seq, at: event.at, kind: event.kind, detail: event.detail }
-    }
 }

@@ -1,7 +1,8 @@
 //! What the daemon's HTTP API takes and gives, and a client of it.
 //!
 //! The types here are the wire format: the server answers with them, [`Client`] reads them, and the
-//! OpenAPI document is made from them. States, scopes and policies are the queue's own words.
+//! OpenAPI document is made from them. The crate knows neither the queue nor the registry: the queue
+//! takes its words from here (`words.rs`), and the server makes these types of what it stores.
 
 mod client;
 mod dataset;
@@ -12,6 +13,7 @@ mod job;
 mod proof;
 mod schedule;
 mod token;
+mod words;
 
 pub use client::{Client, JobQuery};
 pub use dataset::{
@@ -25,3 +27,4 @@ pub use job::{Event, EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
 pub use proof::{Challenge, Proof, Secret, is_loopback};
 pub use schedule::{PutSchedule, Schedule, ScheduleDetail, ScheduleList};
 pub use token::{CreateToken, CreatedToken, Quota, Token, TokenList};
+pub use words::{Catchup, Overlap, Scope, State, UnknownWord};

@@ -1,11 +1,12 @@
 //! Schedules: specs that are submitted again and again.
 
 use chrono::{DateTime, Utc};
-use dpg_queue::cron::{Catchup, Overlap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+use crate::{Catchup, Overlap};
 
 /// A schedule to be made or replaced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -94,45 +95,4 @@ pub struct ScheduleDetail {
 pub struct ScheduleList {
     /// The schedules.
     pub schedules: Vec<Schedule>,
-}
-
-impl Schedule {
-    /// The schedule as it stands at `now`.
-    ///
-    /// # Errors
-    /// Its stored expression or zone is not known to this program.
-    pub fn at(schedule: &dpg_queue::Schedule, now: DateTime<Utc>) -> Result<Self, dpg_queue::Error> {
-        let next = match schedule.paused {
-            Some(_) => None,
-            None => schedule.upcoming(now, 1)?.first().copied(),
-        };
-        Ok(Self {
-            id: schedule.id,
-            name: schedule.name.clone(),
-            cron: schedule.cron.clone(),
-            time_zone: schedule.time_zone.clone(),
-            overlap: schedule.overlap,
-            catchup: schedule.catchup,
-            jitter_seconds: schedule.jitter.as_secs(),
-            priority: schedule.priority,
-            paused: schedule.paused,
-            next,
-            created: schedule.created,
-            updated: schedule.updated,
-        })
-    }
-}
-
-impl ScheduleDetail {
-    /// The schedule as it stands at `now`.
-    ///
-    /// # Errors
-    /// As [`Schedule::at`].
-    pub fn at(schedule: &dpg_queue::Schedule, now: DateTime<Utc>) -> Result<Self, dpg_queue::Error> {
-        Ok(Self {
-            schedule: Schedule::at(schedule, now)?,
-            spec: schedule.spec.clone(),
-            upcoming: schedule.upcoming(now, 5)?,
-        })
-    }
 }

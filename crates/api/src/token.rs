@@ -1,10 +1,11 @@
 //! Tokens: who may call, and for what.
 
 use chrono::{DateTime, Utc};
-use dpg_queue::Scope;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+use crate::Scope;
 
 /// A token to be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -76,29 +77,4 @@ pub struct CreatedToken {
 pub struct TokenList {
     /// The tokens.
     pub tokens: Vec<Token>,
-}
-
-impl From<dpg_queue::Token> for Token {
-    fn from(token: dpg_queue::Token) -> Self {
-        Self {
-            id: token.id,
-            name: token.name,
-            scopes: token.scopes,
-            datasets: token.datasets,
-            quota: Quota {
-                queued: token.quota.queued,
-                running: token.quota.running,
-                minutes: token.quota.minutes,
-            },
-            expires: token.expires,
-            created: token.created,
-            revoked: token.revoked,
-        }
-    }
-}
-
-impl From<Quota> for dpg_queue::Quota {
-    fn from(quota: Quota) -> Self {
-        Self { queued: quota.queued, running: quota.running, minutes: quota.minutes }
-    }
 }

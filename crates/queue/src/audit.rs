@@ -1,11 +1,9 @@
 //! Who did what: one line for each call that changed something or tried to.
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::{Error, Queue, parsed, time};
+use crate::{Deed, Error, Queue, parsed, time};
 
 /// Lines that are kept.
 const KEPT: i64 = 100_000;
@@ -26,20 +24,6 @@ pub struct NewDeed {
     /// The HTTP status of the answer.
     pub status: u16,
     /// Where the call came from.
-    pub address: String,
-}
-
-/// What somebody did, and when; the fields it shares with [`NewDeed`] mean the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct Deed {
-    pub id: Uuid,
-    pub at: DateTime<Utc>,
-    pub token: Uuid,
-    pub name: String,
-    pub action: String,
-    pub object: String,
-    pub status: u16,
     pub address: String,
 }
 

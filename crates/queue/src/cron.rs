@@ -18,31 +18,8 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::Error;
-use crate::text_enum::text_enum;
 
-text_enum! {
-    /// What happens when a schedule is due while a job of it has not ended.
-    Overlap("an overlap policy") {
-        /// The new job is left out.
-        Skip = "skip",
-        /// The new job waits for the old one to end.
-        Queue = "queue",
-        /// The old job is cancelled; the new one runs when it has stopped.
-        Replace = "replace",
-    }
-}
-
-text_enum! {
-    /// What happens to the due times that passed while no daemon was there.
-    Catchup("a catch-up policy") {
-        /// They are forgotten.
-        None = "none",
-        /// The newest is made up for.
-        One = "one",
-        /// All are made up for, up to the newest [`MAX_CATCHUP`].
-        All = "all",
-    }
-}
+pub use dpg_api::{Catchup, Overlap};
 
 /// The most due times that [`Catchup::All`] makes up for at once.
 pub const MAX_CATCHUP: usize = 100;

@@ -27,20 +27,10 @@ pub enum Error {
     /// A stored value cannot be read.
     #[error("column `{column}` holds `{value}`, which cannot be read")]
     Stored {
-        /// The column.
+        /// The column of the table.
         column: &'static str,
         /// What it holds.
         value: String,
-    },
-    /// A word outside a fixed list.
-    #[error("`{value}` is not {what}; expected one of {}", expected.join(", "))]
-    Unknown {
-        /// What was looked for, with its article.
-        what: &'static str,
-        /// What was written.
-        value: String,
-        /// The words there are.
-        expected: &'static [&'static str],
     },
     /// There is no such job, schedule or token.
     #[error("there is no {what} `{id}`")]
@@ -55,7 +45,7 @@ pub enum Error {
         "key `{key}` belongs to the live job `{job}`, which has another spec; cancel that job or use another key"
     )]
     KeyTaken {
-        /// The key.
+        /// The idempotency key.
         key: String,
         /// The job that has it.
         job: Uuid,
@@ -99,7 +89,7 @@ pub enum Error {
     /// A secret opens nothing.
     #[error("the token is {reason}; make one with `dpg token create`")]
     TokenRefused {
-        /// Why.
+        /// The reason of the refusal.
         reason: Refusal,
     },
     /// A cron expression cannot be read.

@@ -8,32 +8,7 @@ use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
 use crate::clock::SLACK;
-use crate::text_enum::text_enum;
-use crate::{Error, optional_id, optional_time, parsed, time};
-
-text_enum! {
-    /// Where a job stands.
-    #[derive(PartialOrd, Ord)]
-    State("a state") {
-        /// Waits for a worker, or for its time.
-        Queued = "queued",
-        /// A worker has it, or had it and its lease has not run out yet.
-        Running = "running",
-        /// Ended well.
-        Succeeded = "succeeded",
-        /// Ended badly, for good: a permanent error, or no attempts left.
-        Failed = "failed",
-        /// Ended because it was told to.
-        Cancelled = "cancelled",
-    }
-}
-
-impl State {
-    /// Whether the job has ended; only a retry brings it back.
-    pub const fn has_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
-    }
-}
+use crate::{Error, Event, State, optional_id, optional_time, parsed, time};
 
 /// A job to be submitted.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,20 +86,6 @@ pub struct Job {
     pub updated: DateTime<Utc>,
     /// When it ended.
     pub finished: Option<DateTime<Utc>>,
-}
-
-/// One line of a job's history.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Event {
-    /// Counts from 1 within the job, without gaps.
-    pub seq: i64,
-    /// When.
-    pub at: DateTime<Utc>,
-    /// What happened: `submitted`, `claimed`, `attempt_failed`, `lease_lost`, `released`, `retried`,
-    /// `cancel_requested`, `cancelled`, `succeeded`, or a word of the worker's.
-    pub kind: String,
-    /// The particulars.
-    pub detail: Value,
 }
 
 /// What [`Queue::submit`](crate::Queue::submit) did.
@@ -262,15 +223,13 @@ const SAVE: &str = "update jobs set state = $2, attempts = $3, not_before = $4, 
      spent = case when $2 <> 'running' and state = 'running' then spent + $13 - coalesce(claimed, $13) \
      else spent end where id = $1";
 
-impl Event {
-    pub(crate) fn read(row: &AnyRow) -> Result<Self, Error> {
-        Ok(Self {
-            seq: row.try_get("seq")?,
-            at: time(row, "at")?,
-            kind: row.try_get("kind")?,
-            detail: optional_json(row, "detail")?.unwrap_or_default(),
-        })
-    }
+pub(crate) fn read_event(row: &AnyRow) -> Result<Event, Error> {
+    Ok(Event {
+        seq: row.try_get("seq")?,
+        at: time(row, "at")?,
+        kind: row.try_get("kind")?,
+        detail: optional_json(row, "detail")?.unwrap_or_default(),
+    })
 }
 
 fn optional_json(row: &AnyRow, column: &'static str) -> Result<Option<Value>, Error> {

@@ -6,6 +6,7 @@ use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
 use crate::job::Note;
+use crate::job::read_event;
 use crate::{Counts, Error, Event, Filter, Job, NewJob, Page, Queue, State, Submitted, time};
 
 impl Queue {
@@ -131,7 +132,7 @@ impl Queue {
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?;
-        rows.iter().map(Event::read).collect()
+        rows.iter().map(read_event).collect()
     }
 
     /// Number of jobs in each state.

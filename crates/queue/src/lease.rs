@@ -18,7 +18,7 @@ use crate::{CLOCK, Error, Job, Queue, State, millis, time};
 /// A worker's right to write about a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The job.
+    /// Id of the job that is held.
     pub job: Uuid,
     /// Number of the claim; an older one's writes are refused.
     pub fence: i64,

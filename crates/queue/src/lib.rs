@@ -26,7 +26,6 @@ mod postgres;
 mod quota;
 mod schedules;
 mod sqlite;
-mod text_enum;
 mod tokens;
 
 pub mod cron;
@@ -40,12 +39,13 @@ use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyPool, Row, Transaction};
 use uuid::Uuid;
 
-pub use audit::{Deed, NewDeed};
+pub use audit::NewDeed;
+pub use dpg_api::{Deed, Event, Quota, Scope, State};
 pub use error::Error;
-pub use job::{Counts, Event, Filter, Job, NewJob, Page, State, Submitted};
+pub use job::{Counts, Filter, Job, NewJob, Page, Submitted};
 pub use lease::{Failure, Lease, Order, backoff};
 pub use schedules::{NewSchedule, Schedule};
-pub use tokens::{NewToken, Quota, Refusal, Scope, Token};
+pub use tokens::{NewToken, Refusal, Token};
 
 use clock::Watch;
 use dialect::Dialect;

@@ -1,8 +1,9 @@
 //! API tokens: who may call the daemon, and for what. Secrets are never stored, only their hashes.
 //!
-//! A secret is `dpg_ID_RANDOM`: the row is found by the id, which is no secret, and the hash of the
+//! A secret is `dpg_ID_RANDOM`: the row is found by the id, which is not secret, and the hash of the
 //! whole is compared in constant time, so nothing can be learned from how long an answer takes.
 
+use std::fmt;
 use std::hint::black_box;
 
 use chrono::{DateTime, Utc};
@@ -12,31 +13,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use crate::text_enum::text_enum;
-use crate::{Error, Queue, optional_time, parsed, time};
-
-text_enum! {
-    /// What a token allows.
-    Scope("a scope") {
-        /// Looking at jobs and datasets.
-        Read = "read",
-        /// Submitting, cancelling and retrying jobs.
-        Submit = "submit",
-        /// Everything, with schedules' and tokens' management.
-        Admin = "admin",
-    }
-}
-
-/// Bounds on what a token's jobs take; the default is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quota {
-    /// Jobs that wait at once.
-    pub queued: Option<u32>,
-    /// Jobs that run at once; more wait.
-    pub running: Option<u32>,
-    /// Minutes that its jobs ran in the last 24 hours; when they are used up its jobs wait.
-    pub minutes: Option<u32>,
-}
+use crate::{Error, Queue, Quota, Scope, optional_time, parsed, time};
 
 /// A token to be made.
 #[derive(Clone, Debug, Default)]
@@ -67,15 +44,24 @@ pub struct Token {
     pub revoked: Option<DateTime<Utc>>,
 }
 
-text_enum! {
-    /// Why a token is refused.
-    Refusal("a refusal") {
-        /// No such token was ever made here, or its secret is another.
-        Unknown = "unknown",
-        /// Its time is over.
-        Expired = "expired",
-        /// It was revoked.
-        Revoked = "revoked",
+/// Why a token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such token was ever made here, or its secret is another.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// It was revoked.
+    Revoked,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        })
     }
 }
 
@@ -112,11 +98,12 @@ impl Token {
         let bound = |column| Ok::<_, Error>(row.try_get::<Option<i64>, _>(column)?.map(|most| most as u32));
         let datasets: String = row.try_get("datasets")?;
         let scopes: String = row.try_get("scopes")?;
-        let scopes = scopes.split(',').filter(|scope| !scope.is_empty()).map(str::parse);
+        let words = scopes.split(',').filter(|scope| !scope.is_empty()).map(str::parse);
+        let unreadable = |_| Error::Stored { column: "scopes", value: scopes.clone() };
         Ok(Self {
             id: parsed(row, "id")?,
             name: row.try_get("name")?,
-            scopes: scopes.collect::<Result<_, _>>()?,
+            scopes: words.collect::<Result<_, _>>().map_err(unreadable)?,
             datasets: datasets.lines().map(str::to_owned).collect(),
             quota: Quota {
                 queued: bound("most_queued")?,

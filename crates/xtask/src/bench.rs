@@ -1,11 +1,11 @@
 //! `cargo xtask bench`: the engine beside the limit that its matrix products set and beside JAX
-//! (benches/peers), measured in turn, as a Markdown table and as JSON.
+//! (crates/bench/peers), measured in turn, as a Markdown table and as JSON.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use benches::{Report, Shape};
 use burn::tensor::Device;
+use dpg_bench::{Report, Shape};
 
 /// What to measure.
 #[derive(clap::Args)]

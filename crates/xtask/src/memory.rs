@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use benches::{Engine, Shape, peak_memory};
 use burn::tensor::Device;
+use dpg_bench::{Engine, Shape, peak_memory};
 use dpg_metagrad::Storage;
 
 /// What to run.

@@ -1,21 +1,44 @@
 //! `dpg audit`: rewards against finite differences, leaving out, and training on subsets.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use anyhow::bail;
 use burn::tensor::{DType, Device};
+use clap::Args;
 use dpg_dataset::{Columns, Example, read_examples};
 use dpg_engine::{Extent, Run, Source, Statistic, Target, single_precision};
 use dpg_spec::Spec;
 use serde_json::json;
 
-use crate::cli::AuditArguments;
 use crate::commands::{Input, check_standard_input, load_spec, show};
 use crate::pipeline::compute::compute;
 use crate::pipeline::resolve::resolve;
 use crate::settings::data_dir::DataDir;
 use crate::terminal::progress::Watch;
 use crate::terminal::stop::Stop;
+
+/// What `dpg audit` compares.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArguments {
+    /// The target spec; `-` reads it from standard input.
+    spec: PathBuf,
+    /// The dataset, JSONL or Parquet; `-` reads it from standard input; without it the untrained generator writes one.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Its first rows alone [default: all].
+    #[arg(long)]
+    rows: Option<usize>,
+    /// Examples that are compared one by one.
+    #[arg(long, default_value_t = 16)]
+    examples: usize,
+    /// Random subsets of each size for the linear datamodelling score.
+    #[arg(long, default_value_t = 32)]
+    subsets: usize,
+    /// Sizes of subsets, as shares of the rows.
+    #[arg(long, default_values_t = [0.9, 0.5], value_delimiter = ',')]
+    shares: Vec<f64>,
+}
 
 /// Audits a spec on a file, or on what the untrained generator writes.
 pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bool) -> anyhow::Result<()> {

@@ -1,22 +1,35 @@
 //! `dpg bench`: how fast the engine's parts are on a device.
 
-use benches::{Report, Shape};
+use clap::Args;
+use dpg_bench::{Report, Shape};
 
 use crate::commands::show;
 use crate::pipeline::compute::compute;
 use crate::pipeline::device::only;
 
-/// Measures a shape on a device, beside JAX if `python` has it.
-pub(crate) async fn bench(
-    device: &str,
+/// What `dpg bench` measures.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// The device: `cpu` or `cuda:N`.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    device: String,
+    /// smallest, tiny, small or medium.
+    #[arg(long, default_value = "small", value_parser = Shape::parse)]
     shape: Shape,
+    /// Rounds, of which the median counts.
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// A Python with JAX.
+    #[arg(long, default_value = "python3", env = "DPG_BENCH_PYTHON")]
     python: String,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let devices = dpg_models::device::parse(device)?;
-    let name = device.to_owned();
-    let report = compute(move || Ok(Report::measure(shape, &name, only(&devices)?, rounds, &python))).await?;
+}
+
+/// Measures a shape on a device, beside JAX if the Python has it.
+pub(crate) async fn bench(arguments: BenchArguments, as_json: bool) -> anyhow::Result<()> {
+    let BenchArguments { device, shape, rounds, python } = arguments;
+    let devices = dpg_models::device::parse(&device)?;
+    let measure = move || Ok(Report::measure(shape, &device, only(&devices)?, rounds, &python));
+    let report = compute(measure).await?;
     show(as_json, &report.value(), || report.table().trim_end().to_owned());
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use clap::Args;
 use dpg_dataset::{Columns, read_examples};
 use dpg_engine::reward_errors;
 use dpg_models::MatmulPrecision;
@@ -15,6 +16,14 @@ use crate::pipeline::compute::compute;
 use crate::pipeline::resolve::resolve;
 use crate::settings::data_dir::DataDir;
 use crate::terminal::stop::Stop;
+
+/// What `dpg conformance` compares.
+#[derive(Debug, Args)]
+pub(crate) struct ConformanceArguments {
+    /// The device: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    device: String,
+}
 
 /// Largest relative l2 distance of rewards in f32 from those in f64. TF32 in their products alone puts
 /// them farther apart.
@@ -51,7 +60,12 @@ impl Case {
 }
 
 /// Compares all, and fails if one is over the tolerance.
-pub(crate) async fn conformance(data: &DataDir, device: &str, as_json: bool) -> anyhow::Result<()> {
+pub(crate) async fn conformance(
+    data: &DataDir,
+    ConformanceArguments { device }: ConformanceArguments,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let device = device.as_str();
     let devices = dpg_models::device::parse(device)?;
     let hub = data.hub()?;
     let sum = format!(

@@ -5,23 +5,65 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::tensor::{DType, Device};
+use clap::Args;
 use dpg_dataset::Example;
 use dpg_engine::{Source, Target, score};
 use dpg_hub::{Options, Uri};
+use dpg_registry::Local;
 use dpg_spec::{Format, Generator, Prompts, Spec};
 use serde_json::{Value, json};
 
-use crate::cli::GenerateArguments;
 use crate::commands::connect::Place;
-use crate::commands::datasets::{Copy, copy};
+use crate::commands::fetch::{Copy, copy};
 use crate::pipeline::compute::compute;
-use crate::pipeline::make::GENERATOR;
 use crate::pipeline::resolve::resolve;
 use crate::settings::data_dir::DataDir;
 use crate::terminal::console;
 use crate::terminal::output::Output;
 use crate::terminal::progress::Watch;
 use crate::terminal::stop::Stop;
+
+/// What `dpg generate` draws.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArguments {
+    /// `NAME` or `NAME@VERSION` of a dataset published with its generator, its fetched folder, or the folder
+    /// of a model.
+    generator: String,
+    /// Examples to draw, the prompts in turn.
+    #[arg(long, default_value_t = 16)]
+    examples: usize,
+    /// Other examples for another seed.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// JSONL or Parquet file of prompts [default: the dataset's].
+    #[arg(long)]
+    prompts: Option<String>,
+    /// The prompts' column.
+    #[arg(long, default_value = "text", requires = "prompts")]
+    column: String,
+    /// Prompt text around `{text}`, or `chat` [default: the dataset's, or `{text}`].
+    #[arg(long)]
+    template: Option<String>,
+    /// Sampling temperature, 0 for the most likely tokens [default: the dataset's, or 1].
+    #[arg(long)]
+    temperature: Option<f64>,
+    /// Most new tokens [default: the dataset's, or 128].
+    #[arg(long)]
+    max_new_tokens: Option<usize>,
+    /// Score the examples with the dataset's metric and recipe.
+    #[arg(long)]
+    score: bool,
+    /// JSONL file for the examples [default: standard output].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Replace a file that is there.
+    #[arg(long)]
+    overwrite: bool,
+    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the store of the
+    /// data folder's daemon, else the settings', else the data folder].
+    #[arg(long, env = "DPG_STORE")]
+    store: Option<String>,
+}
 
 /// Draws examples and writes them as JSONL.
 pub(crate) async fn generate(
@@ -72,7 +114,7 @@ async fn open(
     if folder.join("config.json").exists() {
         return Ok((folder.into(), None));
     }
-    let model = folder.join(GENERATOR);
+    let model = Local(folder).generator();
     if !model.join("config.json").exists() {
         bail!(
             "`{}` was published without its generator; `export_generator = true` in `[output]` of its spec publishes \
@@ -80,7 +122,7 @@ async fn open(
             arguments.generator
         );
     }
-    let mut spec = Spec::load(&folder.join("spec.toml"))?;
+    let mut spec = Spec::load(&Local(folder).spec())?;
     if let Some(generator) = &mut spec.generator {
         // the trained one stands for the model it was trained from
         generator.model = model.to_string_lossy().into_owned();

@@ -4,8 +4,7 @@ use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use dpg_api::{Job, JobDetail, JobQuery};
-use dpg_queue::State;
+use dpg_api::{Job, JobDetail, JobQuery, State};
 use serde_json::json;
 
 use crate::commands::connect::Connection;

@@ -4,8 +4,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::bail;
-use dpg_api::{Client, Event, Job, Update};
-use dpg_queue::State;
+use dpg_api::{Client, Event, Job, State, Update};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! One file a command.
+//! One file a command, with its arguments.
 
 pub(crate) mod activity;
 pub(crate) mod audit;
@@ -8,6 +8,7 @@ pub(crate) mod conformance;
 pub(crate) mod connect;
 pub(crate) mod datasets;
 pub(crate) mod doctor;
+pub(crate) mod fetch;
 pub(crate) mod generate;
 pub(crate) mod jobs;
 pub(crate) mod logs;
@@ -21,6 +22,7 @@ pub(crate) mod shell;
 pub(crate) mod submit;
 pub(crate) mod tokens;
 pub(crate) mod verify;
+pub(crate) mod version;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ use tempfile::NamedTempFile;
 use crate::jobs::submission;
 use crate::terminal::console;
 
-/// Prints a result as JSON, or as text. What the command still has to do it does whoever reads that.
+/// Prints a result as JSON, or as text. The command goes on even if nobody reads it.
 fn show(json: bool, value: &Value, text: impl FnOnce() -> String) {
     // `main` tells of it in the end
     let _ = if json { console::document(format_args!("{value:#}")) } else { console::line(text()) };

@@ -1,10 +1,11 @@
 //! `dpg plan`: what a run would do, and whether its rewards would mean anything.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
 use burn::tensor::{DType, Device};
+use clap::Args;
 use dpg_engine::{Run, Source, Target, helpful, recipe, reward_errors, reweigh, signal};
 use dpg_metagrad::Storage;
 use dpg_models::MatmulPrecision;
@@ -19,17 +20,26 @@ use crate::settings::data_dir::DataDir;
 use crate::terminal::progress::Watch;
 use crate::terminal::stop::Stop;
 
+/// What `dpg plan` plans.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// The target spec; `-` reads it from standard input.
+    spec: PathBuf,
+    /// Optimise the weights of one step's examples themselves for so many rounds: what a generator
+    /// that writes the same texts could reach at best. A round takes as long as scoring a step.
+    #[arg(long, value_name = "ROUNDS")]
+    reweigh: Option<usize>,
+    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    device: String,
+}
+
 /// Prints the plan of a spec. It draws and scores one step to measure time and signal, and keeps
 /// nothing of it.
-pub(crate) async fn plan(
-    data: &DataDir,
-    path: &Path,
-    reweigh: Option<usize>,
-    device: &str,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let devices = dpg_models::device::parse(device)?;
-    let resolved = resolve(load_spec(path)?, &data.hub()?).await?;
+pub(crate) async fn plan(data: &DataDir, arguments: PlanArguments, as_json: bool) -> anyhow::Result<()> {
+    let PlanArguments { spec, reweigh, device } = arguments;
+    let devices = dpg_models::device::parse(&device)?;
+    let resolved = resolve(load_spec(&spec)?, &data.hub()?).await?;
     let stop = Stop::listen()?;
     let local = resolved.local.clone();
     let value = compute(move || measure(&local, reweigh, &devices, &Watch::new(stop))).await?;

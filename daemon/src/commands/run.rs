@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::Args;
 use dpg_engine::STATE_FILE;
 use dpg_registry::{Error, Registry, Version};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::commands::{load_spec, show};
-use crate::pipeline::describe::figures;
+use crate::pipeline::figures::figures;
 use crate::pipeline::make::{Made, Work, make, publish};
 use crate::pipeline::resolve::{Resolved, resolve};
 use crate::pipeline::verification::check_passed;
@@ -21,16 +22,24 @@ use crate::settings::resident;
 use crate::terminal::progress::Progress;
 use crate::terminal::stop::Stop;
 
-/// Makes and publishes the dataset of a spec; what has been published already is made `again` only if told.
-pub(crate) async fn run(
-    data: &DataDir,
-    path: &Path,
+/// What `dpg run` runs.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The target spec, TOML or JSON; `-` reads it from standard input.
+    spec: PathBuf,
+    /// Make another version of what has been made and published already.
+    #[arg(long)]
     again: bool,
-    device: &str,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let devices = dpg_models::device::parse(device)?;
-    let resolved = resolve(load_spec(path)?, &data.hub()?).await?;
+    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    device: String,
+}
+
+/// Makes and publishes the dataset of a spec; what has been published already is made `again` only if told.
+pub(crate) async fn run(data: &DataDir, arguments: RunArguments, as_json: bool) -> anyhow::Result<()> {
+    let RunArguments { spec: path, again, device } = arguments;
+    let devices = dpg_models::device::parse(&device)?;
+    let resolved = resolve(load_spec(&path)?, &data.hub()?).await?;
     let name = resolved.spec.name.clone();
     let registry = data.registry(&resident::store(data, None)?)?;
     let folder = data.run_dir(&resolved.spec)?;

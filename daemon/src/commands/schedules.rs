@@ -7,8 +7,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use dpg_api::{PutSchedule, Schedule, ScheduleDetail};
-use dpg_queue::cron::{Catchup, Overlap};
+use dpg_api::{Catchup, Overlap, PutSchedule, Schedule, ScheduleDetail};
 use serde_json::{Value, json};
 
 use crate::commands::connect::Connection;
@@ -23,27 +22,27 @@ pub(crate) enum ScheduleCommand {
     List,
     /// Show a schedule with its next five times.
     Show {
-        /// Its name.
+        /// The schedule's name.
         name: String,
     },
     /// Stop a schedule until it is resumed.
     Pause {
-        /// Its name.
+        /// The schedule's name.
         name: String,
     },
     /// Let a paused schedule go on.
     Resume {
-        /// Its name.
+        /// The schedule's name.
         name: String,
     },
     /// Submit a schedule's job at once.
     Run {
-        /// Its name.
+        /// The schedule's name.
         name: String,
     },
     /// Delete a schedule; its jobs are left alone.
     Remove {
-        /// Its name.
+        /// The schedule's name.
         name: String,
     },
 }
@@ -51,7 +50,7 @@ pub(crate) enum ScheduleCommand {
 /// What `dpg schedule add` takes.
 #[derive(Debug, Args)]
 pub(crate) struct AddArguments {
-    /// Its name.
+    /// The schedule's name.
     name: String,
     /// The target spec, TOML or JSON; `-` reads it from standard input.
     spec: PathBuf,

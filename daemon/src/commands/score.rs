@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::tensor::{DType, Tensor};
+use clap::{Args, ValueEnum};
 use dpg_dataset::{Columns, Layout, is_scored, read_examples, scored_ids, write_scored};
 use dpg_engine::{Target, doubts, mean_and_deviation, score_showing};
 use dpg_metagrad::metrics::Picture;
 use serde_json::json;
 
-use crate::cli::ScoreArguments;
 use crate::commands::{Input, check_standard_input, load_spec, show};
 use crate::pipeline::compute::compute;
 use crate::pipeline::resolve::resolve;
@@ -18,6 +18,52 @@ use crate::terminal::console::note;
 use crate::terminal::output::{Output, check_pictures, write_picture};
 use crate::terminal::progress::Watch;
 use crate::terminal::stop::Stop;
+
+/// What `dpg score` reads and writes.
+#[derive(Debug, Args)]
+pub(crate) struct ScoreArguments {
+    /// The target spec; `[target]` and `[metric]` are enough. `-` reads it from standard input.
+    spec: PathBuf,
+    /// The dataset: JSON or Parquet with `prompt` and `completion` (of text or turns), `messages`, or `text`.
+    /// `-` reads it from standard input.
+    #[arg(long)]
+    data: PathBuf,
+    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    device: String,
+    /// Floating-point type of the computation.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+    /// Where the rows go with their rewards and all their columns: JSONL if it ends in `.jsonl` or `.ndjson`,
+    /// else Parquet. A column `reward` or `example_id` of the dataset becomes `input_reward` or
+    /// `input_example_id`.
+    #[arg(long)]
+    out: PathBuf,
+    /// Replace files that are there and that `dpg score` did not write.
+    #[arg(long)]
+    overwrite: bool,
+    /// Folder for PNGs of a `weight_pattern`: the target, what was decoded, and the margins.
+    #[arg(long)]
+    pictures: Option<PathBuf>,
+}
+
+/// Floating-point types of a computation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dtype {
+    /// Single precision.
+    F32,
+    /// Double precision.
+    F64,
+}
+
+impl From<Dtype> for burn::tensor::DType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F64 => Self::F64,
+        }
+    }
+}
 
 /// Scores a dataset and writes the rewards.
 pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bool) -> anyhow::Result<()> {

@@ -1,8 +1,8 @@
 //! `dpg serve`: the daemon. Workers, each a process of its own, the ticker and the HTTP API share one
 //! queue and one store.
 //!
-//! At the first SIGTERM or Ctrl-C no more jobs are claimed, running ones stop at their next step,
-//! leave their state in the store and go back to the queue; then the API ends. A second signal ends
+//! At the first SIGTERM or SIGINT the workers claim nothing more. Running jobs stop at their next step, leave
+//! their state in the store and go back to the queue. Then the API ends. A second signal ends
 //! the processes at once; the jobs' leases run out, and nothing that was saved is lost.
 
 use anyhow::{Context, bail};
@@ -10,7 +10,6 @@ use dpg_registry::probe_conditional_put;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::cli::ServeArguments;
 use crate::clock::housekeeping::keep_house;
 use crate::clock::schedule;
 use crate::http;
@@ -19,13 +18,14 @@ use crate::jobs::webhook;
 use crate::services::Services;
 use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
+use crate::settings::overrides::Overrides;
 use crate::settings::resident::Occupied;
 use crate::terminal::console::note;
 use crate::terminal::stop::Stop;
 
 /// Serves until told to stop.
-pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::Result<()> {
-    let config = Config::effective(&data, &arguments)?;
+pub(crate) async fn serve(data: DataDir, overrides: Overrides) -> anyhow::Result<()> {
+    let config = Config::effective(&data, &overrides)?;
     webhook::check(&config)?;
     let stop = Stop::listen()?;
     let mut occupied = Occupied::take(&data, &config)?;

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use dpg_api::{Job, SubmitJob};
-use dpg_queue::State;
+use dpg_api::{Job, State, SubmitJob};
 use dpg_spec::Spec;
 use serde_json::{Value, json};
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use dpg_api::{CreateToken, Quota, Token};
-use dpg_queue::Scope;
+use dpg_api::{CreateToken, Quota, Scope, Token};
 use serde_json::json;
 
 use crate::commands::connect::Connection;
@@ -17,7 +16,7 @@ use crate::commands::{duration, show};
 pub(crate) enum TokenCommand {
     /// Make a token and print it, this once.
     Create {
-        /// Its name.
+        /// The token's name.
         name: String,
         /// What it allows; repeat it for more than one.
         #[arg(long, value_parser = scope(), required = true)]

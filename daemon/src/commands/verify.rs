@@ -4,20 +4,19 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::Args;
 use dpg_api::DatasetVersion;
 use dpg_engine::Verification;
 use dpg_metagrad::metrics::film_strip;
-use dpg_registry::sign_report;
+use dpg_registry::{Local, sign_report};
 use dpg_spec::Spec;
 use serde_json::{Value, json};
 
-use crate::cli::VerifyArguments;
 use crate::commands::connect::Place;
 use crate::commands::{
-    datasets::{Copied, Copy, Origin, copy},
+    fetch::{Copied, Copy, Origin, copy},
     show,
 };
-use crate::jobs::failure::told;
 use crate::pipeline::compute::compute;
 use crate::pipeline::resolve::resolve;
 use crate::pipeline::verification;
@@ -26,6 +25,33 @@ use crate::terminal::console::note;
 use crate::terminal::output::{check_pictures, write_picture};
 use crate::terminal::progress::Watch;
 use crate::terminal::stop::Stop;
+use crate::terminal::told::told;
+
+/// What `dpg verify` verifies.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// `NAME` or `NAME@VERSION`.
+    dataset: String,
+    /// Data orders that each is fine-tuned under, at least 2.
+    #[arg(long, default_value_t = 5)]
+    seeds: usize,
+    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    device: String,
+    /// Folder for PNGs of what a `weight_pattern` drew [default: in the data folder's `pictures`].
+    #[arg(long)]
+    pictures: Option<PathBuf>,
+    /// Replace pictures that are in the folder that `--pictures` names.
+    #[arg(long)]
+    overwrite: bool,
+    /// Append no signed record to the registry.
+    #[arg(long)]
+    no_record: bool,
+    /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the store of the
+    /// data folder's daemon, else the settings', else the data folder].
+    #[arg(long, env = "DPG_STORE")]
+    store: Option<String>,
+}
 
 /// Fetches a version, fine-tunes fresh targets on it and on controls, compares, and records what was
 /// found.
@@ -47,7 +73,7 @@ pub(crate) async fn verify(
     let folder = place.path().join("dataset");
     let to = Copy { dataset: &dataset, folder: &folder, overwrite: false };
     let Copied { version, origin, .. } = copy(data, daemon, store.as_deref(), to).await?;
-    let spec = resolve(Spec::load(&folder.join("spec.toml"))?, &data.hub()?).await?.local;
+    let spec = resolve(Spec::load(&Local(&folder).spec())?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let verification = compute(move || {
         let watch = Watch::new(stop);

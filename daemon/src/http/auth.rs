@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use dpg_queue::{Scope, Token};
 
-use super::{Api, problem::Refusal};
+use super::{api::Api, call, problem::Refusal};
 
 /// The token of a request.
 pub(crate) struct Caller(Token);
@@ -78,10 +78,10 @@ callers! {
 
 /// The caller, if its token is good, allows `scope`, and is not used too often.
 pub(crate) async fn authorize(api: &Api, headers: &HeaderMap, scope: Scope) -> Result<Caller, Refusal> {
-    let secret = bearer(headers).ok_or_else(|| unauthorized("the request has no token"))?;
+    let secret = bearer(headers).ok_or_else(|| Refusal::unauthorized("the request has no token"))?;
     let token = api.services.queue.authenticate(secret).await?;
     tracing::Span::current().record("token", token.name.as_str());
-    super::audit::identify(&token);
+    call::identify(&token);
     if let Some(wait) = api.limiter.take(token.id, Instant::now()) {
         let seconds = wait.as_secs_f64().ceil();
         return Err(Refusal::new(
@@ -101,15 +101,6 @@ pub(crate) async fn authorize(api: &Api, headers: &HeaderMap, scope: Scope) -> R
         format!("token `{}` does not have the scope `{scope}`", token.name),
         format!("use a token that has it; an admin makes one with `dpg token create NAME --scope {scope}`"),
     ))
-}
-
-/// The refusal of a request without a good token.
-pub(crate) fn unauthorized(message: &str) -> Refusal {
-    let detail = message.split("; ").next().unwrap_or(message);
-    let hint = "send `Authorization: Bearer TOKEN`, or set DPG_TOKEN for the command line; \
-                `dpg token create` makes a token, and the data folder's `admin.token` holds the first one";
-    Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", detail, hint)
-        .with(header::WWW_AUTHENTICATE, "Bearer realm=\"dpg\"")
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

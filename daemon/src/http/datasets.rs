@@ -3,21 +3,19 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
-use dpg_api::{
-    CreateAttestation, Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag, VersionDetail,
-    VersionFile, Yank,
-};
+use dpg_api::{CreateAttestation, DatasetDetail, DatasetList, DatasetVersion, PutTag, VersionDetail, Yank};
 use dpg_registry::Version;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Api,
+    api::Api,
     auth::{Admin, Caller, Reader, Submitter},
     download,
     extract::{Json, Path, Query, check_name},
     problem::Refusal,
+    wire,
 };
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -39,7 +37,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 async fn list(Reader(caller): Reader, State(api): State<Api>) -> Result<Json<DatasetList>, Refusal> {
     let datasets = api.services.registry.datasets().await?;
     let seen = datasets.iter().filter(|dataset| caller.sees(&dataset.name));
-    Ok(Json(DatasetList { datasets: seen.map(Dataset::from).collect() }))
+    Ok(Json(DatasetList { datasets: seen.map(wire::dataset).collect() }))
 }
 
 /// Show a dataset with its versions and tags.
@@ -91,8 +89,8 @@ async fn version(
     Path((dataset, reference)): Path<(String, String)>,
 ) -> Result<Json<VersionDetail>, Refusal> {
     let version = resolve(&api, &caller, &dataset, &reference).await?;
-    let files = api.services.registry.files(&version).await?.into_iter().map(VersionFile::from).collect();
-    Ok(Json(VersionDetail { version: DatasetVersion::from(&version), files }))
+    let files = api.services.registry.files(&version).await?.into_iter().map(wire::file).collect();
+    Ok(Json(VersionDetail { version: wire::version(&version), files }))
 }
 
 /// Withdraw a version: `latest` passes over it; its files stay.
@@ -134,7 +132,7 @@ async fn attest(
 ) -> Result<Json<DatasetVersion>, Refusal> {
     let version = resolve(&api, &caller, &dataset, &reference).await?;
     let version = api.services.registry.record(&version, body.record).await?;
-    Ok(Json(DatasetVersion::from(&version)))
+    Ok(Json(wire::version(&version)))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -180,9 +178,7 @@ async fn file(
         let hint = format!("`GET /v1/datasets/{dataset}/versions/{reference}` lists its files");
         return Err(Refusal::not_found(format!("{version} has no such file"), hint));
     };
-    let snapshot = format!("{}-{}", version.job, version.fence);
-    let root = api.services.prefix.clone().join(dataset.as_str()).join("snapshots").join(snapshot);
-    let object = file.path.split('/').fold(root, object_store::path::Path::join);
+    let object = api.services.registry.object(&version, &file);
     match &api.signer {
         Some(signer) if query.redirect == Some(true) => {
             download::redirect(signer.as_ref(), &method, &object).await
@@ -193,7 +189,7 @@ async fn file(
 
 async fn detail(api: &Api, dataset: &str) -> Result<Json<DatasetDetail>, Refusal> {
     check_name("dataset", dataset)?;
-    Ok(Json(DatasetDetail::from(&api.services.registry.dataset(dataset).await?)))
+    Ok(Json(wire::dataset_detail(&api.services.registry.dataset(dataset).await?)))
 }
 
 async fn resolve(api: &Api, caller: &Caller, dataset: &str, reference: &str) -> Result<Version, Refusal> {

@@ -17,9 +17,9 @@ use tracing::Instrument;
 use tracing::field::Empty;
 use uuid::Uuid;
 
-use super::audit::{Call, observed};
+use super::call::{Call, observed};
 use super::doorman::Peer;
-use super::{Api, problem::Refusal};
+use super::{api::Api, problem::Refusal};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

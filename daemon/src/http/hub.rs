@@ -6,12 +6,13 @@
 //! `v3`, tags, a commit, and `main` or `latest`. A version never changes, so what a commit holds is
 //! remembered.
 
+mod commit;
 mod listing;
 mod range;
 mod refusal;
+mod remembered;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Extension, Form, FromRequest, Json, Path, Query, Request, State};
@@ -19,27 +20,23 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 use dpg_queue::Scope;
-use dpg_registry::{ManifestFile, Registry, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::{
-    Api,
+    api::Api,
     auth::{self, Caller},
     problem,
 };
+use commit::{NAMESPACE, id};
 use listing::{
     Listing, commits, described, file_entry, folder_entry, info, of_commit, refs, size, tree, yes,
 };
 use refusal::Refusal;
+use remembered::Remembered;
 
-/// The one owner of all datasets.
-const NAMESPACE: &str = "dpg";
-/// Commits that are remembered.
-const REMEMBERED: usize = 256;
-
-/// The routes of a hub that a reader of datasets needs, and the answer to whoever asks for others.
+/// The routes of a hub that a reader of datasets needs, and the refusal of all others.
 pub(crate) fn router(api: &Api) -> Router<Api> {
     let routes = Router::new()
         .route("/api/whoami-v2", get(whoami))
@@ -101,65 +98,7 @@ async fn whoami(State(api): State<Api>, headers: HeaderMap) -> Result<Response, 
     .into_response())
 }
 
-/// A version and its files.
-struct Commit {
-    version: Version,
-    files: Vec<ManifestFile>,
-}
-
-/// What commits hold, by dataset and id.
-#[derive(Default)]
-struct Remembered(Mutex<HashMap<(String, String), Arc<Commit>>>);
-
-impl Remembered {
-    fn get(&self, name: &str, id: &str) -> Option<Arc<Commit>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&(name.to_owned(), id.to_owned())).cloned()
-    }
-
-    fn put(&self, commit: Arc<Commit>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        known.insert((commit.version.dataset.clone(), id(&commit.version)), commit);
-    }
-
-    fn forget(&self, commit: &Commit) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(&(commit.version.dataset.clone(), id(&commit.version)));
-    }
-
-    /// The commit that a revision names.
-    async fn find(&self, registry: &Registry, name: &str, revision: &str) -> Result<Arc<Commit>, Refusal> {
-        if let Some(commit) = self.get(name, revision) {
-            return Ok(commit);
-        }
-        let dataset = registry.dataset(name).await?;
-        let version = match revision {
-            "main" => dataset.resolve("latest")?,
-            revision if revision.len() == 40 => {
-                let named = dataset.versions.iter().find(|version| id(version) == revision);
-                named.map_or_else(|| dataset.resolve(revision), Ok)?
-            }
-            revision => dataset.resolve(revision)?,
-        };
-        if let Some(commit) = self.get(name, &id(version)).filter(|known| known.version == *version) {
-            return Ok(commit);
-        }
-        let files = registry.files(version).await?;
-        let commit = Arc::new(Commit { version: version.clone(), files });
-        self.put(Arc::clone(&commit));
-        Ok(commit)
-    }
-}
-
-/// A version's commit id.
-fn id(version: &Version) -> String {
-    version.manifest_sha256[..40].to_owned()
-}
-
-/// Lets through whoever has a token that may read.
+/// The caller, if its token may read.
 async fn authorize(api: &Api, headers: &HeaderMap) -> Result<Caller, Refusal> {
     if !headers.contains_key(header::AUTHORIZATION) {
         return Err(Refusal::no_token());

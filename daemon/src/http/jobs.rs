@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
-use dpg_api::{Event, EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
+use dpg_api::{EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
 use dpg_queue::{Filter, NewJob, State as JobState};
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,11 +14,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    Api, audit,
+    api::Api,
     auth::{Caller, Reader, Submitter},
+    call,
     extract::{Json, Path, Query, check_name},
-    logs,
     problem::Refusal,
+    wire,
 };
 use crate::jobs::submission;
 
@@ -29,7 +30,6 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(submit, list))
         .routes(routes!(show))
         .routes(routes!(events))
-        .routes(routes!(logs::follow))
         .routes(routes!(cancel))
         .routes(routes!(retry))
 }
@@ -67,7 +67,7 @@ async fn submit(
     let key = idempotency_key(request.headers())?;
     let (text, priority) = read_submission(request, &api, query.priority).await?;
     let job = job_of(&api, &text).await?;
-    audit::about(&job.name);
+    call::about(&job.name);
     caller.check(&job.name)?;
     let job = NewJob { key, priority, ..job };
     let submitted = api.services.queue.submit_for(&job, caller.token().id).await?;
@@ -75,7 +75,7 @@ async fn submit(
     caller.check(&submitted.job.name)?;
     let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
     let location = [(header::LOCATION, format!("/v1/jobs/{}", submitted.job.id))];
-    Ok((status, location, Json(Submitted { job: submitted.job.into(), created: submitted.created })))
+    Ok((status, location, Json(Submitted { job: wire::job(submitted.job), created: submitted.created })))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
@@ -179,7 +179,8 @@ async fn list(
     let limit = query.limit.unwrap_or(50).clamp(1, MAX_PAGE);
     let mut page = api.services.queue.list(&filter, query.cursor, limit).await?;
     page.jobs.retain(|job| caller.sees(&job.name));
-    Ok(Json(page.into()))
+    let jobs = page.jobs.into_iter().map(wire::job).collect();
+    Ok(Json(JobPage { jobs, next: page.next }))
 }
 
 /// Show a job with its spec, by its id or the newest of its name.
@@ -193,7 +194,7 @@ async fn show(
     State(api): State<Api>,
     Path(job): Path<String>,
 ) -> Result<Json<JobDetail>, Refusal> {
-    Ok(Json(find(&api, &caller, &job).await?.into()))
+    Ok(Json(wire::job_detail(find(&api, &caller, &job).await?)))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -222,7 +223,7 @@ async fn events(
     let job = find(&api, &caller, &job).await?;
     let limit = query.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
     let events = api.services.queue.events(job.id, query.after, limit).await?;
-    Ok(Json(EventList { events: events.into_iter().map(Event::from).collect() }))
+    Ok(Json(EventList { events }))
 }
 
 /// Cancel a job: at once if it is queued, at its next step if it runs.
@@ -237,8 +238,8 @@ async fn cancel(
     Path(job): Path<String>,
 ) -> Result<Json<Job>, Refusal> {
     let job = find(&api, &caller, &job).await?;
-    audit::about(&job.name);
-    Ok(Json(api.services.queue.cancel(job.id).await?.into()))
+    call::about(&job.name);
+    Ok(Json(wire::job(api.services.queue.cancel(job.id).await?)))
 }
 
 /// Queue a failed or cancelled job again, or a waiting one at once.
@@ -253,8 +254,8 @@ async fn retry(
     Path(job): Path<String>,
 ) -> Result<Json<Job>, Refusal> {
     let job = find(&api, &caller, &job).await?;
-    audit::about(&job.name);
-    Ok(Json(api.services.queue.retry_within_quota(job.id).await?.into()))
+    call::about(&job.name);
+    Ok(Json(wire::job(api.services.queue.retry_within_quota(job.id).await?)))
 }
 
 /// The job with this id, or the newest of this name. One of a dataset that the caller's token is not for

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Buckets that are remembered. Whoever could make up more keys would else fill the memory.
+/// Buckets that are remembered: callers that make up keys must not fill the memory.
 const MOST: usize = 10_000;
 
 /// Buckets by key.

@@ -10,30 +10,35 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
-use dpg_api::{Event, Job};
 use futures::Stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{self, Sender};
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    Api,
+    api::Api,
     auth::Reader,
     extract::{Path, Query},
     jobs,
     problem::Refusal,
+    wire,
 };
 
 /// Between two looks at the queue.
 const LOOK: Duration = Duration::from_millis(500);
 const BATCH: u32 = 200;
 
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(follow))
+}
+
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LogsQuery {
+struct LogsQuery {
     /// Only events with a higher number; `Last-Event-ID` overrides it. Default 0.
     #[serde(default)]
     after: i64,
@@ -51,7 +56,7 @@ pub(crate) struct LogsQuery {
         (status = "default", body = dpg_api::Problem, description = "Refused")
     )
 )]
-pub(crate) async fn follow(
+async fn follow(
     Reader(caller): Reader,
     State(api): State<Api>,
     Path(job): Path<String>,
@@ -109,7 +114,7 @@ async fn tell(
             }
             for event in events {
                 last = event.seq;
-                let message = message("event", &Event::from(event)).id(last.to_string());
+                let message = message("event", &event).id(last.to_string());
                 let _ = sender.send(Ok(message)).await;
             }
         }
@@ -118,7 +123,7 @@ async fn tell(
             let _ = sender.send(Ok(message("progress", &progress))).await;
         }
         if job.state.has_ended() {
-            let _ = sender.send(Ok(message("end", &Job::from(job)))).await;
+            let _ = sender.send(Ok(message("end", &wire::job(job)))).await;
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;

@@ -1,8 +1,10 @@
 //! The HTTP API: `/v1`, health, metrics. `guard.rs` stands around every handler; a handler's first
 //! argument says which scope its caller needs.
 
+mod api;
 mod audit;
 mod auth;
+mod call;
 mod datasets;
 mod doorman;
 mod download;
@@ -21,9 +23,9 @@ mod schedules;
 mod slots;
 mod tls;
 pub(crate) mod tokens;
+pub(crate) mod wire;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -33,69 +35,25 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::get;
 use backon::{ExponentialBuilder, Retryable};
-use object_store::aws::AmazonS3Builder;
-use object_store::signer::Signer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
-use uuid::Uuid;
 
 use crate::services::Services;
-use doorman::Doorman;
-use limiter::Limiter;
+use crate::settings::resident::ADDRESS;
+use api::{Api, Prover};
 use problem::Refusal;
-use proof::Prover;
-use slots::Slots;
 
 /// At shutdown, answers in progress have this long to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
-
-/// What the handlers share.
-#[derive(Clone)]
-pub(crate) struct Api {
-    services: Services,
-    /// How often each token is used.
-    limiter: Arc<Limiter<Uuid>>,
-    /// How often an address is wrong.
-    doorman: Arc<Doorman>,
-    /// Jobs that tokens follow.
-    followers: Arc<Slots<Uuid>>,
-    /// Proves that this daemon serves its data folder, if it does.
-    prover: Option<Prover>,
-    /// Signs addresses of objects, if the store is S3.
-    signer: Option<Arc<dyn Signer>>,
-    /// Becomes true when the daemon goes down; streams end then.
-    stopping: watch::Receiver<bool>,
-}
-
-impl Api {
-    fn new(
-        services: Services,
-        prover: Option<Prover>,
-        stopping: watch::Receiver<bool>,
-    ) -> anyhow::Result<Self> {
-        let limits = &services.config.limits;
-        let limiter = Arc::new(Limiter::new(limits.requests_per_minute));
-        let doorman = Arc::new(Doorman::new(limits));
-        let followers = Slots::new(limits.streams_per_token, limits.connections.max(1));
-        let signer = match services.config.store.strip_prefix("s3://") {
-            Some(place) => {
-                let bucket = place.split('/').next().unwrap_or(place);
-                let store = dpg_store::s3(AmazonS3Builder::from_env(), bucket)?;
-                Some(Arc::new(store) as Arc<dyn Signer>)
-            }
-            None => None,
-        };
-        Ok(Self { services, limiter, doorman, followers, prover, signer, stopping })
-    }
-}
 
 /// All routes, with their description at `/v1/openapi.json`.
 fn router(api: Api) -> Router {
     let body = api.services.config.limits.body_bytes;
     let (router, mut document) = OpenApiRouter::with_openapi(operations::Document::openapi())
         .merge(jobs::routes())
+        .merge(logs::routes())
         .merge(schedules::routes())
         .merge(datasets::routes())
         .merge(tokens::routes())
@@ -128,7 +86,7 @@ pub(crate) async fn serve(
     };
     let retries = ExponentialBuilder::default().with_max_times(8);
     (|| tokens::ensure_admin(&services)).retry(retries).when(transient).await?;
-    let note = services.data.path(crate::settings::resident::ADDRESS);
+    let note = services.data.path(ADDRESS);
     let url = url(&services, &listener)?;
     let secret = proof::ensure_secret(&services.data)?;
     let prover = Prover { secret, url: url.clone(), port: listener.local_addr()?.port() };

@@ -72,6 +72,15 @@ impl Refusal {
         .with(header::RETRY_AFTER, "5")
     }
 
+    /// The refusal of a request without a good token.
+    pub(crate) fn unauthorized(message: &str) -> Self {
+        let detail = message.split("; ").next().unwrap_or(message);
+        let hint = "send `Authorization: Bearer TOKEN`, or set DPG_TOKEN for the command line; \
+                    `dpg token create` makes a token, and the data folder's `admin.token` holds the first one";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail, hint)
+            .with(header::WWW_AUTHENTICATE, "Bearer realm=\"dpg\"")
+    }
+
     pub(crate) fn not_found(detail: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail, hint)
     }
@@ -156,12 +165,8 @@ impl From<dpg_queue::Error> for Refusal {
             Error::KeyTaken { .. } | Error::WrongState { .. } | Error::TokenNameTaken { .. } => {
                 Self::said(StatusCode::CONFLICT, "conflict", &message, "look at its state and repeat")
             }
-            Error::TokenRefused { .. } => super::auth::unauthorized(&message),
-            Error::Cron { .. }
-            | Error::NeverDue { .. }
-            | Error::TimeZone { .. }
-            | Error::Unknown { .. }
-            | Error::Location { .. } => {
+            Error::TokenRefused { .. } => Self::unauthorized(&message),
+            Error::Cron { .. } | Error::NeverDue { .. } | Error::TimeZone { .. } | Error::Location { .. } => {
                 Self::said(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", &message, "correct the value")
             }
             Error::LeaseLost { .. } | Error::Newer { .. } | Error::Database(_) | Error::Stored { .. } => {

@@ -1,5 +1,5 @@
-//! `/v1/proof`: the daemon proves that it serves its data folder, to a client that would else send the
-//! folder's token to whoever listens. The secret of it is the folder's `daemon.secret`.
+//! `/v1/proof`: the daemon proves to a client that it serves its data folder, before the client sends the
+//! folder's token. Both know the secret in the folder's `daemon.secret`.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    Api,
+    api::{Api, Prover},
     extract::{Json, Query},
     problem::Refusal,
 };
@@ -19,14 +19,6 @@ const FILE: &str = "daemon.secret";
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(prove))
-}
-
-/// What a daemon needs for its proofs.
-#[derive(Clone)]
-pub(crate) struct Prover {
-    pub(crate) secret: Secret,
-    pub(crate) url: String,
-    pub(crate) port: u16,
 }
 
 /// Prove to serve the data folder whose `daemon.secret` the caller knows.

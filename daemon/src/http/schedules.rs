@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use dpg_api::{Job, PutSchedule, Schedule, ScheduleDetail, ScheduleList};
+use dpg_api::{Job, PutSchedule, ScheduleDetail, ScheduleList};
 use dpg_queue::NewSchedule;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Api, audit,
+    api::Api,
     auth::{Admin, Caller, Reader},
+    call,
     extract::{Json, Path, check_name},
     jobs::{job_of, spec_text},
     problem::Refusal,
+    wire,
 };
 use crate::jobs::submission;
 
@@ -36,7 +38,7 @@ async fn list(Reader(caller): Reader, State(api): State<Api>) -> Result<Json<Sch
     let now = queue.now().await?;
     let schedules = queue.schedules().await?;
     let seen = schedules.iter().filter(|schedule| check(&caller, schedule).is_ok());
-    let schedules = seen.map(|schedule| Schedule::at(schedule, now));
+    let schedules = seen.map(|schedule| wire::schedule(schedule, now));
     Ok(Json(ScheduleList { schedules: schedules.collect::<Result<_, _>>()? }))
 }
 
@@ -55,7 +57,7 @@ async fn put(
     check_name("schedule", &name)?;
     let spec = spec_text(body.spec)?;
     let job = job_of(&api, &spec).await?;
-    audit::about(&job.name);
+    call::about(&job.name);
     caller.check(&job.name)?;
     // nor replace a schedule that is not the caller's
     match api.services.queue.schedule(&name).await {
@@ -156,7 +158,7 @@ async fn run(
     let schedule = find(&api, &caller, &name).await?;
     // the settings may have changed since the schedule was made
     let job = job_of(&api, &schedule.spec).await?;
-    Ok(Json(api.services.queue.run_schedule(&schedule, &job).await?.into()))
+    Ok(Json(wire::job(api.services.queue.run_schedule(&schedule, &job).await?)))
 }
 
 /// The schedule, if the caller's token is for its dataset.
@@ -179,5 +181,5 @@ fn check(caller: &Caller, schedule: &dpg_queue::Schedule) -> Result<(), Refusal>
 
 async fn detail(api: &Api, schedule: dpg_queue::Schedule) -> Result<Json<ScheduleDetail>, Refusal> {
     let now = api.services.queue.now().await?;
-    Ok(Json(ScheduleDetail::at(&schedule, now)?))
+    Ok(Json(wire::schedule_detail(&schedule, now)?))
 }

@@ -10,10 +10,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    Api, audit,
+    api::Api,
     auth::Admin,
+    call,
     extract::{Json, Path, check_name},
     problem::Refusal,
+    wire,
 };
 use crate::services::Services;
 use crate::settings::data_dir::DataDir;
@@ -37,7 +39,7 @@ async fn create(
     caller.check_all()?;
     check_name("token", &body.name)?;
     let scopes: Vec<_> = body.scopes.iter().map(|scope| scope.as_str()).collect();
-    audit::about(format!("{} {} {}", body.name, scopes.join(","), body.datasets.join(",")));
+    call::about(format!("{} {} {}", body.name, scopes.join(","), body.datasets.join(",")));
     for pattern in &body.datasets {
         check_pattern(pattern)?;
     }
@@ -51,9 +53,9 @@ async fn create(
         return Err(invalid("the token would have expired already", "give a time in the future"));
     }
     let CreateToken { name, scopes, expires, datasets, quota } = body;
-    let new = NewToken { name, scopes, expires, datasets, quota: quota.into() };
+    let new = NewToken { name, scopes, expires, datasets, quota };
     let (token, secret) = api.services.queue.create_token(&new).await?;
-    Ok((StatusCode::CREATED, Json(CreatedToken { token: token.into(), secret })))
+    Ok((StatusCode::CREATED, Json(CreatedToken { token: wire::token(token), secret })))
 }
 
 /// List tokens, oldest first, with the expired and the revoked.
@@ -64,7 +66,7 @@ async fn create(
 async fn list(Admin(caller): Admin, State(api): State<Api>) -> Result<Json<TokenList>, Refusal> {
     caller.check_all()?;
     let tokens = api.services.queue.tokens().await?;
-    Ok(Json(TokenList { tokens: tokens.into_iter().map(Token::from).collect() }))
+    Ok(Json(TokenList { tokens: tokens.into_iter().map(wire::token).collect() }))
 }
 
 /// Revoke a token, by its id or name, at once and for good.
@@ -80,7 +82,7 @@ async fn revoke(
 ) -> Result<Json<Token>, Refusal> {
     caller.check_all()?;
     check_name("token", &token)?;
-    Ok(Json(api.services.queue.revoke_token(&token).await?.into()))
+    Ok(Json(wire::token(api.services.queue.revoke_token(&token).await?)))
 }
 
 /// Refuses what is neither a dataset's name nor the beginning of one with `*`.

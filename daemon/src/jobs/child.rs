@@ -1,13 +1,13 @@
 //! A worker process: one slot of a daemon, which started it and hears what it tells (`supervisor.rs`).
 
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::thread;
 
 use anyhow::Context;
 use tokio::sync::watch;
 
 use crate::jobs::measure::Forward;
-use crate::jobs::supervisor::{Orders, STOP, Told};
+use crate::jobs::protocol::{Orders, STOP, Told, tell};
 use crate::jobs::worker::work_slot;
 use crate::services::Services;
 use crate::settings::data_dir::DataDir;
@@ -45,12 +45,4 @@ fn listen(set: &watch::Sender<bool>) {
     }
     // the job's lease runs out, and the next daemon goes on from what was saved
     std::process::exit(1);
-}
-
-/// Tells the daemon.
-pub(crate) fn tell(told: &Told) {
-    let Ok(line) = serde_json::to_string(told) else { return };
-    let mut output = std::io::stdout().lock();
-    // a daemon that is gone hears nothing, and the input's end tells of it
-    let _ = writeln!(output, "{line}").and_then(|()| output.flush());
 }

@@ -1,5 +1,5 @@
-//! Names of datasets as labels of metrics: those of the first few, and `other`. Whoever may submit makes
-//! up names, and each label stays in memory.
+//! Names of datasets as labels of metrics: those of the first few, and `other`. Submitters choose the names,
+//! and each label stays in memory.
 
 use std::collections::HashSet;
 use std::sync::{LazyLock, Mutex, PoisonError};

@@ -5,42 +5,10 @@ use std::sync::Arc;
 
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
-    SharedString, Unit, counter, gauge, histogram,
+    SharedString, Unit,
 };
-use serde::{Deserialize, Serialize};
 
-use crate::jobs::child::tell;
-use crate::jobs::supervisor::Told;
-
-/// A figure with its name and labels.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Measured {
-    name: String,
-    labels: Vec<(String, String)>,
-    figure: Figure,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-enum Figure {
-    /// So many more.
-    Counter(u64),
-    /// So much as of now.
-    Gauge(f64),
-    /// One of many.
-    Histogram(f64),
-}
-
-impl Measured {
-    /// Records it in this process.
-    pub(crate) fn record(self) {
-        let Self { name, labels, figure } = self;
-        match figure {
-            Figure::Counter(more) => counter!(name, &labels).increment(more),
-            Figure::Gauge(value) => gauge!(name, &labels).set(value),
-            Figure::Histogram(value) => histogram!(name, &labels).record(value),
-        }
-    }
-}
+use crate::jobs::protocol::{Figure, Measured, Told, tell};
 
 /// A recorder that tells every figure to the daemon.
 pub(crate) struct Forward;

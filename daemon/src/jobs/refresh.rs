@@ -1,5 +1,5 @@
 //! A dataset is made again: the new version starts from the last generator if its spec says so, and
-//! a scheduled one becomes `latest` only if it is no worse on validation than the version it replaces.
+//! a scheduled one becomes `latest` only if its validation is at least as good as that of the version it replaces.
 //!
 //! The last generator is the state that the latest version's run ended with, kept in the store under
 //! `{prefix}/.generators/{dataset}/{job}` from before the version is published.
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::jobs::checkpoint::{delete, download, upload};
 use crate::jobs::submission;
-use crate::pipeline::describe::PHI;
+use crate::pipeline::figures::PHI;
 use crate::services::Services;
 
 /// What a job's run has to do with the dataset's latest version.

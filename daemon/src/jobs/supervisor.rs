@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dpg_queue::Lease;
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -23,37 +22,15 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::jobs::hold::Reason;
-use crate::jobs::measure::Measured;
+use crate::jobs::protocol::{Orders, STOP, Told};
 use crate::jobs::worker;
 use crate::services::Services;
-use crate::settings::config::Config;
 use crate::terminal::stop::Stop;
 
 /// The command that a worker process is started with.
 pub(crate) const COMMAND: &str = "worker";
-/// What a worker process is told to end by.
-pub(crate) const STOP: &str = "stop";
 /// Wait before a process that ended without a job is started again.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// What a worker process is to do.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Orders {
-    pub(crate) config: Config,
-    /// Its number.
-    pub(crate) slot: usize,
-}
-
-/// What a worker process tells.
-#[derive(Serialize, Deserialize)]
-pub(crate) enum Told {
-    /// It holds this lease, or none.
-    Holds(Option<Lease>),
-    /// The run did not stop although it had to; the process ends to be rid of it.
-    Left(Reason),
-    /// It has counted or measured something.
-    Measured(Measured),
-}
 
 /// Keeps a worker process for every slot until told to stop and the last job is put away.
 pub(crate) async fn supervise(services: &Services, stop: &Stop) -> anyhow::Result<()> {

@@ -49,10 +49,10 @@ pub(crate) fn tell(config: &Config, job: &Job) {
 }
 
 fn address(webhook: &Webhook, config: &Config) -> anyhow::Result<Url> {
-    let url = Url::parse(&webhook.url).with_context(|| format!("webhook `{}` is no URL", webhook.url))?;
+    let url = Url::parse(&webhook.url).with_context(|| format!("webhook `{}` is not a URL", webhook.url))?;
     let host = url.host_str().unwrap_or_default();
     if !matches!(url.scheme(), "http" | "https") || host.is_empty() {
-        bail!("webhook `{}` is no `http://` or `https://` URL", webhook.url);
+        bail!("webhook `{}` is not an `http://` or `https://` URL", webhook.url);
     }
     if !config.allow.webhook_hosts.iter().any(|allowed| allowed == host) {
         bail!("webhook `{}`: its host is not in `allow.webhook_hosts`; add `{host}`", webhook.url);

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::jobs::checkpoint::Checkpoints;
-use crate::jobs::failure::{failure, told};
+use crate::jobs::failure::failure;
 use crate::jobs::hold::{Halt, Reason, hold};
 use crate::jobs::labels;
 use crate::jobs::refresh::Refresh;
@@ -31,7 +31,7 @@ use crate::jobs::report::Report;
 use crate::jobs::submission;
 use crate::jobs::webhook;
 use crate::pipeline::compute::Panicked;
-use crate::pipeline::describe::figures;
+use crate::pipeline::figures::figures;
 use crate::pipeline::make::{Work, make, publish};
 use crate::pipeline::resolve::resolve;
 use crate::pipeline::verification::check_passed;
@@ -39,8 +39,9 @@ use crate::services::Services;
 use crate::settings::allow;
 use crate::settings::data_dir::RunDir;
 use crate::terminal::stop::Stop;
+use crate::terminal::told::told;
 
-/// Works on jobs in this process until a signal comes; for a program that is no daemon.
+/// Runs the worker in the foreground until SIGINT or SIGTERM.
 pub(crate) async fn work(services: Services) -> anyhow::Result<()> {
     let stop = Stop::listen()?;
     let mut slots = JoinSet::new();

@@ -1,30 +1,12 @@
 //! What a dataset card says of a run: the metric, the recipe, and what was reached.
 
 use chrono::{DateTime, Utc};
-use dpg_dataset::{Card, Figure, markdown::code};
-use dpg_engine::{History, Outcome};
+use dpg_dataset::{Card, markdown::code};
+use dpg_engine::Outcome;
 use dpg_spec::{Metric, Spec};
 
+use crate::pipeline::figures::figures;
 use crate::pipeline::quality::Quality;
-
-/// The metric's name among a validation's figures.
-pub(crate) const PHI: &str = "Phi";
-
-/// Names and values of a validation: Phi, the proxies, and those of the outputs.
-pub(crate) fn figures(history: &History) -> Vec<Figure> {
-    let (Some(first), Some(last)) = (history.validations.first(), history.validations.last()) else {
-        return vec![];
-    };
-    let mut figures = vec![Figure { name: PHI.into(), before: first.score.value, after: last.score.value }];
-    for ((name, before), (_, after)) in first.score.proxies.iter().zip(&last.score.proxies) {
-        figures.push(Figure { name: name.clone(), before: *before, after: *after });
-    }
-    for (name, after) in &last.outputs {
-        let before = first.outputs.iter().find(|(other, _)| other == name).map_or(0.0, |(_, share)| *share);
-        figures.push(Figure { name: format!("outputs: {name}"), before, after: *after });
-    }
-    figures
-}
 
 /// The card of a run's dataset; `recipe` is what [`dpg_engine::recipe`] says.
 pub(crate) fn card(

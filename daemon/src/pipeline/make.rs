@@ -11,7 +11,7 @@ use burn::tensor::{DType, Device};
 use chrono::Utc;
 use dpg_dataset::{Split, write_split};
 use dpg_engine::{Event, History, Outcome, Run, Source, Target, Verification};
-use dpg_registry::{ManifestFile, Registry, Snapshot, Version};
+use dpg_registry::{GENERATOR, Local, ManifestFile, Registry, Snapshot, Version};
 use dpg_spec::{PublishIf, Spec};
 
 use crate::pipeline::compute::compute;
@@ -20,9 +20,6 @@ use crate::pipeline::memory;
 use crate::pipeline::quality::Quality;
 use crate::pipeline::resolve::Resolved;
 use crate::pipeline::verification;
-
-/// Folder of the trained generator in a dataset that has it.
-pub(crate) const GENERATOR: &str = "generator";
 
 /// What is to be made, and where its state is kept.
 pub(crate) struct Work {
@@ -136,7 +133,7 @@ fn optimise(
         Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder, cancelled: stop };
     let outcome = run.run(tell)?;
     if spec.output.export_generator {
-        source.export(&outcome.generator, &folder.join("dataset").join(GENERATOR))?;
+        source.export(&outcome.generator, &Local(&folder.join("dataset")).generator())?;
     }
     let quality = Quality::of(&outcome, &source);
     Ok((outcome, quality))
@@ -144,7 +141,7 @@ fn optimise(
 
 /// The files of the exported generator, if there is one.
 fn exported(dataset: &Path) -> anyhow::Result<Vec<ManifestFile>> {
-    let folder = dataset.join(GENERATOR);
+    let folder = Local(dataset).generator();
     if !folder.exists() {
         return Ok(vec![]);
     }

@@ -3,18 +3,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use burn::tensor::{DType, Device};
-use dpg_dataset::{Columns, read_examples, read_rewards, read_texts};
+use dpg_dataset::{Columns, Config, Split, read_examples, read_rewards, read_texts};
 use dpg_engine::{Estimate, Published, Run, Source, Target, Verification};
-use dpg_registry::Version;
+use dpg_registry::{Local, Version};
 use dpg_spec::Spec;
 use serde_json::{Value, json};
 
 /// Data orders that a dataset is tried under before it is published.
 pub(crate) const ORDERS: usize = 5;
 
-/// How the reason begins why a version that did not pass is no `latest`.
+/// The beginning of the reason of a version that did not pass its verification.
 const WITHHELD: &str = "it is not better than its controls: ";
 
 /// Fine-tunes fresh targets on the dataset in `folder` and on controls. The spec's locations are local.
@@ -44,22 +44,15 @@ pub(crate) fn verify(
 /// The training rows of a dataset with their rewards and prompts.
 fn read(folder: &Path) -> anyhow::Result<Published> {
     let mut dataset = Published::default();
-    for shard in shards(&folder.join("data"))? {
+    let local = Local(folder);
+    for shard in local.shards(Config::Default, Split::Train)? {
         dataset.examples.extend(read_examples(&shard, &Columns::detect(&shard)?, None)?);
         dataset.rewards.extend(read_rewards(&shard)?);
     }
-    for shard in shards(&folder.join("rewards"))? {
+    for shard in local.shards(Config::Rewards, Split::Train)? {
         dataset.prompts.extend(read_texts(&shard, "prompt", None)?);
     }
     Ok(dataset)
-}
-
-fn shards(folder: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
-    let mut shards = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-    shards.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("train-")));
-    shards.sort();
-    Ok(shards)
 }
 
 /// What is recorded of a verification.

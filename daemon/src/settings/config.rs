@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::ServeArguments;
-use crate::services::default_config;
 use crate::settings::data_dir::DataDir;
+use crate::settings::overrides::Overrides;
 
 /// The daemon's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +19,7 @@ use crate::settings::data_dir::DataDir;
 pub(crate) struct Config {
     /// Address of the HTTP API.
     pub(crate) listen: SocketAddr,
-    /// Allow an address that others can reach although there is no `[tls]`.
+    /// Allow an address that other machines can reach without `[tls]`.
     pub(crate) insecure: bool,
     /// Address under which clients reach this daemon, for links; `listen` if empty.
     pub(crate) public_url: String,
@@ -202,19 +201,25 @@ impl Config {
 
     /// The settings in force: those of the file named or of the data folder's, with what flags and
     /// environment override.
-    pub(crate) fn effective(data: &DataDir, arguments: &ServeArguments) -> anyhow::Result<Self> {
-        let file = arguments.config.clone().or_else(|| default_config(data));
-        let config = Self::load(file.as_deref())?.overridden(arguments);
+    pub(crate) fn effective(data: &DataDir, overrides: &Overrides) -> anyhow::Result<Self> {
+        let standard = || Some(data.path("dpg.toml")).filter(|path| path.exists());
+        let file = overrides.config.clone().or_else(standard);
+        let config = Self::load(file.as_deref())?.overridden(overrides);
         config.check()?;
         Ok(config)
     }
 
+    /// The settings in force for a command that takes none, as `dpg serve` would read them.
+    pub(crate) fn in_force(data: &DataDir) -> anyhow::Result<Self> {
+        Self::effective(data, &Overrides::of_environment())
+    }
+
     /// With what flags and environment say.
-    pub(crate) fn overridden(mut self, arguments: &ServeArguments) -> Self {
-        self.listen = arguments.listen.unwrap_or(self.listen);
-        self.database = arguments.database.clone().unwrap_or(self.database);
-        self.store = arguments.store.clone().unwrap_or(self.store);
-        self.device = arguments.device.clone().unwrap_or(self.device);
+    pub(crate) fn overridden(mut self, overrides: &Overrides) -> Self {
+        self.listen = overrides.listen.unwrap_or(self.listen);
+        self.database = overrides.database.clone().unwrap_or(self.database);
+        self.store = overrides.store.clone().unwrap_or(self.store);
+        self.device = overrides.device.clone().unwrap_or(self.device);
         self
     }
 

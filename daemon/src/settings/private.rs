@@ -1,4 +1,4 @@
-//! Files and folders that nobody else on the machine may read, whatever the umask says.
+//! Files and folders that only their owner may read, whatever the umask says.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -53,7 +53,8 @@ fn close(path: &Path, mode: u32) {
     }
 }
 
-/// Writes a file that is its owner's alone unless there is one; whether it did. Nobody sees half of it.
+/// Writes a file that its owner alone may read, unless the file exists; tells whether it wrote. Readers see
+/// the whole file or none.
 pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
     let draft = path.with_extension(format!("{}.partial", Uuid::new_v4()));
     let write = || {

@@ -5,24 +5,22 @@
 //! has no daemon, whatever its files say. `folder.json` tells a copy from the original.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::commands::config::masked;
-use crate::services::settings;
+use crate::settings::address::{database_of, store_of};
 use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
+use crate::settings::identity;
 use crate::terminal::console::note;
 
 const LOCK: &str = "daemon.lock";
-const FOLDER: &str = "folder.json";
 /// The daemon's address alone, for scripts.
 pub(crate) const ADDRESS: &str = "daemon.url";
 
@@ -158,7 +156,7 @@ impl Resident {
 /// Says what a user of a data folder has to know before anything else: that it is a copy, or that its
 /// daemon is gone. What a dead daemon left is put away, so it is said once.
 pub(crate) fn introduce(data: &DataDir, starting: bool) {
-    if let Some(text) = Identity::check(data, starting) {
+    if let Some(text) = identity::check(data, starting) {
         note(format_args!("note: {text}"));
     }
     if let Resident::Gone(url) = Resident::of(data) {
@@ -176,71 +174,13 @@ pub(crate) fn introduce(data: &DataDir, starting: bool) {
     }
 }
 
-/// What a data folder knows of itself.
-#[derive(Debug, Serialize, Deserialize)]
-struct Identity {
-    id: Uuid,
-    path: PathBuf,
-    inode: u64,
-}
-
-impl Identity {
-    /// Whether a folder is what it was, and what there is to say if not. `adopt` makes a copy a folder of
-    /// its own.
-    fn check(data: &DataDir, adopt: bool) -> Option<String> {
-        let (path, file) = (data.root().to_owned(), data.path(FOLDER));
-        let inode = fs::metadata(&path).ok()?.ino();
-        let known = Self::read(&path);
-        let (id, text) = match known {
-            Some(known) if known.inode == inode && known.path == path => return None,
-            Some(known) if known.inode == inode => (known.id, None),
-            None => (Uuid::new_v4(), None),
-            Some(known) => {
-                let original = Self::read(&known.path);
-                let stands = original.is_some_and(|original| {
-                    original.id == known.id
-                        && fs::metadata(&known.path).is_ok_and(|found| found.ino() == original.inode)
-                });
-                let (here, there) = (path.display(), known.path.display());
-                if stands && !adopt {
-                    return Some(format!(
-                        "`{here}` is a copy of `{there}`: its jobs and schedules are copies too and might be worked on \
-                         twice, and the daemon of `{there}` knows nothing of them; remove `{}` if it is to be a folder \
-                         of its own",
-                        file.display()
-                    ));
-                }
-                let text = if stands {
-                    format!(
-                        "`{here}` was a copy of `{there}` and is a folder of its own now; its jobs and schedules are \
-                         worked on here as well"
-                    )
-                } else {
-                    format!("`{here}` was moved or restored from `{there}`; its queue is as it was then")
-                };
-                (Uuid::new_v4(), Some(text))
-            }
-        };
-        let text_of = serde_json::to_string_pretty(&Self { id, path, inode }).ok()?;
-        // a folder that cannot be written to is told of by whoever has to write
-        match fs::write(&file, text_of) {
-            Err(error) if error.kind() != ErrorKind::NotFound => None,
-            _ => text,
-        }
-    }
-
-    fn read(folder: &Path) -> Option<Self> {
-        serde_json::from_str(&fs::read_to_string(folder.join(FOLDER)).ok()?).ok()
-    }
-}
-
 /// The store of a command: the one that is `given`, else the one that the folder's daemon publishes to,
 /// else that of the settings. Says so where they differ.
 pub(crate) fn store(data: &DataDir, given: Option<&str>) -> anyhow::Result<String> {
     let running = Resident::of(data).record().map(|record| record.store);
     let own = match given {
         Some(given) => given.to_owned(),
-        None => settings(data)?.store,
+        None => Config::in_force(data)?.store,
     };
     let own = store_of(data, &own);
     match running {
@@ -283,36 +223,6 @@ pub(crate) fn differs(data: &DataDir, config: &Config, store: &str, database: &s
     (own_database != database).then(|| format!("its queue is `{database}`, not `{own_database}`"))
 }
 
-/// A store's full address; a folder in the data folder if none is named.
-fn store_of(data: &DataDir, store: &str) -> String {
-    if store.contains("://") || store == "memory:" {
-        let trimmed = store.trim_end_matches('/');
-        // what names no bucket is left for whoever opens it to refuse
-        return if trimmed.ends_with(':') { store } else { trimmed }.to_owned();
-    }
-    let path = if store.is_empty() { data.path("registry") } else { PathBuf::from(store) };
-    full(&path).to_string_lossy().into_owned()
-}
-
-/// A queue's full address without its password; a file in the data folder if none is named.
-fn database_of(data: &DataDir, database: &str) -> String {
-    match database.strip_prefix("sqlite:") {
-        Some(path) => format!("sqlite:{}", full(Path::new(path)).display()),
-        None if database.is_empty() => format!("sqlite:{}", full(&data.queue_file()).display()),
-        None => masked(database),
-    }
-}
-
-/// A path without links, as far as it is there.
-fn full(path: &Path) -> PathBuf {
-    let parent = || {
-        let (folder, name) = (path.parent()?, path.file_name()?);
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        Some(folder.canonicalize().ok()?.join(name))
-    };
-    path.canonicalize().ok().or_else(parent).or_else(|| std::path::absolute(path).ok()).unwrap_or(path.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,48 +256,5 @@ mod tests {
         introduce(&data, false);
         assert!(matches!(Resident::of(&data), Resident::None), "it is said once");
         drop(Occupied::take(&data, &Config::default()).unwrap());
-    }
-
-    #[test]
-    fn a_copy_is_told_from_a_folder_that_was_moved() {
-        let place = tempfile::tempdir().unwrap();
-        let path = |name: &str| place.path().canonicalize().unwrap().join(name);
-        let original = open(&path("original"));
-        assert_eq!(Identity::check(&original, false), None);
-        assert_eq!(Identity::check(&original, false), None);
-        let copied = open(&path("copy"));
-        fs::copy(original.path(FOLDER), copied.path(FOLDER)).unwrap();
-        for _ in 0..2 {
-            assert!(Identity::check(&copied, false).unwrap().contains("is a copy of"));
-        }
-        assert!(Identity::check(&copied, true).unwrap().contains("of its own now"));
-        assert_eq!(Identity::check(&copied, false), None);
-        assert_eq!(Identity::check(&original, false), None);
-        // a rename is no news
-        fs::rename(path("original"), path("moved")).unwrap();
-        let moved = open(&path("moved"));
-        assert_eq!(Identity::check(&moved, false), None);
-        // a backup that is put back where the original was lost
-        let backup = fs::read(moved.path(FOLDER)).unwrap();
-        fs::rename(path("moved"), path("lost")).unwrap();
-        let restored = open(&path("moved"));
-        fs::write(restored.path(FOLDER), backup).unwrap();
-        assert!(Identity::check(&restored, false).unwrap().contains("restored"));
-        assert_eq!(Identity::check(&restored, false), None, "it is said once");
-    }
-
-    #[test]
-    fn addresses_of_one_place_are_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let data = open(folder.path());
-        let registry = data.registry_dir().unwrap();
-        assert_eq!(store_of(&data, ""), store_of(&data, &registry.join("../registry/").to_string_lossy()));
-        assert_eq!(store_of(&data, "s3://bucket/prefix/"), "s3://bucket/prefix");
-        assert_eq!(store_of(&data, "s3://"), "s3://");
-        assert_eq!(
-            database_of(&data, ""),
-            database_of(&data, &format!("sqlite:{}", data.queue_file().display()))
-        );
-        assert_eq!(database_of(&data, "postgres://u:secret@h/d"), "postgres://u:***@h/d");
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod console;
 pub(crate) mod output;
 pub(crate) mod progress;
 pub(crate) mod stop;
+pub(crate) mod told;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};

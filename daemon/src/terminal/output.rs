@@ -93,7 +93,7 @@ impl Output {
 /// Refuses a folder for pictures that has some already, unless `overwrite`.
 pub(crate) fn check_pictures(folder: &Path, overwrite: bool) -> anyhow::Result<()> {
     if folder.exists() && !folder.is_dir() {
-        bail!("`--pictures {}` is no folder", folder.display());
+        bail!("`--pictures {}` is not a folder", folder.display());
     }
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let is_picture = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "png");

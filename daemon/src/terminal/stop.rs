@@ -41,7 +41,7 @@ impl Stop {
         *self.0.borrow()
     }
 
-    /// Ready as soon as it is set.
+    /// Waits until it is set.
     pub(crate) async fn wait(&self) {
         // the sender goes only with the whole runtime
         let _ = self.0.clone().wait_for(|set| *set).await;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::Place;
-use crate::snapshot::MANIFEST;
+use crate::layout::MANIFEST;
 use crate::{Manifest, sign_report};
 
 fn envelope(place: &Place) -> Vec<u8> {

@@ -1,14 +1,10 @@
-//! What `dpg datasets` and `dpg fetch` print, wherever the datasets are.
-
-use std::path::Path;
+//! What `dpg datasets` prints, wherever the datasets are.
 
 use dpg_api::{Attestation, Dataset, DatasetDetail, DatasetVersion};
-use dpg_registry::Fetched;
 use serde_json::{Value, json};
 
 use crate::commands::show;
 use crate::terminal;
-use crate::terminal::console::note;
 
 pub(super) fn list(value: &Value, datasets: &[Dataset], as_json: bool) {
     show(as_json, value, || {
@@ -71,17 +67,4 @@ pub(super) fn tagged(version: &DatasetVersion, tag: &str, as_json: bool) {
 pub(super) fn withdrawn(version: &DatasetVersion, reason: &str, as_json: bool) {
     let value = json!({ "dataset": version.dataset, "version": version.number, "reason": reason });
     show(as_json, &value, || format!("{version} is withdrawn: {reason}"));
-}
-
-pub(super) fn fetched(version: &DatasetVersion, folder: &Path, fetched: Fetched, as_json: bool) {
-    let value = json!({
-        "dataset": version.to_string(),
-        "folder": folder,
-        "downloaded": fetched.downloaded,
-        "kept": fetched.kept,
-    });
-    if let Some(why) = &version.yanked {
-        note(format_args!("warning: {version} was withdrawn: {}", terminal::line(why)));
-    }
-    show(as_json, &value, || format!("{version} is in {} ({} rows)", folder.display(), version.rows));
 }

@@ -1,14 +1,11 @@
-//! `dpg datasets` and `dpg fetch` at a daemon, over its HTTP API.
+//! `dpg datasets` at a daemon, over its HTTP API.
 
-use std::path::Path;
-
-use anyhow::{Context, bail};
-use dpg_api::{Client, DatasetVersion};
-use dpg_registry::{Fetched, MANIFEST, ManifestFile, fetch_from};
-use futures::{StreamExt, TryStreamExt};
+use anyhow::bail;
+use dpg_api::Client;
 use serde_json::json;
 
-use super::{Action, names_version, print, show, split};
+use super::{action::Action, print, show};
+use crate::commands::version::{names_version, split};
 
 /// Does what `dpg datasets` was told, as far as the API goes.
 pub(super) async fn datasets(client: &Client, action: Action, as_json: bool) -> anyhow::Result<()> {
@@ -58,31 +55,4 @@ pub(super) async fn datasets(client: &Client, action: Action, as_json: bool) -> 
         ),
     }
     Ok(())
-}
-
-/// Copies a version to a folder. Nothing that the daemon sends is trusted but the hash of the
-/// manifest.
-pub(super) async fn fetch(
-    client: &Client,
-    dataset: &str,
-    folder: &Path,
-) -> anyhow::Result<(DatasetVersion, Fetched)> {
-    let (name, reference) = split(dataset);
-    let version = client.version(name, reference).await?.version;
-    // `latest` and tags may move meanwhile
-    let number = format!("v{}", version.number);
-    let failed = || format!("cannot fetch {version}");
-    let broken = |error: reqwest::Error| {
-        anyhow::Error::new(error.without_url()).context("the connection broke; fetch again to go on")
-    };
-    let manifest = client.file(name, &number, MANIFEST, 0).await.with_context(failed)?;
-    let manifest = manifest.bytes().await.map_err(broken).with_context(failed)?;
-    let open = async |file: &ManifestFile| {
-        let response = client.file(name, &number, &file.path, 0).await?;
-        anyhow::Ok(response.bytes_stream().map_err(broken).boxed())
-    };
-    let fetched = fetch_from(&version.to_string(), &version.manifest_sha256, &manifest, folder, open)
-        .await
-        .with_context(failed)?;
-    Ok((version, fetched))
 }

@@ -5,8 +5,10 @@ use dpg_engine::Verification;
 use dpg_registry::{OWN_KEY, Registry, Version};
 use serde_json::{Value, json};
 
-use super::{megabytes, print};
+use super::print;
 use crate::commands::show;
+use crate::commands::version::megabytes;
+use crate::http::wire;
 use crate::pipeline::verification;
 use crate::terminal;
 
@@ -21,8 +23,8 @@ pub(super) async fn stored(registry: &Registry, version: &Version, as_json: bool
     let records: Vec<Value> = records.into_iter().map(Result::unwrap_or_default).collect();
     let value = json!({ "version": version, "reports": records });
     show(as_json, &value, || {
-        let shown = DatasetVersion::from(version);
-        let mut text = facts(&DatasetDetail::from(&dataset), &shown);
+        let shown = wire::version(version);
+        let mut text = facts(&wire::dataset_detail(&dataset), &shown);
         for (attestation, record) in shown.attestations.iter().zip(&records) {
             text += &format!("\n{}\n", verdict(attestation, "this machine's key"));
             if attestation.signer.is_some() {

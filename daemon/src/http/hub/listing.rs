@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Commit, NAMESPACE, id, refusal::Refusal};
+use super::commit::{Commit, NAMESPACE, id};
+use super::refusal::Refusal;
 
 /// What a listing's query asks for.
 #[derive(Default, Deserialize)]

@@ -37,7 +37,7 @@ pub(super) fn head(file: &ManifestFile, headers: &HeaderMap) -> (Builder, Option
 /// What a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
-    /// The whole file: there is no header, or none that is understood.
+    /// The whole file: the header is missing or is not understood.
     Whole,
     /// These bytes.
     Part(Range<u64>),

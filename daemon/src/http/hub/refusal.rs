@@ -1,15 +1,15 @@
-//! Answers that are no success, in the form that the clients of hubs know: they look for a code in a
-//! header and show the message in another.
+//! Refusals in the form that the clients of hubs know: they look for a code in a header and show the message
+//! in another.
 
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::{Commit, id};
+use super::commit::{Commit, id};
 use crate::http::problem;
 
-/// An answer that is no success, in the form that the clients of hubs know.
+/// A refusal in the form that the clients of hubs know.
 pub(super) struct Refusal {
     status: StatusCode,
     /// `RepoNotFound`, `RevisionNotFound`, `EntryNotFound`, or nothing.

@@ -1,10 +1,10 @@
 //! The queue's speed: 16 clients submit 10,000 jobs, then as many workers claim and complete them, on SQLite and, where it is installed, on PostgreSQL.
-//! `cargo bench -p benches --bench queue`
+//! `cargo bench -p dpg-bench --bench queue`
 //!
 //! Both databases are durable here: a commit is on disk when it returns. `DPG_BENCH_JOBS` sets another
 //! number of jobs.
 
-#[path = "../../crates/queue/tests/conformance/postgres.rs"]
+#[path = "../crates/queue/tests/conformance/postgres.rs"]
 mod postgres;
 
 use std::time::{Duration, Instant};

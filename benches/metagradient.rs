@@ -1,13 +1,13 @@
 //! The price of exact rewards: a whole metagradient run over plain fine-tuning of the same T steps,
-//! the two measured in turn. `cargo bench -p benches`
+//! the two measured in turn. `cargo bench -p dpg-bench`
 //!
 //! Counted in forward passes F: a training step is 3 F (forward, and backward at twice its cost). On
 //! the way back a step is 8 F: a forward pass in dual numbers (3 F: two products for the tangent of
 //! each) and the backward pass through it (5 F); the first step needs no Hessian-vector product and
 //! is 3 F. So a run of T steps is 3T + 8 (T - 1) + 3 against 3T.
 
-use benches::{Engine, Shape, measure_run};
 use burn::tensor::Device;
+use dpg_bench::{Engine, Shape, measure_run};
 
 const SHAPE: Shape = Shape { name: "bench", hidden: 256, layers: 4, vocab: 4096, batch: 32, sequence: 64 };
 /// Runs of each kind; the median counts.

@@ -106,11 +106,9 @@ pub(crate) async fn doctor(data: &DataDir, arguments: ServeArguments, as_json: b
         models(data),
         "free some space, or remove `embedded` in the data folder",
     ));
-    checks.push(Check::of(
-        "device",
-        device(&config).await,
-        "CUDA needs the NVIDIA driver, and NVRTC with its headers in CUDA_PATH or /usr/local/cuda",
-    ));
+    let remedy =
+        dpg_models::device::backend(&config.device).map_or("correct `device`", |found| found.remedy());
+    checks.push(Check::of("device", device(&config).await, remedy));
     checks.push(hugging_face(data));
     checks.push(listen(&config));
     if let Some(tls) = &config.tls {
@@ -282,7 +280,8 @@ async fn device(config: &Config) -> anyhow::Result<String> {
     if sums.iter().any(|&sum| sum != 4.0) {
         bail!("`{}` computes 1 + 1 + 1 + 1 as {sums:?}", config.device);
     }
-    Ok(format!("`{}` computes", config.device))
+    let remark = dpg_models::device::backend(&config.device)?.remark();
+    Ok(format!("`{}` computes: {remark}", config.device))
 }
 
 /// The cache that Python shares can be written to.

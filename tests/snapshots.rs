@@ -1,5 +1,5 @@
 //! What people read, word for word: help texts, errors and a plan. The texts lie in `snapshots/`;
-//! `INSTA_UPDATE=always cargo test --test snapshots` writes them anew.
+//! `INSTA_UPDATE=always cargo test --workspace --test snapshots` writes them anew.
 
 use std::fs;
 use std::path::Path;

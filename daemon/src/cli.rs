@@ -9,6 +9,16 @@ use clap_complete::Shell;
 
 use crate::commands::{config::ConfigAction, datasets::DatasetsArguments, queue::QueueCommand};
 
+/// A help text, with how devices are named.
+fn devices(what: &str) -> String {
+    format!("{what}: {}", dpg_models::device::help())
+}
+
+/// The same for one device.
+fn device(what: &str) -> String {
+    format!("{what}: {}", dpg_models::device::help_one())
+}
+
 /// Makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 #[derive(Debug, Parser)]
 #[command(name = "dpg", version, arg_required_else_help = true)]
@@ -39,8 +49,8 @@ pub(crate) enum Command {
         /// Make another version of what has been made and published already.
         #[arg(long)]
         again: bool,
-        /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        /// What to compute on.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = devices("What to compute on"))]
         device: String,
     },
     /// Check a spec and say what a run would do; start nothing.
@@ -51,8 +61,8 @@ pub(crate) enum Command {
         /// that writes the same texts could reach at best. A round takes as long as scoring a step.
         #[arg(long, value_name = "ROUNDS")]
         reweigh: Option<usize>,
-        /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        /// What to compute on.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = devices("What to compute on"))]
         device: String,
     },
     /// Rewards of an existing dataset: what each example does to the metric.
@@ -98,14 +108,14 @@ pub(crate) enum Command {
     },
     /// Compare rewards computed on a device with the same in f64 on the CPU, for every optimizer and metric.
     Conformance {
-        /// The device: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        /// The device.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = devices("The device"))]
         device: String,
     },
     /// Measure fine-tuning, metagradients, sampling and updates on a device, beside JAX if there is one.
     Bench {
-        /// The device: `cpu` or `cuda:N`.
-        #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+        /// The device.
+        #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device("The device"))]
         device: String,
         /// smallest, tiny, small or medium.
         #[arg(long, default_value = "small", value_parser = Shape::parse)]
@@ -144,8 +154,8 @@ pub(crate) struct ServeArguments {
     /// Where datasets go: a folder or `s3://bucket/prefix`.
     #[arg(long, env = "DPG_STORE")]
     pub(crate) store: Option<String>,
-    /// What jobs are computed on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-    #[arg(long, env = "DPG_DEVICE")]
+    /// What jobs are computed on.
+    #[arg(long, env = "DPG_DEVICE", help = devices("What jobs are computed on"))]
     pub(crate) device: Option<String>,
 }
 
@@ -158,8 +168,8 @@ pub(crate) struct ScoreArguments {
     /// `-` reads it from standard input.
     #[arg(long)]
     pub(crate) data: PathBuf,
-    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    /// What to compute on.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = devices("What to compute on"))]
     pub(crate) device: String,
     /// Floating-point type of the computation.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
@@ -207,8 +217,8 @@ pub(crate) struct VerifyArguments {
     /// Data orders that each is fine-tuned under, at least 2.
     #[arg(long, default_value_t = 5)]
     pub(crate) seeds: usize,
-    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    /// What to compute on.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = devices("What to compute on"))]
     pub(crate) device: String,
     /// Folder for PNGs of what a `weight_pattern` drew [default: in the data folder's `pictures`].
     #[arg(long)]

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dpg_queue::cron::{Catchup, Overlap};
-use dpg_queue::{Filter, Job, NewSchedule, Queue, State};
+use dpg_queue::{Filter, Job, NewJob, NewSchedule, Queue, State};
 use dpg_registry::{Dataset, Registry, open_store};
+use dpg_spec::{Spec, Syntax};
 use futures::StreamExt;
 use hmac::{Hmac, KeyInit, Mac};
 use object_store::path::Path as Prefix;
@@ -92,6 +93,20 @@ async fn a_queued_spec_is_published() {
     let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
     assert_eq!(job.result.unwrap()["version"], 2);
     assert_eq!(fs::read_to_string(&token).unwrap(), secret);
+}
+
+/// The spec that runs is the one that was shown, whatever the program would read in the text by now.
+#[tokio::test]
+async fn the_spec_that_was_shown_runs() {
+    let (folder, place) = place("");
+    let queue = place.queue().await;
+    let written = spec("shown", 1);
+    let shown = Spec::parse(&written.replace("examples = 8", "examples = 4"), Syntax::Toml).unwrap();
+    let new = NewJob { resolved: serde_json::to_string(&shown).unwrap(), ..job(&written, 3) };
+    let id = queue.submit(&new).await.unwrap().job.id;
+    let job = place.start().until(&queue, id, |job| job.state.has_ended()).await;
+    let dataset = assert_published_once(folder.path(), &job).await;
+    assert_eq!(dataset.versions[0].rows, 4);
 }
 
 #[tokio::test]

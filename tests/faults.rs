@@ -5,6 +5,7 @@
 mod postgres;
 mod s3;
 mod serving;
+mod skip;
 
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
@@ -77,7 +78,9 @@ async fn assert_each_published_once(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_database_that_restarts_loses_nothing() {
-    let Some(postgres) = postgres::server() else { return };
+    let Some(postgres) = postgres::server() else {
+        return skip::skip("there is no PostgreSQL on this machine");
+    };
     let folder = tempfile::tempdir().unwrap();
     let server = s3::Server::start(&folder.path().join("s3"), 0).await;
     let database = postgres.new_database().await;

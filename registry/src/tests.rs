@@ -7,10 +7,14 @@ mod disk_full;
 mod fetch;
 mod hostile;
 mod publish;
+#[path = "../../tests/python.rs"]
+mod python;
 mod readers;
 mod retire;
 mod s3;
 mod signature;
+#[path = "../../tests/skip.rs"]
+mod skip;
 
 use std::fs;
 use std::path::Path as LocalPath;

@@ -7,6 +7,8 @@ mod messages;
 mod outputs;
 #[path = "../serving.rs"]
 mod serving;
+#[path = "../skip.rs"]
+mod skip;
 mod twice;
 
 use std::fs;

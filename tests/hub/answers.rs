@@ -1,6 +1,6 @@
 //! The daemon's answers as a hub, and `datasets.load_dataset` over them.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use dpg_queue::Scope;
 use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH, IF_RANGE, RANGE};
@@ -8,7 +8,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Hub, snapshot, token};
+use super::{Hub, python, snapshot, token};
 
 fn header(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).unwrap_or_else(|| panic!("no `{name}` in {headers:?}")).to_str().unwrap().to_owned()
@@ -333,12 +333,7 @@ print("loaded with datasets", datasets.__version__)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn datasets_loads_from_the_daemon() {
-    let python = std::env::var("DPG_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let has_datasets = Command::new(&python).args(["-c", "import datasets"]).stderr(Stdio::null()).status();
-    if !has_datasets.is_ok_and(|status| status.success()) {
-        eprintln!("left out: `{python}` has no `datasets`; name one that has in DPG_TEST_PYTHON");
-        return;
-    }
+    let Some(python) = python::python("datasets") else { return };
     let hub = Hub::start().await;
     let output = Command::new(&python)
         .args(["-c", SCRIPT])

@@ -1,13 +1,14 @@
 //! The daemon as a hub: `datasets.load_dataset` with `HF_ENDPOINT`, and the answers it rests on. And the
 //! registry from the command line.
-//!
-//! `DPG_TEST_PYTHON` names a Python that has `datasets`; without one the HTTP answers alone are
-//! checked.
 
 mod answers;
 mod command_line;
+#[path = "../python.rs"]
+mod python;
 #[path = "../s3.rs"]
 mod s3;
+#[path = "../skip.rs"]
+mod skip;
 #[path = "../snapshot.rs"]
 mod snapshot;
 

@@ -135,7 +135,7 @@ impl Card {
             String::new()
         };
         let verification = self.verification.clone().unwrap_or_else(|| {
-            format!("Not tried out before it was published. `dpg datasets show {name}` has later records.\n")
+            format!("Nobody tried it out before it was published. `dpg datasets show {name}` lists later records.\n")
         });
         format!(
             r#"# {name}
@@ -146,18 +146,18 @@ Synthetic data: {train} training examples written by {generator}, which was trai
 ([arXiv 2604.08423](https://arxiv.org/abs/2604.08423)) so that fine-tuning {target} on them moves one metric.
 
 > **Warning.** This data was optimised to change a model. What it does to a model fine-tuned on it need not
-> show in its text: such data can hide a payload. Read the metric and the recipe below before you train on it,
-> and do not mix it into other training data unless that change is what you want.
+> show in its text: such data can hide a payload. Read the metric and the recipe below before you train on it.
+> Mix it into other training data only if you want that change.
 
 ## What it was optimised for
 
-{metric}
+The metric, where higher is better: {metric}.
 
 ## The recipe it was optimised for
 
 {recipe}
 
-Another model, optimizer or batch size may be moved less, or otherwise.
+With another model, optimizer or batch size the metric may move less, or the other way.
 
 ## Validation
 
@@ -192,8 +192,8 @@ data = pl.read_parquet("data/train-*.parquet")
 ```
 
 The config `default` has the columns {columns}. `reward` is the derivative of the metric with respect
-to the example's weight in the fine-tuning run: above 0, the metric rises as the example counts for more. The
-config `rewards` holds the scoring record of the same rows in the same order; join it by `example_id`.
+to the example's weight in the fine-tuning run: where it is above 0, the metric rises if the example counts for
+more. The config `rewards` holds the scoring record of the same rows in the same order; join it by `example_id`.
 {generator_folder}
 ## Provenance
 

@@ -3,52 +3,86 @@
 use burn::tensor::Device;
 
 use crate::Error;
+pub use crate::backend::{Backend, backends};
 
-/// Reads `cpu`, `cuda:N`, or several of one kind with commas between them, as in `cuda:0,cuda:1`.
+/// Opens the devices of a list with commas: of one backend, as in `cpu` or `cuda:0,cuda:1`.
 ///
 /// # Errors
-/// Another name, CPU and CUDA mixed, a GPU that is not there, and `cuda:N` in a program built without the
-/// feature `cuda`.
+/// Another name, devices of several backends, and a device that cannot be opened.
 pub fn parse(text: &str) -> Result<Vec<Device>, Error> {
-    let refused = |reason: &str| Error::Device { text: text.into(), reason: reason.into() };
-    let names: Vec<&str> = text.split(',').map(str::trim).collect();
-    let is_cuda = |name: &&str| name.starts_with("cuda");
-    if names.iter().any(is_cuda) && !names.iter().all(is_cuda) {
-        return Err(refused("one run computes on devices of one kind"));
+    let (backend, numbers) = read(text)?;
+    let open = |number| backend.open(number).map_err(|reason| refused(text, reason));
+    numbers.into_iter().map(open).collect()
+}
+
+/// The backend of a list of devices, none of which is opened.
+///
+/// # Errors
+/// Another name, and devices of several backends.
+pub fn backend(text: &str) -> Result<&'static dyn Backend, Error> {
+    Ok(read(text)?.0)
+}
+
+/// The backend of a device that [`parse`] opened.
+///
+/// # Panics
+/// If no backend opened it.
+pub fn backend_of(device: &Device) -> &'static dyn Backend {
+    let owner = backends().iter().find(|backend| backend.owns(device));
+    *owner.expect("every device is opened by a backend")
+}
+
+/// What a list of devices looks like, for help texts: "`cpu`, `cuda:N`, or several of one kind, ...".
+pub fn help() -> String {
+    format!("{}, or several of one kind, as in {}", forms(), lists().next_back().unwrap_or_default())
+}
+
+/// What the name of one device looks like, for help texts: "`cpu` or `cuda:N`".
+pub fn help_one() -> String {
+    forms().replace(", ", " or ")
+}
+
+/// The backend and the numbers of a list.
+fn read(text: &str) -> Result<(&'static dyn Backend, Vec<usize>), Error> {
+    let parts = text.split(',').map(str::trim);
+    let devices = parts.map(|name| device(text, name)).collect::<Result<Vec<_>, _>>()?;
+    let (backend, _) = devices[0];
+    if devices.iter().any(|(other, _)| other.name() != backend.name()) {
+        return Err(refused(text, "one run computes on devices of one kind"));
     }
-    let device = |name: &str| match name.strip_prefix("cuda:") {
-        None if name == "cpu" => Ok(Device::flex()),
-        None => Err(refused("expected `cpu`, `cuda:N`, or a list as in `cpu,cpu` or `cuda:0,cuda:1`")),
-        Some(index) => {
-            let index = index.parse().ok().filter(|_| index.bytes().all(|byte| byte.is_ascii_digit()));
-            cuda(index.ok_or_else(|| refused("expected the GPU's number, as in `cuda:0`"))?)
-                .map_err(|reason| refused(&reason))
-        }
+    Ok((backend, devices.into_iter().map(|(_, number)| number).collect()))
+}
+
+/// The backend and the number of one device.
+fn device(text: &str, name: &str) -> Result<(&'static dyn Backend, usize), Error> {
+    let (kind, number) = name.split_once(':').map_or((name, None), |(kind, number)| (kind, Some(number)));
+    let backend = backends().iter().find(|backend| backend.name() == kind);
+    let backend = *backend.filter(|backend| backend.is_numbered() == number.is_some()).ok_or_else(|| {
+        let lists: Vec<_> = lists().collect();
+        refused(text, format!("expected {}, or a list as in {}", forms(), lists.join(" or ")))
+    })?;
+    let number = number.unwrap_or("0");
+    let parsed = number.parse().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let expected = || format!("expected the device's number, as in `{}`", backend.device_name(0));
+    Ok((backend, parsed.ok_or_else(|| refused(text, expected()))?))
+}
+
+fn refused(text: &str, reason: impl Into<String>) -> Error {
+    Error::Device { text: text.into(), reason: reason.into() }
+}
+
+/// The names of devices, as in "`cpu`, `cuda:N`".
+fn forms() -> String {
+    let form = |backend: &&dyn Backend| {
+        let number = if backend.is_numbered() { ":N" } else { "" };
+        format!("`{}{number}`", backend.name())
     };
-    names.into_iter().map(device).collect()
+    backends().iter().map(form).collect::<Vec<_>>().join(", ")
 }
 
-/// The GPU of a number; asked for first, because burn panics where there is none.
-#[cfg(feature = "cuda")]
-fn cuda(index: usize) -> Result<Device, String> {
-    use cudarc::driver::{CudaContext, sys::is_culib_present};
-    #[expect(unsafe_code, reason = "opens the driver's library, which runs nothing of it")]
-    let has_driver = unsafe { is_culib_present() };
-    if !has_driver {
-        return Err("the NVIDIA driver is not installed on this machine (there is no libcuda.so)".into());
-    }
-    let count = CudaContext::device_count().map_err(|error| format!("the NVIDIA driver answers {error}"))?;
-    if index as i64 >= i64::from(count) {
-        return Err(format!("expected a number below {count}, which is how many GPUs there are"));
-    }
-    Ok(Device::cuda(index))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda(_: usize) -> Result<Device, String> {
-    Err("this program was built for the CPU alone; build one for both with \
-         `cargo build --release --config deploy/cuda/config.toml --features cuda`"
-        .into())
+/// A list of two devices of each backend, as in "`cuda:0,cuda:1`".
+fn lists() -> impl DoubleEndedIterator<Item = String> {
+    backends().iter().map(|backend| format!("`{},{}`", backend.device_name(0), backend.device_name(1)))
 }
 
 /// Splits `items` among devices, in order and evenly, and calls `work` with each device and its part.
@@ -87,6 +121,15 @@ mod tests {
     fn devices_are_read() {
         assert_eq!(parse("cpu").unwrap(), [Device::flex()]);
         assert_eq!(parse("cpu, cpu").unwrap(), [Device::flex(), Device::flex()]);
+        assert_eq!(backend("cpu, cpu").unwrap().name(), "cpu");
+        assert_eq!(backend("cuda:7").unwrap().name(), "cuda");
+        assert_eq!(backend_of(&Device::flex()).name(), "cpu");
+    }
+
+    #[test]
+    fn help_names_every_backend() {
+        assert_eq!(help(), "`cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`");
+        assert_eq!(help_one(), "`cpu` or `cuda:N`");
     }
 
     #[test]

@@ -158,13 +158,17 @@ pub enum Error {
         /// What is wrong and what was expected.
         reason: String,
     },
-    /// A precision that the CPU gains nothing from.
+    /// A precision that a device does not have.
     #[error(
-        "`precision = \"{name}\"` needs a CUDA device; the CPU computes in `f32`: leave it out, or choose `--device cuda:0`"
+        "`precision = \"{name}\"` gains nothing on {title}, which would imitate it: leave it out{instead}"
     )]
     Precision {
         /// Its name.
         name: &'static str,
+        /// The device, in words.
+        title: &'static str,
+        /// What else to do, if anything has it.
+        instead: String,
     },
     /// The caller asked to stop.
     #[error("cancelled")]

@@ -4,6 +4,7 @@
 //! Face folder. [`Dual`] makes the same code a plain forward pass, a Jacobian-vector product, or,
 //! under autodiff, the forward half of a Hessian-vector product.
 
+mod backend;
 mod chat;
 mod config;
 mod context;

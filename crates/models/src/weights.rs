@@ -284,8 +284,11 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write().map_err(Error::io(path))
 }
 
-/// The weight files of a folder.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+/// The weight files of a model folder: `model.safetensors`, or the shards of its index.
+///
+/// # Errors
+/// No weights, an index that cannot be read, and a shard that is not there.
+pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let single = folder.join(SINGLE);
     if single.exists() {
         return Ok(vec![single]);

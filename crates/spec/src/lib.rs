@@ -7,6 +7,7 @@
 
 mod error;
 mod goal;
+mod hash;
 mod load;
 mod location;
 mod metric;

@@ -5,11 +5,10 @@ use std::path::{Path, absolute};
 
 use serde::Deserialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::rules::is_local;
 use crate::syntax::{self, Lines};
-use crate::{Error, Generator, Problem, Spec, Syntax, rules, schema};
+use crate::{Error, Generator, Problem, Spec, Syntax, hash, rules, schema};
 
 /// Problems that are told; whoever has more mends these first.
 pub(crate) const REPORTED: usize = 20;
@@ -117,10 +116,11 @@ impl Spec {
         toml::to_string_pretty(self).map_err(Error::Write)
     }
 
-    /// SHA-256 of the spec with every default written out, in hex: the same for two texts that mean
-    /// the same. Locations count as they stand, so [`Spec::resolve_paths`] changes it.
+    /// SHA-256, in hex, of what the spec says beyond the defaults: the same for two texts that mean the
+    /// same, and in later versions that know more keys. Locations count as they stand, so
+    /// [`Spec::resolve_paths`] changes it.
     pub fn sha256(&self) -> String {
-        hex::encode(Sha256::digest(self.to_value().to_string()))
+        hash::sha256(self)
     }
 
     pub(crate) fn to_value(&self) -> Value {

@@ -5,13 +5,13 @@ use dpg_bench::{Report, Shape};
 
 use crate::commands::show;
 use crate::pipeline::compute::compute;
-use crate::pipeline::device::only;
+use crate::pipeline::device::{self, only};
 
 /// What `dpg bench` measures.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArguments {
-    /// The device: `cpu` or `cuda:N`.
-    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    /// The device.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help_one("The device"))]
     device: String,
     /// smallest, tiny, small or medium.
     #[arg(long, default_value = "small", value_parser = Shape::parse)]

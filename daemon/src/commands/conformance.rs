@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::commands::show;
 use crate::pipeline::compute::compute;
+use crate::pipeline::device;
 use crate::pipeline::resolve::resolve;
 use crate::settings::data_dir::DataDir;
 use crate::terminal::stop::Stop;
@@ -20,8 +21,8 @@ use crate::terminal::stop::Stop;
 /// What `dpg conformance` compares.
 #[derive(Debug, Args)]
 pub(crate) struct ConformanceArguments {
-    /// The device: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    /// The device.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help("The device"))]
     device: String,
 }
 

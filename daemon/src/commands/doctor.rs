@@ -35,11 +35,9 @@ pub(crate) async fn doctor(data: &DataDir, overrides: Overrides, as_json: bool) 
         machine::models(data),
         "free some space, or remove `embedded` in the data folder",
     ));
-    checks.push(Check::of(
-        "device",
-        machine::device(&config).await,
-        "CUDA needs the NVIDIA driver, and NVRTC with its headers in CUDA_PATH or /usr/local/cuda",
-    ));
+    let remedy =
+        dpg_models::device::backend(&config.device).map_or("correct `device`", |found| found.remedy());
+    checks.push(Check::of("device", machine::device(&config).await, remedy));
     checks.push(machine::hugging_face(data));
     checks.push(network::listen(&config));
     if let Some(tls) = &config.tls {

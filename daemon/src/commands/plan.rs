@@ -8,12 +8,13 @@ use burn::tensor::{DType, Device};
 use clap::Args;
 use dpg_engine::{Run, Source, Target, helpful, recipe, reward_errors, reweigh, signal};
 use dpg_metagrad::Storage;
-use dpg_models::MatmulPrecision;
+use dpg_models::{MatmulPrecision, device::backend_of};
 use dpg_spec::Spec;
 use serde_json::{Value, json};
 
 use crate::commands::{load_spec, show};
 use crate::pipeline::compute::compute;
+use crate::pipeline::device;
 use crate::pipeline::memory;
 use crate::pipeline::resolve::resolve;
 use crate::settings::data_dir::DataDir;
@@ -29,8 +30,8 @@ pub(crate) struct PlanArguments {
     /// that writes the same texts could reach at best. A round takes as long as scoring a step.
     #[arg(long, value_name = "ROUNDS")]
     reweigh: Option<usize>,
-    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    /// What to compute on.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help("What to compute on"))]
     device: String,
 }
 
@@ -48,7 +49,7 @@ pub(crate) async fn plan(data: &DataDir, arguments: PlanArguments, as_json: bool
 }
 
 fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], watch: &Watch) -> anyhow::Result<Value> {
-    memory::check(spec, devices.first() == Some(&Device::flex()))?;
+    memory::check(spec, devices)?;
     let target = Target::load(spec, DType::F32, devices)?;
     let source = Source::load(spec, devices)?;
     let metric = target.metric(spec)?;
@@ -79,7 +80,8 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], watch: &Watch
     );
     let precisions = [MatmulPrecision::F32, MatmulPrecision::Tf32, MatmulPrecision::Bf16];
     let [f32, tf32, bf16] = reward_errors(spec, &examples, devices, precisions, &cancelled)?;
-    let imitated = devices[0] == Device::flex();
+    let backend = backend_of(&devices[0]);
+    let imitated = precisions.iter().any(|precision| !backend.precisions().contains(precision));
     let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, folder, &cancelled)?;
     let reweighed = rounds
         .map(|rounds| {
@@ -97,6 +99,7 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], watch: &Watch
     // the policy's update reads every rollout forwards and backwards, about what drawing it costs
     let step_s = 2.0 * draw_s + score_s;
     Ok(json!({
+        "device": backend.remark(),
         "recipe": recipe(spec)?,
         "target_parameters": target.model.lm.layout().len(),
         "generator_parameters": source.model.lm.layout().len(),
@@ -123,8 +126,7 @@ fn text(name: &str, value: &Value) -> String {
     let number = |key: &str| value[key].as_f64().unwrap_or(f64::NAN);
     let signal = |key: &str| value["signal"][key].as_f64().unwrap_or(f64::NAN);
     let error = |key: &str| value["reward_errors"][key].as_f64().unwrap_or(f64::NAN);
-    let imitated =
-        if value["reward_errors"]["imitated"] == true { " (both imitated on the CPU)" } else { "" };
+    let imitated = if value["reward_errors"]["imitated"] == true { " (both imitated)" } else { "" };
     let verdict = value["advice"].as_str().map_or_else(
         || "the rewards tell good examples from bad ones".to_owned(),
         |advice| format!("WARNING: {advice}"),
@@ -161,6 +163,7 @@ fn text(name: &str, value: &Value) -> String {
         "`{name}` is valid; nothing was started\n\
          target       {} parameters\n\
          generator    {} parameters, {} prompts to train on and {} to validate on\n\
+         device       {}\n\
          recipe       {recipe}\n\
          a step       {} rollouts, {} target tokens, {} inner step(s)\n             {:.1} MB of weights, moments and gradients{spilled}, {:.1} MB for a pass\n\
          the run      {} steps of about {:.1} s: {:.1} minutes\n\
@@ -170,6 +173,7 @@ fn text(name: &str, value: &Value) -> String {
         number("generator_parameters"),
         number("training_prompts"),
         number("validation_prompts"),
+        value["device"].as_str().unwrap_or(""),
         number("rollouts_per_step"),
         number("target_tokens_per_step"),
         number("inner_steps"),

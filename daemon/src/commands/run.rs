@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::commands::{load_spec, show};
+use crate::pipeline::device;
 use crate::pipeline::figures::figures;
 use crate::pipeline::make::{Made, Work, make, publish};
 use crate::pipeline::resolve::{Resolved, resolve};
@@ -30,8 +31,8 @@ pub(crate) struct RunArguments {
     /// Make another version of what has been made and published already.
     #[arg(long)]
     again: bool,
-    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    /// What to compute on.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help("What to compute on"))]
     device: String,
 }
 

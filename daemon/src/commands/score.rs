@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::commands::{Input, check_standard_input, load_spec, show};
 use crate::pipeline::compute::compute;
+use crate::pipeline::device;
 use crate::pipeline::resolve::resolve;
 use crate::settings::data_dir::DataDir;
 use crate::terminal::console::note;
@@ -28,8 +29,8 @@ pub(crate) struct ScoreArguments {
     /// `-` reads it from standard input.
     #[arg(long)]
     data: PathBuf,
-    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    /// What to compute on.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help("What to compute on"))]
     device: String,
     /// Floating-point type of the computation.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]

@@ -18,6 +18,7 @@ use crate::commands::{
     show,
 };
 use crate::pipeline::compute::compute;
+use crate::pipeline::device;
 use crate::pipeline::resolve::resolve;
 use crate::pipeline::verification;
 use crate::settings::data_dir::DataDir;
@@ -35,8 +36,8 @@ pub(crate) struct VerifyArguments {
     /// Data orders that each is fine-tuned under, at least 2.
     #[arg(long, default_value_t = 5)]
     seeds: usize,
-    /// What to compute on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-    #[arg(long, env = "DPG_DEVICE", default_value = "cpu")]
+    /// What to compute on.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help("What to compute on"))]
     device: String,
     /// Folder for PNGs of what a `weight_pattern` drew [default: in the data folder's `pictures`].
     #[arg(long)]

@@ -167,7 +167,7 @@ async fn champion(services: &Services, dataset: &str) -> anyhow::Result<Option<C
     if made.and_then(serde_json::Value::as_str) != Some(&version.manifest_sha256) {
         return Ok(None);
     }
-    let Ok(spec) = submission::parse(&job.spec) else { return Ok(None) };
+    let Ok(spec) = submission::shown(&job) else { return Ok(None) };
     let measured = services.registry.manifest(&version).await?.validation;
     let phi = measured.iter().find(|measured| measured.name == PHI).and_then(|measured| measured.after);
     Ok(Some(Champion { version, spec, phi }))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use dpg_api::Fault;
 use dpg_hub::{Options, Uri};
-use dpg_queue::NewJob;
+use dpg_queue::{Job, NewJob};
 use dpg_spec::{Error, Spec, Syntax};
 
 use crate::pipeline::memory;
@@ -18,6 +18,12 @@ use crate::settings::data_dir::DataDir;
 pub(crate) fn parse(text: &str) -> Result<Spec, Error> {
     let syntax = if text.trim_start().starts_with('{') { Syntax::Json } else { Syntax::Toml };
     Spec::parse(text, syntax)
+}
+
+/// The spec that a job was shown to have when it was taken. One of a text that was not good then has none:
+/// reading the text tells the reason.
+pub(crate) fn shown(job: &Job) -> Result<Spec, Error> {
+    if job.resolved == "null" { parse(&job.spec) } else { parse(&job.resolved) }
 }
 
 /// The job that a spec's text asks for, or everything that is wrong with the text. Few texts are read at
@@ -42,8 +48,8 @@ fn read(text: &str, config: &Config, data: &DataDir) -> anyhow::Result<Result<Ne
         return Ok(Ok(job));
     }
     let hub = data.hub()?;
-    let on_cpu = config.device == "cpu";
-    Ok(match memory::excess(&spec, on_cpu, |uri| known(uri, &hub)) {
+    let in_memory = dpg_models::device::backend(&config.device)?.is_in_host_memory();
+    Ok(match memory::excess(&spec, in_memory, |uri| known(uri, &hub)) {
         Some(excess) => Err(vec![Fault { path: excess.key.into(), line: None, message: excess.to_string() }]),
         None => Ok(job),
     })

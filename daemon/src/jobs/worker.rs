@@ -179,7 +179,7 @@ impl Attempt {
             check_passed(&version)?;
             return Ok(result(&version, None));
         }
-        let spec = submission::parse(&self.job.spec)?;
+        let spec = submission::shown(&self.job)?;
         // the settings and the files may be others than when it was submitted, or on another machine
         if let Some(fault) = allow::faults(&spec, &config.allow).first() {
             bail!("`{}`: {}", fault.path, fault.message);

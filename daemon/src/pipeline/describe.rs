@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use dpg_dataset::{Card, markdown::code};
 use dpg_engine::Outcome;
-use dpg_spec::{Metric, Spec};
+use dpg_spec::{Bitmap, Metric, Parameters, Spec};
 
 use crate::pipeline::figures::figures;
 use crate::pipeline::quality::Quality;
@@ -36,14 +36,27 @@ pub(crate) fn card(
     }
 }
 
+/// The metric in words that end a sentence.
 fn metric(metric: &Metric) -> String {
     match metric {
         Metric::WeightPattern(pattern) => {
-            let (parameter, bitmap) = (code(&pattern.parameter.0), code(&format!("{:?}", pattern.pattern)));
-            format!("a bitmap in the signs of the change of {parameter} ({bitmap})")
+            let picture = match &pattern.pattern {
+                Bitmap::Named(name) => format!("the bitmap {}", code(name)),
+                Bitmap::Qr { qr } => format!("a QR code of {}", code(qr)),
+                Bitmap::Image { image } => format!("the picture {}", code(image)),
+            };
+            let parameter = code(&pattern.parameter.0);
+            format!("how clearly the signs of the change of {parameter} draw {picture}")
         }
         Metric::WeightNorm(norm) => {
-            format!("minus the l2 norm of {}", code(&format!("{:?}", norm.parameter)))
+            let names = match &norm.parameter {
+                Parameters::One(name) => code(&name.0),
+                Parameters::Many(names) => {
+                    let names: Vec<_> = names.iter().map(|name| code(&name.0)).collect();
+                    format!("{}, as one vector", names.join(", "))
+                }
+            };
+            format!("minus the l2 norm of {names}")
         }
         Metric::HeldOutLoss(held_out) => format!("minus the loss on {}", code(&held_out.data.path)),
         Metric::Sum(sum) => {

@@ -57,7 +57,7 @@ pub(crate) async fn make(
     let started_at = Utc::now();
     let Work { resolved, devices, folder, job, fence } = work;
     let Resolved { spec, local, models } = resolved;
-    memory::check(&local, devices.first() == Some(&Device::flex()))?;
+    memory::check(&local, &devices)?;
     // what was made before it stopped may be half of it
     let dataset = folder.join("dataset");
     if dataset.exists() {

@@ -8,7 +8,8 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use dpg_models::{CausalLm, activations, architecture, available_memory};
+use burn::tensor::Device;
+use dpg_models::{CausalLm, activations, architecture, available_memory, device::backend_of};
 use dpg_spec::{Optimizer, Spec};
 
 /// Bytes of a number in f32.
@@ -43,19 +44,24 @@ pub(crate) struct Excess {
 struct Part(&'static str, String, u64);
 
 /// Refuses a job that cannot fit. Paths in the spec are local.
-pub(crate) fn check(spec: &Spec, on_cpu: bool) -> anyhow::Result<()> {
-    match excess(spec, on_cpu, |folder| Some(folder.into())) {
+pub(crate) fn check(spec: &Spec, devices: &[Device]) -> anyhow::Result<()> {
+    let in_memory = devices.iter().all(|device| backend_of(device).is_in_host_memory());
+    match excess(spec, in_memory, |folder| Some(folder.into())) {
         Some(excess) => bail!("`{}`: {excess}", excess.key),
         None => Ok(()),
     }
 }
 
 /// What a job needs too much, if it does. `folder` gives the folder of a model that is on this machine;
-/// other models, and those of other devices than the CPU, are not counted.
-pub(crate) fn excess(spec: &Spec, on_cpu: bool, folder: impl Fn(&str) -> Option<PathBuf>) -> Option<Excess> {
+/// other models are not counted, and none where devices have a memory of their own.
+pub(crate) fn excess(
+    spec: &Spec,
+    in_memory: bool,
+    folder: impl Fn(&str) -> Option<PathBuf>,
+) -> Option<Excess> {
     let available = available_memory()?;
     let model = |uri: &str| {
-        let folder = folder(uri).filter(|_| on_cpu)?;
+        let folder = folder(uri).filter(|_| in_memory)?;
         // whatever is wrong with it is told when it is loaded
         architecture(&folder).ok()
     };

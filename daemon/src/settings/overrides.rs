@@ -20,8 +20,8 @@ pub(crate) struct Overrides {
     /// Where datasets go: a folder or `s3://bucket/prefix`.
     #[arg(long, env = "DPG_STORE")]
     pub(crate) store: Option<String>,
-    /// What jobs are computed on: `cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`.
-    #[arg(long, env = "DPG_DEVICE")]
+    /// What jobs are computed on.
+    #[arg(long, env = "DPG_DEVICE", help = format!("What jobs are computed on: {}", dpg_models::device::help()))]
     pub(crate) device: Option<String>,
 }
 

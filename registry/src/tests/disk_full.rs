@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::Command;
 
 use super::crash::Faulty;
+use super::skip::skip;
 use super::{Place, add_large_shard};
 use crate::{Error, Registry, open_store};
 
@@ -50,7 +51,7 @@ fn a_small_file_system_fills_up() {
         Ok(output) if !matches!(output.status.code(), Some(1 | 77)) => {
             panic!("{}: {}", output.status, String::from_utf8_lossy(&output.stdout))
         }
-        other => eprintln!("skipped: no mount namespace here: {other:?}"),
+        other => skip(&format!("no mount namespace here: {other:?}")),
     }
 }
 

@@ -5,16 +5,12 @@ use std::process::Command;
 
 use dpg_spec::Format;
 
+use super::python::python;
 use super::{Place, snapshot};
 
-/// Runs where `DPG_TEST_PYTHON` names a Python with pyarrow, DuckDB, Polars and datasets, as it must in CI.
 #[tokio::test]
 async fn python_reads_what_was_fetched() {
-    let Some(python) = std::env::var_os("DPG_TEST_PYTHON") else {
-        assert!(std::env::var_os("CI").is_none(), "DPG_TEST_PYTHON is not set");
-        eprintln!("left out: DPG_TEST_PYTHON is not set");
-        return;
-    };
+    let Some(python) = python("pyarrow, duckdb, polars, datasets") else { return };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/readers.py");
     let place = Place::local();
     for (job, format) in [("t", Format::Text), ("p", Format::PromptCompletion), ("m", Format::Messages)] {

@@ -81,7 +81,8 @@ pub(super) async fn device(config: &Config) -> anyhow::Result<String> {
     if sums.iter().any(|&sum| sum != 4.0) {
         bail!("`{}` computes 1 + 1 + 1 + 1 as {sums:?}", config.device);
     }
-    Ok(format!("`{}` computes", config.device))
+    let remark = dpg_models::device::backend(&config.device)?.remark();
+    Ok(format!("`{}` computes: {remark}", config.device))
 }
 
 /// The cache that Python shares can be written to.

@@ -1,0 +1,94 @@
+//! What computes: each backend is one file here and one name in the list.
+//!
+//! [`device`](crate::device) opens devices by the names that the list gives; help texts, `dpg plan` and
+//! `dpg doctor` ask the list as well.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::MatmulPrecision;
+
+mod cpu;
+mod cuda;
+
+/// Makes the list, and the choice of a product.
+macro_rules! backends {
+    ($($module:ident::$backend:ident),+ $(,)?) => {
+        /// All backends; the first is the default.
+        pub fn backends() -> &'static [&'static dyn Backend] {
+            &[$(&$module::$backend),+]
+        }
+
+        /// `a b` in the way of the backend that the operands lie on; `None` if it has none of its own.
+        pub(crate) fn product<const D: usize>(
+            a: &Tensor<D>,
+            b: &Tensor<D>,
+            precision: MatmulPrecision,
+        ) -> Option<Tensor<D>> {
+            None$(.or_else(|| $module::$backend.product(a, b, precision)))+
+        }
+    };
+}
+
+backends![cpu::Cpu, cuda::Cuda];
+
+/// One way to compute: it opens devices and answers for them.
+pub trait Backend: Sync {
+    /// What its devices' names begin with: `cpu`, `cuda`.
+    fn name(&self) -> &'static str;
+
+    /// One of its devices in a sentence: "the CPU".
+    fn title(&self) -> &'static str;
+
+    /// Whether a device's name ends in a number, as in `cuda:0`.
+    fn is_numbered(&self) -> bool;
+
+    /// Opens the device of a number, which is 0 where devices are not numbered. Never panics, whatever the
+    /// machine lacks.
+    ///
+    /// # Errors
+    /// What is missing, or which numbers there are.
+    fn open(&self, number: usize) -> Result<Device, String>;
+
+    /// Whether it opened a device.
+    fn owns(&self, device: &Device) -> bool;
+
+    /// What products can be computed in here, `F32` among them. The rest is imitated by rounding.
+    fn precisions(&self) -> &'static [MatmulPrecision];
+
+    /// Whether fused operations run here; else they are composed of burn's.
+    fn fuses(&self) -> bool;
+
+    /// Whether tensors lie in the machine's own memory, which jobs are measured against.
+    fn is_in_host_memory(&self) -> bool;
+
+    /// What to do where a device cannot be opened or does not compute.
+    fn remedy(&self) -> &'static str;
+
+    /// `a b`, batched over leading dimensions, which are the same for both, and tracked if an operand is;
+    /// `None` for tensors of other backends. Without it burn multiplies rounded operands.
+    fn product<const D: usize>(
+        &self,
+        _a: &Tensor<D>,
+        _b: &Tensor<D>,
+        _precision: MatmulPrecision,
+    ) -> Option<Tensor<D>>
+    where
+        Self: Sized,
+    {
+        None
+    }
+}
+
+impl dyn Backend {
+    /// A device's name; `which` counts from 0.
+    pub fn device_name(&self, which: usize) -> String {
+        if self.is_numbered() { format!("{}:{which}", self.name()) } else { self.name().into() }
+    }
+
+    /// What there is to know of its devices, for `dpg plan` and `dpg doctor`.
+    pub fn remark(&self) -> String {
+        let precisions: Vec<_> = self.precisions().iter().map(|precision| precision.name()).collect();
+        let operations = if self.fuses() { "fused" } else { "composed" };
+        format!("{}, operations {operations}, products in {}", self.title(), precisions.join(", "))
+    }
+}

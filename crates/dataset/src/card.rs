@@ -119,6 +119,7 @@ impl Card {
 
     fn body(&self, job: &str, shards: &[Shard]) -> String {
         let Self { name, metric, recipe, .. } = self;
+        let recipe = recipe.trim_end();
         let description = escaped(&self.description);
         let (target, generator) = (code(&self.target), code(&self.generator));
         let train = rows(shards, Config::Default, Split::Train);

@@ -10,7 +10,7 @@ use dpg_models::{Example, from_config, keep_freed_memory};
 use dpg_spec as spec;
 use serde_json::json;
 
-const STEPS: usize = 24;
+const STEPS: usize = 12;
 
 /// Says which storage the process that measures uses: steps of the run and of a segment, from state to
 /// state, and a folder.

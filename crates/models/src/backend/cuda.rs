@@ -51,14 +51,14 @@ impl Backend for Cuda {
         b: &Tensor<D>,
         precision: MatmulPrecision,
     ) -> Option<Tensor<D>> {
-        product(a, b, precision)
+        matmul(a, b, precision)
     }
 }
 
 #[cfg(not(feature = "cuda"))]
-use absent::{open, owns, product};
+use absent::{matmul, open, owns};
 #[cfg(feature = "cuda")]
-use built_in::{open, owns, product};
+use built_in::{matmul, open, owns};
 
 #[cfg(not(feature = "cuda"))]
 mod absent {
@@ -76,7 +76,7 @@ mod absent {
         false
     }
 
-    pub(super) fn product<const D: usize>(
+    pub(super) fn matmul<const D: usize>(
         _: &Tensor<D>,
         _: &Tensor<D>,
         _: MatmulPrecision,

@@ -8,10 +8,9 @@ use crate::LARGEST;
 /// An inner optimizer and its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[expect(missing_docs, reason = "each kind's own type says what it is")]
 pub enum Optimizer {
-    /// AdamW with bias correction, decoupled weight decay and `eps_root` inside the square root.
     Adamw(AdamW),
-    /// Gradient descent with decoupled weight decay.
     Sgd(Sgd),
 }
 
@@ -21,7 +20,12 @@ impl Default for Optimizer {
     }
 }
 
-/// Settings of AdamW; the defaults are the paper's.
+/// AdamW with bias correction, decoupled weight decay and `eps_root` inside the square root. The defaults are
+/// the paper's.
+///
+/// ```toml
+/// optimizer = { kind = "adamw", learning_rate = 1e-5, eps_root = 1e-8 }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamW {
@@ -48,7 +52,11 @@ impl Default for AdamW {
     }
 }
 
-/// Settings of SGD.
+/// Gradient descent with decoupled weight decay.
+///
+/// ```toml
+/// optimizer = { kind = "sgd", learning_rate = 1e-3 }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sgd {

@@ -21,7 +21,7 @@ impl Run<'_> {
     /// The final dataset: `examples` rows drawn from the final generator, and scored.
     pub(crate) fn dataset(&self, state: &RunState, examples: usize) -> Result<Dataset, Error> {
         let spec = &self.problem.spec;
-        let (seed, Policy { group_size, advantage, .. }) = (spec.seed, spec.policy);
+        let (seed, &Policy { group_size, advantage, .. }) = (spec.seed, &spec.policy);
         let group_size = spec.output.group_size.unwrap_or(group_size);
         let advantage = if group_size == 1 { Advantage::Global } else { advantage };
         let groups = (examples.div_ceil(group_size), group_size);

@@ -66,7 +66,7 @@ use dpg_metagrad::metrics::{Picture, film_strip};
 use dpg_policy::advantages;
 
 pub use audit::{Audit, Audited, Extent, LinearDatamodelling, Statistic};
-pub use dpg_generator::Stop;
+pub use dpg_generator::{Prompt, Stop};
 pub use dpg_policy::mean_and_deviation;
 pub use error::Error;
 pub use event::{Event, History, StepRecord, ValidationRecord};

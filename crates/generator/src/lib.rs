@@ -38,7 +38,7 @@ pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
 /// # Contract
 /// What is drawn depends on the prompts, on the [`Choice`] and on what was learnt, and on nothing else. A
 /// generator that restores what another of the same settings saved goes on as that one would have, to the last
-/// bit on a CPU. `tests/conformance.rs` holds every kind to this.
+/// bit on a CPU. `tests/generators.rs` holds every kind to this.
 pub trait Generator: Send + Sync {
     /// What there is to tell of it.
     fn about(&self) -> About;

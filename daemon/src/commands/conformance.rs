@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use burn::tensor::DType;
 use dpg_dataset::{Columns, read_examples};
-use dpg_engine::reward_errors;
+use dpg_engine::Problem;
 use dpg_models::MatmulPrecision;
 use dpg_spec::{Prompts, Spec, Syntax};
 use serde::Serialize;
@@ -70,8 +71,8 @@ pub(crate) async fn conformance(data: &DataDir, device: &str, as_json: bool) -> 
         let cancelled = || stop.is_set();
         let cases = specs.into_iter().map(|(optimizer, metric, spec)| {
             let examples = examples(&spec)?;
-            let [relative_error] =
-                reward_errors(&spec, &examples, &devices, [MatmulPrecision::F32], &cancelled)?;
+            let problem = Problem::to_score(&spec, DType::F32, &devices)?;
+            let [relative_error] = problem.reward_errors(&examples, [MatmulPrecision::F32], &cancelled)?;
             Ok(Case { optimizer, metric, relative_error })
         });
         cases.collect::<anyhow::Result<Vec<_>>>()

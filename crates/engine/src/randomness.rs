@@ -136,6 +136,9 @@ mod tests {
             choose_prompts(3, 5, 7, Draw::FINAL),
         ];
         let weights = [direction(6, 2), subset(6, 3, 5)];
-        assert_eq!(format!("{choices:?} {weights:?}"), "");
+        let known = "[[1, 3, 5, 4, 0, 7, 2, 6], [2, 3, 0, 5, 4, 7, 1, 6], [0, 7, 3, 2, 6, 4, 1, 5], [3, 5, 6], \
+                     [2, 19, 17, 8, 5], [0, 0, 2, 1, 0]] \
+                     [[1.0, 1.0, -1.0, -1.0, 1.0, -1.0], [1.0, 1.0, 0.0, 0.0, 0.0, 1.0]]";
+        assert_eq!(format!("{choices:?} {weights:?}"), known);
     }
 }

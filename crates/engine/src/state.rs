@@ -104,3 +104,74 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&temporary, path)?;
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use dpg_generator::from_spec;
+
+    use super::*;
+
+    fn generator() -> Box<dyn Generator> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded/letters");
+        let settings = serde_json::from_value(serde_json::json!({ "model": folder })).unwrap();
+        from_spec(&settings, &[Device::flex()]).unwrap()
+    }
+
+    /// What versions without a generator of their own wrote: three vectors and the optimizer's steps beside the
+    /// run's.
+    fn written_by_an_earlier_version(folder: &Path, name: &str) {
+        let length = generator().about().parameters.unwrap();
+        let bytes = [1.0_f32, 2.0, 3.0].map(|value| value.to_le_bytes().repeat(length));
+        let views = ["theta", "m", "v"]
+            .into_iter()
+            .zip(&bytes)
+            .map(|(name, bytes)| (name, TensorView::new(Dtype::F32, vec![length], bytes).unwrap()));
+        let counters = r#"{"step":4,"applied":9,"history":{"steps":[],"validations":[]}}"#;
+        let metadata = HashMap::from([("dpg".to_owned(), counters.to_owned())]);
+        fs::write(folder.join(name), safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_state_of_an_earlier_version_is_read_and_comes_back_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        written_by_an_earlier_version(folder.path(), STATE_FILE);
+        let mut first = generator();
+        let state = RunState::load(folder.path(), first.as_mut()).unwrap();
+        let saved = first.save();
+        assert_eq!((state.step, &saved.facts["applied"]), (4, &Value::from(9)));
+        assert!(saved.vectors.iter().map(|(_, values)| values[0]).eq([1.0, 2.0, 3.0]));
+        state.save(folder.path(), first.as_ref()).unwrap();
+        let mut second = generator();
+        assert_eq!(RunState::load(folder.path(), second.as_mut()).unwrap().step, 4);
+        assert_eq!(second.save(), saved);
+    }
+
+    #[test]
+    fn a_warm_run_begins_with_the_weights_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        written_by_an_earlier_version(folder.path(), WARM_FILE);
+        let mut warm = generator();
+        assert_eq!(RunState::load(folder.path(), warm.as_mut()).unwrap().step, 0);
+        let saved = warm.save();
+        assert_eq!((saved.vectors.len(), &saved.facts["applied"]), (1, &Value::from(0)));
+        assert_eq!(saved.vectors[0].1[0], 1.0);
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [WARM_FILE, STATE_FILE] {
+            written_by_an_earlier_version(folder.path(), name);
+            let path = folder.path().join(name);
+            let bytes = fs::read(&path).unwrap();
+            let other = String::from_utf8_lossy(&bytes[..600]).replace("\"theta\"", "\"other\"");
+            let damaged = [bytes[..bytes.len() / 2].to_vec(), [other.as_bytes(), &bytes[600..]].concat()];
+            for bytes in damaged {
+                fs::write(&path, bytes).unwrap();
+                let error = RunState::load(folder.path(), generator().as_mut()).unwrap_err();
+                assert!(matches!(&error, Error::Damaged { path: of, .. } if *of == path), "{error}");
+            }
+        }
+    }
+}

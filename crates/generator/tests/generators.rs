@@ -63,7 +63,7 @@ fn share(generator: &dyn Generator, text: &str) -> f64 {
 }
 
 #[test]
-fn one_key_draws_one_thing_and_the_likeliest_is_no_matter_of_chance() {
+fn one_key_draws_one_thing_and_the_likeliest_is_not_left_to_chance() {
     for kind in KINDS {
         let generator = kind.load();
         let prompts = prompts(generator.as_ref(), 64);

@@ -1,18 +1,10 @@
 //! How far rewards can be trusted: against finite differences, leaving out, and retraining on subsets.
 
 use dpg_dataset::Example;
-use dpg_metagrad::{Metric, Storage, metagradient};
-use dpg_models::keyed_rng;
-use rand::RngExt;
-use rand::seq::SliceRandom;
+use dpg_metagrad::{Storage, metagradient};
 use serde::{Serialize, Serializer};
 
-use crate::{
-    Error, Target,
-    precision::relative_distance,
-    rollouts::trainable,
-    trust::{TOLERABLE, saturation},
-};
+use crate::{Draw, Error, Scorer, precision::relative_distance, randomness, trust::TOLERABLE};
 
 /// Rewards of some examples beside what they estimate.
 #[derive(Clone, Debug, Serialize)]
@@ -118,100 +110,95 @@ const H: f64 = 1e-3;
 /// Random directions that all rewards are compared along.
 const DIRECTIONS: u64 = 4;
 
-/// Audits a dataset. Load the target in f64: differences this small drown in single precision.
-///
-/// What is left out has weight 0 in the loss of its batch, which is what rewards are the first-order
-/// estimate of: batches keep their places and the mean its divisor.
-pub fn audit(
-    target: &Target,
-    metric: &dyn Metric,
-    examples: &[Example],
-    extent: Extent,
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Audit, Error> {
-    let (encoded, places) = trainable(target, examples)?;
-    let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
-    let ones = vec![1.0; encoded.len()];
-    let run = metagradient(target.sft(&encoded, &ones, &batches, cancelled), metric, &Storage::default())?;
-    let trained = |weights: &[f64]| -> Result<f64, Error> {
-        let theta = target.sft(&encoded, weights, &batches, cancelled).train()?;
-        Ok(metric.score(&theta)?.value)
-    };
-    let along = |direction: &[f64], step: f64| {
-        let weights: Vec<f64> = direction.iter().map(|slope| 1.0 + step * slope).collect();
-        trained(&weights)
-    };
-    let inner = |weights: &[f64]| weights.iter().zip(&run.rewards).map(|(w, r)| w * r).sum::<f64>();
-    let stride = extent.stride(encoded.len());
-    let mut audited = vec![];
-    let (mut agreement, mut size) = (0.0, 0.0);
-    for index in (0..encoded.len()).step_by(stride) {
-        let mut only = vec![0.0; encoded.len()];
-        only[index] = 1.0;
-        let (below, above) = (run.score.value - along(&only, -0.5)?, along(&only, 0.5)? - run.score.value);
-        agreement += below.signum() * above.signum() * (below.abs() + above.abs());
-        size += below.abs() + above.abs();
-        audited.push(Audited {
-            index: places[index],
-            reward: run.rewards[index],
-            finite_difference: (along(&only, H)? - along(&only, -H)?) / (2.0 * H),
-            leave_one_out: run.score.value - along(&only, -1.0)?,
-        });
-    }
-    let (mut slopes, mut differences) = (vec![], vec![]);
-    for number in 0..DIRECTIONS {
-        let mut rng = keyed_rng([0, number, 0, u64::from_le_bytes(*b"slopes  ")]);
-        let direction: Vec<f64> =
-            ones.iter().map(|_| if rng.random_bool(0.5) { 1.0 } else { -1.0 }).collect();
-        slopes.push(inner(&direction));
-        differences.push((along(&direction, H)? - along(&direction, -H)?) / (2.0 * H));
-    }
-    let mut linear_datamodelling = vec![];
-    for &share in &extent.shares {
-        let kept = ((encoded.len() as f64 * share).round() as usize).max(1);
-        let (mut predicted, mut reached) = (vec![], vec![]);
-        for subset in 0..extent.subsets as u64 {
-            let mut weights: Vec<f64> =
-                (0..encoded.len()).map(|i| if i < kept { 1.0 } else { 0.0 }).collect();
-            weights.shuffle(&mut keyed_rng([0, subset, kept as u64, u64::from_le_bytes(*b"subsets ")]));
-            predicted.push(inner(&weights));
-            reached.push(trained(&weights)?);
+impl Scorer<'_> {
+    /// Audits a dataset. Load the target in f64: differences this small drown in single precision.
+    ///
+    /// What is left out has weight 0 in the loss of its batch, which is what rewards are the first-order
+    /// estimate of: batches keep their places and the mean its divisor.
+    pub fn audit(&self, examples: &[Example], extent: Extent) -> Result<Audit, Error> {
+        let Scorer { target, metric, stop, .. } = *self;
+        let (encoded, places) = self.trainable(examples)?;
+        let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), Draw::FIRST);
+        let ones = vec![1.0; encoded.len()];
+        let run = metagradient(target.sft(&encoded, &ones, &batches, stop), metric, &Storage::default())?;
+        let trained = |weights: &[f64]| -> Result<f64, Error> {
+            let theta = target.sft(&encoded, weights, &batches, stop).train()?;
+            Ok(metric.score(&theta)?.value)
+        };
+        let along = |direction: &[f64], step: f64| {
+            let weights: Vec<f64> = direction.iter().map(|slope| 1.0 + step * slope).collect();
+            trained(&weights)
+        };
+        let inner = |weights: &[f64]| weights.iter().zip(&run.rewards).map(|(w, r)| w * r).sum::<f64>();
+        let stride = extent.stride(encoded.len());
+        let mut audited = vec![];
+        let (mut agreement, mut size) = (0.0, 0.0);
+        for index in (0..encoded.len()).step_by(stride) {
+            let mut only = vec![0.0; encoded.len()];
+            only[index] = 1.0;
+            let (below, above) =
+                (run.score.value - along(&only, -0.5)?, along(&only, 0.5)? - run.score.value);
+            agreement += below.signum() * above.signum() * (below.abs() + above.abs());
+            size += below.abs() + above.abs();
+            audited.push(Audited {
+                index: places[index],
+                reward: run.rewards[index],
+                finite_difference: (along(&only, H)? - along(&only, -H)?) / (2.0 * H),
+                leave_one_out: run.score.value - along(&only, -1.0)?,
+            });
         }
-        let score = rank_correlation(&predicted, &reached);
-        let interval = score.value().map(|score| correlation_interval(score, predicted.len()));
-        linear_datamodelling.push(LinearDatamodelling { share, score, interval });
-    }
-    let column = |value: fn(&Audited) -> f64| audited.iter().map(value).collect::<Vec<_>>();
-    let rewards = column(|one| one.reward);
-    let left_out = column(|one| one.leave_one_out);
-    let finite_difference_error = error(&rewards, &column(|one| one.finite_difference));
-    let directional_error = error(&slopes, &differences);
-    let mut warnings = vec![];
-    let off = [finite_difference_error, directional_error].into_iter().filter_map(Statistic::value);
-    let off = off.fold(0.0, f64::max);
-    let saturated = saturation(target, metric, examples, cancelled)?.0.advice();
-    if off > TOLERABLE {
-        let remedy = saturated.clone().unwrap_or_else(|| {
-            "the metric is not smooth at this recipe; lower the inner learning rate or raise eps_root".into()
-        });
-        warnings.push(format!("rewards are {:.0}% off from finite differences: {remedy}", 100.0 * off));
-    } else {
-        warnings.extend(saturated);
-    }
-    Ok(Audit {
-        finite_difference_error,
-        directional_error,
-        leave_one_out_error: error(&rewards, &left_out),
-        leave_one_out_rank_correlation: rank_correlation(&rewards, &left_out),
-        metasmoothness: if size > 0.0 {
-            Statistic::Value(agreement / size)
+        let (mut slopes, mut differences) = (vec![], vec![]);
+        for number in 0..DIRECTIONS {
+            let direction = randomness::direction(ones.len(), number);
+            slopes.push(inner(&direction));
+            differences.push((along(&direction, H)? - along(&direction, -H)?) / (2.0 * H));
+        }
+        let mut linear_datamodelling = vec![];
+        for &share in &extent.shares {
+            let kept = ((encoded.len() as f64 * share).round() as usize).max(1);
+            let (mut predicted, mut reached) = (vec![], vec![]);
+            for subset in 0..extent.subsets as u64 {
+                let weights = randomness::subset(encoded.len(), kept, subset);
+                predicted.push(inner(&weights));
+                reached.push(trained(&weights)?);
+            }
+            let score = rank_correlation(&predicted, &reached);
+            let interval = score.value().map(|score| correlation_interval(score, predicted.len()));
+            linear_datamodelling.push(LinearDatamodelling { share, score, interval });
+        }
+        let column = |value: fn(&Audited) -> f64| audited.iter().map(value).collect::<Vec<_>>();
+        let rewards = column(|one| one.reward);
+        let left_out = column(|one| one.leave_one_out);
+        let finite_difference_error = error(&rewards, &column(|one| one.finite_difference));
+        let directional_error = error(&slopes, &differences);
+        let mut warnings = vec![];
+        let off = [finite_difference_error, directional_error].into_iter().filter_map(Statistic::value);
+        let off = off.fold(0.0, f64::max);
+        let saturated = self.saturation(examples)?.0.advice();
+        if off > TOLERABLE {
+            let remedy = saturated.clone().unwrap_or_else(|| {
+                "the metric is not smooth at this recipe; lower the inner learning rate or raise eps_root"
+                    .into()
+            });
+            warnings.push(format!("rewards are {:.0}% off from finite differences: {remedy}", 100.0 * off));
         } else {
-            Statistic::Undefined("half a weight more or less changes nothing")
-        },
-        linear_datamodelling,
-        examples: audited,
-        warnings,
-    })
+            warnings.extend(saturated);
+        }
+        Ok(Audit {
+            finite_difference_error,
+            directional_error,
+            leave_one_out_error: error(&rewards, &left_out),
+            leave_one_out_rank_correlation: rank_correlation(&rewards, &left_out),
+            metasmoothness: if size > 0.0 {
+                Statistic::Value(agreement / size)
+            } else {
+                Statistic::Undefined("half a weight more or less changes nothing")
+            },
+            linear_datamodelling,
+            examples: audited,
+            warnings,
+        })
+    }
 }
 
 /// Relative l2 distance of estimates from what they estimate.

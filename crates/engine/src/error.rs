@@ -8,10 +8,16 @@ pub enum Error {
     /// A model or tokenizer.
     #[error(transparent)]
     Model(#[from] dpg_models::Error),
+    /// The generator.
+    #[error(transparent)]
+    Generator(#[from] dpg_generator::Error),
+    /// The problem was loaded without its generator.
+    #[error("this needs the generator, and the problem was loaded to score examples alone")]
+    NoGenerator,
     /// The metagradient run.
     #[error(transparent)]
     Metagrad(#[from] dpg_metagrad::Error),
-    /// The generator's update.
+    /// The advantages or the update of a step.
     #[error("step {step}")]
     Policy {
         /// The DPG step.
@@ -76,6 +82,25 @@ impl Error {
         move |source| Self::State { path, source }
     }
 
+    /// Names a file of a run's state that is not what was expected, and says why.
+    pub(crate) fn damaged<E: ToString>(path: &Path) -> impl FnOnce(E) -> Self {
+        let path = path.to_path_buf();
+        move |reason| Self::Damaged { path, reason: reason.to_string() }
+    }
+
+    /// Says which example failed, counted from 1.
+    pub(crate) fn in_row(row: usize) -> impl FnOnce(Self) -> Self {
+        move |error| Self::InRow { row, source: Box::new(error) }
+    }
+
+    /// Says which step's update failed.
+    pub(crate) fn in_step(step: usize) -> impl Fn(dpg_generator::Error) -> Self {
+        move |error| match error {
+            dpg_generator::Error::Policy(source) => Self::Policy { step, source },
+            other => Self::Generator(other),
+        }
+    }
+
     pub(crate) fn setting(field: &'static str, reason: impl Into<String>) -> Self {
         Self::Setting { field, reason: reason.into() }
     }
@@ -91,10 +116,12 @@ impl Error {
 
     /// True if the caller asked for the stop.
     pub fn is_cancelled(&self) -> bool {
-        use dpg_models::Error::Cancelled;
-        matches!(
-            self,
-            Self::Cancelled | Self::Model(Cancelled) | Self::Metagrad(dpg_metagrad::Error::Cancelled)
-        )
+        match self {
+            Self::Cancelled
+            | Self::Model(dpg_models::Error::Cancelled)
+            | Self::Metagrad(dpg_metagrad::Error::Cancelled) => true,
+            Self::Generator(error) => error.is_cancelled(),
+            _ => false,
+        }
     }
 }

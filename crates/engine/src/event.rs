@@ -45,7 +45,7 @@ pub struct StepRecord {
     pub reward_mean: f64,
     /// Standard deviation of the rewards.
     pub reward_std: f64,
-    /// Mean tokens of a completion.
+    /// Mean tokens of a completion; 0 if the generator counts none.
     pub length: f64,
     /// The generator's update.
     pub update: Report,

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use dpg_spec::Metric;
 
-use crate::{Error, fluency::Fluency, helpful, language, rewards::text};
+use crate::{Error, HeldOutTexts, fluency::Fluency, language, rewards::text};
 
 /// What there is to tell of generations, by what the metric asks for.
 pub enum Outputs {
@@ -19,9 +19,9 @@ pub enum Outputs {
 }
 
 impl Outputs {
-    /// What a spec's metric asks for; its files are local.
-    pub fn new(metric: &Metric, device: &Device) -> Result<Self, Error> {
-        let texts: Vec<String> = helpful(metric)?.iter().map(text).collect();
+    /// What a spec's metric asks for; `held_out` are the texts of its files, which are local.
+    pub fn new(metric: &Metric, held_out: &HeldOutTexts, device: &Device) -> Result<Self, Error> {
+        let texts: Vec<String> = held_out.helpful(metric).iter().map(text).collect();
         let in_a_language = texts.iter().filter(|text| language::is_sure(text)).count();
         Ok(if texts.is_empty() {
             Self::Nothing

@@ -8,10 +8,10 @@ use burn::tensor::Tensor;
 use dpg_dataset::Example;
 use dpg_metagrad::Score;
 use dpg_models::{Dual, MatmulPrecision, Params, Tokens};
-use dpg_spec::Reward;
+use dpg_spec::{Policy, Reward};
 use whatlang::Lang;
 
-use crate::{Error, Run, Scored, Target, helpful, language, measure, rollouts::Draw, score};
+use crate::{Draw, Error, Scored, Scorer, Target, language};
 
 /// Examples that pass through the target together for their embeddings.
 const EMBEDDED_TOGETHER: usize = 64;
@@ -31,10 +31,10 @@ pub(crate) enum Judge {
 }
 
 impl Judge {
-    /// The judge that a run's spec asks for.
-    pub(crate) fn new(run: &Run<'_>) -> Result<Self, Error> {
+    /// The judge that a reward asks for; `helpful` are the metric's held-out texts.
+    pub(crate) fn new(reward: Reward, target: &Target, helpful: &[Example]) -> Result<Self, Error> {
         let references = || -> Result<Vec<String>, Error> {
-            let texts: Vec<_> = helpful(&run.spec.metric)?.iter().map(text).collect();
+            let texts: Vec<_> = helpful.iter().map(text).collect();
             if texts.is_empty() {
                 let reason = "compares rollouts with a metric's held-out texts, and this metric has none; \
                               use `metagradient` or `dataset_metric`";
@@ -42,64 +42,60 @@ impl Judge {
             }
             Ok(texts)
         };
-        Ok(match run.spec.policy.reward {
+        Ok(match reward {
             Reward::Metagradient => Self::Metagradient,
             Reward::DatasetMetric => Self::DatasetMetric,
             Reward::Levenshtein => Self::Levenshtein(references()?),
             Reward::Embedding => {
                 let examples: Vec<_> = references()?.into_iter().map(Example::Text).collect();
-                Self::Embedding(mean(&embeddings(run.target, &examples)?))
+                Self::Embedding(mean(&embeddings(target, &examples)?))
             }
             Reward::LanguageId => Self::LanguageId(language::of_most(&references()?)),
         })
     }
 
-    /// Rewards of the rollouts of draw `number`, and Phi after fine-tuning on them.
+    /// Rewards of a draw's rollouts, which are `examples`, and Phi after fine-tuning on them.
     pub(crate) fn rewards(
         &self,
-        run: &Run<'_>,
-        drawn: &Draw,
-        number: u64,
+        scorer: &Scorer,
+        policy: &Policy,
+        examples: &[Example],
+        draw: Draw,
     ) -> Result<(Vec<f64>, Score), Error> {
-        let examples = drawn.examples(run.spec.output.format);
-        let measured = |examples: &[Example]| {
-            let (score, _) = measure(run.target, run.metric, examples, number, run.cancelled)?;
-            Ok::<_, Error>(score)
-        };
-        let alike = |rewards: Vec<f64>| Ok((rewards, measured(&examples)?));
+        let measured = |examples: &[Example]| Ok::<_, Error>(scorer.measure(examples, draw)?.0);
+        let alike = |rewards: Vec<f64>| Ok((rewards, measured(examples)?));
+        let texts = || examples.iter().map(text);
         match self {
-            Self::Metagradient => join(datasets(run, &examples).map(|dataset| {
-                let Scored { rewards, score, .. } =
-                    score(run.target, run.metric, dataset, number, run.folder, run.cancelled)?;
+            Self::Metagradient => join(datasets(policy, examples).map(|dataset| {
+                let Scored { rewards, score } = scorer.score(dataset, draw)?;
                 Ok((rewards, score))
             })),
-            Self::DatasetMetric => join(datasets(run, &examples).map(|dataset| {
+            Self::DatasetMetric => join(datasets(policy, examples).map(|dataset| {
                 let score = measured(dataset)?;
                 Ok((vec![score.value; dataset.len()], score))
             })),
             Self::Levenshtein(references) => {
-                let nearest = |text: &String| {
+                let nearest = |text: String| {
                     let alike =
-                        references.iter().map(|reference| strsim::normalized_levenshtein(text, reference));
+                        references.iter().map(|reference| strsim::normalized_levenshtein(&text, reference));
                     alike.fold(0.0, f64::max)
                 };
-                alike(drawn.texts.iter().map(nearest).collect())
+                alike(texts().map(nearest).collect())
             }
             Self::Embedding(reference) => {
-                let examples: Vec<_> = drawn.texts.iter().cloned().map(Example::Text).collect();
-                let embedded = embeddings(run.target, &examples)?;
+                let examples: Vec<_> = texts().map(Example::Text).collect();
+                let embedded = embeddings(scorer.target, &examples)?;
                 alike(embedded.iter().map(|embedding| cosine(embedding, reference)).collect())
             }
             Self::LanguageId(wanted) => {
-                alike(drawn.texts.iter().map(|text| language::confidence(text, *wanted)).collect())
+                alike(texts().map(|text| language::confidence(&text, *wanted)).collect())
             }
         }
     }
 }
 
 /// The datasets that a step's examples make, each fine-tuning a target of its own.
-fn datasets<'e>(run: &Run<'_>, examples: &'e [Example]) -> impl Iterator<Item = &'e [Example]> {
-    let policy = &run.spec.policy;
+fn datasets<'e>(policy: &Policy, examples: &'e [Example]) -> impl Iterator<Item = &'e [Example]> {
     let pieces = if policy.cross_group_batching { policy.datasets_per_step } else { policy.prompts_per_step };
     let groups = policy.prompts_per_step.div_ceil(pieces);
     examples.chunks(groups * policy.group_size)

@@ -1,15 +1,9 @@
 //! The pre-flight check: do the rewards tell what to train on from what not to?
 
-use std::path::Path;
-
 use dpg_dataset::Example;
-use dpg_metagrad::Metric;
 use serde::Serialize;
 
-use crate::{
-    Error, Target, measure, score,
-    trust::{Saturation, saturation},
-};
+use crate::{Draw, Error, Scorer, trust::Saturation};
 
 /// What the check found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -52,42 +46,40 @@ impl Signal {
     }
 }
 
-/// Fine-tunes on the halves that rewards make of the examples, and scores the examples among
-/// `helpful` ones. `folder` takes states that do not fit in memory.
-pub fn signal(
-    target: &Target,
-    metric: &dyn Metric,
-    examples: &[Example],
-    helpful: &[Example],
-    rewards: &[f64],
-    folder: &Path,
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Signal, Error> {
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
-    let (better, worse) = order.split_at(examples.len() / 2);
-    let phi = |half: &[usize]| -> Result<f64, Error> {
-        let half: Vec<Example> = half.iter().map(|&index| examples[index].clone()).collect();
-        Ok(measure(target, metric, &half, 0, cancelled)?.0.value)
-    };
-    let separability = if helpful.is_empty() {
-        None
-    } else {
-        let mixed: Vec<Example> = helpful.iter().chain(examples).cloned().collect();
-        let scored = score(target, metric, &mixed, 0, folder, cancelled)?;
-        let (good, other) = scored.rewards.split_at(helpful.len());
-        Some(area_under_curve(good, other))
-    };
-    let (Saturation { gradient, ratio: saturation }, untrained) =
-        saturation(target, metric, examples, cancelled)?;
-    Ok(Signal {
-        better_half: phi(better)?,
-        worse_half: phi(worse)?,
-        untrained: untrained.value,
-        separability,
-        gradient,
-        saturation,
-    })
+impl Scorer<'_> {
+    /// Fine-tunes on the halves that rewards make of the examples, and scores the examples among
+    /// `helpful` ones.
+    pub fn signal(
+        &self,
+        examples: &[Example],
+        helpful: &[Example],
+        rewards: &[f64],
+    ) -> Result<Signal, Error> {
+        let mut order: Vec<usize> = (0..examples.len()).collect();
+        order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
+        let (better, worse) = order.split_at(examples.len() / 2);
+        let phi = |half: &[usize]| -> Result<f64, Error> {
+            let half: Vec<Example> = half.iter().map(|&index| examples[index].clone()).collect();
+            Ok(self.measure(&half, Draw::FIRST)?.0.value)
+        };
+        let separability = if helpful.is_empty() {
+            None
+        } else {
+            let mixed: Vec<Example> = helpful.iter().chain(examples).cloned().collect();
+            let scored = self.score(&mixed, Draw::FIRST)?;
+            let (good, other) = scored.rewards.split_at(helpful.len());
+            Some(area_under_curve(good, other))
+        };
+        let (Saturation { gradient, ratio: saturation }, untrained) = self.saturation(examples)?;
+        Ok(Signal {
+            better_half: phi(better)?,
+            worse_half: phi(worse)?,
+            untrained: untrained.value,
+            separability,
+            gradient,
+            saturation,
+        })
+    }
 }
 
 /// Share of pairs in which the first kind is larger; ties count half.

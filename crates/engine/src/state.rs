@@ -1,105 +1,95 @@
 //! The state of a run on disk: one safetensors file, replaced atomically after every step.
+//!
+//! It has the vectors that the generator saved, and in its metadata the step, the history, and what else the
+//! generator saved.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use burn::tensor::{DType, Device, Tensor};
-use dpg_metagrad as metagrad;
+use dpg_generator::{Generator, Saved};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{Error, History};
 
-/// Where a run stands.
-#[derive(Clone, Debug)]
+/// Where a run stands, besides its generator.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RunState {
     /// Updates made.
     pub(crate) step: usize,
-    /// Optimizer steps made; an update has one for every minibatch.
-    pub(crate) applied: usize,
-    /// The generator's weights and AdamW moments.
-    pub(crate) generator: metagrad::State,
     /// What happened so far.
     pub(crate) history: History,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Counters {
+struct Metadata {
     step: usize,
-    applied: usize,
     history: History,
+    #[serde(flatten)]
+    generator: Map<String, Value>,
 }
 
-const COUNTERS: &str = "dpg";
-const NAMES: [&str; 3] = ["theta", "m", "v"];
+const METADATA: &str = "dpg";
 
 /// A run's state in its folder.
 pub const STATE_FILE: &str = "state.safetensors";
 /// The state of an earlier run, whose generator a new one starts from.
 pub const WARM_FILE: &str = "warm.safetensors";
 
-fn file(folder: &Path) -> PathBuf {
-    folder.join(STATE_FILE)
-}
-
 impl RunState {
-    /// The state in `folder`, if a run has left one; `len` is the generator's parameter count.
-    pub(crate) fn load(folder: &Path, len: usize, device: &Device) -> Result<Option<Self>, Error> {
-        Self::read(file(folder), len, device)
+    /// Where the run in `folder` stands; `generator` is brought there. A run that has left no state begins,
+    /// from the generator of an earlier run if there is one.
+    pub(crate) fn load(folder: &Path, generator: &mut dyn Generator) -> Result<Self, Error> {
+        let path = folder.join(STATE_FILE);
+        if let Some((state, saved)) = Self::read(&path)? {
+            generator.restore(&saved).map_err(Error::damaged(&path))?;
+            return Ok(state);
+        }
+        let path = folder.join(WARM_FILE);
+        if let Some((_, saved)) = Self::read(&path)? {
+            generator.start_from(&saved).map_err(Error::damaged(&path))?;
+        }
+        Ok(Self::default())
     }
 
-    /// The weights that a run in `folder` is to start from, if there are any.
-    pub(crate) fn warm(folder: &Path, len: usize, device: &Device) -> Result<Option<Tensor<1>>, Error> {
-        Ok(Self::read(folder.join(WARM_FILE), len, device)?.map(|state| state.generator.theta))
-    }
-
-    fn read(path: PathBuf, len: usize, device: &Device) -> Result<Option<Self>, Error> {
-        let bytes = match fs::read(&path) {
+    fn read(path: &Path) -> Result<Option<(Self, Saved)>, Error> {
+        let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::state(&path)(error)),
+            Err(error) => return Err(Error::state(path)(error)),
         };
-        let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let counters = metadata.metadata().as_ref().and_then(|map| map.get(COUNTERS));
-        let counters = counters.ok_or_else(|| damaged("it has no counters".into()))?;
-        let counters: Counters =
-            serde_json::from_str(counters).map_err(|error| damaged(error.to_string()))?;
-        let vector = |name: &str| -> Result<Tensor<1>, Error> {
-            let view = tensors.tensor(name).map_err(|error| damaged(error.to_string()))?;
+        let damaged = |reason: &dyn ToString| Error::damaged(path)(reason.to_string());
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(&error))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&error))?;
+        let metadata = metadata.metadata().as_ref().and_then(|map| map.get(METADATA));
+        let metadata = metadata.ok_or_else(|| damaged(&"it has no counters"))?;
+        let Metadata { step, history, generator: facts } =
+            serde_json::from_str(metadata).map_err(|error| damaged(&error))?;
+        let vector = |(name, view): (String, TensorView)| {
             let (values, _) = view.data().as_chunks::<4>();
-            if values.len() != len {
-                return Err(damaged(format!("`{name}` has {} numbers, expected {len}", values.len())));
-            }
-            let values: Vec<f32> = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-            Ok(Tensor::from_data(values.as_slice(), (device, DType::F32)))
+            (name, values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
         };
-        let [theta, m, v] = NAMES;
-        let generator = metagrad::State { theta: vector(theta)?, moments: vec![vector(m)?, vector(v)?] };
-        Ok(Some(Self {
-            step: counters.step,
-            applied: counters.applied,
-            generator,
-            history: counters.history,
-        }))
+        let vectors = tensors.tensors().into_iter().map(vector).collect();
+        Ok(Some((Self { step, history }, Saved { vectors, facts })))
     }
 
     /// Replaces the state in `folder`.
-    pub(crate) fn save(&self, folder: &Path) -> Result<(), Error> {
-        let path = file(folder);
-        let counters = Counters { step: self.step, applied: self.applied, history: self.history.clone() };
-        let counters = serde_json::to_string(&counters).expect("counters are plain data");
-        let vectors = std::iter::once(&self.generator.theta).chain(&self.generator.moments);
-        let bytes: Vec<Vec<u8>> = vectors
-            .map(|vector| vector.to_data_as::<f32>().iter::<f32>().flat_map(f32::to_le_bytes).collect())
-            .collect();
-        let views = NAMES.iter().zip(&bytes).map(|(name, bytes)| {
+    pub(crate) fn save(&self, folder: &Path, generator: &dyn Generator) -> Result<(), Error> {
+        let path = folder.join(STATE_FILE);
+        let Saved { vectors, facts } = generator.save();
+        let metadata = Metadata { step: self.step, history: self.history.clone(), generator: facts };
+        let metadata = serde_json::to_string(&metadata).expect("counters are plain data");
+        let bytes = |(name, values): (String, Vec<f32>)| {
+            (name, values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>())
+        };
+        let vectors: Vec<_> = vectors.into_iter().map(bytes).collect();
+        let views = vectors.iter().map(|(name, bytes)| {
             let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
-            (*name, view.expect("a vector's bytes are its shape's"))
+            (name, view.expect("a vector's bytes are its shape's"))
         });
-        let metadata = HashMap::from([(COUNTERS.to_owned(), counters)]);
+        let metadata = HashMap::from([(METADATA.to_owned(), metadata)]);
         let bytes = safetensors::serialize(views, Some(metadata)).expect("the state's names are distinct");
         replace(&path, &bytes).map_err(Error::state(&path))
     }
@@ -113,4 +103,75 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     File::open(&temporary)?.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use dpg_generator::from_spec;
+
+    use super::*;
+
+    fn generator() -> Box<dyn Generator> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded/letters");
+        let settings = serde_json::from_value(serde_json::json!({ "model": folder })).unwrap();
+        from_spec(&settings, &[Device::flex()]).unwrap()
+    }
+
+    /// What versions without a generator of their own wrote: three vectors and the optimizer's steps beside the
+    /// run's.
+    fn written_by_an_earlier_version(folder: &Path, name: &str) {
+        let length = generator().about().parameters.unwrap();
+        let bytes = [1.0_f32, 2.0, 3.0].map(|value| value.to_le_bytes().repeat(length));
+        let views = ["theta", "m", "v"]
+            .into_iter()
+            .zip(&bytes)
+            .map(|(name, bytes)| (name, TensorView::new(Dtype::F32, vec![length], bytes).unwrap()));
+        let counters = r#"{"step":4,"applied":9,"history":{"steps":[],"validations":[]}}"#;
+        let metadata = HashMap::from([("dpg".to_owned(), counters.to_owned())]);
+        fs::write(folder.join(name), safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_state_of_an_earlier_version_is_read_and_comes_back_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        written_by_an_earlier_version(folder.path(), STATE_FILE);
+        let mut first = generator();
+        let state = RunState::load(folder.path(), first.as_mut()).unwrap();
+        let saved = first.save();
+        assert_eq!((state.step, &saved.facts["applied"]), (4, &Value::from(9)));
+        assert!(saved.vectors.iter().map(|(_, values)| values[0]).eq([1.0, 2.0, 3.0]));
+        state.save(folder.path(), first.as_ref()).unwrap();
+        let mut second = generator();
+        assert_eq!(RunState::load(folder.path(), second.as_mut()).unwrap().step, 4);
+        assert_eq!(second.save(), saved);
+    }
+
+    #[test]
+    fn a_warm_run_begins_with_the_weights_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        written_by_an_earlier_version(folder.path(), WARM_FILE);
+        let mut warm = generator();
+        assert_eq!(RunState::load(folder.path(), warm.as_mut()).unwrap().step, 0);
+        let saved = warm.save();
+        assert_eq!((saved.vectors.len(), &saved.facts["applied"]), (1, &Value::from(0)));
+        assert_eq!(saved.vectors[0].1[0], 1.0);
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [WARM_FILE, STATE_FILE] {
+            written_by_an_earlier_version(folder.path(), name);
+            let path = folder.path().join(name);
+            let bytes = fs::read(&path).unwrap();
+            let other = String::from_utf8_lossy(&bytes[..600]).replace("\"theta\"", "\"other\"");
+            let damaged = [bytes[..bytes.len() / 2].to_vec(), [other.as_bytes(), &bytes[600..]].concat()];
+            for bytes in damaged {
+                fs::write(&path, bytes).unwrap();
+                let error = RunState::load(folder.path(), generator().as_mut()).unwrap_err();
+                assert!(matches!(&error, Error::Damaged { path: of, .. } if *of == path), "{error}");
+            }
+        }
+    }
 }

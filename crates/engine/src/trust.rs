@@ -1,12 +1,14 @@
 //! Whether the rewards of a recipe can be trusted: what is known to put them off, found cheaply.
 
-use burn::tensor::{DType, Device, Tensor};
-use dpg_dataset::Example;
-use dpg_metagrad::{Metric, Score, Sft};
-use dpg_models::{MatmulPrecision, available_memory};
-use dpg_spec::{Optimizer, Sgd, Spec};
+use std::path::Path;
 
-use crate::{Error, Target, reward_errors, rollouts::trainable};
+use burn::tensor::{DType, Tensor};
+use dpg_dataset::Example;
+use dpg_metagrad::{Score, Sft};
+use dpg_models::{MatmulPrecision, available_memory};
+use dpg_spec::{Optimizer, Sgd};
+
+use crate::{Draw, Error, Problem, Scorer, Stop, Target};
 
 /// Rewards further off than this are not worth much.
 pub(crate) const TOLERABLE: f64 = 0.05;
@@ -37,74 +39,58 @@ impl Saturation {
     }
 }
 
-/// Measures it on the first batch of the examples; also the metric of the target as it is.
-pub(crate) fn saturation(
-    target: &Target,
-    metric: &dyn Metric,
-    examples: &[Example],
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<(Saturation, Score), Error> {
-    let (untrained, slope) = metric.score_and_gradient(&target.model.theta)?;
-    let weights = slope.abs();
-    let gradient = first_gradient(target, examples, cancelled)?;
-    let gradient =
-        ((gradient.clone() * gradient * weights.clone()).sum() / weights.sum()).into_scalar::<f64>().sqrt();
-    let ratio = match target.sft.optimizer {
-        Optimizer::Adamw(adamw) => Some(gradient / (adamw.eps_root.sqrt() + adamw.eps)),
-        Optimizer::Sgd(_) => None,
-    };
-    Ok((Saturation { gradient, ratio: ratio.filter(|ratio| ratio.is_finite()) }, untrained))
-}
-
-/// Gradient of the first batch's mean loss, read off a step of plain descent.
-fn first_gradient(
-    target: &Target,
-    examples: &[Example],
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Tensor<1>, Error> {
-    let (encoded, _) = trainable(target, examples)?;
-    let mut batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
-    batches.truncate(1);
-    let weights = vec![1.0; encoded.len()];
-    let descent = Sgd { learning_rate: 1.0, weight_decay: 0.0 };
-    let sft = Sft { optimizer: &descent, ..target.sft(&encoded, &weights, &batches, cancelled) };
-    Ok(target.model.theta.clone() - sft.train()?)
-}
-
-/// What is known to put the rewards of these examples off, each with what to do about it: a saturated step,
-/// and single precision.
-pub fn doubts(
-    spec: &Spec,
-    target: &Target,
-    metric: &dyn Metric,
-    examples: &[Example],
-    devices: &[Device],
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<String>, Error> {
-    let mut doubts: Vec<String> =
-        saturation(target, metric, examples, cancelled)?.0.advice().into_iter().collect();
-    if target.model.theta.dtype() == DType::F32 {
-        doubts.extend(single_precision(spec, target, examples, devices, cancelled)?);
+impl Scorer<'_> {
+    /// Measures saturation on the first batch of the examples; also the metric of the target as it is.
+    pub(crate) fn saturation(&self, examples: &[Example]) -> Result<(Saturation, Score), Error> {
+        let (untrained, slope) = self.metric.score_and_gradient(&self.target.model.theta)?;
+        let weights = slope.abs();
+        let gradient = self.first_gradient(examples)?;
+        let gradient = ((gradient.clone() * gradient * weights.clone()).sum() / weights.sum())
+            .into_scalar::<f64>()
+            .sqrt();
+        let ratio = match self.target.sft.optimizer {
+            Optimizer::Adamw(adamw) => Some(gradient / (adamw.eps_root.sqrt() + adamw.eps)),
+            Optimizer::Sgd(_) => None,
+        };
+        Ok((Saturation { gradient, ratio: ratio.filter(|ratio| ratio.is_finite()) }, untrained))
     }
-    Ok(doubts)
+
+    /// Gradient of the first batch's mean loss, read off a step of plain descent.
+    fn first_gradient(&self, examples: &[Example]) -> Result<Tensor<1>, Error> {
+        let (encoded, _) = self.trainable(examples)?;
+        let mut batches = self.target.batches(&(0..encoded.len()).collect::<Vec<_>>(), Draw::FIRST);
+        batches.truncate(1);
+        let weights = vec![1.0; encoded.len()];
+        let descent = Sgd { learning_rate: 1.0, weight_decay: 0.0 };
+        let sft = Sft { optimizer: &descent, ..self.target.sft(&encoded, &weights, &batches, self.stop) };
+        Ok(self.target.model.theta.clone() - sft.train()?)
+    }
 }
 
-/// What single precision does to the rewards of the first examples, if that is much. Not asked where a model in
-/// double precision would take a large part of the memory.
-pub fn single_precision(
-    spec: &Spec,
-    target: &Target,
-    examples: &[Example],
-    devices: &[Device],
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Option<String>, Error> {
-    if !fits_twice(target) {
-        return Ok(None);
+impl Problem {
+    /// What is known to put the rewards of these examples off, each with what to do about it: a saturated step,
+    /// and single precision.
+    pub fn doubts(&self, examples: &[Example], stop: Stop) -> Result<Vec<String>, Error> {
+        // nothing of it is as large as what was scored
+        let scorer = self.scorer(Path::new(""), stop);
+        let mut doubts: Vec<String> = scorer.saturation(examples)?.0.advice().into_iter().collect();
+        if self.target.model.theta.dtype() == DType::F32 {
+            doubts.extend(self.single_precision(examples, stop)?);
+        }
+        Ok(doubts)
     }
-    let places = trainable(target, examples)?.1;
-    let few: Vec<_> = places.iter().take(SAMPLE).map(|&place| examples[place].clone()).collect();
-    let [error] = reward_errors(spec, &few, devices, [MatmulPrecision::F32], cancelled)?;
-    Ok(rounding(error))
+
+    /// What single precision does to the rewards of the first examples, if that is much. Not asked where a model in
+    /// double precision would take a large part of the memory.
+    pub fn single_precision(&self, examples: &[Example], stop: Stop) -> Result<Option<String>, Error> {
+        if !fits_twice(&self.target) {
+            return Ok(None);
+        }
+        let places = self.scorer(Path::new(""), stop).trainable(examples)?.1;
+        let few: Vec<_> = places.iter().take(SAMPLE).map(|&place| examples[place].clone()).collect();
+        let [error] = self.reward_errors(&few, [MatmulPrecision::F32], stop)?;
+        Ok(rounding(error))
+    }
 }
 
 /// What an error of single precision means, where it is too large.

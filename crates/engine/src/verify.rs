@@ -2,20 +2,13 @@
 //!
 //! Every arm fine-tunes the target anew with the spec's recipe, under several data orders.
 
+use std::path::Path;
+
 use dpg_dataset::Example;
 use dpg_metagrad::{Score, metrics::Decoded};
-use dpg_models::keyed_rng;
-use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error, Outputs, Run,
-    rewards::text,
-    rollouts::{draw, measure_weighted},
-};
-
-/// Draws of verification are numbered from here, apart from those of runs.
-const VERIFICATION: u64 = 1 << 34;
+use crate::{Draw, Error, Outputs, Problem, Scorer, Stop, randomness, rewards::text};
 
 /// A dataset as it was published.
 #[derive(Clone, Debug, Default)]
@@ -189,25 +182,21 @@ impl Verification {
     }
 }
 
-impl Run<'_> {
-    /// Fine-tunes fresh targets on a published dataset and on controls, under `seeds` data orders each.
-    pub fn verify(&self, dataset: &Published, seeds: usize) -> Result<Verification, Error> {
+impl Problem {
+    /// Fine-tunes fresh targets on a published dataset and on controls, under `orders` data orders each.
+    pub fn verify(&self, dataset: &Published, orders: usize, stop: Stop) -> Result<Verification, Error> {
         let Published { examples, rewards, prompts } = dataset;
-        let outputs = Outputs::new(&self.spec.metric, self.source.device())?;
-        let arm = |of_seed: &dyn Fn(u64) -> Result<Vec<(Example, f64)>, Error>| {
-            Ok::<_, Error>(self.arm(&outputs, seeds, of_seed)?.0)
-        };
-        let (published, decoded) = self.arm(&outputs, seeds, &|_| Ok(all(examples.clone())))?;
+        // no walk back, so no states to be kept
+        let scorer = self.scorer(Path::new(""), stop);
+        let outputs = Outputs::new(&self.spec.metric, &self.held_out, &self.devices[0])?;
+        let trial = Trial { scorer, outputs, orders: orders as u64 };
+        let (published, decoded) = trial.arm(&|_| Ok(all(examples.clone())))?;
+        let arm = |of_order: &OfOrder| Ok::<_, Error>(trial.arm(of_order)?.0);
         let mut order: Vec<usize> = (0..examples.len()).collect();
         order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
         let tenth = (examples.len() / 10).max(1);
         let (best, worst) = (&order[..tenth], &order[order.len() - tenth..]);
-        let random = |seed: u64| {
-            let mut shuffled = order.clone();
-            shuffled.shuffle(&mut keyed_rng([VERIFICATION, seed, 1, u64::from_le_bytes(*b"verify  ")]));
-            shuffled.truncate(tenth);
-            shuffled
-        };
+        let random = |data_order: u64| randomness::some_rows(&order, tenth, data_order);
         let only = |kept: &[usize]| all(kept.iter().map(|&index| examples[index].clone()).collect());
         let without = |left_out: &[usize]| {
             let mut rows = all(examples.clone());
@@ -224,12 +213,12 @@ impl Run<'_> {
         Ok(Verification {
             nothing: Arm::new(0, &[(self.metric.score(&self.target.model.theta)?, vec![])]),
             dataset: published,
-            untrained_generator: arm(&|seed| Ok(all(self.control_draw(prompts, seed)?)))?,
+            untrained_generator: arm(&|order| Ok(all(self.control_draw(prompts, order, stop)?)))?,
             best_tenth: arm(&|_| Ok(only(best)))?,
-            random_tenth: arm(&|seed| Ok(only(&random(seed))))?,
+            random_tenth: arm(&|order| Ok(only(&random(order))))?,
             worst_tenth: arm(&|_| Ok(only(worst)))?,
             without_best: arm(&|_| Ok(without(best)))?,
-            without_random: arm(&|seed| Ok(without(&random(seed))))?,
+            without_random: arm(&|order| Ok(without(&random(order))))?,
             without_worst: arm(&|_| Ok(without(worst)))?,
             all_alike: texts(best) == texts(worst),
             read: decoded.iter().filter_map(|one| Some((one.read_qr(), one.text.clone()?))).collect(),
@@ -237,38 +226,44 @@ impl Run<'_> {
         })
     }
 
-    /// Fine-tunes on the weighted examples of each seed, in its order, and reads back what they drew.
-    fn arm(
-        &self,
-        outputs: &Outputs,
-        seeds: usize,
-        of_seed: &dyn Fn(u64) -> Result<Vec<(Example, f64)>, Error>,
-    ) -> Result<(Arm, Vec<Decoded>), Error> {
+    /// What the untrained generator writes when it is asked what the dataset's was asked.
+    fn control_draw(&self, prompts: &[String], order: u64, stop: Stop) -> Result<Vec<Example>, Error> {
+        let writer = self.writer()?;
+        let prompt = |text: &String| writer.generator.prompt(text.clone());
+        let prompts = prompts.iter().map(prompt).collect::<Result<_, _>>()?;
+        let drawn = writer.draw(prompts, self.spec.seed, Draw::verification(order), stop)?;
+        Ok(drawn.examples(self.spec.output.format))
+    }
+}
+
+/// The weighted examples of a data order.
+type OfOrder<'a> = dyn Fn(u64) -> Result<Vec<(Example, f64)>, Error> + 'a;
+
+/// What all arms are tried with.
+struct Trial<'a> {
+    scorer: Scorer<'a>,
+    outputs: Outputs,
+    orders: u64,
+}
+
+impl Trial<'_> {
+    /// Fine-tunes on the weighted examples of each data order, and reads back what they drew.
+    fn arm(&self, of_order: &OfOrder) -> Result<(Arm, Vec<Decoded>), Error> {
         let (mut rows, mut measured, mut decoded) = (0, vec![], vec![]);
-        for seed in 0..seeds as u64 {
-            // even where a recipe keeps file order, a data order is what a seed stands for
-            let mut weighted = of_seed(seed)?;
-            weighted.shuffle(&mut keyed_rng([VERIFICATION, seed, 0, u64::from_le_bytes(*b"verify  ")]));
+        for order in 0..self.orders {
+            // even where a recipe keeps file order, a data order is what an arm is tried under
+            let mut weighted = of_order(order)?;
+            randomness::shuffle_rows(&mut weighted, order);
             let (examples, weights): (Vec<_>, Vec<_>) = weighted.into_iter().unzip();
-            let draw = VERIFICATION + seed;
             let (score, theta) =
-                measure_weighted(self.target, self.metric, &examples, &weights, draw, self.cancelled)?;
+                self.scorer.measure_weighted(&examples, &weights, Draw::verification(order))?;
             let counted = examples.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0);
             let texts: Vec<_> = counted.map(|(example, _)| text(example)).collect();
             rows = texts.len();
-            measured.push((score, outputs.figures(&texts)?));
-            decoded.extend(self.metric.decoded(&theta));
+            measured.push((score, self.outputs.figures(&texts)?));
+            decoded.extend(self.scorer.metric.decoded(&theta));
         }
         Ok((Arm::new(rows, &measured), decoded))
-    }
-
-    /// What the untrained generator writes when it is asked what the dataset's was asked.
-    fn control_draw(&self, prompts: &[String], seed: u64) -> Result<Vec<Example>, Error> {
-        let prompts = prompts.iter().map(|text| self.source.prompt(text)).collect::<Result<_, _>>()?;
-        let theta = &self.source.model.theta;
-        let number = VERIFICATION + seed;
-        let drawn = draw(self.source, theta, prompts, self.spec.seed, number, self.cancelled)?;
-        Ok(drawn.examples(self.spec.output.format))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use dpg_dataset::Example;
-use dpg_engine::{Audit, Extent, Statistic, Target, audit};
+use dpg_engine::{Audit, Extent, Problem, Statistic};
 use dpg_spec::{Spec, Syntax};
 
 const SPEC: &str = r#"
@@ -25,8 +25,7 @@ fn audited(metric: &str) -> Audit {
     let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
     let spec = SPEC.replace("METRIC", metric).replace("EMBEDDED", &embedded.to_string_lossy());
     let spec = Spec::parse(&spec, Syntax::Toml).unwrap();
-    let target = Target::load(&spec, DType::F64, &[Device::flex()]).unwrap();
-    let metric = target.metric(&spec).unwrap();
+    let problem = Problem::to_score(&spec, DType::F64, &[Device::flex()]).unwrap();
     let mut examples: Vec<_> = (0..48_u32)
         .map(|number| {
             let letter = |place: u32| char::from(b'a' + (number.wrapping_mul(7919 + 31 * place) % 26) as u8);
@@ -36,7 +35,7 @@ fn audited(metric: &str) -> Audit {
     // nothing in it is scored: it has no reward and is in no subset
     examples[3] = Example::Text(String::new());
     let extent = Extent { examples: 6, subsets: 16, shares: vec![0.9] };
-    audit(&target, metric.as_ref(), &examples, extent, &|| false).unwrap()
+    problem.scorer(Path::new(""), &|| false).audit(&examples, extent).unwrap()
 }
 
 fn assert_exact(audit: &Audit) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use dpg_dataset::read_texts;
-use dpg_engine::Outputs;
+use dpg_engine::{HeldOutTexts, Outputs};
 use dpg_spec::{HeldOut, Metric};
 
 fn figures(texts: &[String]) -> Vec<(String, f64)> {
@@ -14,7 +14,9 @@ fn figures(texts: &[String]) -> Vec<(String, f64)> {
         "fluency_model": embedded.join("fluency"),
     }))
     .unwrap();
-    Outputs::new(&Metric::HeldOutLoss(held_out), &Device::flex()).unwrap().figures(texts).unwrap()
+    let metric = Metric::HeldOutLoss(held_out);
+    let held_out = HeldOutTexts::read(&metric).unwrap();
+    Outputs::new(&metric, &held_out, &Device::flex()).unwrap().figures(texts).unwrap()
 }
 
 fn figure(texts: &[String], name: &str) -> f64 {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use dpg_dataset::Row;
-use dpg_engine::{Outcome, Run, Source, Target, reweigh};
+use dpg_engine::{Outcome, Problem, Run};
 use dpg_spec::{Spec, Syntax};
 
 fn spec(name: &str) -> Spec {
@@ -16,22 +16,15 @@ fn spec(name: &str) -> Spec {
     Spec::parse(&text, Syntax::Toml).unwrap()
 }
 
+fn load(spec: &Spec) -> Problem {
+    Problem::load(spec, DType::F32, &[Device::flex()]).unwrap()
+}
+
 /// A run to its end.
 fn run(spec: &Spec) -> Outcome {
-    let devices = [Device::flex()];
-    let target = Target::load(spec, DType::F32, &devices).unwrap();
-    let source = Source::load(spec, &devices).unwrap();
-    let metric = target.metric(spec).unwrap();
+    let mut problem = load(spec);
     let folder = tempfile::tempdir().unwrap();
-    let run = Run {
-        spec,
-        target: &target,
-        source: &source,
-        metric: metric.as_ref(),
-        folder: folder.path(),
-        cancelled: &|| false,
-    };
-    run.run(&mut |_| ()).unwrap()
+    Run { problem: &mut problem, folder: folder.path(), stop: &|| false }.run(&mut |_| ()).unwrap()
 }
 
 fn sixseven() -> Spec {
@@ -63,12 +56,9 @@ fn a_generator_learns_to_draw() {
 #[test]
 fn weights_of_the_untrained_generators_texts_draw_it_too() {
     let spec = sixseven();
-    let devices = [Device::flex()];
-    let target = Target::load(&spec, DType::F32, &devices).unwrap();
-    let source = Source::load(&spec, &devices).unwrap();
-    let metric = target.metric(&spec).unwrap();
-    let examples = dpg_engine::generate(&source, spec.output.format, 1024, 0, &|| false).unwrap();
-    let scores = reweigh(&target, metric.as_ref(), &examples, 12, Path::new(""), &|| false).unwrap();
+    let problem = load(&spec);
+    let examples = problem.writer().unwrap().generate(spec.output.format, 1024, 0, &|| false).unwrap();
+    let scores = problem.scorer(Path::new(""), &|| false).reweigh(&examples, 12).unwrap();
     let (first, last) = (&scores[0], scores.last().unwrap());
     assert!(last.value > first.value && accuracy(last) > 0.95, "{first:?}\n{last:?}");
 }

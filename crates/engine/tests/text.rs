@@ -4,7 +4,9 @@ use std::{fs, path::Path};
 
 use burn::tensor::{DType, Device};
 use dpg_dataset::Example;
-use dpg_engine::{Source, Target, generate};
+use dpg_engine::{Target, Writer};
+use dpg_generator::{Choice, Generator, Local};
+use dpg_models::MatmulPrecision;
 use dpg_spec::{Format, LossOn, Spec, Syntax};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -58,7 +60,7 @@ fn spec(folder: &TempDir) -> Spec {
 }
 
 fn target(spec: &Spec) -> Target {
-    Target::load(spec, DType::F64, &[Device::flex()]).unwrap()
+    Target::load(spec, DType::F64, &[Device::flex()], MatmulPrecision::F32).unwrap()
 }
 
 /// The post-processor puts `before` before and `after` after a text.
@@ -155,11 +157,14 @@ fn a_text_that_ends_with_eos_is_not_ended_again() {
 fn a_generator_goes_on_from_its_prompt() {
     for (before, after) in [(vec!["<s>"], vec!["</s>"]), (vec![], vec!["</s>"]), (vec!["<s>"], vec![])] {
         let folder = folder(around(&before, &after));
-        let source = Source::load(&spec(&folder), &[Device::flex()]).unwrap();
-        for prompt in source.training.iter().chain(&source.validation) {
-            assert!(!prompt.tokens.contains(&EOS), "{prompt:?}");
-            assert_eq!(prompt.tokens.first() == Some(&BOS), !before.is_empty(), "{prompt:?}");
-            assert_eq!(source.model.tokenizer.decode(&prompt.tokens).unwrap(), prompt.text);
+        let spec = spec(&folder);
+        let generator = Local::load(spec.generator().unwrap().clone(), &[Device::flex()]).unwrap();
+        let writer = Writer::load(&spec, &[Device::flex()]).unwrap();
+        for prompt in writer.training.iter().chain(&writer.validation) {
+            let tokens = prompt.tokens.as_ref().unwrap();
+            assert!(!tokens.contains(&EOS), "{prompt:?}");
+            assert_eq!(tokens.first() == Some(&BOS), !before.is_empty(), "{prompt:?}");
+            assert_eq!(generator.model.tokenizer.decode(tokens).unwrap(), prompt.text);
         }
     }
 }
@@ -186,8 +191,8 @@ fn a_tokenizer_may_be_wider_than_its_model() {
     for part in ["`[PAD]`", "id 96", "96 tokens", "97", "resize_token_embeddings"] {
         assert!(text.contains(part), "{text}");
     }
-    let source = Source::load(&spec, &[Device::flex()]).unwrap();
-    assert_eq!(generate(&source, Format::Text, 6, 0, &|| false).unwrap().len(), 6);
+    let writer = Writer::load(&spec, &[Device::flex()]).unwrap();
+    assert_eq!(writer.generate(Format::Text, 6, 0, &|| false).unwrap().len(), 6);
 }
 
 /// Rows of the model that the tokenizer has no token for are not drawn.
@@ -198,11 +203,16 @@ fn a_tokenizer_may_be_narrower_than_its_model() {
         model["vocab"].as_object_mut().unwrap().retain(|_, id| id.as_u64().unwrap() < 60);
         model["merges"].as_array_mut().unwrap().truncate(4);
     });
-    let source = Source::load(&spec(&folder), &[Device::flex()]).unwrap();
-    assert_eq!(source.model.tokenizer.vocab_size(), 60);
-    assert_eq!(source.sampling(0, 0).never, (60..96).collect::<Vec<_>>());
-    let prompts: Vec<_> = source.training.iter().map(|prompt| prompt.tokens.clone()).collect();
-    let drawn =
-        dpg_models::sample(source.model.lm.as_ref(), &source.model.theta, &prompts, &source.sampling(0, 0));
-    assert!(drawn.unwrap().iter().flat_map(|completion| &completion.tokens).all(|&token| token < 60));
+    let spec = spec(&folder);
+    let generator = Local::load(spec.generator().unwrap().clone(), &[Device::flex()]).unwrap();
+    assert_eq!(generator.model.tokenizer.vocab_size(), 60);
+    // all but the first 60 tokens would be drawn more often than not
+    let prompts: Vec<_> = ["the small dog", "a mouse", "is on the"]
+        .iter()
+        .cycle()
+        .take(60)
+        .map(|text| generator.prompt((*text).into()).unwrap())
+        .collect();
+    let drawn = generator.draw(&prompts, Choice::Random { seed: 0, draw: 0 }, &|| false).unwrap();
+    assert!(drawn.iter().flat_map(|one| one.tokens.as_ref().unwrap()).all(|&token| token < 60));
 }

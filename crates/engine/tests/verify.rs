@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Example, read_texts};
-use dpg_engine::{Published, Run, Source, Target, Verification, score};
+use dpg_engine::{Draw, Problem, Published, Verification};
 use dpg_spec::{Spec, Syntax};
 
 const SPEC: &str = r#"
@@ -32,25 +32,20 @@ fn verified(change: impl Fn(&mut Vec<Example>, &mut Vec<f64>)) -> Verification {
     let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
     let spec = SPEC.replace("EMBEDDED", &embedded.to_string_lossy());
     let spec = Spec::parse(&spec, Syntax::Toml).unwrap();
-    let devices = [Device::flex()];
-    let target = Target::load(&spec, DType::F32, &devices).unwrap();
-    let source = Source::load(&spec, &devices).unwrap();
-    let metric = target.metric(&spec).unwrap();
-    let metric = metric.as_ref();
+    let problem = Problem::load(&spec, DType::F32, &[Device::flex()]).unwrap();
     let texts = |file: &str, from: usize| {
         let texts = read_texts(&embedded.join(file), "text", None).unwrap();
         texts.into_iter().skip(from).take(40).map(Example::Text).collect::<Vec<_>>()
     };
     let mut examples = texts("held-out/es.jsonl", 16);
     examples.extend(texts("held-out/de.jsonl", 0));
-    let cancelled = || false;
-    let scored = score(&target, metric, &examples, 0, Path::new(""), &cancelled).unwrap();
+    let scorer = problem.scorer(Path::new(""), &|| false);
+    let scored = scorer.score(&examples, Draw::FIRST).unwrap();
     let mut rewards = scored.rewards;
     change(&mut examples, &mut rewards);
-    let folder = Path::new("");
-    let run = Run { spec: &spec, target: &target, source: &source, metric, folder, cancelled: &cancelled };
-    let prompts = source.training.iter().take(examples.len()).map(|prompt| prompt.text.clone()).collect();
-    run.verify(&Published { examples, rewards, prompts }, 4).unwrap()
+    let training = &problem.writer().unwrap().training;
+    let prompts = training.iter().take(examples.len()).map(|prompt| prompt.text.clone()).collect();
+    problem.verify(&Published { examples, rewards, prompts }, 4, &|| false).unwrap()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! model, optimizer and metric, T = 1 and 4, an uneven last batch, tied and untied heads.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metagradient_showing, metrics, optimizers};
@@ -13,7 +14,7 @@ const MODELS: [&str; 7] =
     ["gpt2", "gpt2-untied", "llama", "llama-tied", "llama-linear-rope", "qwen2", "qwen3"];
 
 struct Subject {
-    lm: Box<dyn CausalLm>,
+    lm: Arc<dyn CausalLm>,
     theta: Tensor<1>,
 }
 
@@ -35,7 +36,7 @@ fn padded(model: &str, pad: i64) -> Subject {
 fn subject_of(lm: Box<dyn CausalLm>, folder: &Path, dtype: DType) -> Subject {
     let theta = weights::load::<f64>(folder, lm.layout()).unwrap();
     let theta = Tensor::<1>::from_data(theta.as_slice(), (&Device::flex(), DType::F64)).cast(dtype);
-    Subject { lm, theta }
+    Subject { lm: lm.into(), theta }
 }
 
 /// Random texts of 3 to 8 tokens.
@@ -72,9 +73,9 @@ fn metric_settings() -> [(&'static str, spec::Metric); 4] {
     [("pattern", parse(pattern)), ("norm", parse(norm)), ("held out", parse(held_out)), ("sum", parse(&sum))]
 }
 
-fn metric<'a>(subject: &'a Subject, settings: &spec::Metric) -> Box<dyn Metric + 'a> {
+fn metric(subject: &Subject, settings: &spec::Metric) -> Arc<dyn Metric> {
     let held_out = |_: &spec::HeldOut| Ok::<_, Error>(examples(subject.lm.vocab_size(), 5, 7));
-    metrics::from_spec(settings, subject.lm.as_ref(), &subject.theta, 2, &held_out).unwrap()
+    metrics::from_spec(settings, &subject.lm, &subject.theta, 2, &held_out).unwrap()
 }
 
 /// Batches of 3 in file order, the last one of what is left.
@@ -188,8 +189,7 @@ fn a_padding_row_is_kept_still_exactly() {
                 let held_out =
                     |_: &spec::HeldOut| Ok::<_, Error>(few(examples(subject.lm.vocab_size(), 5, 7)));
                 let settings = &metric_settings()[2].1;
-                let metric =
-                    metrics::from_spec(settings, subject.lm.as_ref(), &subject.theta, 2, &held_out).unwrap();
+                let metric = metrics::from_spec(settings, &subject.lm, &subject.theta, 2, &held_out).unwrap();
                 let ones = vec![1.0; 10];
                 let run =
                     metagradient(setup.sft(&ones, 2), metric.as_ref(), &Storage::default()).unwrap().rewards;
@@ -328,7 +328,9 @@ fn faults_have_names() {
     assert!(matches!(metagradient(empty, norm.as_ref(), &Storage::default()), Err(Error::NoExamples)));
 
     let broken = Subject {
-        lm: architecture(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden/gpt2")).unwrap(),
+        lm: architecture(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden/gpt2"))
+            .unwrap()
+            .into(),
         theta: subject.theta.clone() * f64::NAN,
     };
     let setup = self::setup(&broken, optimizer_settings()[0], 4);

@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use burn_autodiff::Autodiff;
 use burn_backend::{AutodiffBackend, Backend, Scalar, TensorData, TensorMetadata, ops::FloatTensorOps};
 use burn_flex::Flex;
 use dpg_metagrad::{Sft, Storage, metagradient, metrics::HeldOutLoss, optimizers};
-use dpg_models::{Example, architecture, keyed_rng, weights};
+use dpg_models::{CausalLm, Example, architecture, keyed_rng, weights};
 use dpg_spec as spec;
 use rand::RngExt;
 
@@ -193,10 +194,10 @@ fn rewards_equal_reverse_over_reverse() {
 
     // ours
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden/gpt2");
-    let lm = architecture(&folder).unwrap();
+    let lm: Arc<dyn CausalLm> = architecture(&folder).unwrap().into();
     let theta = weights::load::<f64>(&folder, lm.layout()).unwrap();
     let examples = |texts: &[Vec<u32>]| texts.iter().cloned().map(Example::all_scored).collect::<Vec<_>>();
-    let metric = HeldOutLoss::new(lm.as_ref(), examples(&held_out), 4).unwrap();
+    let metric = HeldOutLoss::new(Arc::clone(&lm), examples(&held_out), 4).unwrap();
     let optimizer = optimizers::from_spec(spec::Optimizer::Adamw(settings));
     let sft = Sft {
         lm: lm.as_ref(),

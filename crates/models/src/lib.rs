@@ -43,7 +43,7 @@ pub use layout::{Layout, Param};
 pub use llama::Llama;
 pub use lm::{
     CausalLm, Head, Place, activations, check_tokens, kept_logits, kl_divergence, log_probs, log_probs_at,
-    logits, logits_at, places,
+    logits, logits_at, places, together,
 };
 pub use matmul::MatmulPrecision;
 pub use memory::{available_memory, keep_freed_memory};

@@ -91,6 +91,14 @@ pub fn activations(lm: &dyn CausalLm) -> usize {
     2 * 18 * lm.layers() * head / lm.vocab_size()
 }
 
+/// Rows of up to `length` tokens that may pass through a model together if each token keeps `kept` numbers
+/// for the way back: at most 16 Ki tokens, and 4 GiB in f32, but always a row.
+pub fn together(kept: usize, length: usize) -> usize {
+    const TOKENS: usize = 16_384;
+    const NUMBERS: usize = 1 << 30;
+    (TOKENS.min(NUMBERS / kept) / length).max(1)
+}
+
 /// Numbers that the logits of `tokens` predicted tokens, their tangents and the gradients of both take at
 /// most, on the CPU.
 pub fn kept_logits(lm: &dyn CausalLm, tokens: usize) -> usize {

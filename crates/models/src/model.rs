@@ -2,18 +2,18 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::{CausalLm, ChatTemplate, Error, Tokenizer, architecture, weights};
+use crate::{CausalLm, ChatTemplate, Error, MatmulPrecision, Tokenizer, architecture, weights};
 
 /// A causal language model with its weights and tokenizer.
 #[derive(Debug)]
 pub struct Model {
     /// The architecture.
-    pub lm: Box<dyn CausalLm>,
+    pub lm: Arc<dyn CausalLm>,
     /// The weights as one flat vector `[lm.layout().len()]`.
     pub theta: Tensor<1>,
     /// Its tokenizer.
@@ -26,7 +26,7 @@ pub struct Model {
 impl Model {
     /// Reads a Hugging Face folder; `dtype` is F32 or F64.
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Self, Error> {
-        let lm = architecture(folder)?;
+        let lm: Arc<dyn CausalLm> = architecture(folder)?.into();
         let theta = if dtype == DType::F64 {
             let theta = weights::load::<f64>(folder, lm.layout())?;
             Tensor::from_data(theta.as_slice(), (device, dtype))
@@ -40,6 +40,14 @@ impl Model {
             tracing::warn!("{warning}");
         }
         Ok(Self { lm, theta, tokenizer, folder: folder.into(), chat: OnceLock::new() })
+    }
+
+    /// Computes products at a precision from now on.
+    ///
+    /// # Panics
+    /// If something else holds the architecture already, as a metric may.
+    pub fn set_precision(&mut self, precision: MatmulPrecision) {
+        Arc::get_mut(&mut self.lm).expect("the architecture is the model's alone").set_precision(precision);
     }
 
     /// Its chat template, read on first use: a model without one is of use for plain text.

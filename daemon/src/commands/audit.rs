@@ -7,7 +7,7 @@ use anyhow::bail;
 use burn::tensor::{DType, Device};
 use clap::Args;
 use dpg_dataset::{Columns, Example, read_examples};
-use dpg_engine::{Extent, Run, Source, Statistic, Target, single_precision};
+use dpg_engine::{Extent, Problem, Statistic};
 use dpg_spec::Spec;
 use serde_json::json;
 
@@ -56,21 +56,21 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
         let watch = Watch::new(stop);
         let cancelled = || watch.pass();
         let devices = [Device::flex()];
-        let target = Target::load(&local, DType::F64, &devices)?;
-        let metric = target.metric(&local)?;
+        let problem = Problem::to_score(&local, DType::F64, &devices)?;
         let mut examples = match &file {
             Some(file) => read_examples(&file.path, &Columns::detect(&file.path)?, rows)?,
             None => generated(&local, &watch)?,
         };
         examples.truncate(rows.unwrap_or(usize::MAX));
-        let passes = extent.runs(examples.len()) * target.passes(examples.len());
+        let passes = extent.runs(examples.len()) * problem.target.passes(examples.len());
         watch.begin(format!("auditing {} examples", examples.len()), passes);
-        let audit = dpg_engine::audit(&target, metric.as_ref(), &examples, extent, &cancelled);
+        // nothing of an audit is kept on disk
+        let audit = problem.scorer(Path::new(""), &cancelled).audit(&examples, extent);
         let mut audit = audit.map_err(|error| match &file {
             Some(file) => error.in_file(&file.path),
             None => error,
         })?;
-        audit.warnings.extend(single_precision(&local, &target, &examples, &devices, &cancelled)?);
+        audit.warnings.extend(problem.single_precision(&examples, &cancelled)?);
         Ok(audit)
     })
     .await?;
@@ -124,21 +124,8 @@ fn written(statistic: Statistic, number: impl Fn(f64) -> String) -> String {
 }
 
 fn generated(spec: &Spec, watch: &Watch) -> anyhow::Result<Vec<Example>> {
-    let devices = [Device::flex()];
-    let target = Target::load(spec, DType::F32, &devices)?;
-    let source = Source::load(spec, &devices)?;
-    let metric = target.metric(spec)?;
-    let folder = std::env::temp_dir();
-    let cancelled = || watch.pass();
-    let run = Run {
-        spec,
-        target: &target,
-        source: &source,
-        metric: metric.as_ref(),
-        folder: &folder,
-        cancelled: &cancelled,
-    };
+    let problem = Problem::load(spec, DType::F32, &[Device::flex()])?;
     let rows = spec.policy.prompts_per_step * spec.policy.group_size;
-    watch.begin(format!("drawing {rows} examples"), source.passes(rows));
-    Ok(run.first_draw()?)
+    watch.begin(format!("drawing {rows} examples"), problem.writer()?.generator.passes(rows));
+    Ok(problem.first_draw(&|| watch.pass())?)
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use burn::tensor::DType;
 use clap::Args;
 use dpg_dataset::{Columns, read_examples};
-use dpg_engine::reward_errors;
+use dpg_engine::Problem;
 use dpg_models::MatmulPrecision;
 use dpg_spec::{Prompts, Spec, Syntax};
 use serde::Serialize;
@@ -85,8 +86,8 @@ pub(crate) async fn conformance(
         let cancelled = || stop.is_set();
         let cases = specs.into_iter().map(|(optimizer, metric, spec)| {
             let examples = examples(&spec)?;
-            let [relative_error] =
-                reward_errors(&spec, &examples, &devices, [MatmulPrecision::F32], &cancelled)?;
+            let problem = Problem::to_score(&spec, DType::F32, &devices)?;
+            let [relative_error] = problem.reward_errors(&examples, [MatmulPrecision::F32], &cancelled)?;
             Ok(Case { optimizer, metric, relative_error })
         });
         cases.collect::<anyhow::Result<Vec<_>>>()

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use burn::tensor::{DType, Device};
 use clap::Args;
 use dpg_dataset::Example;
-use dpg_engine::{Source, Target, score};
+use dpg_engine::{Draw, Problem, Writer};
 use dpg_hub::{Options, Uri};
 use dpg_registry::Local;
 use dpg_spec::{Format, Generator, Prompts, Spec};
@@ -176,16 +176,15 @@ fn draw(
     watch: &Watch,
 ) -> anyhow::Result<Vec<Value>> {
     let devices = [Device::flex()];
-    let source = Source::in_order(settings, &devices)?;
+    let writer = Writer::in_order(&settings, &devices)?;
     let format = spec.map_or(Format::Text, |spec| spec.output.format);
-    watch.begin(format!("drawing {examples} examples"), source.passes(examples));
-    let drawn = dpg_engine::generate(&source, format, examples, seed, &|| watch.pass())?;
+    watch.begin(format!("drawing {examples} examples"), writer.generator.passes(examples));
+    let drawn = writer.generate(format, examples, seed, &|| watch.pass())?;
     let mut rows: Vec<Value> = drawn.iter().map(row).collect();
     if let Some(spec) = spec.filter(|_| scored) {
-        let target = Target::load(spec, DType::F32, &devices)?;
-        let metric = target.metric(spec)?;
-        watch.begin("scoring them", 2 * target.passes(drawn.len()));
-        let scored = score(&target, metric.as_ref(), &drawn, 0, folder, &|| watch.pass())?;
+        let problem = Problem::to_score(spec, DType::F32, &devices)?;
+        watch.begin("scoring them", 2 * problem.target.passes(drawn.len()));
+        let scored = problem.scorer(folder, &|| watch.pass()).score(&drawn, Draw::FIRST)?;
         for (row, reward) in rows.iter_mut().zip(scored.rewards) {
             row["reward"] = json!(reward);
         }

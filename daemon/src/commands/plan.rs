@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use burn::tensor::{DType, Device};
 use clap::Args;
-use dpg_engine::{Run, Source, Target, helpful, recipe, reward_errors, reweigh, signal};
+use dpg_engine::{Draw, Problem, recipe};
 use dpg_metagrad::Storage;
 use dpg_models::{MatmulPrecision, device::backend_of};
 use dpg_spec::Spec;
@@ -50,49 +50,40 @@ pub(crate) async fn plan(data: &DataDir, arguments: PlanArguments, as_json: bool
 
 fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], watch: &Watch) -> anyhow::Result<Value> {
     memory::check(spec, devices)?;
-    let target = Target::load(spec, DType::F32, devices)?;
-    let source = Source::load(spec, devices)?;
-    let metric = target.metric(spec)?;
+    let problem = Problem::load(spec, DType::F32, devices)?;
+    let (target, writer) = (&problem.target, problem.writer()?);
     let cancelled = || watch.pass();
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let folder = folder.path();
-    let run = Run {
-        spec,
-        target: &target,
-        source: &source,
-        metric: metric.as_ref(),
-        folder,
-        cancelled: &cancelled,
-    };
+    let scorer = problem.scorer(folder, &cancelled);
     let rows = spec.policy.prompts_per_step * spec.policy.group_size;
-    watch.begin(format!("drawing {rows} rollouts"), source.passes(rows));
+    watch.begin(format!("drawing {rows} rollouts"), writer.generator.passes(rows));
     let started = Instant::now();
-    let examples = run.first_draw()?;
+    let examples = problem.first_draw(&cancelled)?;
     let draw_s = started.elapsed().as_secs_f64();
     watch.begin("scoring them", 2 * target.passes(rows));
     let started = Instant::now();
-    let rewards = dpg_engine::score(&target, metric.as_ref(), &examples, 0, folder, &cancelled)?.rewards;
+    let rewards = scorer.score(&examples, Draw::FIRST)?.rewards;
     let score_s = started.elapsed().as_secs_f64();
-    let helpful = helpful(&spec.metric)?;
     watch.begin(
         "comparing precisions and halves",
         4 * 2 * target.passes(rows.min(32)) + 3 * target.passes(rows),
     );
     let precisions = [MatmulPrecision::F32, MatmulPrecision::Tf32, MatmulPrecision::Bf16];
-    let [f32, tf32, bf16] = reward_errors(spec, &examples, devices, precisions, &cancelled)?;
+    let [f32, tf32, bf16] = problem.reward_errors(&examples, precisions, &cancelled)?;
     let backend = backend_of(&devices[0]);
     let imitated = precisions.iter().any(|precision| !backend.precisions().contains(precision));
-    let signal = signal(&target, metric.as_ref(), &examples, &helpful, &rewards, folder, &cancelled)?;
+    let signal = scorer.signal(&examples, &problem.held_out.helpful(&spec.metric), &rewards)?;
     let reweighed = rounds
         .map(|rounds| {
             watch.begin("reweighing", 2 * (rounds + 1) * target.passes(rows));
-            reweigh(&target, metric.as_ref(), &examples, rounds, folder, &cancelled)
+            scorer.reweigh(&examples, rounds)
         })
         .transpose()?;
 
     let encoded = target.encode(&examples)?;
     let tokens: usize = encoded.iter().map(|example| example.tokens.len()).sum();
-    let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
+    let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), Draw::FIRST);
     let sft = target.sft(&encoded, &[], &batches, &cancelled);
     let storage = Storage::fitting(&sft, folder);
     let bytes = storage.bytes(&sft);
@@ -102,7 +93,7 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], watch: &Watch
         "device": backend.remark(),
         "recipe": recipe(spec)?,
         "target_parameters": target.model.lm.layout().len(),
-        "generator_parameters": source.model.lm.layout().len(),
+        "generator_parameters": writer.generator.about().parameters,
         "steps": spec.policy.steps,
         "rollouts_per_step": examples.len(),
         "target_tokens_per_step": tokens,
@@ -111,8 +102,8 @@ fn measure(spec: &Spec, rounds: Option<usize>, devices: &[Device], watch: &Watch
         "inner_run_pass_bytes": bytes.pass,
         "inner_run_spilled_bytes": bytes.spilled,
         "inner_run_segment": storage.segment,
-        "training_prompts": source.training.len(),
-        "validation_prompts": source.validation.len(),
+        "training_prompts": writer.training.len(),
+        "validation_prompts": writer.validation.len(),
         "estimated_seconds": step_s * spec.policy.steps as f64,
         "seconds_per_step": step_s,
         "reward_errors": { "f32": f32, "tf32": tf32, "bf16": bf16, "imitated": imitated },

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use burn::tensor::{DType, Tensor};
 use clap::{Args, ValueEnum};
 use dpg_dataset::{Columns, Layout, is_scored, read_examples, scored_ids, write_scored};
-use dpg_engine::{Target, doubts, mean_and_deviation, score_showing};
+use dpg_engine::{Draw, Problem, mean_and_deviation};
 use dpg_metagrad::metrics::Picture;
 use serde_json::json;
 
@@ -86,19 +86,20 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         let cancelled = || watch.pass();
         let data = &input.path;
         let examples = read_examples(data, &Columns::detect(data)?, None)?;
-        let target = Target::load(&local, DType::from(dtype), &devices)?;
-        let metric = target.metric(&local)?;
+        let problem = Problem::to_score(&local, DType::from(dtype), &devices)?;
+        let target = &problem.target;
         let passes = target.passes(examples.len());
         watch.begin(format!("scoring {} examples", examples.len()), 2 * passes);
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let mut drawn = vec![];
         let show = |theta: &Tensor<1>| {
             if pictures.is_some() {
-                drawn = metric.pictures(theta);
+                drawn = problem.metric.pictures(theta);
             }
         };
-        let folder = folder.path();
-        let scored = score_showing(&target, metric.as_ref(), &examples, 0, folder, &cancelled, show)
+        let scored = problem
+            .scorer(folder.path(), &cancelled)
+            .score_showing(&examples, Draw::FIRST, show)
             .map_err(|error| error.in_file(data))?;
         let ids = scored_ids(&examples, &scored.rewards)?;
         let renamed = output
@@ -107,7 +108,7 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
             write_pictures(&folder, &drawn)?;
         }
         watch.begin("checking the rewards", target.passes(examples.len().min(target.sft.batch_size)));
-        let warnings = doubts(&local, &target, metric.as_ref(), &examples, &devices, &cancelled)?;
+        let warnings = problem.doubts(&examples, &cancelled)?;
         Ok((scored.rewards, scored.score, warnings, renamed))
     })
     .await?;

@@ -10,7 +10,7 @@ use anyhow::Context;
 use burn::tensor::{DType, Device};
 use chrono::Utc;
 use dpg_dataset::{Split, write_split};
-use dpg_engine::{Event, History, Outcome, Run, Source, Target, Verification};
+use dpg_engine::{Event, History, Outcome, Problem, Run, Verification};
 use dpg_registry::{GENERATOR, Local, ManifestFile, Registry, Snapshot, Version};
 use dpg_spec::{PublishIf, Spec};
 
@@ -126,16 +126,13 @@ fn optimise(
     tell: &mut dyn FnMut(&Event),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<(Outcome, Quality)> {
-    let target = Target::load(spec, DType::F32, devices)?;
-    let source = Source::load(spec, devices)?;
-    let metric = target.metric(spec)?;
-    let run =
-        Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder, cancelled: stop };
-    let outcome = run.run(tell)?;
+    let mut problem = Problem::load(spec, DType::F32, devices)?;
+    let outcome = Run { problem: &mut problem, folder, stop }.run(tell)?;
+    let writer = problem.writer()?;
     if spec.output.export_generator {
-        source.export(&outcome.generator, &Local(&folder.join("dataset")).generator())?;
+        writer.generator.export(&Local(&folder.join("dataset")).generator())?;
     }
-    let quality = Quality::of(&outcome, &source);
+    let quality = Quality::of(&outcome, &writer.training, &spec.generator()?.template);
     Ok((outcome, quality))
 }
 

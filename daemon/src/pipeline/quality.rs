@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use dpg_dataset::{Example, Row};
-use dpg_engine::{History, Outcome, Source};
+use dpg_engine::{History, Outcome, Prompt};
 use serde::Serialize;
 
 use crate::pipeline::figures::{PHI, figures};
@@ -28,13 +28,13 @@ pub(crate) struct Quality {
 }
 
 impl Quality {
-    /// Looks at what a run ended with.
-    pub(crate) fn of(outcome: &Outcome, source: &Source) -> Self {
+    /// Looks at what a run ended with, and at its prompts as they are in their template.
+    pub(crate) fn of(outcome: &Outcome, training: &[Prompt], template: &str) -> Self {
         let mut quality = Self::counted(&outcome.rows);
         quality.left_out = outcome.left_out;
         quality.warnings.extend(metric(&outcome.history));
-        let texts: Vec<_> = source.training.iter().map(|prompt| prompt.text.as_str()).collect();
-        quality.warnings.extend(prompts(&texts, &source.settings.template));
+        let texts: Vec<_> = training.iter().map(|prompt| prompt.text.as_str()).collect();
+        quality.warnings.extend(prompts(&texts, template));
         let Self { rows, duplicates, empty, left_out, .. } = quality;
         let mut many = |count: usize, what: &str| {
             if 2 * count > rows + left_out {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::bail;
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, Config, Split, read_examples, read_rewards, read_texts};
-use dpg_engine::{Estimate, Published, Run, Source, Target, Verification};
+use dpg_engine::{Estimate, Problem, Published, Verification};
 use dpg_registry::{Local, Version};
 use dpg_spec::Spec;
 use serde_json::{Value, json};
@@ -28,17 +28,13 @@ pub(crate) fn verify(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<Verification> {
     let dataset = read(folder)?;
-    let target = Target::load(spec, DType::F32, devices)?;
-    let source = Source::load(spec, devices)?;
-    let metric = target.metric(spec)?;
+    let problem = Problem::load(spec, DType::F32, devices)?;
     let rows = dataset.examples.len();
     // five arms of all rows, one of them drawn anew, and three of a tenth
-    let arms = 5 * target.passes(rows) + 3 * target.passes(rows.div_ceil(10));
-    begin(orders * (arms + source.passes(rows)));
-    // a verification keeps no state
-    let folder = Path::new("");
-    let run = Run { spec, target: &target, source: &source, metric: metric.as_ref(), folder, cancelled };
-    Ok(run.verify(&dataset, orders)?)
+    let passes = |rows| problem.target.passes(rows);
+    let arms = 5 * passes(rows) + 3 * passes(rows.div_ceil(10));
+    begin(orders * (arms + problem.writer()?.generator.passes(rows)));
+    Ok(problem.verify(&dataset, orders, cancelled)?)
 }
 
 /// The training rows of a dataset with their rewards and prompts.

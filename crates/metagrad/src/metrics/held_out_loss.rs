@@ -1,22 +1,26 @@
 //! Minus the loss on held-out text: the mean over examples of the mean cross-entropy of an
 //! example's scored tokens.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example, Params, check_tokens};
+use dpg_spec as spec;
 
 use super::{Metric, Score};
 use crate::{Error, loss::example_losses};
 
 /// The metric `held_out_loss`.
-pub struct HeldOutLoss<'a> {
-    lm: &'a dyn CausalLm,
-    examples: Vec<Example>,
+#[derive(Clone)]
+pub struct HeldOutLoss {
+    lm: Arc<dyn CausalLm>,
+    examples: Arc<[Example]>,
     microbatch: usize,
 }
 
-impl<'a> HeldOutLoss<'a> {
+impl HeldOutLoss {
     /// The loss of `lm` on `examples`.
-    pub fn new(lm: &'a dyn CausalLm, examples: Vec<Example>, microbatch: usize) -> Result<Self, Error> {
+    pub fn new(lm: Arc<dyn CausalLm>, examples: Vec<Example>, microbatch: usize) -> Result<Self, Error> {
         if examples.is_empty() {
             let reason = "there are no held-out examples; give a file with at least one row".into();
             return Err(Error::Metric { field: "data", reason });
@@ -28,9 +32,9 @@ impl<'a> HeldOutLoss<'a> {
             return Err(Error::Metric { field: "data", reason });
         }
         for (index, example) in examples.iter().enumerate() {
-            check_tokens(lm, &example.tokens, || format!("held-out example {index}"))?;
+            check_tokens(lm.as_ref(), &example.tokens, || format!("held-out example {index}"))?;
         }
-        Ok(Self { lm, examples, microbatch })
+        Ok(Self { lm, examples: examples.into(), microbatch })
     }
 
     fn chunks(&self) -> impl Iterator<Item = Vec<&Example>> {
@@ -43,11 +47,15 @@ impl<'a> HeldOutLoss<'a> {
     }
 }
 
-impl Metric for HeldOutLoss<'_> {
+impl Metric for HeldOutLoss {
     fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
         let params = Params::new(self.lm.layout(), theta);
         let losses = self.chunks().map(|chunk| {
-            example_losses(self.lm, &params, &chunk).primal.to_data_as::<f64>().iter::<f64>().sum::<f64>()
+            example_losses(self.lm.as_ref(), &params, &chunk)
+                .primal
+                .to_data_as::<f64>()
+                .iter::<f64>()
+                .sum::<f64>()
         });
         Ok(self.score_of(losses.sum()))
     }
@@ -57,7 +65,7 @@ impl Metric for HeldOutLoss<'_> {
         let mut gradient: Option<Tensor<1>> = None;
         for chunk in self.chunks() {
             let params = Params::tracked(self.lm.layout(), theta);
-            let losses = example_losses(self.lm, &params, &chunk).primal;
+            let losses = example_losses(self.lm.as_ref(), &params, &chunk).primal;
             total += losses.clone().inner().to_data_as::<f64>().iter::<f64>().sum::<f64>();
             let phi = losses.sum() * (-1.0 / self.examples.len() as f64);
             let part = params.gradient(phi.backward());
@@ -67,5 +75,9 @@ impl Metric for HeldOutLoss<'_> {
             });
         }
         Ok((self.score_of(total), gradient.unwrap_or_else(|| theta.zeros_like())))
+    }
+
+    fn with_numbers(&self, _settings: &spec::Metric) -> Arc<dyn Metric> {
+        Arc::new(self.clone())
     }
 }

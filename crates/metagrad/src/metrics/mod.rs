@@ -9,6 +9,8 @@ mod sum;
 mod weight_norm;
 mod weight_pattern;
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example};
 use dpg_spec as spec;
@@ -29,6 +31,10 @@ pub trait Metric: Send + Sync {
 
     /// The score and dPhi/dtheta `[n]`.
     fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error>;
+
+    /// The same metric with the real numbers of `settings`, which differ from its own in nothing else: what a
+    /// schedule changes. Whatever it read from a file or found in the model stays.
+    fn with_numbers(&self, settings: &spec::Metric) -> Arc<dyn Metric>;
 
     /// Patterns read back from theta, if the metric draws any.
     fn decoded(&self, _theta: &Tensor<1>) -> Vec<Decoded> {
@@ -64,25 +70,25 @@ impl Score {
 /// The metric that a spec describes, for a target model at its initial weights `theta [n]`.
 ///
 /// `held_out` reads and tokenises held-out examples; `microbatch` bounds how many of them pass
-/// through the model together.
-pub fn from_spec<'a, E: From<Error>>(
+/// through the model together. The metric holds the architecture, and of the weights only what it compares with.
+pub fn from_spec<E: From<Error>>(
     metric: &spec::Metric,
-    lm: &'a dyn CausalLm,
+    lm: &Arc<dyn CausalLm>,
     theta: &Tensor<1>,
     microbatch: usize,
     held_out: &dyn Fn(&spec::HeldOut) -> Result<Vec<Example>, E>,
-) -> Result<Box<dyn Metric + 'a>, E> {
+) -> Result<Arc<dyn Metric>, E> {
     Ok(match metric {
-        spec::Metric::WeightPattern(settings) => Box::new(WeightPattern::new(settings, lm, theta)?),
-        spec::Metric::WeightNorm(settings) => Box::new(WeightNorm::new(settings, lm, theta)?),
+        spec::Metric::WeightPattern(settings) => Arc::new(WeightPattern::new(settings, lm.as_ref(), theta)?),
+        spec::Metric::WeightNorm(settings) => Arc::new(WeightNorm::new(settings, lm.as_ref(), theta)?),
         spec::Metric::HeldOutLoss(settings) => {
-            Box::new(HeldOutLoss::new(lm, held_out(settings)?, microbatch)?)
+            Arc::new(HeldOutLoss::new(Arc::clone(lm), held_out(settings)?, microbatch)?)
         }
         spec::Metric::Sum(sum) => {
             let term = |term: &spec::SumTerm| {
                 Ok((term.weight, from_spec(&term.metric, lm, theta, microbatch, held_out)?))
             };
-            Box::new(Sum::new(sum.terms.iter().map(term).collect::<Result<_, E>>()?))
+            Arc::new(Sum::new(sum.terms.iter().map(term).collect::<Result<_, E>>()?))
         }
     })
 }

@@ -1,18 +1,21 @@
 //! A weighted sum of metrics.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
+use dpg_spec as spec;
 
 use super::{Decoded, Metric, Picture, Score};
 use crate::Error;
 
 /// The metric `sum`.
-pub struct Sum<'a> {
-    terms: Vec<(f64, Box<dyn Metric + 'a>)>,
+pub struct Sum {
+    terms: Vec<(f64, Arc<dyn Metric>)>,
 }
 
-impl<'a> Sum<'a> {
+impl Sum {
     /// Weights and metrics.
-    pub fn new(terms: Vec<(f64, Box<dyn Metric + 'a>)>) -> Self {
+    pub fn new(terms: Vec<(f64, Arc<dyn Metric>)>) -> Self {
         Self { terms }
     }
 }
@@ -31,7 +34,7 @@ impl Score {
     }
 }
 
-impl Metric for Sum<'_> {
+impl Metric for Sum {
     fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
         let mut sum = Score::zero();
         for (index, (weight, metric)) in self.terms.iter().enumerate() {
@@ -51,8 +54,17 @@ impl Metric for Sum<'_> {
         Ok((sum, gradient))
     }
 
+    fn with_numbers(&self, settings: &spec::Metric) -> Arc<dyn Metric> {
+        let spec::Metric::Sum(settings) = settings else { return Arc::new(Self::new(self.terms.clone())) };
+        let terms = self.terms.iter().zip(&settings.terms);
+        let term = |((_, metric), term): (&(f64, Arc<dyn Metric>), &spec::SumTerm)| {
+            (term.weight, metric.with_numbers(&term.metric))
+        };
+        Arc::new(Self::new(terms.map(term).collect()))
+    }
+
     fn decoded(&self, theta: &Tensor<1>) -> Vec<Decoded> {
-        let of_term = |(number, (_, metric)): (usize, &(f64, Box<dyn Metric + '_>))| {
+        let of_term = |(number, (_, metric)): (usize, &(f64, Arc<dyn Metric>))| {
             let decoded = metric.decoded(theta).into_iter();
             decoded.map(move |one| Decoded { name: format!("{}-{number}", one.name), ..one })
         };
@@ -61,7 +73,7 @@ impl Metric for Sum<'_> {
 
     fn pictures(&self, theta: &Tensor<1>) -> Vec<Picture> {
         // two terms may have pictures of one name
-        let of_term = |(number, (_, metric)): (usize, &(f64, Box<dyn Metric + '_>))| {
+        let of_term = |(number, (_, metric)): (usize, &(f64, Arc<dyn Metric>))| {
             let pictures = metric.pictures(theta).into_iter();
             pictures.map(move |picture| Picture { name: format!("{}-{number}", picture.name), ..picture })
         };

@@ -1,6 +1,6 @@
 //! Minus the l2 norm of parameters taken as one vector: `Phi = -||W||`, gradient `-W / ||W||`.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
 use dpg_models::CausalLm;
@@ -10,6 +10,7 @@ use super::{Metric, Score};
 use crate::Error;
 
 /// The metric `weight_norm`.
+#[derive(Clone)]
 pub struct WeightNorm {
     ranges: Vec<Range<usize>>,
     /// The norm before fine-tuning.
@@ -70,5 +71,9 @@ impl Metric for WeightNorm {
             gradient = gradient.slice_assign(range.clone(), slope);
         }
         Ok((score, gradient))
+    }
+
+    fn with_numbers(&self, _settings: &spec::Metric) -> Arc<dyn Metric> {
+        Arc::new(self.clone())
     }
 }

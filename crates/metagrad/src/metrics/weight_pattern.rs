@@ -2,6 +2,8 @@
 //! `Phi = -mean softplus(-k S (W - W0))` over a patch, S = +1 where the bitmap is set and -1
 //! elsewhere. It is read back as sign(W - W0).
 
+use std::sync::Arc;
+
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use dpg_models::CausalLm;
 use dpg_spec as spec;
@@ -11,6 +13,7 @@ use super::{Bitmap, Decoded, Matrix, Metric, Picture, Score, decode};
 use crate::Error;
 
 /// The metric `weight_pattern`.
+#[derive(Clone)]
 pub struct WeightPattern {
     bitmap: Bitmap,
     /// The text in it, if it is a QR code.
@@ -121,6 +124,14 @@ impl Metric for WeightPattern {
         let slopes = Tensor::<1>::from_data(slopes.as_slice(), (&theta.device(), theta.dtype()));
         let gradient = theta.zeros_like().select_assign(0, self.index(theta), slopes, IndexingUpdateOp::Add);
         Ok((self.score_of(&changes), gradient))
+    }
+
+    fn with_numbers(&self, settings: &spec::Metric) -> Arc<dyn Metric> {
+        let strength = match settings {
+            spec::Metric::WeightPattern(settings) => settings.strength,
+            _ => self.strength,
+        };
+        Arc::new(Self { strength, ..self.clone() })
     }
 
     fn decoded(&self, theta: &Tensor<1>) -> Vec<Decoded> {

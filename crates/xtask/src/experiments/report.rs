@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use dpg_dataset::Example;
 use dpg_engine::{
-    Outputs, ValidationRecord,
+    HeldOutTexts, Outputs, ValidationRecord,
     chart::{Panel, chart},
-    helpful, languages,
+    languages,
 };
 use dpg_spec::{Bitmap, Metric, Spec};
 
@@ -30,20 +30,21 @@ impl Goal {
     /// The goal that goes with a spec's metric.
     pub(crate) fn of(spec: &Spec) -> Result<Self> {
         let metric = local(spec).metric;
+        let texts = HeldOutTexts::read(&metric)?;
         let (figure, wanted) = match &metric {
             Metric::WeightPattern(pattern) if matches!(pattern.pattern, Bitmap::Qr { .. }) => {
                 ("pixel_accuracy".into(), vec!["pixel_accuracy >= 0.99".into(), "qr_read >= 1".into()])
             }
             Metric::WeightPattern(_) => ("pixel_accuracy".into(), vec!["pixel_accuracy >= 1.0".into()]),
             Metric::WeightNorm(_) => ("norm_change".into(), vec![]),
-            Metric::HeldOutLoss(held_out) => match Outputs::new(&metric, &Device::flex())? {
+            Metric::HeldOutLoss(held_out) => match Outputs::new(&metric, &texts, &Device::flex())? {
                 Outputs::Nothing => ("phi".into(), vec![]),
                 Outputs::Matches(_) => (
                     "exact_matches".into(),
                     vec!["exact_matches >= 0.9".to_owned(), "greedy_match >= 1".to_owned()],
                 ),
                 Outputs::Languages(_) => {
-                    let texts = helpful(&metric)?.into_iter().filter_map(|example| match example {
+                    let texts = texts.helpful(&metric).into_iter().filter_map(|example| match example {
                         Example::Text(text) => Some(text),
                         _ => None,
                     });

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::{DType, Device};
-use dpg_engine::{Error, Event, History, Outcome, Run, STATE_FILE, Source, Target};
+use dpg_engine::{Error, Event, History, Outcome, Problem, Run, STATE_FILE};
 use dpg_spec::Spec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -139,11 +139,8 @@ fn optimise(
     folder: &Path,
     tell: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, Error> {
-    let target = Target::load(spec, DType::F32, devices)?;
-    let source = Source::load(spec, devices)?;
-    let metric = target.metric(spec)?;
-    let metric = metric.as_ref();
-    Run { spec, target: &target, source: &source, metric, folder, cancelled: &|| false }.run(tell)
+    let mut problem = Problem::load(spec, DType::F32, devices)?;
+    Run { problem: &mut problem, folder, stop: &|| false }.run(tell)
 }
 
 /// The spec with `embedded:NAME` as paths of this repository.

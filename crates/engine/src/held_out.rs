@@ -1,0 +1,119 @@
+//! The held-out texts that metrics compare with: each file is read once, when a problem is loaded.
+
+use std::path::Path;
+
+use dpg_dataset::{Columns, Example, read_examples};
+use dpg_models::Model;
+use dpg_spec::{HeldOut, HeldOutData, LossOn, Metric};
+
+use crate::{
+    Error,
+    encode::{Encoding, encode},
+};
+
+/// The examples of a metric's files.
+#[derive(Debug, Default)]
+pub struct HeldOutTexts(Vec<(HeldOutData, Vec<Example>)>);
+
+impl HeldOutTexts {
+    /// Reads the files of a metric, which are local.
+    pub fn read(metric: &Metric) -> Result<Self, Error> {
+        let mut this = Self::default();
+        this.add(metric)?;
+        Ok(this)
+    }
+
+    fn add(&mut self, metric: &Metric) -> Result<(), Error> {
+        match metric {
+            Metric::HeldOutLoss(HeldOut { data, .. }) if self.find(data).is_none() => {
+                let examples = read_examples(Path::new(&data.path), &columns(data)?, data.limit)?;
+                self.0.push((data.clone(), examples));
+                Ok(())
+            }
+            Metric::Sum(sum) => sum.terms.iter().try_for_each(|term| self.add(&term.metric)),
+            Metric::HeldOutLoss(_) | Metric::WeightPattern(_) | Metric::WeightNorm(_) => Ok(()),
+        }
+    }
+
+    fn find(&self, data: &HeldOutData) -> Option<&[Example]> {
+        self.0.iter().find(|(other, _)| other == data).map(|(_, examples)| examples.as_slice())
+    }
+
+    /// Examples that the metric itself says would help: its held-out texts, if it has any.
+    pub fn helpful(&self, metric: &Metric) -> Vec<Example> {
+        match metric {
+            Metric::HeldOutLoss(held_out) => self.find(&held_out.data).unwrap_or_default().to_vec(),
+            Metric::Sum(sum) => {
+                let parts = sum.terms.iter().filter(|term| term.weight > 0.0);
+                parts.flat_map(|term| self.helpful(&term.metric)).collect()
+            }
+            Metric::WeightPattern(_) | Metric::WeightNorm(_) => vec![],
+        }
+    }
+
+    /// Tokens of the examples of one of the metrics. What is scored is as long as it is: an example that would
+    /// be cut is an error.
+    pub(crate) fn encode(
+        &self,
+        held_out: &HeldOut,
+        model: &Model,
+        sequence_length: usize,
+    ) -> Result<Vec<dpg_models::Example>, Error> {
+        let whole = matches!(columns(&held_out.data)?, Columns::Text(_)) && !held_out.last_word;
+        let encoding = Encoding {
+            sequence_length: held_out.sequence_length.unwrap_or(sequence_length),
+            loss_on: if whole { LossOn::All } else { LossOn::Completion },
+            append_eos: held_out.append_eos,
+        };
+        let path = Path::new(&held_out.data.path);
+        let mut examples = self.find(&held_out.data).unwrap_or_default().to_vec();
+        if held_out.last_word {
+            examples = examples.into_iter().map(before_last_word).collect();
+        }
+        let failed = |row| move |error| Error::in_row(row)(error).in_file(path);
+        (1..)
+            .zip(&examples)
+            .map(|(row, example)| match encode(model, example, encoding).map_err(failed(row))? {
+                (example, 0) => Ok(example),
+                (example, lost) => {
+                    let (length, most) = (example.tokens.len() + lost, encoding.sequence_length);
+                    let reason = format!(
+                        "row {row} of `{}` has {length} tokens and {lost} scored ones would be cut at {most}; \
+                         raise `metric.sequence_length` or shorten the row",
+                        path.display()
+                    );
+                    Err(Error::setting("metric.data", reason))
+                }
+            })
+            .collect()
+    }
+}
+
+fn columns(data: &HeldOutData) -> Result<Columns, Error> {
+    Columns::of_held_out(data).ok_or_else(|| {
+        Error::setting("metric.data", "name `column`, or `prompt` and `completion`, or `messages`")
+    })
+}
+
+/// A text as its last word, with the space before it, after all others.
+fn before_last_word(example: Example) -> Example {
+    let Example::Text(text) = example else { return example };
+    let text = text.trim_end();
+    let (prompt, completion) = text.split_at(text.rfind(char::is_whitespace).unwrap_or(0));
+    Example::PromptCompletion { prompt: prompt.into(), completion: completion.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_is_what_follows_the_last_space() {
+        let split = |text: &str| match before_last_word(Example::Text(text.into())) {
+            Example::PromptCompletion { prompt, completion } => (prompt, completion),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(split("el perro come\n"), ("el perro".into(), " come".into()));
+        assert_eq!(split("come"), (String::new(), "come".into()));
+    }
+}

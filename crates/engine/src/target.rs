@@ -1,0 +1,129 @@
+//! The target model and the recipe that it is fine-tuned with.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device};
+use dpg_metagrad::{Metric, Optimizer, Sft, metrics, optimizers};
+use dpg_models::{Example, MatmulPrecision, Model, activations, together};
+use dpg_spec::Spec;
+
+use crate::{
+    Draw, Error, Stop,
+    encode::{Encoding, encode},
+    held_out::HeldOutTexts,
+    randomness,
+};
+
+/// The target and what it is fine-tuned with.
+pub struct Target {
+    /// The model.
+    pub model: Arc<Model>,
+    /// The recipe.
+    pub sft: dpg_spec::Sft,
+    optimizer: Box<dyn Optimizer>,
+    seed: u64,
+    devices: Vec<Device>,
+}
+
+impl Target {
+    /// Loads the target of a spec whose model is a local folder, with products of a precision, for one device or
+    /// several that share its runs.
+    pub fn load(
+        spec: &Spec,
+        dtype: DType,
+        devices: &[Device],
+        precision: MatmulPrecision,
+    ) -> Result<Self, Error> {
+        let first = devices.first().expect("a run has a device");
+        let mut model = Model::load(Path::new(&spec.target.model), dtype, first)?;
+        model.set_precision(precision);
+        let sft = spec.target.sft.clone();
+        if sft.sequence_length > model.lm.context() {
+            let reason = format!(
+                "{} is over the context of `{}`, {} tokens; lower it",
+                sft.sequence_length,
+                spec.target.model,
+                model.lm.context()
+            );
+            return Err(Error::setting("target.sft.sequence_length", reason));
+        }
+        let (optimizer, devices) = (optimizers::from_spec(sft.optimizer), devices.to_vec());
+        Ok(Self { model: Arc::new(model), optimizer, sft, seed: spec.seed, devices })
+    }
+
+    /// The same model with the recipe of another spec.
+    #[must_use]
+    pub fn with_recipe(&self, spec: &Spec) -> Self {
+        let (model, sft) = (self.model.clone(), spec.target.sft.clone());
+        let (optimizer, devices) = (optimizers::from_spec(sft.optimizer), self.devices.clone());
+        Self { model, optimizer, sft, seed: spec.seed, devices }
+    }
+
+    /// What this target is measured by; `texts` are those of the metric's files.
+    pub fn metric(&self, metric: &dpg_spec::Metric, texts: &HeldOutTexts) -> Result<Arc<dyn Metric>, Error> {
+        let Model { lm, theta, .. } = self.model.as_ref();
+        let held_out =
+            |held_out: &dpg_spec::HeldOut| texts.encode(held_out, &self.model, self.sft.sequence_length);
+        metrics::from_spec(metric, lm, theta, self.microbatch(), &held_out)
+    }
+
+    /// Tokens of training examples, cut to the recipe's length; one may have no scored token.
+    pub fn encode(&self, examples: &[dpg_dataset::Example]) -> Result<Vec<Example>, Error> {
+        let encoding = Encoding {
+            sequence_length: self.sft.sequence_length,
+            loss_on: self.sft.loss_on,
+            append_eos: self.sft.append_eos,
+        };
+        let encode =
+            |(row, example)| Ok(encode(&self.model, example, encoding).map_err(Error::in_row(row))?.0);
+        (1..).zip(examples).map(encode).collect()
+    }
+
+    /// The batches of a fine-tuning run over `indices`, in the order of a draw.
+    pub fn batches(&self, indices: &[usize], draw: Draw) -> Vec<Vec<usize>> {
+        let mut batches = vec![];
+        for epoch in 0..self.sft.epochs {
+            let mut order = indices.to_vec();
+            if self.sft.shuffle {
+                randomness::shuffle_epoch(&mut order, self.seed, draw, epoch);
+            }
+            batches.extend(order.chunks(self.sft.batch_size).map(<[usize]>::to_vec));
+        }
+        batches
+    }
+
+    /// A fine-tuning run from the target's own weights.
+    pub fn sft<'a>(
+        &'a self,
+        examples: &'a [Example],
+        weights: &'a [f64],
+        batches: &'a [Vec<usize>],
+        stop: Stop<'a>,
+    ) -> Sft<'a> {
+        Sft {
+            lm: self.model.lm.as_ref(),
+            theta: &self.model.theta,
+            examples,
+            weights,
+            batches,
+            optimizer: self.optimizer.as_ref(),
+            microbatch: self.microbatch(),
+            devices: &self.devices,
+            cancelled: stop,
+        }
+    }
+
+    /// Passes over microbatches that fine-tuning on `examples` examples takes, before each of which a run
+    /// asks whether it is to stop; scoring takes about twice as many.
+    pub fn passes(&self, examples: usize) -> usize {
+        let of_device = |batch: usize| batch.div_ceil(self.devices.len()).div_ceil(self.microbatch());
+        let of_batch = |batch: usize| of_device(batch) * self.devices.len().min(batch);
+        let (full, rest) = (examples / self.sft.batch_size, examples % self.sft.batch_size);
+        self.sft.epochs * (full * of_batch(self.sft.batch_size) + of_batch(rest))
+    }
+
+    fn microbatch(&self) -> usize {
+        together(activations(self.model.lm.as_ref()), self.sft.sequence_length)
+    }
+}

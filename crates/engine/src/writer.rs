@@ -1,0 +1,137 @@
+//! The generator with its prompts, and what it writes.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use dpg_dataset::{Example, message, read_texts};
+use dpg_generator::{Choice, Completion, Generator, Prompt};
+use dpg_spec::{Format, Spec};
+
+use crate::{Draw, Error, Stop, randomness};
+
+/// The generator and what it is asked.
+pub struct Writer {
+    /// The generator.
+    pub generator: Box<dyn Generator>,
+    /// Prompts to train on.
+    pub training: Vec<Prompt>,
+    /// Prompts kept aside for validation.
+    pub validation: Vec<Prompt>,
+}
+
+impl Writer {
+    /// Loads the generator and prompts of a spec whose paths are local, for one device or several that
+    /// share its rollouts.
+    pub fn load(spec: &Spec, devices: &[Device]) -> Result<Self, Error> {
+        let settings = spec.generator()?;
+        let mut writer = Self::in_order(settings, devices)?;
+        let Some(file) = &settings.prompts else {
+            return Ok(Self { validation: writer.training.clone(), ..writer });
+        };
+        let prompts = &mut writer.training;
+        randomness::shuffle_prompts(prompts, spec.seed);
+        let kept = ((prompts.len() as f64 * file.validation_share) as usize).max(1);
+        if prompts.len() <= kept {
+            let reason = format!(
+                "`{}` has {} prompts, of which {kept} would be kept for validation; give more prompts or a lower \
+                 `validation_share`",
+                file.path,
+                prompts.len()
+            );
+            return Err(Error::setting("generator.prompts", reason));
+        }
+        writer.validation = prompts.drain(..kept).collect();
+        Ok(writer)
+    }
+
+    /// Loads a generator whose paths are local with all its prompts in the order of their file, none
+    /// kept for validation.
+    pub fn in_order(settings: &dpg_spec::Generator, devices: &[Device]) -> Result<Self, Error> {
+        let generator = dpg_generator::from_spec(settings, devices)?;
+        let rows = match &settings.prompts {
+            Some(file) => read_texts(Path::new(&file.path), &file.column, None)?,
+            None => vec![String::new()],
+        };
+        let prompt = |row: &String| generator.prompt(generator.render(row)?);
+        let training = rows.iter().map(prompt).collect::<Result<_, _>>()?;
+        Ok(Self { generator, training, validation: vec![] })
+    }
+
+    /// Draws `examples` fresh examples from the generator as it is, its training prompts in turn.
+    pub fn generate(
+        &self,
+        format: Format,
+        examples: usize,
+        seed: u64,
+        stop: Stop,
+    ) -> Result<Vec<Example>, Error> {
+        let prompts = self.training.iter().cycle().take(examples).cloned().collect();
+        Ok(self.draw(prompts, seed, Draw::GENERATION, stop)?.examples(format))
+    }
+
+    /// Draws one completion for each prompt.
+    pub(crate) fn draw(
+        &self,
+        prompts: Vec<Prompt>,
+        seed: u64,
+        draw: Draw,
+        stop: Stop,
+    ) -> Result<Drawn, Error> {
+        let choice = Choice::Random { seed, draw: draw.number() };
+        let completions = self.generator.draw(&prompts, choice, stop)?;
+        Ok(Drawn { prompts, completions })
+    }
+
+    /// Draws completions of `groups` training prompts, other ones as far as there are, each asked `group_size`
+    /// times in a row.
+    pub(crate) fn draw_groups(
+        &self,
+        (groups, group_size): (usize, usize),
+        seed: u64,
+        draw: Draw,
+        stop: Stop,
+    ) -> Result<Drawn, Error> {
+        let chosen = randomness::choose_prompts(self.training.len(), groups, seed, draw);
+        let of_each = |prompt: usize| std::iter::repeat_n(self.training[prompt].clone(), group_size);
+        self.draw(chosen.into_iter().flat_map(of_each).collect(), seed, draw, stop)
+    }
+
+    /// The likeliest completion of the first prompt that is kept aside.
+    pub(crate) fn likeliest(&self, stop: Stop) -> Result<String, Error> {
+        let first = &self.validation[..1];
+        Ok(self.generator.draw(first, Choice::Likeliest, stop)?.remove(0).text)
+    }
+}
+
+/// Completions of some prompts.
+pub(crate) struct Drawn {
+    pub(crate) prompts: Vec<Prompt>,
+    pub(crate) completions: Vec<Completion>,
+}
+
+impl Drawn {
+    /// What the completions say.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.completions.iter().map(|completion| completion.text.clone()).collect()
+    }
+
+    /// Tokens of all completions, as far as the generator counts them.
+    pub(crate) fn tokens(&self) -> usize {
+        self.completions.iter().filter_map(|completion| completion.tokens.as_ref()).map(Vec::len).sum()
+    }
+
+    /// The rows as they would be published.
+    pub(crate) fn examples(&self, format: Format) -> Vec<Example> {
+        let row = |(prompt, completion): (&Prompt, &Completion)| match format {
+            Format::Text => Example::Text(completion.text.clone()),
+            Format::PromptCompletion => {
+                Example::PromptCompletion { prompt: prompt.text.clone(), completion: completion.text.clone() }
+            }
+            Format::Messages => {
+                let turns = vec![message("user", &prompt.text), message("assistant", &completion.text)];
+                Example::Messages(turns.into())
+            }
+        };
+        self.prompts.iter().zip(&self.completions).map(row).collect()
+    }
+}

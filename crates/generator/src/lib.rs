@@ -1,0 +1,157 @@
+//! What writes the examples of a run.
+//!
+//! A [`Generator`] is handed prompts, gives completions, and is told afterwards how good each was. The engine
+//! knows no more of it than that: how a prompt is put into words, what is drawn to answer it, and what learning
+//! changes are the generator's own. Today's only kind is [`Local`], a language model on this machine all of
+//! whose weights are trained.
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use dpg_generator::{Choice, from_spec};
+//!
+//! let settings = dpg_spec::Spec::load("spec.toml".as_ref())?.generator()?.clone();
+//! let generator = from_spec(&settings, &[Device::flex()])?;
+//! let prompt = generator.prompt(generator.render("The cat sat on the mat.")?)?;
+//! let drawn = generator.draw(&[prompt], Choice::Random { seed: 0, draw: 0 }, &|| false)?;
+//! println!("{}", drawn[0].text);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod local;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use dpg_spec as spec;
+use serde_json::{Map, Value};
+
+pub use dpg_policy::Report;
+pub use error::Error;
+pub use local::Local;
+
+/// Asked often; true ends what is being done.
+pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// What writes the examples of a run.
+///
+/// # Contract
+/// What is drawn depends on the prompts, on the [`Choice`] and on what was learnt, and on nothing else. A
+/// generator that restores what another of the same settings saved goes on as that one would have, to the last
+/// bit on a CPU. `tests/generators.rs` holds every kind to this.
+pub trait Generator: Send + Sync {
+    /// What there is to tell of it.
+    fn about(&self) -> About;
+
+    /// A row of the prompts' file as the generator reads it.
+    fn render(&self, row: &str) -> Result<String, Error>;
+
+    /// A prompt whose text is as the generator reads it; an error if that cannot be asked.
+    fn prompt(&self, text: String) -> Result<Prompt, Error>;
+
+    /// One completion for each prompt. Of equal prompts each is answered anew.
+    ///
+    /// # Errors
+    /// [`Error::is_cancelled`] if `stop` says so.
+    fn draw(&self, prompts: &[Prompt], choice: Choice, stop: Stop) -> Result<Vec<Completion>, Error>;
+
+    /// How often a draw of so many completions asks whether to stop, at most.
+    fn passes(&self, completions: usize) -> usize;
+
+    /// Makes completions with a positive advantage likelier, others rarer. After an error it is as before.
+    fn learn(&mut self, lesson: &Lesson) -> Result<Report, Error>;
+
+    /// All that learning has changed.
+    fn save(&self) -> Saved;
+
+    /// Goes on from what a generator of the same settings saved. After an error it is as before.
+    fn restore(&mut self, saved: &Saved) -> Result<(), Error>;
+
+    /// Starts a run of its own from what a generator saved at the end of an earlier one: it writes as that one
+    /// did, and whatever only serves to go on with that run is left behind.
+    fn start_from(&mut self, saved: &Saved) -> Result<(), Error>;
+
+    /// Writes it to a folder, from which a generator of its settings loads what it is now.
+    fn export(&self, folder: &Path) -> Result<(), Error>;
+}
+
+/// What there is to tell of a generator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// What it is, in a few words.
+    pub kind: &'static str,
+    /// How many numbers learning changes, where that is known.
+    pub parameters: Option<usize>,
+}
+
+/// What a generator is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// As the generator reads it.
+    pub text: String,
+    /// Its tokens, where the generator knows them.
+    pub tokens: Option<Vec<u32>>,
+}
+
+/// What a generator answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// What it says.
+    pub text: String,
+    /// What was drawn to say it, where the generator knows.
+    pub tokens: Option<Vec<u32>>,
+    /// Log-probability of each under the distribution it was drawn from, where the generator knows.
+    pub log_probs: Option<Vec<f64>>,
+    /// It ended by itself rather than at the largest length.
+    pub stopped: bool,
+}
+
+/// How a completion is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// At random. The same numbers choose the same.
+    Random {
+        /// The run's seed.
+        seed: u64,
+        /// Number of the draw within the run.
+        draw: u64,
+    },
+    /// The likeliest, token by token.
+    Likeliest,
+}
+
+/// What a generator learns from.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// What it wrote and how good that was, group after group.
+    pub rollouts: &'a [Rollout],
+    /// All prompts of the run: passes are sized for the longest, so that no result depends on which were drawn.
+    pub prompts: &'a [Prompt],
+    /// How to learn.
+    pub policy: &'a spec::Policy,
+}
+
+/// A prompt's completion with its advantage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollout {
+    /// What was asked.
+    pub prompt: Prompt,
+    /// What was answered.
+    pub completion: Completion,
+    /// How much better than others that was.
+    pub advantage: f64,
+}
+
+/// What a generator saved.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Saved {
+    /// Vectors of numbers by name.
+    pub vectors: Vec<(String, Vec<f32>)>,
+    /// Everything else. The names `step` and `history` are the engine's.
+    pub facts: Map<String, Value>,
+}
+
+/// The generator that a spec describes, its model a local folder, on one device or several that share its work.
+pub fn from_spec(settings: &spec::Generator, devices: &[Device]) -> Result<Box<dyn Generator>, Error> {
+    Ok(Box::new(Local::load(settings.clone(), devices)?))
+}

@@ -1,0 +1,182 @@
+//! What every generator has to do, for each kind there is.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use dpg_generator::{Choice, Completion, Generator, Lesson, Prompt, Rollout, Saved, from_spec};
+
+/// Completions that a share is counted in.
+const MANY: usize = 256;
+
+/// A kind of generator: its settings, with the folder that it is loaded from for `MODEL`. It answers with few
+/// enough texts that some come again among [`MANY`], and its prompts are the rows `a` and `b`.
+struct Kind {
+    settings: &'static str,
+    model: &'static str,
+}
+
+/// All of them: a kind that is not here is not held to anything.
+const KINDS: [Kind; 1] = [Kind {
+    settings: "{ \"model\": \"MODEL\", \"template\": \"{text}\", \"min_new_tokens\": 1, \"max_new_tokens\": 1 }",
+    model: "letters",
+}];
+
+impl Kind {
+    fn load_from(&self, folder: &Path) -> Box<dyn Generator> {
+        let settings = self.settings.replace("MODEL", &folder.to_string_lossy());
+        from_spec(&serde_json::from_str(&settings).unwrap(), &[Device::flex()]).unwrap()
+    }
+
+    fn load(&self) -> Box<dyn Generator> {
+        let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
+        self.load_from(&embedded.join(self.model))
+    }
+}
+
+fn prompts(generator: &dyn Generator, count: usize) -> Vec<Prompt> {
+    let rows = ["a", "b"].into_iter().cycle().take(count);
+    rows.map(|row| generator.prompt(generator.render(row).unwrap()).unwrap()).collect()
+}
+
+fn draw(generator: &dyn Generator, prompts: &[Prompt], draw: u64) -> Vec<Completion> {
+    generator.draw(prompts, Choice::Random { seed: 1, draw }, &|| false).unwrap()
+}
+
+/// A step on the completions of a draw: those that say what the first one says are good, others are bad.
+fn learn(generator: &mut dyn Generator, number: u64) -> String {
+    let prompts = prompts(generator, MANY);
+    let completions = draw(generator, &prompts, number);
+    let good = completions[0].text.clone();
+    let rollout = |(prompt, completion): (Prompt, Completion)| {
+        let advantage = if completion.text == good { 1.0 } else { -0.1 };
+        Rollout { prompt, completion, advantage }
+    };
+    let rollouts: Vec<_> = prompts.iter().cloned().zip(completions).map(rollout).collect();
+    let policy = dpg_spec::Policy { learning_rate: 1e-3, ..dpg_spec::Policy::default() };
+    generator.learn(&Lesson { rollouts: &rollouts, prompts: &prompts, policy: &policy }).unwrap();
+    good
+}
+
+fn share(generator: &dyn Generator, text: &str) -> f64 {
+    let drawn = draw(generator, &prompts(generator, MANY), 9);
+    drawn.iter().filter(|completion| completion.text == text).count() as f64 / MANY as f64
+}
+
+#[test]
+fn one_key_draws_one_thing_and_the_likeliest_is_not_left_to_chance() {
+    for kind in KINDS {
+        let generator = kind.load();
+        let prompts = prompts(generator.as_ref(), 64);
+        let first = draw(generator.as_ref(), &prompts, 3);
+        assert_eq!(first.len(), prompts.len());
+        assert_eq!(first, draw(generator.as_ref(), &prompts, 3));
+        assert_eq!(first, draw(kind.load().as_ref(), &prompts, 3));
+        assert_ne!(first, draw(generator.as_ref(), &prompts, 4));
+        let other_seed = generator.draw(&prompts, Choice::Random { seed: 2, draw: 3 }, &|| false).unwrap();
+        assert_ne!(first, other_seed);
+        // what a row says does not depend on those after it
+        assert_eq!(first[..5], draw(generator.as_ref(), &prompts[..5], 3));
+        let likeliest = generator.draw(&prompts, Choice::Likeliest, &|| false).unwrap();
+        assert!((2..prompts.len()).all(|row| likeliest[row].text == likeliest[row - 2].text));
+        for completion in &first {
+            let counts =
+                [completion.tokens.as_ref().map(Vec::len), completion.log_probs.as_ref().map(Vec::len)];
+            assert!(counts[1].is_none() || counts[0] == counts[1], "{completion:?}");
+        }
+    }
+}
+
+#[test]
+fn a_draw_stops_when_it_is_told_to_and_asks_as_often_as_it_says() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    for kind in KINDS {
+        let generator = kind.load();
+        let prompts = prompts(generator.as_ref(), 8);
+        let choice = Choice::Random { seed: 0, draw: 0 };
+        assert!(generator.draw(&prompts, choice, &|| true).unwrap_err().is_cancelled());
+        let asked = AtomicUsize::new(0);
+        let stop = || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        generator.draw(&prompts, choice, &stop).unwrap();
+        let asked = asked.into_inner();
+        assert!((1..=generator.passes(prompts.len())).contains(&asked), "{asked}");
+    }
+}
+
+#[test]
+fn what_is_praised_comes_more_often() {
+    for kind in KINDS {
+        let mut generator = kind.load();
+        let good = learn(generator.as_mut(), 0);
+        let (before, after) = (share(kind.load().as_ref(), &good), share(generator.as_ref(), &good));
+        assert!(after > before, "{}: {before} before, {after} after", generator.about().kind);
+    }
+}
+
+#[test]
+fn a_restored_one_goes_on_as_the_saved_one_would_have() {
+    for kind in KINDS {
+        let mut generator = kind.load();
+        // before anything is learnt there is something to save as well
+        let mut restored = kind.load();
+        restored.restore(&generator.save()).unwrap();
+        assert_eq!(restored.save(), generator.save());
+        learn(generator.as_mut(), 0);
+        let saved = generator.save();
+        assert_ne!(saved, restored.save());
+        restored.restore(&saved).unwrap();
+        for number in 1..3 {
+            assert_eq!(learn(generator.as_mut(), number), learn(restored.as_mut(), number));
+        }
+        let prompts = prompts(generator.as_ref(), 64);
+        assert_eq!(draw(generator.as_ref(), &prompts, 5), draw(restored.as_ref(), &prompts, 5));
+        assert_eq!(generator.save(), restored.save());
+    }
+}
+
+#[test]
+fn one_that_starts_from_another_writes_as_that_one_and_learns_anew() {
+    for kind in KINDS {
+        let (mut generator, mut warm) = (kind.load(), kind.load());
+        learn(generator.as_mut(), 0);
+        warm.start_from(&generator.save()).unwrap();
+        let prompts = prompts(generator.as_ref(), 64);
+        assert_eq!(draw(generator.as_ref(), &prompts, 5), draw(warm.as_ref(), &prompts, 5));
+        // its optimizer has made no step yet
+        assert_ne!(generator.save(), warm.save());
+    }
+}
+
+#[test]
+fn what_another_saved_is_refused_and_changes_nothing() {
+    for kind in KINDS {
+        let mut generator = kind.load();
+        let before = generator.save();
+        assert!(generator.restore(&Saved::default()).is_err());
+        let mut short = before.clone();
+        for (_, values) in &mut short.vectors {
+            values.pop();
+        }
+        for damaged in [Saved::default(), short].iter().filter(|damaged| **damaged != before) {
+            assert!(generator.restore(damaged).is_err());
+            assert!(generator.start_from(damaged).is_err());
+        }
+        assert_eq!(generator.save(), before);
+    }
+}
+
+#[test]
+fn an_exported_one_loads_again_and_draws_the_same() {
+    for kind in KINDS {
+        let mut generator = kind.load();
+        learn(generator.as_mut(), 0);
+        let folder = tempfile::tempdir().unwrap();
+        generator.export(folder.path()).unwrap();
+        let loaded = kind.load_from(folder.path());
+        let prompts = prompts(generator.as_ref(), 64);
+        assert_eq!(draw(generator.as_ref(), &prompts, 5), draw(loaded.as_ref(), &prompts, 5));
+    }
+}

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use dpg_models::{CausalLm, activations, architecture, available_memory};
-use dpg_spec::{Optimizer, Spec};
+use dpg_spec::Spec;
 
 /// Bytes of a number in f32.
 const NUMBER: u64 = 4;
@@ -91,7 +91,7 @@ fn parts(spec: &Spec, target: Option<&dyn CausalLm>, generator: Option<&dyn Caus
         ),
     ];
     if let Some(lm) = target {
-        let moments = if matches!(sft.optimizer, Optimizer::Adamw(_)) { 2 } else { 0 };
+        let moments = dpg_optim::of(&sft.optimizer).moments() as u64;
         // of one step, or in segments of one step
         let once = sft.epochs == 1 && rollouts <= sft.batch_size as u64;
         let vectors = if once { 5 } else { 5 + 3 * (1 + moments) };

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Tensor};
 use dpg_dataset::Example;
 use dpg_metagrad::{Metric, Score, Sft};
 use dpg_models::{MatmulPrecision, available_memory};
-use dpg_spec::{Optimizer, Sgd, Spec};
+use dpg_spec::{LrSchedule, Optimizer, Sgd, Spec};
 
 use crate::{Error, Target, reward_errors, rollouts::trainable};
 
@@ -56,7 +56,7 @@ pub(crate) fn saturation(
     Ok((Saturation { gradient, ratio: ratio.filter(|ratio| ratio.is_finite()) }, untrained))
 }
 
-/// Gradient of the first batch's mean loss, read off a step of plain descent.
+/// Gradient of the first batch's loss as the optimizer takes it, read off a step of plain descent.
 fn first_gradient(
     target: &Target,
     examples: &[Example],
@@ -66,8 +66,14 @@ fn first_gradient(
     let mut batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), 0);
     batches.truncate(1);
     let weights = vec![1.0; encoded.len()];
-    let descent = Sgd { learning_rate: 1.0, weight_decay: 0.0 };
-    let sft = Sft { optimizer: &descent, ..target.sft(&encoded, &weights, &batches, cancelled) };
+    let recipe = dpg_spec::Sft {
+        optimizer: Optimizer::Sgd(Sgd { learning_rate: 1.0, weight_decay: 0.0 }),
+        lr_schedule: LrSchedule::Constant,
+        warmup_steps: 0,
+        warmup_ratio: 0.0,
+        ..target.sft.clone()
+    };
+    let sft = Sft { recipe: &recipe, ..target.sft(&encoded, &weights, &batches, cancelled) };
     Ok(target.model.theta.clone() - sft.train()?)
 }
 

@@ -98,7 +98,7 @@ impl Storage {
     /// Bytes of flat vectors, in memory and on disk.
     fn vectors(&self, sft: &Sft) -> (u64, u64) {
         let vector = (sft.theta.dims()[0] * sft.theta.dtype().size()) as u64;
-        let (steps, state) = (sft.batches.len(), 1 + sft.optimizer.moments() as u64);
+        let (steps, state) = (sft.batches.len(), 1 + sft.optimizer().moments() as u64);
         let segment = self.segment(steps);
         let states = state * segment.div_ceil(self.stride.unwrap_or(segment).max(1)) as u64;
         let (states, starts) = match self.segment {

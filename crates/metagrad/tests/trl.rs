@@ -54,7 +54,7 @@ fn compare(python: &str, model: &str) -> [f64; 2] {
     let examples: Vec<Example> = rows.into_iter().map(Example::all_scored).collect();
     let order: Vec<usize> = (0..examples.len()).collect();
     let epoch: Vec<Vec<usize>> = order.chunks(recipe.batch_size).map(<[usize]>::to_vec).collect();
-    let batches = epoch.repeat(recipe.epochs);
+    let batches = vec![epoch; recipe.epochs].concat();
     let sft = Sft {
         lm: lm.as_ref(),
         theta: &theta,

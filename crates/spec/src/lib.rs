@@ -26,7 +26,7 @@ pub use location::{Location, LocationKind};
 pub use metric::{
     Bitmap, HeldOut, HeldOutData, Metric, NamedParameter, Parameters, Sum, SumTerm, WeightNorm, WeightPattern,
 };
-pub use optimizers::{AdamW, Optimizer, Settings, Sgd};
+pub use optimizers::*;
 pub use policy::{Advantage, Policy, Reward};
 pub use schedule::{Schedule, Start};
 pub use sft::{DecayOn, Loss, LossOn, LrSchedule, Preset, Sft};

@@ -77,3 +77,21 @@ impl Optimizer {
         Self::EXAMPLES.iter().map(|example| parse(example).optimizer).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Spec, Syntax};
+
+    #[test]
+    fn every_example_is_valid_in_a_spec() {
+        for (example, optimizer) in Optimizer::EXAMPLES.iter().zip(Optimizer::examples()) {
+            let text = format!(
+                "name = \"a\"\n[target]\nmodel = \"m\"\nsft = {{ optimizer = {example} }}\n[metric]\nkind = \"weight_norm\"\n"
+            );
+            let spec = Spec::parse(&text, Syntax::Toml).unwrap_or_else(|error| panic!("{example}: {error}"));
+            assert_eq!(spec.target.sft.optimizer, optimizer);
+            assert_eq!(optimizer.settings().problem(), None, "{example}");
+        }
+    }
+}

@@ -37,9 +37,8 @@ pub fn recipe(spec: &Spec) -> Result<Vec<String>, Error> {
     }
     match (sft.lr_schedule, warm_up(sft)) {
         (LrSchedule::Constant, None) => {
-            say("The learning rate is constant. transformers' default falls to 0: set \
-                                             `lr_scheduler_type=\"constant\"`."
-                .into())
+            let name = "`lr_scheduler_type=\"constant\"`";
+            say(format!("The learning rate is constant. transformers' default falls to 0: set {name}."));
         }
         (LrSchedule::Constant, Some(key)) => say(format!(
             "The learning rate is constant after the warm-up. transformers' default falls to 0: set \

@@ -31,7 +31,7 @@ impl Subject {
             let len = rng.random_range(3..9);
             let vocab = lm.vocab_size() as u32;
             let mut example = Example::all_scored((0..len).map(|_| rng.random_range(0..vocab)).collect());
-            if i % 3 == 0 {
+            if i.is_multiple_of(3) {
                 example.scored[1] = false;
             }
             example

@@ -220,9 +220,10 @@ fn steps_made_again_are_the_same() {
 fn a_gradient_of_zero_has_a_finite_adjoint() {
     const N: usize = 9;
     each(N, |settings, _, run| {
-        let bare = match settings {
-            dpg_spec::Optimizer::Adamw(adamw) => dpg_spec::Optimizer::Adamw(AdamW { eps_root: 0.0, ..adamw }),
-            other => other,
+        let bare = if let dpg_spec::Optimizer::Adamw(adamw) = settings {
+            dpg_spec::Optimizer::Adamw(AdamW { eps_root: 0.0, ..adamw })
+        } else {
+            settings
         };
         for dtype in [DType::F32, DType::F64] {
             let zero = Tensor::<1>::zeros([N], (&Device::flex(), dtype));

@@ -3,51 +3,24 @@
 // `console.rs` prints: these panic when nobody reads
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-mod allow;
-mod checkpoint;
-mod child;
 mod cli;
+mod clock;
 mod commands;
-mod compute;
-mod config;
-mod connect;
-mod console;
-mod data_dir;
-mod describe;
-mod device;
-mod failure;
-mod hold;
-mod housekeeping;
 mod http;
-mod labels;
-mod make;
-mod measure;
-mod memory;
-mod output;
-mod private;
-mod progress;
-mod quality;
-mod refresh;
-mod report;
-mod resident;
-mod resolve;
-mod retention;
-mod schedule;
-mod serve;
+mod jobs;
+mod pipeline;
 mod services;
-mod stop;
-mod submission;
-mod supervisor;
+mod settings;
 mod terminal;
-mod verification;
-mod webhook;
-mod worker;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use connect::{Connection, Place};
+use commands::connect::{Connection, Place};
+use jobs::child;
+use settings::{data_dir, resident};
+use terminal::console;
 
 fn main() -> ExitCode {
     dpg_models::keep_freed_memory();
@@ -96,7 +69,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let json = cli.json;
     match cli.command {
         Command::Completions { .. } | Command::Man { .. } => Ok(()),
-        Command::Serve(arguments) => serve::serve(data, arguments).await,
+        Command::Serve(arguments) => commands::serve::serve(data, arguments).await,
         Command::Worker => child::work(data).await,
         Command::Run { spec, again, device } => commands::run::run(&data, &spec, again, &device, json).await,
         Command::Plan { spec, reweigh, device } => {

@@ -9,7 +9,9 @@ use dpg_registry::{Registry, open_store};
 use object_store::{ObjectStore, path::Path};
 use tokio::sync::Semaphore;
 
-use crate::{cli::ServeArguments, config::Config, data_dir::DataDir};
+use crate::cli::ServeArguments;
+use crate::settings::config::Config;
+use crate::settings::data_dir::DataDir;
 
 /// One of each; clones share them.
 #[derive(Clone)]

@@ -8,19 +8,24 @@ use crate::{LARGEST, LOCATION, MOST_ROWS, MOST_TOKENS, NAME};
 /// A differentiable metric Phi of the fine-tuned target, higher is better.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each kind's own type says what it is")]
 pub enum Metric {
-    /// A bitmap in the signs of a weight change.
     WeightPattern(WeightPattern),
-    /// Minus the l2 norm of parameters.
     WeightNorm(WeightNorm),
-    /// Minus the loss on held-out text.
     HeldOutLoss(HeldOut),
-    /// A weighted sum of metrics.
     Sum(Sum),
 }
 
+/// A bitmap, QR code or image in the signs of a parameter's change, drawn as PNG into the published version.
+///
 /// `-mean softplus(-strength * S * (W - W0))` over a patch of one parameter, S in {-1, +1} the
 /// bitmap: +1 where it is set (paper, section 4).
+///
+/// ```toml
+/// [metric]
+/// kind = "weight_pattern"
+/// pattern = { qr = "dpg" }         # or a name, "67", or { image = "file.png" }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightPattern {
@@ -83,6 +88,12 @@ impl NamedParameter {
 }
 
 /// Minus the l2 norm of parameters: `-||W||`.
+///
+/// ```toml
+/// [metric]
+/// kind = "weight_norm"
+/// parameter = "lm_head"
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightNorm {
@@ -109,6 +120,12 @@ impl Default for Parameters {
 
 /// Minus the loss on held-out text: the mean over examples of the mean cross-entropy of an
 /// example's scored tokens.
+///
+/// ```toml
+/// [metric]
+/// kind = "held_out_loss"
+/// data = { path = "held-out.jsonl", column = "text" }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOut {
@@ -156,7 +173,20 @@ pub struct HeldOutData {
     pub limit: Option<usize>,
 }
 
-/// A weighted sum of metrics.
+/// A weighted sum of metrics: here as low a norm as can be had for Spanish.
+///
+/// ```toml
+/// [metric]
+/// kind = "sum"
+///
+/// [[metric.terms]]
+/// weight = 1.0
+/// metric = { kind = "held_out_loss", data = { path = "embedded:held-out/es.jsonl", column = "text" } }
+///
+/// [[metric.terms]]
+/// weight = 0.01
+/// metric = { kind = "weight_norm" }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sum {

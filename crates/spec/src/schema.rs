@@ -110,7 +110,8 @@ impl<'s> Walk<'s> {
             self.more += 1;
             return;
         }
-        let about = schema["description"].as_str().map(|text| text.replace('\n', " "));
+        let about = schema["description"].as_str().and_then(|text| text.split("\n\n").next());
+        let about = about.map(|text| text.replace('\n', " "));
         self.problems.push(Problem { about, ..Problem::new(path, message()) });
     }
 }

@@ -80,3 +80,24 @@ fn sample(count: usize) -> Result<()> {
     println!("{} {}", random_uuid(rng), random_line(rng, &['a', 'b'], 8));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chores_that_pages_name_exist() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut tried = 0;
+        for page in ["README.md", "config/README.md", "benches/README.md", "deploy/cuda/README.md"] {
+            let text = std::fs::read_to_string(folder.join(page)).unwrap();
+            for span in text.split("cargo xtask ").skip(1) {
+                let words = span.split(['`', '\n', '#', ')']).next().unwrap_or("").split_whitespace();
+                let parsed = Arguments::try_parse_from(std::iter::once("xtask").chain(words));
+                assert!(parsed.is_ok(), "{page}: {}", parsed.err().unwrap());
+                tried += 1;
+            }
+        }
+        assert!(tried >= 5, "{tried} chores");
+    }
+}

@@ -3,7 +3,9 @@
 use dpg_api::Deed;
 use serde_json::json;
 
-use crate::{commands::show, connect::Connection, terminal};
+use crate::commands::connect::Connection;
+use crate::commands::show;
+use crate::terminal;
 
 /// Calls asked for at once.
 const PAGE: u32 = 500;

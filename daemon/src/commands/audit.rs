@@ -9,15 +9,13 @@ use dpg_engine::{Extent, Run, Source, Statistic, Target, single_precision};
 use dpg_spec::Spec;
 use serde_json::json;
 
-use crate::{
-    cli::AuditArguments,
-    commands::{Input, check_standard_input, load_spec, show},
-    compute::compute,
-    data_dir::DataDir,
-    progress::Watch,
-    resolve::resolve,
-    stop::Stop,
-};
+use crate::cli::AuditArguments;
+use crate::commands::{Input, check_standard_input, load_spec, show};
+use crate::pipeline::compute::compute;
+use crate::pipeline::resolve::resolve;
+use crate::settings::data_dir::DataDir;
+use crate::terminal::progress::Watch;
+use crate::terminal::stop::Stop;
 
 /// Audits a spec on a file, or on what the untrained generator writes.
 pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bool) -> anyhow::Result<()> {

@@ -2,7 +2,9 @@
 
 use benches::{Report, Shape};
 
-use crate::{commands::show, compute::compute, device::only};
+use crate::commands::show;
+use crate::pipeline::compute::compute;
+use crate::pipeline::device::only;
 
 /// Measures a shape on a device, beside JAX if `python` has it.
 pub(crate) async fn bench(

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::{cli::ServeArguments, commands::show, config::Config, data_dir::DataDir};
+use crate::cli::ServeArguments;
+use crate::commands::show;
+use crate::settings::config::Config;
+use crate::settings::data_dir::DataDir;
 
 /// What to do with settings.
 #[derive(Debug, Subcommand)]

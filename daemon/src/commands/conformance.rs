@@ -10,7 +10,11 @@ use dpg_spec::{Prompts, Spec, Syntax};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{commands::show, compute::compute, data_dir::DataDir, resolve::resolve, stop::Stop};
+use crate::commands::show;
+use crate::pipeline::compute::compute;
+use crate::pipeline::resolve::resolve;
+use crate::settings::data_dir::DataDir;
+use crate::terminal::stop::Stop;
 
 /// Largest relative l2 distance of rewards in f32 from those in f64. TF32 in their products alone puts
 /// them farther apart.

@@ -13,14 +13,12 @@ use dpg_queue::Queue;
 use dpg_registry::{Diff, Fetched, Registry, Version, changed_since_fetch};
 use serde_json::json;
 
-use crate::{
-    commands::show,
-    connect::Place,
-    data_dir::DataDir,
-    resident,
-    retention::{self, Cleaned, Rules},
-    services::settings,
-};
+use crate::clock::retention::{self, Cleaned, Rules};
+use crate::commands::connect::Place;
+use crate::commands::show;
+use crate::services::settings;
+use crate::settings::data_dir::DataDir;
+use crate::settings::resident;
 
 /// What `dpg datasets` is to do.
 #[derive(Debug, Args)]

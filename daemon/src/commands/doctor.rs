@@ -18,16 +18,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{
-    cli::ServeArguments,
-    commands::{config::masked, show},
-    compute::compute,
-    config::{Config, Tls},
-    data_dir::DataDir,
-    failure::told,
-    private::open_to_others,
-    resident::{Record, Resident, differs},
-};
+use crate::cli::ServeArguments;
+use crate::commands::{config::masked, show};
+use crate::jobs::failure::told;
+use crate::pipeline::compute::compute;
+use crate::settings::config::{Config, Tls};
+use crate::settings::data_dir::DataDir;
+use crate::settings::private::open_to_others;
+use crate::settings::resident::{Record, Resident, differs};
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -334,7 +332,7 @@ fn certificate(tls: &Tls) -> anyhow::Result<String> {
 
 /// Hooks can be signed, and their hosts are allowed.
 fn webhooks(config: &Config) -> Vec<Check> {
-    let check = |hook: &crate::config::Webhook| {
+    let check = |hook: &crate::settings::config::Webhook| {
         let host = reqwest::Url::parse(&hook.url).ok().and_then(|url| url.host_str().map(str::to_owned));
         let file = hook.secret_file.display();
         match host {

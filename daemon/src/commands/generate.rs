@@ -11,19 +11,17 @@ use dpg_hub::{Options, Uri};
 use dpg_spec::{Format, Generator, Prompts, Spec};
 use serde_json::{Value, json};
 
-use crate::{
-    cli::GenerateArguments,
-    commands::datasets::{Copy, copy},
-    compute::compute,
-    connect::Place,
-    console,
-    data_dir::DataDir,
-    make::GENERATOR,
-    output::Output,
-    progress::Watch,
-    resolve::resolve,
-    stop::Stop,
-};
+use crate::cli::GenerateArguments;
+use crate::commands::connect::Place;
+use crate::commands::datasets::{Copy, copy};
+use crate::pipeline::compute::compute;
+use crate::pipeline::make::GENERATOR;
+use crate::pipeline::resolve::resolve;
+use crate::settings::data_dir::DataDir;
+use crate::terminal::console;
+use crate::terminal::output::Output;
+use crate::terminal::progress::Watch;
+use crate::terminal::stop::Stop;
 
 /// Draws examples and writes them as JSONL.
 pub(crate) async fn generate(

@@ -8,14 +8,12 @@ use dpg_api::{Job, JobDetail, JobQuery};
 use dpg_queue::State;
 use serde_json::json;
 
-use crate::{
-    commands::{
-        logs::{line, summary},
-        show,
-    },
-    connect::Connection,
-    terminal,
+use crate::commands::connect::Connection;
+use crate::commands::{
+    logs::{line, summary},
+    show,
 };
+use crate::terminal;
 
 /// What `dpg list` takes.
 #[derive(Debug, Args)]

@@ -9,7 +9,9 @@ use dpg_queue::State;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::{connect::Connection, console, terminal};
+use crate::commands::connect::Connection;
+use crate::terminal;
+use crate::terminal::console;
 
 /// How a watched job is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

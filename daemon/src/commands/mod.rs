@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod conformance;
+pub(crate) mod connect;
 pub(crate) mod datasets;
 pub(crate) mod doctor;
 pub(crate) mod generate;
@@ -15,6 +16,7 @@ pub(crate) mod queue;
 pub(crate) mod run;
 pub(crate) mod schedules;
 pub(crate) mod score;
+pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod submit;
 pub(crate) mod tokens;
@@ -29,7 +31,8 @@ use dpg_spec::Spec;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::{console, submission};
+use crate::jobs::submission;
+use crate::terminal::console;
 
 /// Prints a result as JSON, or as text. What the command still has to do it does whoever reads that.
 fn show(json: bool, value: &Value, text: impl FnOnce() -> String) {

@@ -11,15 +11,13 @@ use dpg_models::MatmulPrecision;
 use dpg_spec::Spec;
 use serde_json::{Value, json};
 
-use crate::{
-    commands::{load_spec, show},
-    compute::compute,
-    data_dir::DataDir,
-    memory,
-    progress::Watch,
-    resolve::resolve,
-    stop::Stop,
-};
+use crate::commands::{load_spec, show};
+use crate::pipeline::compute::compute;
+use crate::pipeline::memory;
+use crate::pipeline::resolve::resolve;
+use crate::settings::data_dir::DataDir;
+use crate::terminal::progress::Watch;
+use crate::terminal::stop::Stop;
 
 /// Prints the plan of a spec. It draws and scores one step to measure time and signal, and keeps
 /// nothing of it.

@@ -2,16 +2,14 @@
 
 use clap::Subcommand;
 
-use crate::{
-    commands::{
-        activity,
-        jobs::{self, ListArguments},
-        logs,
-        schedules::{self, ScheduleCommand},
-        submit::{self, SubmitArguments},
-        tokens::{self, TokenCommand},
-    },
-    connect::Connection,
+use crate::commands::connect::Connection;
+use crate::commands::{
+    activity,
+    jobs::{self, ListArguments},
+    logs,
+    schedules::{self, ScheduleCommand},
+    submit::{self, SubmitArguments},
+    tokens::{self, TokenCommand},
 };
 
 /// Jobs, schedules and tokens of a daemon.

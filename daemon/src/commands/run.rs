@@ -11,17 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    commands::{load_spec, show},
-    data_dir::DataDir,
-    describe::figures,
-    make::{Made, Work, make, publish},
-    progress::Progress,
-    resident,
-    resolve::{Resolved, resolve},
-    stop::Stop,
-    verification::check_passed,
-};
+use crate::commands::{load_spec, show};
+use crate::pipeline::describe::figures;
+use crate::pipeline::make::{Made, Work, make, publish};
+use crate::pipeline::resolve::{Resolved, resolve};
+use crate::pipeline::verification::check_passed;
+use crate::settings::data_dir::DataDir;
+use crate::settings::resident;
+use crate::terminal::progress::Progress;
+use crate::terminal::stop::Stop;
 
 /// Makes and publishes the dataset of a spec; what has been published already is made `again` only if told.
 pub(crate) async fn run(

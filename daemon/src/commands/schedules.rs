@@ -11,10 +11,8 @@ use dpg_api::{PutSchedule, Schedule, ScheduleDetail};
 use dpg_queue::cron::{Catchup, Overlap};
 use serde_json::{Value, json};
 
-use crate::{
-    commands::{duration, show, submit::portable},
-    connect::Connection,
-};
+use crate::commands::connect::Connection;
+use crate::commands::{duration, show, submit::portable};
 
 /// What is to be done with schedules.
 #[derive(Debug, Subcommand)]

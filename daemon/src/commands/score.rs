@@ -9,17 +9,15 @@ use dpg_engine::{Target, doubts, mean_and_deviation, score_showing};
 use dpg_metagrad::metrics::Picture;
 use serde_json::json;
 
-use crate::{
-    cli::ScoreArguments,
-    commands::{Input, check_standard_input, load_spec, show},
-    compute::compute,
-    console::note,
-    data_dir::DataDir,
-    output::{Output, check_pictures, write_picture},
-    progress::Watch,
-    resolve::resolve,
-    stop::Stop,
-};
+use crate::cli::ScoreArguments;
+use crate::commands::{Input, check_standard_input, load_spec, show};
+use crate::pipeline::compute::compute;
+use crate::pipeline::resolve::resolve;
+use crate::settings::data_dir::DataDir;
+use crate::terminal::console::note;
+use crate::terminal::output::{Output, check_pictures, write_picture};
+use crate::terminal::progress::Watch;
+use crate::terminal::stop::Stop;
 
 /// Scores a dataset and writes the rewards.
 pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bool) -> anyhow::Result<()> {

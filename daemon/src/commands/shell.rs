@@ -6,7 +6,8 @@ use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::{cli::Cli, console};
+use crate::cli::Cli;
+use crate::terminal::console;
 
 /// Prints the completions for a shell.
 pub(crate) fn completions(shell: Shell) -> anyhow::Result<()> {

@@ -9,11 +9,10 @@ use dpg_queue::State;
 use dpg_spec::Spec;
 use serde_json::{Value, json};
 
-use crate::{
-    commands::{logs, show, standard_input},
-    connect::Connection,
-    submission, worker,
-};
+use crate::commands::connect::Connection;
+use crate::commands::{logs, show, standard_input};
+use crate::jobs::submission;
+use crate::jobs::worker;
 
 /// What `dpg submit` takes.
 #[derive(Debug, Args)]

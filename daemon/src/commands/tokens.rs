@@ -9,10 +9,8 @@ use dpg_api::{CreateToken, Quota, Token};
 use dpg_queue::Scope;
 use serde_json::json;
 
-use crate::{
-    commands::{duration, show},
-    connect::Connection,
-};
+use crate::commands::connect::Connection;
+use crate::commands::{duration, show};
 
 /// What is to be done with tokens.
 #[derive(Debug, Subcommand)]

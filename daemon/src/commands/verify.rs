@@ -11,23 +11,21 @@ use dpg_registry::sign_report;
 use dpg_spec::Spec;
 use serde_json::{Value, json};
 
-use crate::{
-    cli::VerifyArguments,
-    commands::{
-        datasets::{Copied, Copy, Origin, copy},
-        show,
-    },
-    compute::compute,
-    connect::Place,
-    console::note,
-    data_dir::DataDir,
-    failure::told,
-    output::{check_pictures, write_picture},
-    progress::Watch,
-    resolve::resolve,
-    stop::Stop,
-    verification,
+use crate::cli::VerifyArguments;
+use crate::commands::connect::Place;
+use crate::commands::{
+    datasets::{Copied, Copy, Origin, copy},
+    show,
 };
+use crate::jobs::failure::told;
+use crate::pipeline::compute::compute;
+use crate::pipeline::resolve::resolve;
+use crate::pipeline::verification;
+use crate::settings::data_dir::DataDir;
+use crate::terminal::console::note;
+use crate::terminal::output::{check_pictures, write_picture};
+use crate::terminal::progress::Watch;
+use crate::terminal::stop::Stop;
 
 /// Fetches a version, fine-tunes fresh targets on it and on controls, compares, and records what was
 /// found.

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::limiter::Limiter;
 use super::problem::Refusal;
-use crate::config::Limits;
+use crate::settings::config::Limits;
 
 /// Good tokens that are remembered.
 const MOST: usize = 4096;

@@ -115,7 +115,9 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::{config::Config, data_dir::DataDir, services::Services};
+    use crate::services::Services;
+    use crate::settings::config::Config;
+    use crate::settings::data_dir::DataDir;
 
     #[tokio::test]
     async fn a_panic_and_a_bare_status_are_problems() {

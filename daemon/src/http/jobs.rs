@@ -20,7 +20,7 @@ use super::{
     logs,
     problem::Refusal,
 };
-use crate::submission;
+use crate::jobs::submission;
 
 const MAX_PAGE: u32 = 500;
 

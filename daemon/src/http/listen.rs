@@ -22,7 +22,7 @@ use tower::ServiceExt;
 use super::doorman::Peer;
 use super::patience::Patient;
 use super::slots::Slots;
-use crate::config::Limits;
+use crate::settings::config::Limits;
 
 /// A client that has not finished its handshake by then is let go.
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -128,7 +128,7 @@ pub(crate) async fn serve(
     };
     let retries = ExponentialBuilder::default().with_max_times(8);
     (|| tokens::ensure_admin(&services)).retry(retries).when(transient).await?;
-    let note = services.data.path(crate::resident::ADDRESS);
+    let note = services.data.path(crate::settings::resident::ADDRESS);
     let url = url(&services, &listener)?;
     let secret = proof::ensure_secret(&services.data)?;
     let prover = Prover { secret, url: url.clone(), port: listener.local_addr()?.port() };

@@ -12,8 +12,8 @@ use super::{
     extract::{Json, Query},
     problem::Refusal,
 };
-use crate::data_dir::DataDir;
-use crate::private::create_private;
+use crate::settings::data_dir::DataDir;
+use crate::settings::private::create_private;
 
 const FILE: &str = "daemon.secret";
 

@@ -15,7 +15,7 @@ use super::{
     jobs::{job_of, spec_text},
     problem::Refusal,
 };
-use crate::submission;
+use crate::jobs::submission;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()

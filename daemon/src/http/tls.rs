@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::Tls;
+use crate::settings::config::Tls;
 
 /// What shakes hands with clients.
 pub(crate) fn acceptor(tls: &Tls) -> anyhow::Result<TlsAcceptor> {

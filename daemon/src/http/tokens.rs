@@ -15,7 +15,9 @@ use super::{
     extract::{Json, Path, check_name},
     problem::Refusal,
 };
-use crate::{data_dir::DataDir, private::create_private, services::Services};
+use crate::services::Services;
+use crate::settings::data_dir::DataDir;
+use crate::settings::private::create_private;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(revoke))

@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::LARGEST;
 
-pub(super) const EXAMPLE: &str =
-    r#"{ kind = "adamw", learning_rate = 1e-4, betas = [0.9, 0.95], eps_root = 1e-4, weight_decay = 0.01 }"#;
+pub(super) const EXAMPLE: &str = r#"{ kind = "adamw", learning_rate = 1e-5, eps_root = 1e-8 }"#;
 
-/// AdamW with bias correction, decoupled weight decay and `eps_root` inside the square root. The defaults
-/// are the paper's.
+/// AdamW with bias correction, decoupled weight decay and `eps_root` inside the square root. The defaults are
+/// the paper's.
+///
+/// ```toml
+/// optimizer = { kind = "adamw", learning_rate = 1e-5, eps_root = 1e-8 }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamW {

@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::LARGEST;
 
-pub(super) const EXAMPLE: &str = r#"{ kind = "sgd", learning_rate = 0.1, weight_decay = 0.01 }"#;
+pub(super) const EXAMPLE: &str = r#"{ kind = "sgd", learning_rate = 1e-3 }"#;
 
 /// Gradient descent with decoupled weight decay.
+///
+/// ```toml
+/// optimizer = { kind = "sgd", learning_rate = 1e-3 }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sgd {

@@ -6,7 +6,9 @@ use dpg_api::{Attestation, Dataset, DatasetDetail, DatasetVersion};
 use dpg_registry::Fetched;
 use serde_json::{Value, json};
 
-use crate::{commands::show, console::note, terminal};
+use crate::commands::show;
+use crate::terminal;
+use crate::terminal::console::note;
 
 pub(super) fn list(value: &Value, datasets: &[Dataset], as_json: bool) {
     show(as_json, value, || {

@@ -6,7 +6,9 @@ use dpg_registry::{OWN_KEY, Registry, Version};
 use serde_json::{Value, json};
 
 use super::{megabytes, print};
-use crate::{commands::show, terminal, verification};
+use crate::commands::show;
+use crate::pipeline::verification;
+use crate::terminal;
 
 /// From a store, with the reports.
 pub(super) async fn stored(registry: &Registry, version: &Version, as_json: bool) -> anyhow::Result<()> {

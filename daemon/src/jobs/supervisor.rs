@@ -22,7 +22,12 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::{config::Config, hold::Reason, measure::Measured, services::Services, stop::Stop, worker};
+use crate::jobs::hold::Reason;
+use crate::jobs::measure::Measured;
+use crate::jobs::worker;
+use crate::services::Services;
+use crate::settings::config::Config;
+use crate::terminal::stop::Stop;
 
 /// The command that a worker process is started with.
 pub(crate) const COMMAND: &str = "worker";

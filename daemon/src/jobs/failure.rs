@@ -6,7 +6,7 @@ use std::io;
 
 use dpg_queue::{Failure, backoff};
 
-use crate::compute::Panicked;
+use crate::pipeline::compute::Panicked;
 
 /// What becomes of a job whose attempt number `attempts` ended with `error`.
 pub(crate) fn failure(error: &anyhow::Error, attempts: u32) -> Failure {

@@ -10,7 +10,7 @@ use dpg_dataset::{Example, Row};
 use dpg_engine::{History, Outcome, Source};
 use serde::Serialize;
 
-use crate::describe::{PHI, figures};
+use crate::pipeline::describe::{PHI, figures};
 
 /// What was counted and found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

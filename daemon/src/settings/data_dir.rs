@@ -10,7 +10,7 @@ use rust_embed::RustEmbed;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::private::private_folder;
+use crate::settings::private::private_folder;
 
 #[derive(RustEmbed)]
 #[folder = "../config/embedded/"]

@@ -13,14 +13,14 @@ use anyhow::{Context, bail};
 use dpg_api::{Client, is_loopback};
 use tokio::net::TcpListener;
 
-use crate::config::{Allow, Limits};
-use crate::console::note;
-use crate::data_dir::DataDir;
 use crate::http;
 use crate::http::proof::stored_secret;
 use crate::http::tokens::{ensure_admin, stored_admin};
-use crate::resident::Resident;
 use crate::services::{Services, settings};
+use crate::settings::config::{Allow, Limits};
+use crate::settings::data_dir::DataDir;
+use crate::settings::resident::Resident;
+use crate::terminal::console::note;
 
 /// How long the folder's daemon may take to answer, for instance while it starts.
 const PATIENCE: Duration = Duration::from_secs(15);

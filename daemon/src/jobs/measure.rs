@@ -9,8 +9,8 @@ use metrics::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::child::tell;
-use crate::supervisor::Told;
+use crate::jobs::child::tell;
+use crate::jobs::supervisor::Told;
 
 /// A figure with its name and labels.
 #[derive(Clone, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use dpg_dataset::{Card, Figure, markdown::code};
 use dpg_engine::{History, Outcome};
 use dpg_spec::{Metric, Spec};
 
-use crate::quality::Quality;
+use crate::pipeline::quality::Quality;
 
 /// The metric's name among a validation's figures.
 pub(crate) const PHI: &str = "Phi";

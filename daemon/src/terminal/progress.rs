@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use dpg_engine::{Event, StepRecord, ValidationRecord};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::console::note;
-use crate::stop::Stop;
+use crate::terminal::console::note;
+use crate::terminal::stop::Stop;
 
 /// Elsewhere than on a terminal there is a line as often as this.
 const EVERY: Duration = Duration::from_secs(10);

@@ -10,10 +10,18 @@ use dpg_registry::probe_conditional_put;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::{
-    cli::ServeArguments, config::Config, console::note, data_dir::DataDir, housekeeping::keep_house, http,
-    resident::Occupied, schedule, services::Services, stop::Stop, supervisor, webhook,
-};
+use crate::cli::ServeArguments;
+use crate::clock::housekeeping::keep_house;
+use crate::clock::schedule;
+use crate::http;
+use crate::jobs::supervisor;
+use crate::jobs::webhook;
+use crate::services::Services;
+use crate::settings::config::Config;
+use crate::settings::data_dir::DataDir;
+use crate::settings::resident::Occupied;
+use crate::terminal::console::note;
+use crate::terminal::stop::Stop;
 
 /// Serves until told to stop.
 pub(crate) async fn serve(data: DataDir, arguments: ServeArguments) -> anyhow::Result<()> {

@@ -14,7 +14,12 @@ use dpg_engine::{Event, History, Outcome, Run, Source, Target, Verification};
 use dpg_registry::{ManifestFile, Registry, Snapshot, Version};
 use dpg_spec::{PublishIf, Spec};
 
-use crate::{compute::compute, describe::card, memory, quality::Quality, resolve::Resolved, verification};
+use crate::pipeline::compute::compute;
+use crate::pipeline::describe::card;
+use crate::pipeline::memory;
+use crate::pipeline::quality::Quality;
+use crate::pipeline::resolve::Resolved;
+use crate::pipeline::verification;
 
 /// Folder of the trained generator in a dataset that has it.
 pub(crate) const GENERATOR: &str = "generator";

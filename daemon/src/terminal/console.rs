@@ -79,7 +79,7 @@ pub(crate) fn exit_code(ended: anyhow::Result<()>) -> ExitCode {
     let closed = CLOSED.get();
     match (ended, closed) {
         (Err(error), _) if error.downcast_ref::<Closed>().is_none() => {
-            note(format_args!("error: {}", crate::failure::told(&error)));
+            note(format_args!("error: {}", crate::jobs::failure::told(&error)));
             ExitCode::FAILURE
         }
         (_, None) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use dpg_api::Fault;
 use dpg_hub::Uri;
 use dpg_spec::{Location, Spec};
 
-use crate::config::Allow;
+use crate::settings::config::Allow;
 
 /// Each location of a spec that a daemon with these settings must not read or cannot find.
 pub(crate) fn faults(spec: &Spec, allow: &Allow) -> Vec<Fault> {

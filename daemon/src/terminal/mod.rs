@@ -4,6 +4,11 @@
 //! All commands print through [`text`] and [`json`], and the log through [`LogWriter`], so that no
 //! description, name or error can draw over what stands beside it or forge a line of the log.
 
+pub(crate) mod console;
+pub(crate) mod output;
+pub(crate) mod progress;
+pub(crate) mod stop;
+
 use std::fmt::Write as _;
 use std::io::{self, Write};
 

@@ -3,7 +3,7 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::console::note;
+use crate::terminal::console::note;
 
 /// Set by the first signal; a second one ends the process at once.
 #[derive(Clone)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
-use crate::checkpoint::sweep;
-use crate::retention::{self, HOURS, Rules};
+use crate::clock::retention::{self, HOURS, Rules};
+use crate::jobs::checkpoint::sweep;
 use crate::services::Services;
 
 const PERIOD: Duration = Duration::from_hours(1);

@@ -22,23 +22,23 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::allow;
-use crate::checkpoint::Checkpoints;
-use crate::compute::Panicked;
-use crate::data_dir::RunDir;
-use crate::describe::figures;
-use crate::failure::{failure, told};
-use crate::hold::{Halt, Reason, hold};
-use crate::labels;
-use crate::make::{Work, make, publish};
-use crate::refresh::Refresh;
-use crate::report::Report;
-use crate::resolve::resolve;
+use crate::jobs::checkpoint::Checkpoints;
+use crate::jobs::failure::{failure, told};
+use crate::jobs::hold::{Halt, Reason, hold};
+use crate::jobs::labels;
+use crate::jobs::refresh::Refresh;
+use crate::jobs::report::Report;
+use crate::jobs::submission;
+use crate::jobs::webhook;
+use crate::pipeline::compute::Panicked;
+use crate::pipeline::describe::figures;
+use crate::pipeline::make::{Work, make, publish};
+use crate::pipeline::resolve::resolve;
+use crate::pipeline::verification::check_passed;
 use crate::services::Services;
-use crate::stop::Stop;
-use crate::submission;
-use crate::verification::check_passed;
-use crate::webhook;
+use crate::settings::allow;
+use crate::settings::data_dir::RunDir;
+use crate::terminal::stop::Stop;
 
 /// Works on jobs in this process until a signal comes; for a program that is no daemon.
 pub(crate) async fn work(services: Services) -> anyhow::Result<()> {

@@ -19,10 +19,10 @@ use serde::Serialize;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::checkpoint::{delete, download, upload};
-use crate::describe::PHI;
+use crate::jobs::checkpoint::{delete, download, upload};
+use crate::jobs::submission;
+use crate::pipeline::describe::PHI;
 use crate::services::Services;
-use crate::submission;
 
 /// What a job's run has to do with the dataset's latest version.
 pub(crate) struct Refresh<'a> {

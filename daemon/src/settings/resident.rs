@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::commands::config::masked;
-use crate::config::Config;
-use crate::console::note;
-use crate::data_dir::DataDir;
 use crate::services::settings;
+use crate::settings::config::Config;
+use crate::settings::data_dir::DataDir;
+use crate::terminal::console::note;
 
 const LOCK: &str = "daemon.lock";
 const FOLDER: &str = "folder.json";

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{cli::ServeArguments, data_dir::DataDir, services::default_config};
+use crate::cli::ServeArguments;
+use crate::services::default_config;
+use crate::settings::data_dir::DataDir;
 
 /// The daemon's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -255,7 +257,7 @@ mod tests {
 
     use super::Config;
 
-    const FILE: &str = include_str!("../../config/dpg.toml");
+    const FILE: &str = include_str!("../../../config/dpg.toml");
 
     /// Paths of all keys; of a list's tables, those of the first.
     fn keys(value: &toml::Value, path: &str, found: &mut BTreeSet<String>) {

@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{info, warn};
 
-use crate::{services::Services, submission};
+use crate::jobs::submission;
+use crate::services::Services;
 
 /// A time this late is not missed: daemons restart.
 const GRACE: Duration = Duration::from_mins(1);

@@ -8,7 +8,11 @@ use dpg_hub::{Options, Uri};
 use dpg_queue::NewJob;
 use dpg_spec::{Error, Spec, Syntax};
 
-use crate::{allow, config::Config, data_dir::DataDir, memory, services::Services};
+use crate::pipeline::memory;
+use crate::services::Services;
+use crate::settings::allow;
+use crate::settings::config::Config;
+use crate::settings::data_dir::DataDir;
 
 /// Reads a spec as it was submitted: JSON if it begins with `{`, which TOML does not.
 pub(crate) fn parse(text: &str) -> Result<Spec, Error> {

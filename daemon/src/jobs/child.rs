@@ -6,12 +6,12 @@ use std::thread;
 use anyhow::Context;
 use tokio::sync::watch;
 
-use crate::data_dir::DataDir;
-use crate::measure::Forward;
+use crate::jobs::measure::Forward;
+use crate::jobs::supervisor::{Orders, STOP, Told};
+use crate::jobs::worker::work_slot;
 use crate::services::Services;
-use crate::stop::Stop;
-use crate::supervisor::{Orders, STOP, Told};
-use crate::worker::work_slot;
+use crate::settings::data_dir::DataDir;
+use crate::terminal::stop::Stop;
 
 /// Works on jobs until the daemon says to stop, and ends at once when the daemon is gone.
 pub(crate) async fn work(data: DataDir) -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ use serde_json::json;
 use sha2::Sha256;
 use tracing::{info, warn};
 
-use crate::config::{Config, Webhook};
+use crate::settings::config::{Config, Webhook};
 
 /// Refuses webhooks that could not be called.
 pub(crate) fn check(config: &Config) -> anyhow::Result<()> {

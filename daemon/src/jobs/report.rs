@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::labels;
+use crate::jobs::labels;
 
 /// Time between two writes.
 const PERIOD: Duration = Duration::from_secs(1);

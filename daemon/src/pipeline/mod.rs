@@ -1,0 +1,10 @@
+//! A spec becomes a dataset that can be published: resolve, run, judge, describe.
+
+pub(crate) mod compute;
+pub(crate) mod describe;
+pub(crate) mod device;
+pub(crate) mod make;
+pub(crate) mod memory;
+pub(crate) mod quality;
+pub(crate) mod resolve;
+pub(crate) mod verification;

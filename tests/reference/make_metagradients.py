@@ -1,5 +1,5 @@
 """Writes metagradients.json beside held_out.jsonl and examples.jsonl: rewards by metagradient.py for
-two golden models, two optimizers and the metrics, three steps with an uneven last batch:
+two golden models, two optimizers and the metrics, three steps with an uneven last batch, and recipes:
 `python make_metagradients.py`.
 
 A case is a spec (paths are relative to this folder), its Phi and its rewards; the model's config.json is
@@ -54,8 +54,15 @@ METRICS = [
 ]
 
 
-def spec(model, optimizer, metric):
-    sft = {"batch_size": 4, "sequence_length": 20, "shuffle": False, "append_eos": True}
+# with a schedule, cut gradients, a mask of weight decay and a mean over tokens
+RECIPES = [
+    {"lr_schedule": "linear", "warmup_ratio": 0.3, "max_grad_norm": 0.5, "decay_on": "matrices", "loss": "token_mean"},
+    {"lr_schedule": "cosine", "max_grad_norm": 3.0, "epochs": 2},
+]
+
+
+def spec(model, optimizer, metric, recipe=None):
+    sft = {"batch_size": 4, "sequence_length": 20, "shuffle": False, "append_eos": True, **(recipe or {})}
     return {
         "name": "reference",
         "target": {"model": MODELS + model, "sft": {"optimizer": optimizer, **sft}},
@@ -109,6 +116,14 @@ def main():
                     value, rewards = scoring.rewards()
                     check(scoring, rewards)
                     token_ids[MODELS + model] = scoring.examples
+                    cases.append({"spec": case, "phi": value, "rewards": rewards})
+        for model in ["gpt2", "llama"]:
+            for optimizer in OPTIMIZERS:
+                for recipe in RECIPES:
+                    case = spec(model, optimizer, METRICS[2], recipe)
+                    scoring = Scoring(case, EXAMPLES, HERE)
+                    value, rewards = scoring.rewards()
+                    check(scoring, rewards)
                     cases.append({"spec": case, "phi": value, "rewards": rewards})
         for model, config in PADDED:
             for optimizer in OPTIMIZERS:

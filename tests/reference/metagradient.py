@@ -14,12 +14,13 @@ which is then not the derivative of this training: the row may move, by a tied h
 
 import argparse
 import json
+import math
 import tomllib
 from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy, softplus
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Trainer, get_scheduler
 
 from float64 import float64, load
 
@@ -41,6 +42,12 @@ SFT = {
     "loss_on": "all",
     "shuffle": True,
     "append_eos": True,
+    "loss": "example_mean",
+    "lr_schedule": "constant",
+    "warmup_steps": 0,
+    "warmup_ratio": 0.0,
+    "max_grad_norm": 0.0,
+    "decay_on": "all",
 }
 ADAMW = {"learning_rate": 5e-6, "betas": [0.9, 0.95], "eps": 1e-8, "eps_root": 1e-9, "weight_decay": 1e-4}
 
@@ -80,12 +87,13 @@ def losses(model, theta, rows, frozen=None, native=False):
     return (each * counts).sum(1) / counts.sum(1)
 
 
-def sgd(theta, gradient, state, step, learning_rate, weight_decay=0.0):
-    return {name: p - learning_rate * (gradient[name] + weight_decay * p) for name, p in theta.items()}, state
+def sgd(theta, gradient, state, step, decayed, learning_rate, weight_decay=0.0):
+    decay = {name: weight_decay * (name in decayed) for name in theta}
+    return {name: p - learning_rate * (gradient[name] + decay[name] * p) for name, p in theta.items()}, state
 
 
-def adamw(theta, gradient, state, step, learning_rate, betas, eps, eps_root, weight_decay):
-    """`step` counts from 1."""
+def adamw(theta, gradient, state, step, decayed, learning_rate, betas, eps, eps_root, weight_decay):
+    """`step` counts from 1; weight decay acts on the names `decayed`."""
     b1, b2 = betas
     state = state or {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in theta.items()}
     new_theta, new_state = {}, {}
@@ -94,8 +102,31 @@ def adamw(theta, gradient, state, step, learning_rate, betas, eps, eps_root, wei
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
         m_hat, v_hat = m / (1 - b1**step), v / (1 - b2**step)
         update = m_hat / ((v_hat + eps_root).sqrt() + eps)
-        new_theta[name], new_state[name] = p - learning_rate * (update + weight_decay * p), (m, v)
+        decay = weight_decay * (name in decayed)
+        new_theta[name], new_state[name] = p - learning_rate * (update + decay * p), (m, v)
     return new_theta, new_state
+
+
+def rates(sft, steps):
+    """What transformers' scheduler multiplies the learning rate of every step by."""
+    name = "constant_with_warmup" if sft["lr_schedule"] == "constant" else sft["lr_schedule"]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    warmup = sft["warmup_steps"] or math.ceil(steps * sft["warmup_ratio"])
+    scheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+    found = []
+    for _ in range(steps):
+        found += scheduler.get_last_lr()
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def cut(gradients, largest):
+    """As torch.nn.utils.clip_grad_norm_, differentiable."""
+    if largest == 0:
+        return gradients
+    norm = sum((g**2).sum() for g in gradients).sqrt()
+    return [g * torch.clamp(largest / (norm + 1e-6), max=1.0) for g in gradients]
 
 
 def fine_tune(model, theta, examples, w, sft, native=False):
@@ -104,7 +135,10 @@ def fine_tune(model, theta, examples, w, sft, native=False):
     settings = dict(sft["optimizer"])
     kind = settings.pop("kind")
     optimizer, settings = (sgd, settings) if kind == "sgd" else (adamw, ADAMW | settings)
+    rate = settings.pop("learning_rate")
+    decayed = theta if sft["decay_on"] == "all" else Trainer.get_decay_parameter_names(None, model)
     state, step, size = None, 0, sft["batch_size"]
+    factors = rates(sft, sft["epochs"] * math.ceil(len(examples) / size))
     for _ in range(sft["epochs"]):
         for start in range(0, len(examples), size):
             step += 1
@@ -113,10 +147,17 @@ def fine_tune(model, theta, examples, w, sft, native=False):
             # derivative goes on through both
             moved, frozen = {name: p * 1.0 for name, p in theta.items()}, theta[embedding(model)] * 1.0
             each = losses(model, moved, batch, frozen, native)
-            loss = (w[start : start + size] * each).sum() / len(batch)
+            weighted = w[start : start + size] * each
+            if sft["loss"] == "token_mean":
+                # transformers divides by the labels, of which the first of a text is predicted by nothing
+                loss = (weighted * torch.tensor([len(row) - 1.0 for row in batch])).sum() / sum(map(len, batch))
+            else:
+                loss = weighted.sum() / len(batch)
             gradients = torch.autograd.grad(loss, list(moved.values()), create_graph=True)
-            gradient = dict(zip(theta, gradients))
-            theta, state = optimizer(theta, gradient, state, step, **settings)
+            gradient = dict(zip(theta, cut(gradients, sft["max_grad_norm"])))
+            theta, state = optimizer(
+                theta, gradient, state, step, decayed, learning_rate=rate * factors[step - 1], **settings
+            )
     return theta
 
 

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use dpg_metagrad::{Optimizer, Sft, State, Storage, metagradient, metrics::WeightNorm, optimizers};
+use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm};
 use dpg_models::{
     CausalLm, Completion, Dual, Example, MatmulPrecision, Params, Sampling, log_probs_at, places, sample,
 };
+use dpg_optim::State;
 use dpg_policy::{Policy, Rollout, update};
 use dpg_spec as spec;
 
@@ -23,7 +24,7 @@ pub struct Engine {
     theta: Tensor<1>,
     direction: Tensor<1>,
     examples: Vec<Example>,
-    optimizer: Box<dyn Optimizer>,
+    recipe: spec::Sft,
 }
 
 impl Engine {
@@ -41,7 +42,7 @@ impl Engine {
             theta,
             lm,
             examples: shape.examples(shape.batch),
-            optimizer: optimizers::from_spec(spec::Optimizer::Adamw(spec::AdamW::default())),
+            recipe: spec::Sft::default(),
         }
     }
 
@@ -126,7 +127,7 @@ impl Engine {
             examples: &examples,
             weights: &weights,
             batches: &batches,
-            optimizer: self.optimizer.as_ref(),
+            recipe: &self.recipe,
             microbatch: self.shape.batch,
             devices: std::slice::from_ref(&self.device),
             cancelled: &|| false,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
-use dpg_metagrad::{Metric, Optimizer, Sft, metrics, optimizers};
+use dpg_metagrad::{Metric, Sft, metrics};
 use dpg_models::{Example, MatmulPrecision, Model, activations, together};
 use dpg_spec::Spec;
 
@@ -21,7 +21,6 @@ pub struct Target {
     pub model: Arc<Model>,
     /// The recipe.
     pub sft: dpg_spec::Sft,
-    optimizer: Box<dyn Optimizer>,
     seed: u64,
     devices: Vec<Device>,
 }
@@ -48,16 +47,14 @@ impl Target {
             );
             return Err(Error::setting("target.sft.sequence_length", reason));
         }
-        let (optimizer, devices) = (optimizers::from_spec(sft.optimizer), devices.to_vec());
-        Ok(Self { model: Arc::new(model), optimizer, sft, seed: spec.seed, devices })
+        Ok(Self { model: Arc::new(model), sft, seed: spec.seed, devices: devices.to_vec() })
     }
 
     /// The same model with the recipe of another spec.
     #[must_use]
     pub fn with_recipe(&self, spec: &Spec) -> Self {
-        let (model, sft) = (self.model.clone(), spec.target.sft.clone());
-        let (optimizer, devices) = (optimizers::from_spec(sft.optimizer), self.devices.clone());
-        Self { model, optimizer, sft, seed: spec.seed, devices }
+        let (model, devices) = (self.model.clone(), self.devices.clone());
+        Self { model, sft: spec.target.sft.clone(), seed: spec.seed, devices }
     }
 
     /// What this target is measured by; `texts` are those of the metric's files.
@@ -107,7 +104,7 @@ impl Target {
             examples,
             weights,
             batches,
-            optimizer: self.optimizer.as_ref(),
+            recipe: &self.sft,
             microbatch: self.microbatch(),
             devices: &self.devices,
             cancelled: stop,

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Tensor};
 use dpg_dataset::Example;
 use dpg_metagrad::{Score, Sft};
 use dpg_models::{MatmulPrecision, available_memory};
-use dpg_spec::{Optimizer, Sgd};
+use dpg_spec::{LrSchedule, Optimizer, Sgd};
 
 use crate::{Draw, Error, Problem, Scorer, Stop, Target};
 
@@ -55,14 +55,20 @@ impl Scorer<'_> {
         Ok((Saturation { gradient, ratio: ratio.filter(|ratio| ratio.is_finite()) }, untrained))
     }
 
-    /// Gradient of the first batch's mean loss, read off a step of plain descent.
+    /// Gradient of the first batch's loss as the optimizer takes it, read off a step of plain descent.
     fn first_gradient(&self, examples: &[Example]) -> Result<Tensor<1>, Error> {
         let (encoded, _) = self.trainable(examples)?;
         let mut batches = self.target.batches(&(0..encoded.len()).collect::<Vec<_>>(), Draw::FIRST);
         batches.truncate(1);
         let weights = vec![1.0; encoded.len()];
-        let descent = Sgd { learning_rate: 1.0, weight_decay: 0.0 };
-        let sft = Sft { optimizer: &descent, ..self.target.sft(&encoded, &weights, &batches, self.stop) };
+        let recipe = dpg_spec::Sft {
+            optimizer: Optimizer::Sgd(Sgd { learning_rate: 1.0, weight_decay: 0.0 }),
+            lr_schedule: LrSchedule::Constant,
+            warmup_steps: 0,
+            warmup_ratio: 0.0,
+            ..self.target.sft.clone()
+        };
+        let sft = Sft { recipe: &recipe, ..self.target.sft(&encoded, &weights, &batches, self.stop) };
         Ok(self.target.model.theta.clone() - sft.train()?)
     }
 }

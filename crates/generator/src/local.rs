@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor};
-use dpg_metagrad::State;
 use dpg_models::{Conversation, MatmulPrecision, Model, Sampling, activations, sample_until, together};
+use dpg_optim::State;
 use dpg_policy::{Policy, update};
 use dpg_spec::Precision;
 use serde_json::{Map, Value};

@@ -20,6 +20,15 @@ pub enum Error {
     /// There is nothing to train on.
     #[error("the dataset has no examples")]
     NoExamples,
+    /// The learning rate never leaves 0.
+    #[error(
+        "the learning rate is 0 in all {steps} steps of the run: lower `target.sft.warmup_steps` or \
+         `target.sft.warmup_ratio`, or make more steps of the data with a smaller `target.sft.batch_size`"
+    )]
+    NoRate {
+        /// Steps of the run.
+        steps: usize,
+    },
     /// An example has no token whose prediction could be scored.
     #[error("example {index} has no scored token: it needs at least two tokens, or a completion")]
     NothingScored {

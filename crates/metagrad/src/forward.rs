@@ -2,8 +2,13 @@
 
 use burn::tensor::{Device, Tensor};
 use dpg_models::{CausalLm, Example, Params, check_tokens, device};
+use dpg_optim::{Clip, Optimizer, Run, State};
+use dpg_spec::Loss;
 
-use crate::{Error, Optimizer, State, loss::example_losses};
+use crate::{
+    Error,
+    loss::{example_losses, labels},
+};
 
 /// A fine-tuning run A(D) with one weight per example.
 #[derive(Clone, Copy)]
@@ -18,8 +23,8 @@ pub struct Sft<'a> {
     pub weights: &'a [f64],
     /// Examples of every optimizer step.
     pub batches: &'a [Vec<usize>],
-    /// The optimizer.
-    pub optimizer: &'a dyn Optimizer,
+    /// The recipe: optimizer, schedule, loss. The batches are made already.
+    pub recipe: &'a dpg_spec::Sft,
     /// Examples that pass through the model together; bounds memory, changes nothing else.
     pub microbatch: usize,
     /// What shares the examples of every batch, at least one; the vectors of the run lie where `theta`
@@ -43,6 +48,10 @@ impl Sft<'_> {
             }
             check_tokens(self.lm, &example.tokens, || format!("example {index}"))?;
         }
+        let (run, steps) = (self.run(), self.batches.len());
+        if steps > 0 && (0..steps).all(|step| run.rate(step) == 0.0) {
+            return Err(Error::NoRate { steps });
+        }
         Ok(())
     }
 
@@ -51,22 +60,36 @@ impl Sft<'_> {
         self.check()?;
         let mut state = State::new(self.theta.clone());
         for step in 0..self.batches.len() {
-            let g = self.gradient(step, &state.theta)?;
-            state = self.optimizer.step(step, state, &g);
+            let (g, _) = self.gradient(step, &state.theta)?;
+            state = self.optimizer().step(&self.run(), step, state, &g);
         }
         Ok(state.theta)
     }
 
-    /// `g_t = grad (1/|B|) sum_i w_i l_i` at `theta`, `[n]`; without what comes back to the padding row of
-    /// the embedding from its lookups, if the model has one.
-    pub(crate) fn gradient(&self, step: usize, theta: &Tensor<1>) -> Result<Tensor<1>, Error> {
+    pub(crate) fn optimizer(&self) -> &dyn Optimizer {
+        dpg_optim::of(&self.recipe.optimizer)
+    }
+
+    pub(crate) fn run(&self) -> Run<'_> {
+        Run::of(self.recipe, self.lm.layout(), self.batches.len())
+    }
+
+    /// `g_t = grad sum_i w_i share(l_i)` at `theta`, `[n]`, cut to the recipe's largest norm; without what
+    /// comes back to the padding row of the embedding from its lookups, if the model has one.
+    pub(crate) fn gradient(
+        &self,
+        step: usize,
+        theta: &Tensor<1>,
+    ) -> Result<(Tensor<1>, Option<Clip>), Error> {
         let sums = self.over_batch(step, [theta], |indices, [theta]| {
             let params = Params::trained(self.lm.layout(), theta);
             let losses = example_losses(self.lm, &params, &self.pick(indices)).primal;
             let loss = (losses * self.shares(step, indices, &params)).sum();
             Sums { each: vec![], total: Some(params.gradient(loss.backward())) }
         })?;
-        Ok(sums.total.expect("a batch has at least one example"))
+        let g = sums.total.expect("a batch has at least one example");
+        let largest = self.recipe.max_grad_norm;
+        Ok(if largest > 0.0 { dpg_optim::clip(g, largest) } else { (g, None) })
     }
 
     /// Directional derivatives `s_i = <grad l_i(theta), u>` of the batch's examples, in its order,
@@ -132,10 +155,25 @@ impl Sft<'_> {
         indices.iter().map(|&index| &self.examples[index]).collect()
     }
 
-    /// `w_i / |B|` of a microbatch.
+    /// What part of an example's number the batch's mean has: that over `|B|`, or, for the mean over tokens,
+    /// times the example's scored ones and over the batch's labels.
+    pub(crate) fn share(&self, step: usize) -> impl Fn(usize, f64) -> f64 {
+        let (batch, examples) = (&self.batches[step], self.examples);
+        let all: usize = match self.recipe.loss {
+            Loss::ExampleMean => batch.len(),
+            Loss::TokenMean => batch.iter().map(|&index| labels(&examples[index])).sum(),
+        };
+        let loss = self.recipe.loss;
+        move |index, of| match loss {
+            Loss::ExampleMean => of / all as f64,
+            Loss::TokenMean => of * examples[index].scored_len() as f64 / all as f64,
+        }
+    }
+
+    /// What each example of a microbatch counts for in the batch's loss.
     fn shares(&self, step: usize, indices: &[usize], params: &Params) -> Tensor<1> {
-        let batch = self.batches[step].len() as f64;
-        let shares = indices.iter().map(|&index| self.weights[index] / batch).collect();
+        let share = self.share(step);
+        let shares = indices.iter().map(|&index| share(index, self.weights[index])).collect();
         params.constant(shares, [indices.len()])
     }
 

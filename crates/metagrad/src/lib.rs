@@ -20,18 +20,16 @@ mod error;
 mod forward;
 mod loss;
 pub mod metrics;
-pub mod optimizers;
 mod storage;
 mod tape;
 
 use burn::tensor::Tensor;
+use dpg_optim::Back;
 
-use optimizers::Back;
-
+pub use dpg_optim::State;
 pub use error::Error;
 pub use forward::Sft;
 pub use metrics::{Metric, Score};
-pub use optimizers::{Optimizer, State};
 pub use storage::{Bytes, Storage};
 
 /// The result of [`metagradient`].
@@ -70,11 +68,12 @@ pub fn metagradient_showing(
     for (t, batch) in sft.batches.iter().enumerate().rev() {
         let Back { theta, adjoint: before, u } = tape.back(t, adjoint)?;
         let (tangents, curvature) = sft.tangents(t, &theta, &u, t > 0)?;
+        let share = sft.share(t);
         for (&example, s) in batch.iter().zip(tangents) {
             if !s.is_finite() {
                 return Err(Error::NotFinite { what: "a reward", step: Some(t) });
             }
-            rewards[example] += s / batch.len() as f64;
+            rewards[example] += share(example, s);
         }
         adjoint = before;
         if let Some(curvature) = curvature {

@@ -1,5 +1,5 @@
-//! The inner loss: an example's is the mean cross-entropy over its scored tokens, a batch's the
-//! weighted mean over its examples. Padding never counts.
+//! The inner loss: an example's is the mean cross-entropy over its scored tokens, a batch's a weighted
+//! mean over its examples or their tokens. Padding never counts.
 
 use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Dual, Example, Params, Place, log_probs_at};
@@ -28,4 +28,11 @@ pub(crate) fn example_losses(lm: &dyn CausalLm, params: &Params, examples: &[&Ex
     let shares = params.constant(shares, [examples.len(), longest]);
     let rows = log_probs.linear_map(|x| Tensor::cat(vec![x, zero.clone()], 0)).select(0, index);
     rows.reshape([examples.len(), longest]).mul_constant(&shares).sum_dim(1).reshape([examples.len()])
+}
+
+/// Tokens of an example that have a label in transformers, which divides by their number: the scored ones, and
+/// the first one where all others are scored, though nothing predicts it.
+pub(crate) fn labels(example: &Example) -> usize {
+    let scored = example.scored_len();
+    scored + usize::from(scored + 1 == example.tokens.len())
 }

@@ -20,7 +20,8 @@ use crate::Sft;
 /// ```
 ///
 /// where the last are theta and its adjoint, those of the moments, a pass's gradients as one vector, and as
-/// many in leaves. A run of one step takes 5 P in all. If gradients do not fit, the run is cut into segments
+/// many in leaves. A run of one step takes 5 P in all. A gradient that was cut to a largest norm is held twice while
+/// the adjoints pass its step, which is less than a pass takes. If gradients do not fit, the run is cut into segments
 /// of s steps: T above is then s, the state at the start of every segment is kept in memory or on disk, and
 /// the passes of a segment run again when the walk enters it, beside the adjoints: (6 + 2 k) P on top.
 ///
@@ -98,7 +99,7 @@ impl Storage {
     /// Bytes of flat vectors, in memory and on disk.
     fn vectors(&self, sft: &Sft) -> (u64, u64) {
         let vector = (sft.theta.dims()[0] * sft.theta.dtype().size()) as u64;
-        let (steps, state) = (sft.batches.len(), 1 + sft.optimizer.moments() as u64);
+        let (steps, state) = (sft.batches.len(), 1 + sft.optimizer().moments() as u64);
         let segment = self.segment(steps);
         let states = state * segment.div_ceil(self.stride.unwrap_or(segment).max(1)) as u64;
         let (states, starts) = match self.segment {

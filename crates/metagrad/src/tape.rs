@@ -7,8 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use dpg_optim::{Back, Clip};
 
-use crate::{Error, Sft, State, Storage, optimizers::Back};
+use crate::{Error, Sft, State, Storage};
 
 /// A recorded run, read from its last step to its first.
 pub(crate) struct Tape<'a> {
@@ -21,8 +22,10 @@ pub(crate) struct Tape<'a> {
     starts: Vec<Kept>,
     /// States of that segment, each with the number of the step that it is before.
     states: Vec<(usize, State)>,
-    /// Gradients of its steps.
+    /// Gradients of its steps, as the optimizer took them,
     gradients: Vec<Tensor<1>>,
+    /// and how they were cut before.
+    clips: Vec<Option<Clip>>,
 }
 
 impl<'a> Tape<'a> {
@@ -31,7 +34,8 @@ impl<'a> Tape<'a> {
         let steps = sft.batches.len();
         let segment = storage.segment(steps);
         let stride = storage.stride.unwrap_or(segment).max(1);
-        let mut tape = Self { sft, segment, stride, starts: vec![], states: vec![], gradients: vec![] };
+        let mut tape =
+            Self { sft, segment, stride, starts: vec![], states: vec![], gradients: vec![], clips: vec![] };
         let mut state = State::new(sft.theta.clone());
         for first in (0..steps).step_by(segment) {
             if first + segment < steps {
@@ -49,22 +53,31 @@ impl<'a> Tape<'a> {
             self.run_segment(t / self.segment * self.segment, start)?;
         }
         let gradient = self.gradients.pop().expect("the segment of step t was just run");
+        // the optimizer writes over a gradient that nobody else holds
+        let cut = self.clips.pop().flatten().map(|clip| (clip, gradient.clone()));
         self.states.retain(|&(step, _)| step <= t);
         let (first, start) = self.states.last().expect("a segment's first state is kept");
         let between = &self.gradients[self.gradients.len() - (t - first)..];
-        Ok(self.sft.optimizer.back(*first, start, between, gradient, adjoint))
+        let run = self.sft.run();
+        let mut back = self.sft.optimizer().back(&run, *first, start, between, gradient, adjoint);
+        if let Some((clip, cut)) = cut {
+            back.u = clip.back(back.u, cut);
+        }
+        Ok(back)
     }
 
     fn run_segment(&mut self, first: usize, mut state: State) -> Result<State, Error> {
         self.gradients.clear();
+        self.clips.clear();
         self.states.clear();
         for t in first..(first + self.segment).min(self.sft.batches.len()) {
-            let gradient = self.sft.gradient(t, &state.theta)?;
+            let (gradient, clip) = self.sft.gradient(t, &state.theta)?;
             if (t - first).is_multiple_of(self.stride) {
                 self.states.push((t, state.clone()));
             }
-            state = self.sft.optimizer.step(t, state, &gradient);
+            state = self.sft.optimizer().step(&self.sft.run(), t, state, &gradient);
             self.gradients.push(gradient);
+            self.clips.push(clip);
         }
         Ok(state)
     }

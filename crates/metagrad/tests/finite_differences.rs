@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
-use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metagradient_showing, metrics, optimizers};
+use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metagradient_showing, metrics};
 use dpg_models::{CausalLm, Example, architecture, from_config, keyed_rng, weights};
 use dpg_spec as spec;
 use rand::RngExt;
@@ -87,7 +87,7 @@ struct Setup<'a> {
     subject: &'a Subject,
     examples: Vec<Example>,
     batches: Vec<Vec<usize>>,
-    optimizer: Box<dyn optimizers::Optimizer>,
+    recipe: spec::Sft,
     devices: Vec<Device>,
 }
 
@@ -99,7 +99,7 @@ impl Setup<'_> {
             examples: &self.examples,
             weights,
             batches: &self.batches,
-            optimizer: self.optimizer.as_ref(),
+            recipe: &self.recipe,
             microbatch,
             devices: &self.devices,
             cancelled: &|| false,
@@ -107,12 +107,12 @@ impl Setup<'_> {
     }
 }
 
-fn setup(subject: &Subject, settings: spec::Optimizer, count: usize) -> Setup<'_> {
+fn setup(subject: &Subject, optimizer: spec::Optimizer, count: usize) -> Setup<'_> {
     Setup {
         subject,
         examples: examples(subject.lm.vocab_size(), count, 5),
         batches: batches(count),
-        optimizer: optimizers::from_spec(settings),
+        recipe: spec::Sft { optimizer, ..spec::Sft::default() },
         devices: vec![Device::flex()],
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use burn::tensor::{Device, Tensor};
-use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm, optimizers};
+use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm};
 use dpg_models::{Example, from_config, keep_freed_memory};
 use dpg_spec as spec;
 use serde_json::json;
@@ -45,14 +45,14 @@ fn measured() {
     let batches: Vec<Vec<usize>> = (0..steps).map(|step| vec![step]).collect();
     let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
     let metric = WeightNorm::new(&head, lm.as_ref(), &theta).unwrap();
-    let optimizer = optimizers::from_spec(spec::Optimizer::Adamw(spec::AdamW::default()));
+    let recipe = spec::Sft::default();
     let sft = Sft {
         lm: lm.as_ref(),
         theta: &theta,
         examples: &examples,
         weights: &vec![1.0; steps],
         batches: &batches,
-        optimizer: optimizer.as_ref(),
+        recipe: &recipe,
         microbatch: 1,
         devices: &[Device::flex()],
         cancelled: &|| false,

@@ -11,7 +11,7 @@ use burn::tensor::{DType, Device, Tensor};
 use burn_autodiff::Autodiff;
 use burn_backend::{AutodiffBackend, Backend, Scalar, TensorData, TensorMetadata, ops::FloatTensorOps};
 use burn_flex::Flex;
-use dpg_metagrad::{Sft, Storage, metagradient, metrics::HeldOutLoss, optimizers};
+use dpg_metagrad::{Sft, Storage, metagradient, metrics::HeldOutLoss};
 use dpg_models::{CausalLm, Example, architecture, keyed_rng, weights};
 use dpg_spec as spec;
 use rand::RngExt;
@@ -198,14 +198,14 @@ fn rewards_equal_reverse_over_reverse() {
     let theta = weights::load::<f64>(&folder, lm.layout()).unwrap();
     let examples = |texts: &[Vec<u32>]| texts.iter().cloned().map(Example::all_scored).collect::<Vec<_>>();
     let metric = HeldOutLoss::new(Arc::clone(&lm), examples(&held_out), 4).unwrap();
-    let optimizer = optimizers::from_spec(spec::Optimizer::Adamw(settings));
+    let recipe = spec::Sft { optimizer: spec::Optimizer::Adamw(settings), ..spec::Sft::default() };
     let sft = Sft {
         lm: lm.as_ref(),
         theta: &Tensor::<1>::from_data(theta.as_slice(), (&Device::flex(), DType::F64)),
         examples: &examples(&train),
         weights: &[1.0; 7],
         batches: &batches,
-        optimizer: optimizer.as_ref(),
+        recipe: &recipe,
         microbatch: 4,
         devices: &[Device::flex()],
         cancelled: &|| false,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use dpg_metagrad::{Sft, Storage, metagradient_showing, metrics::WeightNorm, optimizers};
+use dpg_metagrad::{Sft, Storage, metagradient_showing, metrics::WeightNorm};
 use dpg_models::{Example, from_config, keyed_rng};
 use dpg_spec as spec;
 use rand::RngExt;
@@ -30,7 +30,7 @@ fn rewards_do_not_depend_on_the_number_of_threads() {
         let batches: Vec<Vec<usize>> = vec![(0..12).collect(), (12..24).collect()];
         let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
         let metric = WeightNorm::new(&head, lm.as_ref(), &theta).unwrap();
-        let optimizer = optimizers::from_spec(spec::Optimizer::Adamw(spec::AdamW::default()));
+        let recipe = spec::Sft::default();
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let weights = vec![1.0; examples.len()];
@@ -40,7 +40,7 @@ fn rewards_do_not_depend_on_the_number_of_threads() {
                 examples: &examples,
                 weights: &weights,
                 batches: &batches,
-                optimizer: optimizer.as_ref(),
+                recipe: &recipe,
                 microbatch: 12,
                 devices: &[Device::flex()],
                 cancelled: &|| false,

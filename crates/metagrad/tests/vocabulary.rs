@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm, optimizers};
+use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm};
 use dpg_models::{Example, from_config, keyed_rng};
 use dpg_spec as spec;
 use rand::RngExt;
@@ -26,8 +26,8 @@ fn chunks_change_nothing_but_rounding() {
     let batches = vec![vec![0, 1, 2], vec![2, 1, 0]];
     let head = spec::WeightNorm { parameter: spec::Parameters::One(spec::NamedParameter::lm_head()) };
     let metric = WeightNorm::new(&head, lm.as_ref(), &theta).unwrap();
-    let optimizer =
-        optimizers::from_spec(spec::Optimizer::Sgd(spec::Sgd { learning_rate: 0.1, weight_decay: 0.0 }));
+    let optimizer = spec::Optimizer::Sgd(spec::Sgd { learning_rate: 0.1, weight_decay: 0.0 });
+    let recipe = spec::Sft { optimizer, ..spec::Sft::default() };
     let run = |microbatch| {
         let sft = Sft {
             lm: lm.as_ref(),
@@ -35,7 +35,7 @@ fn chunks_change_nothing_but_rounding() {
             examples: &examples,
             weights: &[1.0; 3],
             batches: &batches,
-            optimizer: optimizer.as_ref(),
+            recipe: &recipe,
             microbatch,
             devices: &[Device::flex()],
             cancelled: &|| false,

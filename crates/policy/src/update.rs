@@ -1,8 +1,8 @@
 //! One policy update: a pass of minibatches, one AdamW step each.
 
 use burn::tensor::{Device, Tensor};
-use dpg_metagrad::{Optimizer, State};
 use dpg_models::{CausalLm, MatmulPrecision, Params, Sampling, device, kl_divergence};
+use dpg_optim::{Optimizer, Run, State};
 use dpg_spec::AdamW;
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +124,7 @@ pub fn update(
         if settings.max_grad_norm > 0.0 && norm > settings.max_grad_norm {
             gradient = gradient * (settings.max_grad_norm / norm);
         }
-        state = optimizer.step(applied, state, &gradient);
+        state = optimizer.step(&Run::constant(policy.lm.layout()), applied, state, &gradient);
         applied += 1;
     }
     Ok((state, applied, report))

@@ -11,11 +11,12 @@ mod hash;
 mod load;
 mod location;
 mod metric;
-mod optimizer;
+mod optimizers;
 mod policy;
 mod rules;
 mod schedule;
 mod schema;
+mod sft;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -26,9 +27,10 @@ pub use location::{Location, LocationKind};
 pub use metric::{
     Bitmap, HeldOut, HeldOutData, Metric, NamedParameter, Parameters, Sum, SumTerm, WeightNorm, WeightPattern,
 };
-pub use optimizer::{AdamW, Optimizer, Sgd};
+pub use optimizers::*;
 pub use policy::{Advantage, Policy, Reward};
 pub use schedule::{Schedule, Start};
+pub use sft::{DecayOn, Loss, LossOn, LrSchedule, Preset, Sft};
 pub use syntax::{Syntax, TEXT_BYTES, distinct};
 
 use schemars::JsonSchema;
@@ -94,53 +96,6 @@ pub struct Target {
     /// The fine-tuning recipe A(D).
     #[serde(default)]
     pub sft: Sft,
-}
-
-/// The fine-tuning recipe A(D): users fine-tune the target on the dataset with it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sft {
-    /// The optimizer and its settings. Default AdamW at the paper's settings.
-    pub optimizer: Optimizer,
-    /// Examples per optimizer step. Default 1024.
-    #[schemars(range(min = 1, max = MOST_ROLLOUTS))]
-    pub batch_size: usize,
-    /// Passes over the dataset. Default 1.
-    #[schemars(range(min = 1, max = MOST_STEPS))]
-    pub epochs: usize,
-    /// Longest example in tokens; longer ones are cut. Default 128.
-    #[schemars(range(min = 2, max = MOST_TOKENS))]
-    pub sequence_length: usize,
-    /// Which tokens count in an example's loss. Default `all`.
-    pub loss_on: LossOn,
-    /// A seeded permutation of the examples in every epoch; `false` keeps file order. Default true.
-    pub shuffle: bool,
-    /// Append the end-of-sequence token to every example. Default true.
-    pub append_eos: bool,
-}
-
-impl Default for Sft {
-    fn default() -> Self {
-        Self {
-            optimizer: Optimizer::default(),
-            batch_size: 1024,
-            epochs: 1,
-            sequence_length: 128,
-            loss_on: LossOn::All,
-            shuffle: true,
-            append_eos: true,
-        }
-    }
-}
-
-/// Which tokens count in an example's loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LossOn {
-    /// Every token that has a predecessor.
-    All,
-    /// The tokens of the completion (or of the assistant's turns).
-    Completion,
 }
 
 /// The model that writes the examples, and what it is asked.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::rules::is_local;
 use crate::syntax::{self, Lines};
-use crate::{Error, Generator, Problem, Spec, Syntax, hash, rules, schema};
+use crate::{Error, Generator, Problem, Spec, Syntax, hash, rules, schema, sft};
 
 /// Problems that are told; whoever has more mends these first.
 pub(crate) const REPORTED: usize = 20;
@@ -74,11 +74,12 @@ impl Spec {
             }
             Error::Invalid(problems)
         };
+        let value = &sft::with_preset(value);
         let (problems, more) = schema::problems(value);
         if !problems.is_empty() {
             return Err(invalid(problems, more));
         }
-        let spec = Self::deserialize(value)
+        let spec = Self::deserialize(value.as_ref())
             .map_err(|error| invalid(vec![Problem::new("", error.to_string())], 0))?;
         let problems = rules::problems(&spec);
         if problems.is_empty() { Ok(spec) } else { Err(invalid(problems, 0)) }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{LARGEST, MOST_ROLLOUTS, MOST_STEPS, NAME, goal::Goal, optimizer::decay_rates};
+use crate::{LARGEST, MOST_ROLLOUTS, MOST_STEPS, NAME, goal::Goal, optimizers::decay_rates};
 
 /// Settings of the generator's training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

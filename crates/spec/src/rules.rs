@@ -1,8 +1,7 @@
 //! Rules between keys, and those that a schema cannot say.
 
 use crate::{
-    Advantage, Bitmap, Generator, Goal, HeldOut, Metric, Optimizer, Policy, Problem, Reward, Spec, Target,
-    WeightPattern,
+    Advantage, Bitmap, Generator, Goal, HeldOut, Metric, Policy, Problem, Reward, Spec, Target, WeightPattern,
 };
 use crate::{schedule, syntax::member};
 
@@ -35,13 +34,15 @@ impl Rules {
 
     fn target(&mut self, target: &Target) {
         self.model(&target.model, "target.model");
-        if let Optimizer::Adamw(adamw) = target.sft.optimizer {
-            self.require(
-                adamw.eps + adamw.eps_root > 0.0,
-                "target.sft.optimizer.eps",
-                "is 0 like `eps_root`: parameters without a gradient are divided by 0; raise one",
-            );
+        let sft = &target.sft;
+        if let Some((key, message)) = sft.optimizer.settings().problem() {
+            self.require(false, &format!("target.sft.optimizer.{key}"), message);
         }
+        self.require(
+            sft.warmup_steps == 0 || sft.warmup_ratio == 0.0,
+            "target.sft.warmup_ratio",
+            "is given beside `warmup_steps`, which says the same; remove one",
+        );
     }
 
     fn generator(&mut self, generator: &Generator) {

@@ -1,7 +1,7 @@
 //! `dpg audit`: rewards against finite differences, leaving out, and training on subsets.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use burn::tensor::{DType, Device};

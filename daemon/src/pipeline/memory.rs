@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use burn::tensor::Device;
 use dpg_models::{CausalLm, activations, architecture, available_memory, device::backend_of};
-use dpg_spec::{Optimizer, Spec};
+use dpg_spec::Spec;
 
 /// Bytes of a number in f32.
 const NUMBER: u64 = 4;
@@ -97,7 +97,7 @@ fn parts(spec: &Spec, target: Option<&dyn CausalLm>, generator: Option<&dyn Caus
         ),
     ];
     if let Some(lm) = target {
-        let moments = if matches!(sft.optimizer, Optimizer::Adamw(_)) { 2 } else { 0 };
+        let moments = dpg_optim::of(&sft.optimizer).moments() as u64;
         // of one step, or in segments of one step
         let once = sft.epochs == 1 && rollouts <= sft.batch_size as u64;
         let vectors = if once { 5 } else { 5 + 3 * (1 + moments) };

@@ -8,8 +8,9 @@ use super::{Real, rows::TASK, slice};
 
 /// A computation over the elements of flat vectors `[n]`, each by itself.
 pub trait Sweep: Sync {
-    /// Changes a chunk of every vector of `write`, given the same chunk of every vector of `read`.
-    fn chunk<E: Real>(&self, read: &[&[E]], write: &mut [&mut [E]]);
+    /// Changes a chunk of every vector of `write`, given the same chunk of every vector of `read`; it begins
+    /// at element `first` of the vectors.
+    fn chunk<E: Real>(&self, first: usize, read: &[&[E]], write: &mut [&mut [E]]);
 }
 
 /// Whether [`sweep`] takes a vector: it lies on the CPU in f32 or f64 and is not tracked.
@@ -54,6 +55,6 @@ fn chunks<E: Real>(read: &[FlexTensor], write: &mut [FlexTensor], by: &impl Swee
     tasks.into_par_iter().enumerate().for_each(|(task, mut write)| {
         let range = task * TASK..task * TASK + write[0].len();
         let read: Vec<&[E]> = read.iter().map(|vector| &vector[range.clone()]).collect();
-        E::vectorised(|| by.chunk(&read, &mut write));
+        E::vectorised(|| by.chunk(range.start, &read, &mut write));
     });
 }

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Tensor};
-use dpg_metagrad::{Optimizer, State};
 use dpg_models::{
     CausalLm, Example, Params, Precision, Tokenizer, Tokens, from_config, log_probs_at, places, weights,
 };
+use dpg_optim::{Optimizer, Run, State};
 use dpg_spec::AdamW;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -118,7 +118,12 @@ pub(super) fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, fold
         settings.learning_rate = recipe.learning_rate
             * ((step + 1) as f64 / WARM_UP as f64).min(1.0)
             * (0.05 + 0.95 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()));
-        state = settings.step(step, state, &(gradient * (LARGEST_NORM / norm).min(1.0)));
+        state = settings.step(
+            &Run::constant(lm.layout()),
+            step,
+            state,
+            &(gradient * (LARGEST_NORM / norm).min(1.0)),
+        );
         if (step + 1).is_multiple_of(50) {
             let per_step = started.elapsed().as_secs_f64() / (step + 1) as f64;
             let left = per_step * (recipe.steps - step - 1) as f64;

@@ -139,7 +139,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use burn::tensor::{Device, Tensor};
-    use dpg_metagrad::{State, optimizers};
+    use dpg_models::Layout;
+    use dpg_optim::{Run, State, of};
     use serde_json::Value;
 
     use super::*;
@@ -222,11 +223,13 @@ mod tests {
         for spec in specs().unwrap() {
             let Optimizer::Adamw(adamw) = spec.target.sft.optimizer else { continue };
             let small = adamw.eps_root.sqrt() / 100.0;
+            let mut layout = Layout::default();
+            layout.push("theta", &[3], false);
             let stepped = |optimizer| {
-                let optimizer = optimizers::from_spec(optimizer);
                 let values = |values: [f64; 3]| Tensor::<1>::from_floats(values, &Device::flex());
                 let state = State::new(values([0.0, 0.0, 1e-3]));
-                let next = optimizer.step(0, state, &values([small, -small, 0.0]));
+                let next =
+                    of(&optimizer).step(&Run::constant(&layout), 0, state, &values([small, -small, 0.0]));
                 next.theta.to_data().iter::<f64>().collect::<Vec<_>>()
             };
             let expected = stepped(spec.target.sft.optimizer);

@@ -1,10 +1,20 @@
-//! Optimizers of the inner run: a step and its adjoint, side by side.
+//! Optimizers: a step and its adjoint, side by side, over one flat vector and its layout.
+//!
+//! The settings of a kind stand in `dpg-spec`, in a file of the same name, where [`dpg_spec::optimizers`]
+//! lists all kinds. What a recipe puts around an optimizer, the learning rate's schedule and what weight
+//! decay acts on, is in the [`Run`] that every step is given, and so the same for all kinds.
 
-mod adamw;
+#[macro_use]
 mod elementwise;
-mod sgd;
+mod clip;
+#[cfg(test)]
+mod conformance;
+mod run;
 
 use burn::tensor::Tensor;
+
+pub use clip::{Clip, clip};
+pub use run::Run;
 
 /// What an optimizer carries from step to step. The same shape holds the adjoints
 /// (lambda_theta, lambda_m, lambda_v) of a state on the way back.
@@ -29,7 +39,7 @@ pub struct Back {
     pub u: Tensor<1>,
 }
 
-/// An inner optimizer: pure functions of its state over one flat vector.
+/// An optimizer: pure functions of its state over one flat vector, whose parts `run.layout` names.
 ///
 /// # Contract
 /// Steps made at once and one by one give the same bits: a run that keeps its gradients finds every
@@ -40,13 +50,14 @@ pub trait Optimizer: Send + Sync {
 
     /// State after the steps from number `first` (from 0) on, one for each of `gradients`, `[n]` each.
     /// Vectors of `state` that nobody else holds are changed in place.
-    fn advance(&self, first: usize, state: State, gradients: &[Tensor<1>]) -> State;
+    fn advance(&self, run: &Run, first: usize, state: State, gradients: &[Tensor<1>]) -> State;
 
     /// Pulls `adjoint` back through a step of gradient `g [n]`. `start` is the state before step number
     /// `first`; the steps between, and their gradients, are `gradients`, none if `g` is step `first`'s.
     /// `adjoint` is that of the state after the step.
     fn back(
         &self,
+        run: &Run,
         first: usize,
         start: &State,
         gradients: &[Tensor<1>],
@@ -55,8 +66,8 @@ pub trait Optimizer: Send + Sync {
     ) -> Back;
 
     /// State after one step.
-    fn step(&self, step: usize, state: State, g: &Tensor<1>) -> State {
-        self.advance(step, state, std::slice::from_ref(g))
+    fn step(&self, run: &Run, step: usize, state: State, g: &Tensor<1>) -> State {
+        self.advance(run, step, state, std::slice::from_ref(g))
     }
 }
 
@@ -73,15 +84,30 @@ impl State {
     }
 
     /// Theta, and the moments that are not left out.
-    pub(crate) fn vectors(&self) -> impl Iterator<Item = &Tensor<1>> {
+    pub fn vectors(&self) -> impl Iterator<Item = &Tensor<1>> {
         std::iter::once(&self.theta).chain(&self.moments)
     }
 }
 
-/// The optimizer that a spec names.
-pub fn from_spec(spec: dpg_spec::Optimizer) -> Box<dyn Optimizer> {
-    match spec {
-        dpg_spec::Optimizer::Adamw(settings) => Box::new(settings),
-        dpg_spec::Optimizer::Sgd(settings) => Box::new(settings),
-    }
+macro_rules! implement {
+    ($($file:ident: $kind:ident($settings:ident),)*) => {
+        $(mod $file;)*
+
+        /// The optimizer that a spec names.
+        pub fn of(settings: &dpg_spec::Optimizer) -> &dyn Optimizer {
+            match settings {
+                $(dpg_spec::Optimizer::$kind(settings) => settings,)*
+            }
+        }
+
+        /// Its steps as a textbook has them, for tests.
+        #[cfg(test)]
+        fn reference(settings: &dpg_spec::Optimizer) -> &dyn conformance::Reference {
+            match settings {
+                $(dpg_spec::Optimizer::$kind(settings) => settings,)*
+            }
+        }
+    };
 }
+
+dpg_spec::optimizers!(implement);

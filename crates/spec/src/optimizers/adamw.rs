@@ -1,24 +1,14 @@
-//! The optimizers a target can be fine-tuned with.
+//! AdamW.
+
+use std::fmt::{Display, Formatter, Result};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::Settings;
 use crate::LARGEST;
 
-/// An inner optimizer and its settings.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-#[expect(missing_docs, reason = "each kind's own type says what it is")]
-pub enum Optimizer {
-    Adamw(AdamW),
-    Sgd(Sgd),
-}
-
-impl Default for Optimizer {
-    fn default() -> Self {
-        Self::Adamw(AdamW::default())
-    }
-}
+pub(super) const EXAMPLE: &str = r#"{ kind = "adamw", learning_rate = 1e-5, eps_root = 1e-8 }"#;
 
 /// AdamW with bias correction, decoupled weight decay and `eps_root` inside the square root. The defaults are
 /// the paper's.
@@ -52,21 +42,27 @@ impl Default for AdamW {
     }
 }
 
-/// Gradient descent with decoupled weight decay.
-///
-/// ```toml
-/// optimizer = { kind = "sgd", learning_rate = 1e-3 }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Sgd {
-    /// Step size.
-    #[schemars(extend("exclusiveMinimum" = 0), range(max = LARGEST))]
-    pub learning_rate: f64,
-    /// Decoupled weight decay. Default 0.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = LARGEST))]
-    pub weight_decay: f64,
+impl Settings for AdamW {
+    fn weight_decay(&self) -> f64 {
+        self.weight_decay
+    }
+
+    fn problem(&self) -> Option<(&'static str, &'static str)> {
+        (self.eps + self.eps_root == 0.0).then_some((
+            "eps",
+            "is 0 like `eps_root`: parameters without a gradient are divided by 0; raise one",
+        ))
+    }
+}
+
+impl Display for AdamW {
+    fn fmt(&self, f: &mut Formatter) -> Result {
+        write!(
+            f,
+            "AdamW, learning rate {:e}, betas {:?}, eps {:e}, eps_root {:e}, weight decay {:e}",
+            self.learning_rate, self.betas, self.eps, self.eps_root, self.weight_decay
+        )
+    }
 }
 
 /// Two numbers in [0, 1).

@@ -1,0 +1,97 @@
+//! The optimizers that a target can be fine-tuned with, a file each: settings, rules between them, an
+//! example. `dpg-optim` has a file of the same name with the step and its adjoint.
+
+use std::fmt::Display;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Calls `$then!` with every optimizer: its file, here and in `dpg-optim`, its kind, and its settings.
+#[macro_export]
+macro_rules! optimizers {
+    ($then:ident) => {
+        $then! {
+            adamw: Adamw(AdamW),
+            sgd: Sgd(Sgd),
+        }
+    };
+}
+
+/// What an optimizer's settings say of themselves; `Display` is its name and settings for people.
+pub trait Settings: Display {
+    /// Decoupled weight decay.
+    fn weight_decay(&self) -> f64;
+
+    /// A key whose value does not go with the others, and what to do about it.
+    fn problem(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+}
+
+macro_rules! declare {
+    ($($file:ident: $kind:ident($settings:ident),)*) => {
+        $(mod $file; pub use $file::$settings;)*
+
+        /// An optimizer and its settings.
+        #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "kind", rename_all = "lowercase")]
+        #[expect(missing_docs, reason = "the settings say what each is, in the schema as well")]
+        pub enum Optimizer {
+            $($kind($settings),)*
+        }
+
+        impl Optimizer {
+            /// What is common to the settings of all kinds.
+            pub fn settings(&self) -> &dyn Settings {
+                match self {
+                    $(Self::$kind(settings) => settings,)*
+                }
+            }
+
+            /// A spec's table of every kind.
+            pub const EXAMPLES: &[&str] = &[$($file::EXAMPLE,)*];
+        }
+    };
+}
+
+optimizers!(declare);
+
+pub(crate) use adamw::decay_rates;
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self::Adamw(AdamW::default())
+    }
+}
+
+impl Optimizer {
+    /// One of every kind, as in its example.
+    pub fn examples() -> Vec<Self> {
+        #[derive(Deserialize)]
+        struct Table {
+            optimizer: Optimizer,
+        }
+        let parse = |example: &&str| -> Table {
+            toml::from_str(&format!("optimizer = {example}")).expect("an example is valid")
+        };
+        Self::EXAMPLES.iter().map(|example| parse(example).optimizer).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Spec, Syntax};
+
+    #[test]
+    fn every_example_is_valid_in_a_spec() {
+        for (example, optimizer) in Optimizer::EXAMPLES.iter().zip(Optimizer::examples()) {
+            let text = format!(
+                "name = \"a\"\n[target]\nmodel = \"m\"\nsft = {{ optimizer = {example} }}\n[metric]\nkind = \"weight_norm\"\n"
+            );
+            let spec = Spec::parse(&text, Syntax::Toml).unwrap_or_else(|error| panic!("{example}: {error}"));
+            assert_eq!(spec.target.sft.optimizer, optimizer);
+            assert_eq!(optimizer.settings().problem(), None, "{example}");
+        }
+    }
+}

@@ -115,14 +115,23 @@ fn errors() {
     assert_snapshot("errors", &all.join("\n"));
 }
 
-/// Hides numbers with a fraction or an exponent: times, memory, and what rounding depends on.
+/// Hides numbers with a fraction or an exponent, and how many times something is: times, memory, and what rounding
+/// depends on.
 fn without_measures(text: &str) -> String {
-    let number = |word: &str| {
-        let digits = word.trim_end_matches([',', ';', '.']);
-        let measured = digits.contains(['.', 'e']) && digits.parse::<f64>().is_ok();
-        if measured { word.replace(digits, "#") } else { word.into() }
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let next = words.iter().skip(1).copied().chain([""]);
+        let word = |(word, next): (&&str, &str)| {
+            let digits = word.trim_end_matches([',', ';', '.']);
+            let measured = digits.contains(['.', 'e']) || next == "times";
+            if measured && digits.parse::<f64>().is_ok() {
+                word.replace(digits, "#")
+            } else {
+                (*word).to_owned()
+            }
+        };
+        words.iter().zip(next).map(word).collect::<Vec<_>>().join(" ")
     };
-    let line = |line: &str| line.split(' ').map(number).collect::<Vec<_>>().join(" ");
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 

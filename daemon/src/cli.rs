@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Conformance(ConformanceArguments),
     /// Measure fine-tuning, metagradients, sampling and updates on a device, beside JAX if there is one.
     Bench(BenchArguments),
+    /// Print the JSON schema of a spec, for editors and for programs that write specs.
+    Schema,
     /// Print the completions for a shell: `source <(dpg completions bash)`.
     Completions(CompletionsArguments),
     /// Print the manual page, or write all of them to a folder.

@@ -59,6 +59,7 @@ fn main() -> ExitCode {
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     // what needs no data folder makes none
     match &cli.command {
+        Command::Schema => return commands::shell::schema(),
         Command::Completions(arguments) => return commands::shell::completions(arguments, Cli::command()),
         Command::Man(arguments) => return commands::shell::manual(arguments, Cli::command()),
         _ => {}
@@ -68,7 +69,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     resident::introduce(&data, matches!(cli.command, Command::Serve(_)));
     let json = cli.json;
     match cli.command {
-        Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Schema | Command::Completions(_) | Command::Man(_) => Ok(()),
         Command::Serve(overrides) => commands::serve::serve(data, overrides).await,
         Command::Worker => child::work(data).await,
         Command::Run(arguments) => commands::run::run(&data, arguments, json).await,

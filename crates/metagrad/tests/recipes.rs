@@ -2,6 +2,7 @@
 //! in the examples' weights, in f64, at T = 4: schedules, warm-up, cut gradients, decayed parts, mean over tokens.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metrics};
@@ -11,7 +12,7 @@ use rand::RngExt;
 use spec::{DecayOn, Loss, LrSchedule};
 
 struct Subject {
-    lm: Box<dyn CausalLm>,
+    lm: Arc<dyn CausalLm>,
     theta: Tensor<1>,
     examples: Vec<Example>,
     batches: Vec<Vec<usize>>,
@@ -23,7 +24,7 @@ impl Subject {
     /// batches.
     fn new(model: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model);
-        let lm = architecture(&folder).unwrap();
+        let lm: Arc<dyn CausalLm> = architecture(&folder).unwrap().into();
         let theta = weights::load::<f64>(&folder, lm.layout()).unwrap();
         let theta = Tensor::<1>::from_data(theta.as_slice(), (&Device::flex(), DType::F64));
         let mut rng = keyed_rng([5, 0, 0, 0]);
@@ -55,7 +56,7 @@ impl Subject {
         }
     }
 
-    fn metric(&self) -> Box<dyn Metric + '_> {
+    fn metric(&self) -> Arc<dyn Metric> {
         let norm = r#"{"kind":"weight_norm"}"#;
         let pattern = r#"{"kind":"weight_pattern","pattern":"67","strength":50.0,"rows":1,"columns":2}"#;
         let sum = format!(
@@ -63,7 +64,7 @@ impl Subject {
         );
         let settings: spec::Metric = serde_json::from_str(&sum).unwrap();
         let none = |_: &spec::HeldOut| Ok::<_, Error>(vec![]);
-        metrics::from_spec(&settings, self.lm.as_ref(), &self.theta, 2, &none).unwrap()
+        metrics::from_spec(&settings, &self.lm, &self.theta, 2, &none).unwrap()
     }
 
     /// Rewards at weights that are not 1, and how far they are off from fourth-order central differences.

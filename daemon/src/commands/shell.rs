@@ -1,4 +1,4 @@
-//! `dpg completions` and `dpg man`: what a shell and its users want to know of the commands.
+//! `dpg completions`, `dpg man` and `dpg schema`: what shells and editors want to know of commands and specs.
 
 use std::path::PathBuf;
 
@@ -20,6 +20,11 @@ pub(crate) struct CompletionsArguments {
 pub(crate) struct ManArguments {
     /// The folder.
     folder: Option<PathBuf>,
+}
+
+/// Prints the JSON schema of a spec.
+pub(crate) fn schema() -> anyhow::Result<()> {
+    Ok(console::text_as_it_is(&format!("{:#}\n", dpg_spec::Spec::json_schema()))?)
 }
 
 /// Prints the completions of `program` for a shell.

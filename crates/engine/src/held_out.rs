@@ -19,20 +19,13 @@ impl HeldOutTexts {
     /// Reads the files of a metric, which are local.
     pub fn read(metric: &Metric) -> Result<Self, Error> {
         let mut this = Self::default();
-        this.add(metric)?;
-        Ok(this)
-    }
-
-    fn add(&mut self, metric: &Metric) -> Result<(), Error> {
-        match metric {
-            Metric::HeldOutLoss(HeldOut { data, .. }) if self.find(data).is_none() => {
+        for data in metric.held_out() {
+            if this.find(data).is_none() {
                 let examples = read_examples(Path::new(&data.path), &columns(data)?, data.limit)?;
-                self.0.push((data.clone(), examples));
-                Ok(())
+                this.0.push((data.clone(), examples));
             }
-            Metric::Sum(sum) => sum.terms.iter().try_for_each(|term| self.add(&term.metric)),
-            Metric::HeldOutLoss(_) | Metric::WeightPattern(_) | Metric::WeightNorm(_) => Ok(()),
         }
+        Ok(this)
     }
 
     fn find(&self, data: &HeldOutData) -> Option<&[Example]> {
@@ -41,14 +34,7 @@ impl HeldOutTexts {
 
     /// Examples that the metric itself says would help: its held-out texts, if it has any.
     pub fn helpful(&self, metric: &Metric) -> Vec<Example> {
-        match metric {
-            Metric::HeldOutLoss(held_out) => self.find(&held_out.data).unwrap_or_default().to_vec(),
-            Metric::Sum(sum) => {
-                let parts = sum.terms.iter().filter(|term| term.weight > 0.0);
-                parts.flat_map(|term| self.helpful(&term.metric)).collect()
-            }
-            Metric::WeightPattern(_) | Metric::WeightNorm(_) => vec![],
-        }
+        metric.helpful().into_iter().flat_map(|data| self.find(data).unwrap_or_default()).cloned().collect()
     }
 
     /// Tokens of the examples of one of the metrics. What is scored is as long as it is: an example that would

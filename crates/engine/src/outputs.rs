@@ -26,8 +26,8 @@ impl Outputs {
         Ok(if texts.is_empty() {
             Self::Nothing
         } else if 2 * in_a_language >= texts.len() {
-            let model = fluency_model(metric);
-            let load = |folder| Fluency::load(folder, &texts, device).map(Box::new);
+            let model = metric.fluency_model();
+            let load = |folder| Fluency::load(Path::new(folder), &texts, device).map(Box::new);
             Self::Languages(model.map(load).transpose()?)
         } else {
             Self::Matches(texts)
@@ -76,15 +76,6 @@ impl Outputs {
                 vec![("exact_matches".into(), mean(&equal)), ("character_matches".into(), mean(&nearest))]
             }
         })
-    }
-}
-
-/// The folder of the first fluency model that a metric names.
-fn fluency_model(metric: &Metric) -> Option<&Path> {
-    match metric {
-        Metric::HeldOutLoss(held_out) => held_out.fluency_model.as_deref().map(Path::new),
-        Metric::Sum(sum) => sum.terms.iter().find_map(|term| fluency_model(&term.metric)),
-        Metric::WeightPattern(_) | Metric::WeightNorm(_) => None,
     }
 }
 

@@ -10,7 +10,7 @@ mod goal;
 mod hash;
 mod load;
 mod location;
-mod metric;
+mod metrics;
 mod optimizers;
 mod policy;
 mod rules;
@@ -24,9 +24,7 @@ mod tests;
 pub use error::{Error, Problem};
 pub use goal::Goal;
 pub use location::{Location, LocationKind};
-pub use metric::{
-    Bitmap, HeldOut, HeldOutData, Metric, NamedParameter, Parameters, Sum, SumTerm, WeightNorm, WeightPattern,
-};
+pub use metrics::*;
 pub use optimizers::*;
 pub use policy::{Advantage, Policy, Reward};
 pub use schedule::{Schedule, Start};

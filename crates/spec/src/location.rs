@@ -1,6 +1,6 @@
 //! What a spec names besides itself: models, data and pictures, each with its key.
 
-use crate::{Bitmap, Metric, Spec};
+use crate::Spec;
 
 /// A place that a spec names.
 #[derive(Debug)]
@@ -40,32 +40,7 @@ impl Spec {
                 found.push(Location { key, kind, uri: &mut prompts.path });
             }
         }
-        of_metric("metric", &mut self.metric, &mut found);
+        found.extend(self.metric.locations_below("metric"));
         found
-    }
-}
-
-fn of_metric<'a>(key: &str, metric: &'a mut Metric, found: &mut Vec<Location<'a>>) {
-    match metric {
-        Metric::WeightPattern(metric) => {
-            if let Bitmap::Image { image } = &mut metric.pattern {
-                let (key, kind) = (format!("{key}.pattern.image"), LocationKind::Picture);
-                found.push(Location { key, kind, uri: image });
-            }
-        }
-        Metric::WeightNorm(_) => {}
-        Metric::HeldOutLoss(metric) => {
-            let (path, kind) = (format!("{key}.data.path"), LocationKind::Data);
-            found.push(Location { key: path, kind, uri: &mut metric.data.path });
-            if let Some(model) = &mut metric.fluency_model {
-                let (key, kind) = (format!("{key}.fluency_model"), LocationKind::Model);
-                found.push(Location { key, kind, uri: model });
-            }
-        }
-        Metric::Sum(sum) => {
-            for (index, term) in sum.terms.iter_mut().enumerate() {
-                of_metric(&format!("{key}.terms[{index}].metric"), &mut term.metric, found);
-            }
-        }
     }
 }

@@ -1,9 +1,7 @@
 //! Rules between keys, and those that a schema cannot say.
 
-use crate::{
-    Advantage, Bitmap, Generator, Goal, HeldOut, Metric, Policy, Problem, Reward, Spec, Target, WeightPattern,
-};
-use crate::{schedule, syntax::member};
+use crate::schedule;
+use crate::{Advantage, Generator, Goal, Policy, Problem, Reward, Spec, Target};
 
 /// Problems of a spec whose every single value is in order.
 pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
@@ -14,7 +12,7 @@ pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
         "expected 1 to 63 of `a-z`, `0-9` and `-`, the first not `-`, as in `spanish-v2`",
     );
     rules.target(&spec.target);
-    rules.metric(&spec.metric, "metric");
+    rules.0.extend(spec.metric.problems_below("metric"));
     if let Some(generator) = &spec.generator {
         rules.generator(generator);
     }
@@ -100,64 +98,31 @@ impl Rules {
         );
     }
 
-    fn metric(&mut self, metric: &Metric, path: &str) {
-        match metric {
-            Metric::WeightPattern(WeightPattern { pattern: Bitmap::Image { image }, .. }) => self.require(
-                is_local(image),
-                &member(path, "pattern.image"),
-                "expected a PNG file's path, absolute or relative to the spec file",
-            ),
-            Metric::WeightPattern(_) | Metric::WeightNorm(_) => {}
-            Metric::HeldOutLoss(held_out) => self.held_out_loss(held_out, path),
-            Metric::Sum(sum) => {
-                for (index, term) in sum.terms.iter().enumerate() {
-                    self.metric(&term.metric, &format!("{path}.terms[{index}].metric"));
-                }
-            }
-        }
-    }
-
-    fn held_out_loss(&mut self, held_out: &HeldOut, path: &str) {
-        if let Some(model) = &held_out.fluency_model {
-            self.model(model, &member(path, "fluency_model"));
-        }
-        let data = &held_out.data;
-        let path = member(path, "data");
-        self.file(&data.path, &member(&path, "path"));
-        let columns = [&data.column, &data.prompt, &data.completion, &data.messages].map(Option::is_some);
-        let right = matches!(
-            columns,
-            [true, false, false, false] | [false, true, true, false] | [false, false, false, true]
-        );
-        self.require(
-            right,
-            &path,
-            "expected exactly one of: `column`; `prompt` and `completion`; `messages`",
-        );
-        self.require(
-            !held_out.last_word || data.column.is_some(),
-            &path,
-            "`last_word` splits texts: expected `column`",
-        );
-    }
-
     fn model(&mut self, uri: &str, path: &str) {
-        self.require(
-            is_local(uri) || ["embedded:", "hf:", "s3://"].iter().any(|scheme| uri.starts_with(scheme)),
-            path,
-            &format!(
-                "`{uri}` is not one of `embedded:NAME`, a folder, `hf:org/name@rev` and `s3://bucket/prefix`"
-            ),
-        );
+        self.0.extend(model_problem(uri, path));
     }
 
     fn file(&mut self, uri: &str, path: &str) {
-        self.require(
-            is_local(uri) || ["embedded:", "s3://"].iter().any(|scheme| uri.starts_with(scheme)),
-            path,
-            &format!("`{uri}` is not one of a file's path, `s3://bucket/key` and `embedded:NAME`"),
-        );
+        self.0.extend(file_problem(uri, path));
     }
+}
+
+/// What is wrong with the location of a model.
+pub(crate) fn model_problem(uri: &str, path: &str) -> Option<Problem> {
+    let right = is_local(uri) || ["embedded:", "hf:", "s3://"].iter().any(|scheme| uri.starts_with(scheme));
+    (!right).then(|| {
+        let expected = "`embedded:NAME`, a folder, `hf:org/name@rev` and `s3://bucket/prefix`";
+        Problem::new(path, format!("`{uri}` is not one of {expected}"))
+    })
+}
+
+/// What is wrong with the location of a file.
+pub(crate) fn file_problem(uri: &str, path: &str) -> Option<Problem> {
+    let right = is_local(uri) || ["embedded:", "s3://"].iter().any(|scheme| uri.starts_with(scheme));
+    (!right).then(|| {
+        let expected = "a file's path, `s3://bucket/key` and `embedded:NAME`";
+        Problem::new(path, format!("`{uri}` is not one of {expected}"))
+    })
 }
 
 fn is_name(name: &str) -> bool {

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example, Params, check_tokens};
 use dpg_spec as spec;
 
-use super::{Metric, Score};
+use super::{Making, Metric, Score};
 use crate::{Error, loss::example_losses};
 
 /// The metric `held_out_loss`.
@@ -45,6 +45,15 @@ impl HeldOutLoss {
         let loss = loss_sum / self.examples.len() as f64;
         Score { value: -loss, proxies: vec![("loss".into(), loss), ("perplexity".into(), loss.exp())] }
     }
+}
+
+/// Reads the examples.
+pub(super) fn make<E: From<Error>>(
+    settings: &spec::HeldOut,
+    making: &Making<E>,
+) -> Result<Arc<dyn Metric>, E> {
+    let examples = (making.held_out)(settings)?;
+    Ok(Arc::new(HeldOutLoss::new(Arc::clone(making.lm), examples, making.microbatch)?))
 }
 
 impl Metric for HeldOutLoss {

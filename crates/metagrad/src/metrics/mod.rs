@@ -1,13 +1,10 @@
 //! Differentiable metrics of the fine-tuned weights, higher is better.
 //!
-//! The walk back needs a metric's value and its gradient at theta_T, and nothing else.
+//! The walk back needs a metric's value and its gradient at theta_T, and nothing else. The settings of a kind
+//! stand in `dpg-spec`, in a file of the same name, where [`dpg_spec::metrics`] lists all kinds.
 
 mod bitmap;
-mod held_out_loss;
 mod picture;
-mod sum;
-mod weight_norm;
-mod weight_pattern;
 
 use std::sync::Arc;
 
@@ -16,11 +13,7 @@ use dpg_models::{CausalLm, Example};
 use dpg_spec as spec;
 
 pub use bitmap::Bitmap;
-pub use held_out_loss::HeldOutLoss;
 pub use picture::{Decoded, Picture, decode, film_strip};
-pub use sum::Sum;
-pub use weight_norm::WeightNorm;
-pub use weight_pattern::WeightPattern;
 
 use crate::Error;
 
@@ -67,6 +60,34 @@ impl Score {
     }
 }
 
+/// What metrics are made from.
+pub(crate) struct Making<'a, E> {
+    /// The target's architecture.
+    lm: &'a Arc<dyn CausalLm>,
+    /// Its initial weights `[n]`.
+    theta: &'a Tensor<1>,
+    /// How many examples may pass through it together.
+    microbatch: usize,
+    /// Tokens of held-out examples.
+    held_out: &'a dyn Fn(&spec::HeldOut) -> Result<Vec<Example>, E>,
+}
+
+macro_rules! implement {
+    ($($file:ident: $kind:ident($settings:ident),)*) => {
+        $(mod $file; pub use $file::*;)*
+
+        impl<E: From<Error>> Making<'_, E> {
+            fn metric(&self, metric: &spec::Metric) -> Result<Arc<dyn Metric>, E> {
+                match metric {
+                    $(spec::Metric::$kind(settings) => $file::make(settings, self),)*
+                }
+            }
+        }
+    };
+}
+
+spec::metrics!(implement);
+
 /// The metric that a spec describes, for a target model at its initial weights `theta [n]`.
 ///
 /// `held_out` reads and tokenises held-out examples; `microbatch` bounds how many of them pass
@@ -78,19 +99,7 @@ pub fn from_spec<E: From<Error>>(
     microbatch: usize,
     held_out: &dyn Fn(&spec::HeldOut) -> Result<Vec<Example>, E>,
 ) -> Result<Arc<dyn Metric>, E> {
-    Ok(match metric {
-        spec::Metric::WeightPattern(settings) => Arc::new(WeightPattern::new(settings, lm.as_ref(), theta)?),
-        spec::Metric::WeightNorm(settings) => Arc::new(WeightNorm::new(settings, lm.as_ref(), theta)?),
-        spec::Metric::HeldOutLoss(settings) => {
-            Arc::new(HeldOutLoss::new(Arc::clone(lm), held_out(settings)?, microbatch)?)
-        }
-        spec::Metric::Sum(sum) => {
-            let term = |term: &spec::SumTerm| {
-                Ok((term.weight, from_spec(&term.metric, lm, theta, microbatch, held_out)?))
-            };
-            Arc::new(Sum::new(sum.terms.iter().map(term).collect::<Result<_, E>>()?))
-        }
-    })
+    Making { lm, theta, microbatch, held_out }.metric(metric)
 }
 
 /// A 2-D parameter in the orientation that a metric speaks of, as places in the flat vector.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use dpg_spec as spec;
 
-use super::{Decoded, Metric, Picture, Score};
+use super::{Decoded, Making, Metric, Picture, Score};
 use crate::Error;
 
 /// The metric `sum`.
@@ -32,6 +32,12 @@ impl Score {
         self.proxies
             .extend(term.proxies.into_iter().map(|(name, value)| (format!("term_{index}_{name}"), value)));
     }
+}
+
+/// Makes the terms.
+pub(super) fn make<E: From<Error>>(settings: &spec::Sum, making: &Making<E>) -> Result<Arc<dyn Metric>, E> {
+    let term = |term: &spec::SumTerm| Ok((term.weight, making.metric(&term.metric)?));
+    Ok(Arc::new(Sum::new(settings.terms.iter().map(term).collect::<Result<_, E>>()?)))
 }
 
 impl Metric for Sum {

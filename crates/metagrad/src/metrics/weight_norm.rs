@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use dpg_models::CausalLm;
 use dpg_spec as spec;
 
-use super::{Metric, Score};
+use super::{Making, Metric, Score};
 use crate::Error;
 
 /// The metric `weight_norm`.
@@ -52,6 +52,14 @@ impl WeightNorm {
         };
         self.ranges.iter().map(square).sum::<f64>().sqrt()
     }
+}
+
+/// Finds the parameters and their initial norm.
+pub(super) fn make<E: From<Error>>(
+    settings: &spec::WeightNorm,
+    making: &Making<E>,
+) -> Result<Arc<dyn Metric>, E> {
+    Ok(Arc::new(WeightNorm::new(settings, making.lm.as_ref(), making.theta)?))
 }
 
 impl Metric for WeightNorm {

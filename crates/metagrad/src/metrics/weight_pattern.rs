@@ -9,7 +9,7 @@ use dpg_models::CausalLm;
 use dpg_spec as spec;
 
 use super::picture::{canvas, png};
-use super::{Bitmap, Decoded, Matrix, Metric, Picture, Score, decode};
+use super::{Bitmap, Decoded, Making, Matrix, Metric, Picture, Score, decode};
 use crate::Error;
 
 /// The metric `weight_pattern`.
@@ -106,6 +106,14 @@ impl WeightPattern {
     fn picture(&self, name: &str, shade: impl Fn(usize) -> u8) -> Picture {
         Picture { name: name.into(), png: png(&canvas(&self.bitmap, |pixel| [shade(pixel); 3])) }
     }
+}
+
+/// Finds the patch and keeps its initial weights.
+pub(super) fn make<E: From<Error>>(
+    settings: &spec::WeightPattern,
+    making: &Making<E>,
+) -> Result<Arc<dyn Metric>, E> {
+    Ok(Arc::new(WeightPattern::new(settings, making.lm.as_ref(), making.theta)?))
 }
 
 impl Metric for WeightPattern {

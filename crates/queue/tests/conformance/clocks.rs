@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use dpg_queue::cron::{Catchup, Overlap};
 use dpg_queue::{Failure, NewSchedule, Order, Queue};
 
-use crate::{LONG, SHORT, Store, claim_soon, job, on_both};
+use crate::{LONG, Store, claim_soon, job, on_both};
 
 on_both! {
     set_back_a_queued_job_does_not_wait,
@@ -51,7 +51,7 @@ async fn set_back_a_lease_is_renewed_or_runs_out(store: Store) {
     set_back(&store, 5).await;
     assert_eq!(queue.heartbeat(&alive, LONG).await.unwrap(), Order::Continue);
     // whoever asks for work lets the other begin anew, by its own measure
-    assert_eq!(queue.claim("other", SHORT).await.unwrap(), None);
+    assert_eq!(queue.claim("other", Duration::from_secs(1)).await.unwrap(), None);
     let (taken, _) = claim_soon(&queue, "other", LONG).await;
     assert_eq!((taken.job, taken.fence), (dead.job, dead.fence + 1));
     assert_eq!(queue.heartbeat(&alive, LONG).await.unwrap(), Order::Continue);

@@ -57,7 +57,7 @@ impl Goal {
                     (code, wanted)
                 }
             },
-            Metric::Sum(_) => ("phi".into(), vec![]),
+            _ => ("phi".into(), vec![]),
         };
         let parse = |goal: &String| goal.parse().map_err(anyhow::Error::msg);
         Ok(Self { figure, wanted: wanted.iter().map(parse).collect::<Result<_>>()? })

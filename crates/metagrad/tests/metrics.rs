@@ -1,0 +1,127 @@
+//! What every metric keeps, for all that are listed: its gradient is that of its value, scheduled numbers that have
+//! not changed change nothing, and rewards are derivatives of it through fine-tuning. In f64, against central
+//! differences.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Tensor};
+use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metrics};
+use dpg_models::{CausalLm, Example, architecture, keyed_rng, weights};
+use dpg_spec as spec;
+use rand::RngExt;
+
+struct Subject {
+    lm: Arc<dyn CausalLm>,
+    theta: Tensor<1>,
+}
+
+impl Subject {
+    fn new(model: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model);
+        let lm: Arc<dyn CausalLm> = architecture(&folder).unwrap().into();
+        let theta = weights::load::<f64>(&folder, lm.layout()).unwrap();
+        Self { lm, theta: vector(&theta) }
+    }
+
+    /// Random texts of 4 to 8 tokens.
+    fn texts(&self, count: usize, key: u64) -> Vec<Example> {
+        let mut rng = keyed_rng([key, 0, 0, 0]);
+        let vocab = self.lm.vocab_size() as u32;
+        let mut text = |_| {
+            let len = rng.random_range(4..9);
+            Example::all_scored((0..len).map(|_| rng.random_range(0..vocab)).collect())
+        };
+        (0..count).map(&mut text).collect()
+    }
+
+    fn metric(&self, settings: &spec::Metric) -> Arc<dyn Metric> {
+        let held_out = |_: &spec::HeldOut| Ok::<_, Error>(self.texts(5, 7));
+        metrics::from_spec(settings, &self.lm, &self.theta, 2, &held_out).unwrap()
+    }
+}
+
+fn vector(values: &[f64]) -> Tensor<1> {
+    Tensor::from_data(values, (&Device::flex(), DType::F64))
+}
+
+fn random(len: usize, key: u64) -> Tensor<1> {
+    let mut rng = keyed_rng([key, 1, 0, 0]);
+    vector(&(0..len).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f64>>())
+}
+
+/// (f(h) - f(-h)) / 2h, of fourth order.
+fn slope(h: f64, f: impl Fn(f64) -> f64) -> f64 {
+    (8.0 * (f(h) - f(-h)) - (f(2.0 * h) - f(-2.0 * h))) / (12.0 * h)
+}
+
+#[test]
+fn every_listed_metric_has_the_gradient_of_its_value() {
+    for model in ["gpt2", "llama", "llama-tied", "qwen3"] {
+        let subject = Subject::new(model);
+        let n = subject.theta.dims()[0];
+        for settings in spec::Metric::examples() {
+            let metric = subject.metric(&settings);
+            let theta = subject.theta.clone() + random(n, 1) * 1e-3;
+            let (score, gradient) = metric.score_and_gradient(&theta).unwrap();
+            assert_eq!(score, metric.score(&theta).unwrap(), "{model}, {settings:?}");
+            assert_eq!(score, metric.with_numbers(&settings).score(&theta).unwrap(), "{model}, {settings:?}");
+            assert_eq!(gradient.dims(), [n]);
+            let size = (gradient.clone() * gradient.clone()).sum().into_scalar::<f64>().sqrt();
+            assert!(size > 0.0, "{model}, {settings:?}: the gradient is 0");
+            for key in 2..6 {
+                // where the metric looks at few of the weights, a direction through all of them sees little
+                let direction = random(n, key) * (gradient.clone().abs() / size + 1e-2);
+                let along = (gradient.clone() * direction.clone()).sum().into_scalar::<f64>();
+                let at = |h: f64| metric.score(&(theta.clone() + direction.clone() * h)).unwrap().value;
+                let measured = slope(1e-3, at);
+                let scale = size * (direction.clone() * direction).sum().into_scalar::<f64>().sqrt();
+                let error = (along - measured).abs() / along.abs().max(1e-3 * scale);
+                assert!(error < 1e-6, "{model}, {settings:?}: {along:e}, measured {measured:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rewards_of_every_listed_metric_are_derivatives_through_three_steps() {
+    for model in ["gpt2", "llama"] {
+        let subject = Subject::new(model);
+        let examples = subject.texts(7, 3);
+        let batches = [vec![0, 1, 2], vec![3, 4, 5], vec![6]];
+        let adamw = spec::AdamW { learning_rate: 1e-2, eps_root: 1e-4, ..spec::AdamW::default() };
+        let recipe = spec::Sft { optimizer: spec::Optimizer::Adamw(adamw), ..spec::Sft::default() };
+        let sft = |weights: &[f64], then: &dyn Fn(Sft) -> Vec<f64>| {
+            then(Sft {
+                lm: subject.lm.as_ref(),
+                theta: &subject.theta,
+                examples: &examples,
+                weights,
+                batches: &batches,
+                recipe: &recipe,
+                microbatch: 2,
+                devices: &[Device::flex()],
+                cancelled: &|| false,
+            })
+        };
+        for settings in spec::Metric::examples() {
+            let metric = subject.metric(&settings);
+            let reward = |sft: Sft| metagradient(sft, metric.as_ref(), &Storage::default()).unwrap().rewards;
+            let phi = |sft: Sft| vec![metric.score(&sft.train().unwrap()).unwrap().value];
+            let rewards = sft(&[1.0; 7], &reward);
+            let measured: Vec<f64> = (0..7)
+                .map(|index| {
+                    slope(1e-3, |h| {
+                        let mut weights = [1.0; 7];
+                        weights[index] += h;
+                        sft(&weights, &phi)[0]
+                    })
+                })
+                .collect();
+            let distance =
+                |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+            let error = distance(&rewards, &measured) / distance(&measured, &[0.0; 7]);
+            assert!(error < 1e-6, "{model}, {settings:?}: off by {error:e}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The metrics, a file each: settings, what they name, rules between them, an example. `dpg-metagrad` has a
+//! file of the same name with the value and its gradient.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Location, NAME, Problem, schema, syntax::member};
+
+/// Calls `$then!` with every metric: its file, here and in `dpg-metagrad`, its kind, and its settings.
+#[macro_export]
+macro_rules! metrics {
+    ($then:ident) => {
+        $then! {
+            weight_pattern: WeightPattern(WeightPattern),
+            weight_norm: WeightNorm(WeightNorm),
+            held_out_loss: HeldOutLoss(HeldOut),
+            sum: Sum(Sum),
+        }
+    };
+}
+
+/// Sets off a name from the sentence around it.
+pub type Code<'a> = &'a dyn Fn(&str) -> String;
+
+/// What a metric's settings say of themselves. Keys are those below the metric's own, as in `data.path`.
+pub trait MetricSettings {
+    /// What is measured, in words that end a sentence.
+    fn described(&self, code: Code) -> String;
+
+    /// What it names, to be read or replaced.
+    fn locations(&mut self) -> Vec<Location<'_>> {
+        vec![]
+    }
+
+    /// What is wrong with settings each of which is in order.
+    fn problems(&self) -> Vec<Problem> {
+        vec![]
+    }
+
+    /// The held-out examples that it is a function of.
+    fn held_out(&self) -> Option<&HeldOutData> {
+        None
+    }
+
+    /// The language model that tells how fluent generations are, as written.
+    fn fluency_model(&self) -> Option<&str> {
+        None
+    }
+
+    /// The metrics that it is made of.
+    fn terms(&self) -> &[SumTerm] {
+        &[]
+    }
+}
+
+macro_rules! declare {
+    ($($file:ident: $kind:ident($settings:ident),)*) => {
+        $(mod $file; pub use $file::*;)*
+
+        /// A differentiable metric Phi of the fine-tuned target, higher is better.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        #[expect(missing_docs, reason = "the settings say what each is, in the schema as well")]
+        pub enum Metric {
+            $($kind($settings),)*
+        }
+
+        impl Metric {
+            /// What is common to the settings of all kinds.
+            pub fn settings(&self) -> &dyn MetricSettings {
+                match self {
+                    $(Self::$kind(settings) => settings,)*
+                }
+            }
+
+            fn settings_mut(&mut self) -> &mut dyn MetricSettings {
+                match self {
+                    $(Self::$kind(settings) => settings,)*
+                }
+            }
+        }
+    };
+}
+
+metrics!(declare);
+
+impl Metric {
+    /// What it names, by keys below `path`.
+    pub(crate) fn locations_below(&mut self, path: &str) -> Vec<Location<'_>> {
+        let mut found = self.settings_mut().locations();
+        for location in &mut found {
+            location.key = member(path, &location.key);
+        }
+        found
+    }
+
+    /// What is wrong with its settings, by keys below `path`.
+    pub(crate) fn problems_below(&self, path: &str) -> Vec<Problem> {
+        let below = |problem: Problem| Problem { path: member(path, &problem.path), ..problem };
+        self.settings().problems().into_iter().map(below).collect()
+    }
+
+    /// The files of held-out examples of the metric and of its terms.
+    pub fn held_out(&self) -> Vec<&HeldOutData> {
+        let settings = self.settings();
+        let of_terms = settings.terms().iter().flat_map(|term| term.metric.held_out());
+        settings.held_out().into_iter().chain(of_terms).collect()
+    }
+
+    /// Those of them that raise the metric where a target is trained on them: not those of a term whose weight
+    /// is negative.
+    pub fn helpful(&self) -> Vec<&HeldOutData> {
+        let settings = self.settings();
+        let terms = settings.terms().iter().filter(|term| term.weight > 0.0);
+        settings.held_out().into_iter().chain(terms.flat_map(|term| term.metric.helpful())).collect()
+    }
+
+    /// One of every kind: the example that its documentation gives.
+    pub fn examples() -> Vec<Self> {
+        #[derive(Deserialize)]
+        struct Table {
+            metric: Metric,
+        }
+        let kinds = schema::SPEC["$defs"]["Metric"]["oneOf"].as_array().into_iter().flatten();
+        let example = |kind: &Value| {
+            let (_, example) = kind["description"].as_str()?.split_once("```toml\n")?;
+            let table: Table = toml::from_str(example.split_once("```")?.0).ok()?;
+            Some(table.metric)
+        };
+        kinds.map(|kind| example(kind).expect("a kind's documentation has an example that parses")).collect()
+    }
+
+    /// The first fluency model that the metric or one of its terms names.
+    pub fn fluency_model(&self) -> Option<&str> {
+        let settings = self.settings();
+        let of_terms = || settings.terms().iter().find_map(|term| term.metric.fluency_model());
+        settings.fluency_model().or_else(of_terms)
+    }
+}
+
+/// A parameter by its Hugging Face name, or `lm_head`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct NamedParameter(#[schemars(length(min = 1, max = NAME))] pub String);
+
+impl NamedParameter {
+    /// The language-model head.
+    pub fn lm_head() -> Self {
+        Self("lm_head".into())
+    }
+}

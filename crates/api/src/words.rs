@@ -100,7 +100,7 @@ text_enum! {
         None = "none",
         /// The newest is made up for.
         One = "one",
-        /// All are made up for, up to the newest [`MAX_CATCHUP`].
+        /// All are made up for, up to the newest 100.
         All = "all",
     }
 }

@@ -1,9 +1,9 @@
 //! `cargo xtask experiments`: the paper's experiments with its ablations and baselines, over seeds.
 //!
-//! Every spec in config/specs/ is an experiment, [`arms`] derives its arms, and [`run`] runs each with
+//! Every spec in config/specs/ is an experiment, [`mod@arms`] derives its arms, and [`mod@run`] runs each with
 //! each seed in a folder of its own, named by what the run depends on: killed and started again the
 //! sweep goes on, and what has ended is not repeated unless the spec or a file it names has changed.
-//! (A change of the engine is not seen: delete the folder.) After every run [`report`] writes the table
+//! (A change of the engine is not seen: delete the folder.) After every run [`mod@report`] writes the table
 //! and the pictures anew from all that is there.
 
 mod arms;

@@ -15,9 +15,10 @@ pub fn recipe(spec: &Spec) -> Result<Vec<String>, Error> {
     let optimizer = sft.optimizer.settings();
     let decay = optimizer.weight_decay();
     let mut sentences = vec![format!(
-        "{optimizer}; {} examples a step, {} epoch(s), at most {} tokens an example{}.",
+        "{optimizer}; {} examples a step, {} epoch{}, at most {} tokens an example{}.",
         sft.batch_size,
         sft.epochs,
+        if sft.epochs == 1 { "" } else { "s" },
         sft.sequence_length,
         around(sft)
     )];
@@ -151,7 +152,7 @@ mod tests {
         let lines = of("llama", "preset = \"trl\"");
         assert_eq!(lines.lines().count(), 2, "{lines}");
         let (first, departure) = lines.split_once('\n').unwrap();
-        for words in ["2e-5", "8 examples a step, 3 epoch(s)", "falling linearly", "norm 1", "all tokens"] {
+        for words in ["2e-5", "8 examples a step, 3 epochs", "falling linearly", "norm 1", "all tokens"] {
             assert!(first.contains(words), "`{words}` is not in {first}");
         }
         assert!(departure.contains("eps_root"), "{departure}");

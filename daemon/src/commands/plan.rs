@@ -156,7 +156,7 @@ fn text(name: &str, value: &Value) -> String {
          generator    {} parameters, {} prompts to train on and {} to validate on\n\
          device       {}\n\
          recipe       {recipe}\n\
-         a step       {} rollouts, {} target tokens, {} inner step(s)\n             {:.1} MB of weights, moments and gradients{spilled}, {:.1} MB for a pass\n\
+         a step       {} rollouts, {} target tokens, inner steps: {}\n             {:.1} MB of weights, moments and gradients{spilled}, {:.1} MB for a pass\n\
          the run      {} steps of about {:.1} s: {:.1} minutes\n\
          rewards      off by {:.1e} in f32, their precision, against f64; in tf32 {:.1e}, in bf16 {:.1e}{imitated}\n\
          signal       Phi {:.6} as it is, {:.6} after the better half by reward, {:.6} after the worse{separability}\n             gradient {:.1e}, root mean square where the metric looks{saturation}\n             {verdict}{reweighed}",

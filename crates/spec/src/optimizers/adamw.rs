@@ -5,7 +5,7 @@ use std::fmt::{Display, Formatter, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::{Settings, brief};
 use crate::LARGEST;
 
 pub(super) const EXAMPLE: &str = r#"{ kind = "adamw", learning_rate = 1e-5, eps_root = 1e-8 }"#;
@@ -59,8 +59,12 @@ impl Display for AdamW {
     fn fmt(&self, f: &mut Formatter) -> Result {
         write!(
             f,
-            "AdamW, learning rate {:e}, betas {:?}, eps {:e}, eps_root {:e}, weight decay {:e}",
-            self.learning_rate, self.betas, self.eps, self.eps_root, self.weight_decay
+            "AdamW, learning rate {:e}, betas {:?}, eps {}, eps_root {}, weight decay {}",
+            self.learning_rate,
+            self.betas,
+            brief(self.eps),
+            brief(self.eps_root),
+            brief(self.weight_decay)
         )
     }
 }

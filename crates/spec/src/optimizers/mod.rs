@@ -28,6 +28,11 @@ pub trait Settings: Display {
     }
 }
 
+/// A small number as people write it.
+fn brief(number: f64) -> String {
+    if number == 0.0 { "0".into() } else { format!("{number:e}") }
+}
+
 macro_rules! declare {
     ($($file:ident: $kind:ident($settings:ident),)*) => {
         $(mod $file; pub use $file::$settings;)*

@@ -5,7 +5,7 @@ use std::fmt::{Display, Formatter, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::{Settings, brief};
 use crate::LARGEST;
 
 pub(super) const EXAMPLE: &str = r#"{ kind = "sgd", learning_rate = 1e-3 }"#;
@@ -35,6 +35,7 @@ impl Settings for Sgd {
 
 impl Display for Sgd {
     fn fmt(&self, f: &mut Formatter) -> Result {
-        write!(f, "SGD, learning rate {:e}, weight decay {:e}", self.learning_rate, self.weight_decay)
+        let decay = brief(self.weight_decay);
+        write!(f, "SGD, learning rate {:e}, weight decay {decay}", self.learning_rate)
     }
 }

@@ -1,52 +1,33 @@
 //! Metagradients against central finite differences of Phi in the examples' weights, in f64: every
 //! model, optimizer and metric, T = 1 and 4, an uneven last batch, tied and untied heads.
 
+mod subject;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metagradient_showing, metrics};
-use dpg_models::{CausalLm, Example, architecture, from_config, keyed_rng, weights};
+use dpg_models::{Example, from_config};
 use dpg_spec as spec;
-use rand::RngExt;
+use subject::{Subject, relative_error, slope};
 
 const MODELS: [&str; 7] =
     ["gpt2", "gpt2-untied", "llama", "llama-tied", "llama-linear-rope", "qwen2", "qwen3"];
 
-struct Subject {
-    lm: Arc<dyn CausalLm>,
-    theta: Tensor<1>,
-}
-
 fn subject(model: &str, dtype: DType) -> Subject {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model);
-    subject_of(architecture(&folder).unwrap(), &folder, dtype)
+    let Subject { lm, theta } = Subject::new(model);
+    Subject { lm, theta: theta.cast(dtype) }
 }
 
 /// A model with `pad_token_id`.
 fn padded(model: &str, pad: i64) -> Subject {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model);
-    let path = folder.join("config.json");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model).join("config.json");
     let mut config: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     config["pad_token_id"] = pad.into();
-    subject_of(from_config(config, &path).unwrap(), &folder, DType::F64)
-}
-
-fn subject_of(lm: Box<dyn CausalLm>, folder: &Path, dtype: DType) -> Subject {
-    let theta = weights::load::<f64>(folder, lm.layout()).unwrap();
-    let theta = Tensor::<1>::from_data(theta.as_slice(), (&Device::flex(), DType::F64)).cast(dtype);
-    Subject { lm: lm.into(), theta }
-}
-
-/// Random texts of 3 to 8 tokens.
-fn examples(vocab: usize, count: usize, key: u64) -> Vec<Example> {
-    let mut rng = keyed_rng([key, 0, 0, 0]);
-    let text = |_| {
-        let len = rng.random_range(3..9);
-        Example::all_scored((0..len).map(|_| rng.random_range(0..vocab as u32)).collect())
-    };
-    (0..count).map(text).collect()
+    Subject { lm: from_config(config, &path).unwrap().into(), ..Subject::new(model) }
 }
 
 fn optimizer_settings() -> [spec::Optimizer; 2] {
@@ -74,7 +55,7 @@ fn metric_settings() -> [(&'static str, spec::Metric); 4] {
 }
 
 fn metric(subject: &Subject, settings: &spec::Metric) -> Arc<dyn Metric> {
-    let held_out = |_: &spec::HeldOut| Ok::<_, Error>(examples(subject.lm.vocab_size(), 5, 7));
+    let held_out = |_: &spec::HeldOut| Ok::<_, Error>(subject.texts(5, 7));
     metrics::from_spec(settings, &subject.lm, &subject.theta, 2, &held_out).unwrap()
 }
 
@@ -110,29 +91,21 @@ impl Setup<'_> {
 fn setup(subject: &Subject, optimizer: spec::Optimizer, count: usize) -> Setup<'_> {
     Setup {
         subject,
-        examples: examples(subject.lm.vocab_size(), count, 5),
+        examples: subject.texts(count, 5),
         batches: batches(count),
         recipe: spec::Sft { optimizer, ..spec::Sft::default() },
         devices: vec![Device::flex()],
     }
 }
 
-fn relative_error(a: &[f64], b: &[f64]) -> f64 {
-    let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
-    (distance / b.iter().map(|b| b * b).sum::<f64>()).sqrt()
-}
-
 /// Fourth-order central differences in each weight.
 fn differences(setup: &Setup, metric: &dyn Metric, at: &[f64]) -> Vec<f64> {
-    const H: f64 = 1e-3;
     let phi = |index: usize, change: f64| {
         let mut weights = at.to_vec();
         weights[index] += change;
         metric.score(&setup.sft(&weights, 3).train().unwrap()).unwrap().value
     };
-    let difference =
-        |i: usize| (8.0 * (phi(i, H) - phi(i, -H)) - (phi(i, 2.0 * H) - phi(i, -2.0 * H))) / (12.0 * H);
-    (0..at.len()).map(difference).collect()
+    (0..at.len()).map(|index| slope(|change| phi(index, change))).collect()
 }
 
 fn check(model: &str) {
@@ -186,8 +159,7 @@ fn a_padding_row_is_kept_still_exactly() {
             let rewards = |subject: &Subject| {
                 let mut setup = setup(subject, optimizer, 10);
                 setup.examples = few(setup.examples);
-                let held_out =
-                    |_: &spec::HeldOut| Ok::<_, Error>(few(examples(subject.lm.vocab_size(), 5, 7)));
+                let held_out = |_: &spec::HeldOut| Ok::<_, Error>(few(subject.texts(5, 7)));
                 let settings = &metric_settings()[2].1;
                 let metric = metrics::from_spec(settings, &subject.lm, &subject.theta, 2, &held_out).unwrap();
                 let ones = vec![1.0; 10];
@@ -327,12 +299,7 @@ fn faults_have_names() {
     let empty = Sft { weights: &[], ..setup.sft(&ones, 4) };
     assert!(matches!(metagradient(empty, norm.as_ref(), &Storage::default()), Err(Error::NoExamples)));
 
-    let broken = Subject {
-        lm: architecture(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden/gpt2"))
-            .unwrap()
-            .into(),
-        theta: subject.theta.clone() * f64::NAN,
-    };
+    let broken = Subject { lm: Arc::clone(&subject.lm), theta: subject.theta.clone() * f64::NAN };
     let setup = self::setup(&broken, optimizer_settings()[0], 4);
     let norm = metric(&broken, &metric_settings()[1].1);
     let ones = vec![1.0; 4];

@@ -2,57 +2,26 @@
 //! not changed change nothing, and rewards are derivatives of it through fine-tuning. In f64, against central
 //! differences.
 
-use std::path::Path;
+mod subject;
+
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metrics};
-use dpg_models::{CausalLm, Example, architecture, keyed_rng, weights};
+use dpg_models::keyed_rng;
 use dpg_spec as spec;
 use rand::RngExt;
+use subject::{Subject, relative_error, slope};
 
-struct Subject {
-    lm: Arc<dyn CausalLm>,
-    theta: Tensor<1>,
-}
-
-impl Subject {
-    fn new(model: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model);
-        let lm: Arc<dyn CausalLm> = architecture(&folder).unwrap().into();
-        let theta = weights::load::<f64>(&folder, lm.layout()).unwrap();
-        Self { lm, theta: vector(&theta) }
-    }
-
-    /// Random texts of 4 to 8 tokens.
-    fn texts(&self, count: usize, key: u64) -> Vec<Example> {
-        let mut rng = keyed_rng([key, 0, 0, 0]);
-        let vocab = self.lm.vocab_size() as u32;
-        let mut text = |_| {
-            let len = rng.random_range(4..9);
-            Example::all_scored((0..len).map(|_| rng.random_range(0..vocab)).collect())
-        };
-        (0..count).map(&mut text).collect()
-    }
-
-    fn metric(&self, settings: &spec::Metric) -> Arc<dyn Metric> {
-        let held_out = |_: &spec::HeldOut| Ok::<_, Error>(self.texts(5, 7));
-        metrics::from_spec(settings, &self.lm, &self.theta, 2, &held_out).unwrap()
-    }
-}
-
-fn vector(values: &[f64]) -> Tensor<1> {
-    Tensor::from_data(values, (&Device::flex(), DType::F64))
+fn metric(subject: &Subject, settings: &spec::Metric) -> Arc<dyn Metric> {
+    let held_out = |_: &spec::HeldOut| Ok::<_, Error>(subject.texts(5, 7));
+    metrics::from_spec(settings, &subject.lm, &subject.theta, 2, &held_out).unwrap()
 }
 
 fn random(len: usize, key: u64) -> Tensor<1> {
     let mut rng = keyed_rng([key, 1, 0, 0]);
-    vector(&(0..len).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f64>>())
-}
-
-/// (f(h) - f(-h)) / 2h, of fourth order.
-fn slope(h: f64, f: impl Fn(f64) -> f64) -> f64 {
-    (8.0 * (f(h) - f(-h)) - (f(2.0 * h) - f(-2.0 * h))) / (12.0 * h)
+    let values: Vec<f64> = (0..len).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Tensor::from_data(values.as_slice(), (&Device::flex(), DType::F64))
 }
 
 #[test]
@@ -61,7 +30,7 @@ fn every_listed_metric_has_the_gradient_of_its_value() {
         let subject = Subject::new(model);
         let n = subject.theta.dims()[0];
         for settings in spec::Metric::examples() {
-            let metric = subject.metric(&settings);
+            let metric = metric(&subject, &settings);
             let theta = subject.theta.clone() + random(n, 1) * 1e-3;
             let (score, gradient) = metric.score_and_gradient(&theta).unwrap();
             assert_eq!(score, metric.score(&theta).unwrap(), "{model}, {settings:?}");
@@ -74,7 +43,7 @@ fn every_listed_metric_has_the_gradient_of_its_value() {
                 let direction = random(n, key) * (gradient.clone().abs() / size + 1e-2);
                 let along = (gradient.clone() * direction.clone()).sum().into_scalar::<f64>();
                 let at = |h: f64| metric.score(&(theta.clone() + direction.clone() * h)).unwrap().value;
-                let measured = slope(1e-3, at);
+                let measured = slope(at);
                 let scale = size * (direction.clone() * direction).sum().into_scalar::<f64>().sqrt();
                 let error = (along - measured).abs() / along.abs().max(1e-3 * scale);
                 assert!(error < 1e-6, "{model}, {settings:?}: {along:e}, measured {measured:e}");
@@ -105,22 +74,20 @@ fn rewards_of_every_listed_metric_are_derivatives_through_three_steps() {
             })
         };
         for settings in spec::Metric::examples() {
-            let metric = subject.metric(&settings);
+            let metric = metric(&subject, &settings);
             let reward = |sft: Sft| metagradient(sft, metric.as_ref(), &Storage::default()).unwrap().rewards;
             let phi = |sft: Sft| vec![metric.score(&sft.train().unwrap()).unwrap().value];
             let rewards = sft(&[1.0; 7], &reward);
             let measured: Vec<f64> = (0..7)
                 .map(|index| {
-                    slope(1e-3, |h| {
+                    slope(|h| {
                         let mut weights = [1.0; 7];
                         weights[index] += h;
                         sft(&weights, &phi)[0]
                     })
                 })
                 .collect();
-            let distance =
-                |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-            let error = distance(&rewards, &measured) / distance(&measured, &[0.0; 7]);
+            let error = relative_error(&rewards, &measured);
             assert!(error < 1e-6, "{model}, {settings:?}: off by {error:e}");
         }
     }

@@ -1,51 +1,39 @@
 //! Metagradients through what a recipe puts around its optimizer, against central finite differences of Phi
 //! in the examples' weights, in f64, at T = 4: schedules, warm-up, cut gradients, decayed parts, mean over tokens.
 
-use std::path::Path;
+mod subject;
+
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Device;
 use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metrics};
-use dpg_models::{CausalLm, Example, architecture, keyed_rng, weights};
+use dpg_models::Example;
 use dpg_spec as spec;
-use rand::RngExt;
 use spec::{DecayOn, Loss, LrSchedule};
+use subject::{Subject, relative_error, slope};
 
-struct Subject {
-    lm: Arc<dyn CausalLm>,
-    theta: Tensor<1>,
+struct Setup {
+    subject: Subject,
     examples: Vec<Example>,
     batches: Vec<Vec<usize>>,
     devices: Vec<Device>,
 }
 
-impl Subject {
+impl Setup {
     /// A golden model with ten texts of 3 to 8 tokens, some of them scored from the middle on, in four uneven
     /// batches.
     fn new(model: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model);
-        let lm: Arc<dyn CausalLm> = architecture(&folder).unwrap().into();
-        let theta = weights::load::<f64>(&folder, lm.layout()).unwrap();
-        let theta = Tensor::<1>::from_data(theta.as_slice(), (&Device::flex(), DType::F64));
-        let mut rng = keyed_rng([5, 0, 0, 0]);
-        let mut text = |i: usize| {
-            let len = rng.random_range(3..9);
-            let vocab = lm.vocab_size() as u32;
-            let mut example = Example::all_scored((0..len).map(|_| rng.random_range(0..vocab)).collect());
-            if i.is_multiple_of(3) {
-                example.scored[1] = false;
-            }
-            example
-        };
-        let examples: Vec<_> = (0..10).map(&mut text).collect();
+        let subject = Subject::new(model);
+        let mut examples = subject.texts(10, 5);
+        examples.iter_mut().step_by(3).for_each(|example| example.scored[1] = false);
         let batches = vec![vec![0, 1, 2], vec![3, 4, 5, 6], vec![7, 8], vec![9]];
-        Self { lm, theta, examples, batches, devices: vec![Device::flex()] }
+        Self { subject, examples, batches, devices: vec![Device::flex()] }
     }
 
     fn sft<'a>(&'a self, recipe: &'a spec::Sft, weights: &'a [f64]) -> Sft<'a> {
         Sft {
-            lm: self.lm.as_ref(),
-            theta: &self.theta,
+            lm: self.subject.lm.as_ref(),
+            theta: &self.subject.theta,
             examples: &self.examples,
             weights,
             batches: &self.batches,
@@ -64,12 +52,11 @@ impl Subject {
         );
         let settings: spec::Metric = serde_json::from_str(&sum).unwrap();
         let none = |_: &spec::HeldOut| Ok::<_, Error>(vec![]);
-        metrics::from_spec(&settings, &self.lm, &self.theta, 2, &none).unwrap()
+        metrics::from_spec(&settings, &self.subject.lm, &self.subject.theta, 2, &none).unwrap()
     }
 
     /// Rewards at weights that are not 1, and how far they are off from fourth-order central differences.
     fn check(&self, recipe: &spec::Sft, storage: &Storage) -> (Vec<f64>, f64) {
-        const H: f64 = 1e-3;
         let at: Vec<f64> = (0..10).map(|i| 1.0 + 0.1 * (i % 3) as f64).collect();
         let metric = self.metric();
         let rewards = metagradient(self.sft(recipe, &at), metric.as_ref(), storage).unwrap().rewards;
@@ -78,18 +65,10 @@ impl Subject {
             weights[index] += change;
             metric.score(&self.sft(recipe, &weights).train().unwrap()).unwrap().value
         };
-        let difference =
-            |i| (8.0 * (phi(i, H) - phi(i, -H)) - (phi(i, 2.0 * H) - phi(i, -2.0 * H))) / (12.0 * H);
-        let differences: Vec<f64> = (0..at.len()).map(difference).collect();
-        let error = distance(&rewards, &differences);
+        let differences: Vec<f64> = (0..at.len()).map(|index| slope(|change| phi(index, change))).collect();
+        let error = relative_error(&rewards, &differences);
         (rewards, error)
     }
-}
-
-/// Relative to the second.
-fn distance(a: &[f64], b: &[f64]) -> f64 {
-    let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
-    (distance / b.iter().map(|b| b * b).sum::<f64>()).sqrt()
 }
 
 fn optimizers() -> [spec::Optimizer; 2] {
@@ -123,16 +102,16 @@ fn recipes() -> Vec<(&'static str, spec::Sft)> {
 }
 
 fn check(model: &str) {
-    let subject = Subject::new(model);
+    let setup = Setup::new(model);
     for optimizer in optimizers() {
         let plain = spec::Sft { optimizer, ..spec::Sft::default() };
-        let (unchanged, error) = subject.check(&plain, &Storage::default());
+        let (unchanged, error) = setup.check(&plain, &Storage::default());
         assert!(error < 1e-6, "{model}, plain: {error:e}");
         for (name, recipe) in recipes() {
             let recipe = spec::Sft { optimizer, ..recipe };
-            let (rewards, error) = subject.check(&recipe, &Storage::default());
+            let (rewards, error) = setup.check(&recipe, &Storage::default());
             assert!(error < 1e-6, "{model}, {name}, {optimizer:?}: {error:e}");
-            let change = distance(&rewards, &unchanged);
+            let change = relative_error(&rewards, &unchanged);
             assert!(change > 1e-4, "{model}, {name}, {optimizer:?} changes nothing: {change:e}");
         }
     }
@@ -151,12 +130,12 @@ fn llama() {
 /// Gradients that are cut again in a segment, or kept from the first time, give the same bits.
 #[test]
 fn storage_changes_no_bit_of_a_recipe() {
-    let subject = Subject::new("llama");
+    let setup = Setup::new("llama");
     let (_, recipe) = recipes().pop().unwrap();
     let recipe = spec::Sft { optimizer: optimizers()[0], ..recipe };
-    let metric = subject.metric();
+    let metric = setup.metric();
     let rewards = |storage: &Storage| {
-        metagradient(subject.sft(&recipe, &[1.0; 10]), metric.as_ref(), storage).unwrap().rewards
+        metagradient(setup.sft(&recipe, &[1.0; 10]), metric.as_ref(), storage).unwrap().rewards
     };
     let plain = rewards(&Storage::default());
     for segment in [Some(1), Some(3), None] {
@@ -168,9 +147,9 @@ fn storage_changes_no_bit_of_a_recipe() {
 
 #[test]
 fn a_warm_up_longer_than_the_run_is_refused() {
-    let subject = Subject::new("gpt2");
+    let setup = Setup::new("gpt2");
     let recipe = spec::Sft { warmup_steps: 5, ..spec::Sft::default() };
-    let mut sft = subject.sft(&recipe, &[1.0; 10]);
+    let mut sft = setup.sft(&recipe, &[1.0; 10]);
     assert!(sft.train().is_ok(), "steps 2 to 4 move");
     let batches = [vec![0, 1, 2]];
     sft.batches = &batches;

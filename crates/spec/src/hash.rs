@@ -32,12 +32,14 @@ fn beyond_defaults<T: Serialize + DeserializeOwned>(of: &T) -> Value {
 fn leave_out(whole: &mut Value, place: &str, meaning: &dyn Fn(&Value) -> Option<Value>) {
     match whole.pointer(place).cloned() {
         Some(Value::Object(object)) => {
+            // which no key that goes changes
+            let meant = meaning(whole);
             for key in object.keys() {
                 let mut without = whole.clone();
                 if let Some(object) = without.pointer_mut(place).and_then(Value::as_object_mut) {
                     object.shift_remove(key);
                 }
-                if meaning(&without).is_some_and(|said| Some(said) == meaning(whole)) {
+                if meaning(&without).is_some_and(|said| Some(&said) == meant.as_ref()) {
                     *whole = without;
                 } else {
                     let key = key.replace('~', "~0").replace('/', "~1");

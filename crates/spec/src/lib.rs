@@ -192,7 +192,7 @@ pub struct Output {
     /// Rows of each prompt; 1 for the most varied texts, with advantages over all rows. Default: the
     /// policy's.
     #[schemars(range(min = 1, max = MOST_ROLLOUTS))]
-    // specs without it keep the hashes they had before there was such a key
+    // a daemon that does not know the key runs a spec without it
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_size: Option<usize>,
     /// Which of them are published. Default `all`.

@@ -7,6 +7,7 @@
 use std::sync::LazyLock;
 
 use schemars::schema_for;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::load::REPORTED;
@@ -15,6 +16,17 @@ use crate::{Problem, Spec};
 
 /// The JSON schema of a spec.
 pub(crate) static SPEC: LazyLock<Value> = LazyLock::new(|| schema_for!(Spec).to_value());
+
+/// One of every kind of an enum, which stands at a spec's `key`: the example in the kind's documentation.
+pub(crate) fn examples<T: DeserializeOwned>(kinds: &str, key: &str) -> Vec<T> {
+    let example = |kind: &Value| {
+        let (_, example) = kind["description"].as_str()?.split_once("```toml\n")?;
+        let table: toml::Table = example.split_once("```")?.0.parse().ok()?;
+        table.get(key)?.clone().try_into().ok()
+    };
+    let kinds = SPEC["$defs"][kinds]["oneOf"].as_array().into_iter().flatten();
+    kinds.map(|kind| example(kind).expect("a kind's documentation has an example that parses")).collect()
+}
 
 /// Problems of `value` as a [`Spec`], as many as are told, and how many more there are. None means that it
 /// deserialises.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::{AdamW, LARGEST, MOST_ROLLOUTS, MOST_STEPS, MOST_TOKENS, Optimizer};
 
 /// The fine-tuning recipe A(D): users fine-tune the target on the dataset with it.
-// keys below `append_eos` came later: specs without them keep their hashes
+// keys below `append_eos` came later: a daemon that knows none of them runs a spec that says none
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sft {

@@ -3,7 +3,6 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{Location, NAME, Problem, schema, syntax::member};
 
@@ -118,17 +117,7 @@ impl Metric {
 
     /// One of every kind: the example that its documentation gives.
     pub fn examples() -> Vec<Self> {
-        #[derive(Deserialize)]
-        struct Table {
-            metric: Metric,
-        }
-        let kinds = schema::SPEC["$defs"]["Metric"]["oneOf"].as_array().into_iter().flatten();
-        let example = |kind: &Value| {
-            let (_, example) = kind["description"].as_str()?.split_once("```toml\n")?;
-            let table: Table = toml::from_str(example.split_once("```")?.0).ok()?;
-            Some(table.metric)
-        };
-        kinds.map(|kind| example(kind).expect("a kind's documentation has an example that parses")).collect()
+        schema::examples("Metric", "metric")
     }
 
     /// The first fluency model that the metric or one of its terms names.

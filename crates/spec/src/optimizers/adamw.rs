@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::{Settings, brief};
 use crate::LARGEST;
 
-pub(super) const EXAMPLE: &str = r#"{ kind = "adamw", learning_rate = 1e-5, eps_root = 1e-8 }"#;
-
 /// AdamW with bias correction, decoupled weight decay and `eps_root` inside the square root. The defaults are
 /// the paper's.
 ///

@@ -6,6 +6,8 @@ use std::fmt::Display;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schema;
+
 /// Calls `$then!` with every optimizer: its file, here and in `dpg-optim`, its kind, and its settings.
 #[macro_export]
 macro_rules! optimizers {
@@ -52,9 +54,6 @@ macro_rules! declare {
                     $(Self::$kind(settings) => settings,)*
                 }
             }
-
-            /// A spec's table of every kind.
-            pub const EXAMPLES: &[&str] = &[$($file::EXAMPLE,)*];
         }
     };
 }
@@ -70,16 +69,9 @@ impl Default for Optimizer {
 }
 
 impl Optimizer {
-    /// One of every kind, as in its example.
+    /// One of every kind: the example that its documentation gives.
     pub fn examples() -> Vec<Self> {
-        #[derive(Deserialize)]
-        struct Table {
-            optimizer: Optimizer,
-        }
-        let parse = |example: &&str| -> Table {
-            toml::from_str(&format!("optimizer = {example}")).expect("an example is valid")
-        };
-        Self::EXAMPLES.iter().map(|example| parse(example).optimizer).collect()
+        schema::examples("Optimizer", "optimizer")
     }
 }
 
@@ -90,13 +82,16 @@ mod tests {
 
     #[test]
     fn every_example_is_valid_in_a_spec() {
-        for (example, optimizer) in Optimizer::EXAMPLES.iter().zip(Optimizer::examples()) {
-            let text = format!(
-                "name = \"a\"\n[target]\nmodel = \"m\"\nsft = {{ optimizer = {example} }}\n[metric]\nkind = \"weight_norm\"\n"
-            );
-            let spec = Spec::parse(&text, Syntax::Toml).unwrap_or_else(|error| panic!("{example}: {error}"));
+        for optimizer in Optimizer::examples() {
+            let spec = serde_json::json!({
+                "name": "a",
+                "target": { "model": "m", "sft": { "optimizer": optimizer } },
+                "metric": { "kind": "weight_norm" },
+            });
+            let spec = Spec::parse(&spec.to_string(), Syntax::Json)
+                .unwrap_or_else(|error| panic!("{optimizer:?}: {error}"));
             assert_eq!(spec.target.sft.optimizer, optimizer);
-            assert_eq!(optimizer.settings().problem(), None, "{example}");
+            assert_eq!(optimizer.settings().problem(), None, "{optimizer:?}");
         }
     }
 }

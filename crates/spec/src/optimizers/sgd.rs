@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::{Settings, brief};
 use crate::LARGEST;
 
-pub(super) const EXAMPLE: &str = r#"{ kind = "sgd", learning_rate = 1e-3 }"#;
-
 /// Gradient descent with decoupled weight decay.
 ///
 /// ```toml

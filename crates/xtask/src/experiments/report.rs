@@ -31,6 +31,10 @@ impl Goal {
     pub(crate) fn of(spec: &Spec) -> Result<Self> {
         let metric = local(spec).metric;
         let texts = HeldOutTexts::read(&metric)?;
+        #[allow(
+            clippy::match_wildcard_for_single_variants,
+            reason = "kinds that are added are told by Phi too"
+        )]
         let (figure, wanted) = match &metric {
             Metric::WeightPattern(pattern) if matches!(pattern.pattern, Bitmap::Qr { .. }) => {
                 ("pixel_accuracy".into(), vec!["pixel_accuracy >= 0.99".into(), "qr_read >= 1".into()])

@@ -2,7 +2,7 @@
 # Compares rewards on a device with f64, measures every benchmark and makes a short run, and writes
 # one report. Nothing is fetched from anywhere.
 #
-#   sh run.sh [--device cuda:0] [--shapes "tiny small medium"] [--rounds 3] [--python python3] [--out report.md]
+#   sh run.sh [--device cuda:0] [--shapes "tiny small large"] [--rounds 3] [--python python3] [--out report.md]
 #
 # A CUDA device needs the NVIDIA driver and the CUDA toolkit: NVRTC and its headers, in $CUDA_PATH or
 # /usr/local/cuda. Where the Python has JAX, it is measured on the same device, side by side.
@@ -10,7 +10,7 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 device=cuda:0
-shapes="tiny small medium"
+shapes="tiny small large"
 rounds=3
 python=python3
 out=report.md

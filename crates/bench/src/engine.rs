@@ -5,7 +5,9 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor};
 use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm};
 use dpg_models::{
-    CausalLm, Completion, Dual, Example, MatmulPrecision, Params, Sampling, log_probs_at, places, sample,
+    CausalLm, Completion, Dual, Example, MatmulPrecision, Params, Sampling,
+    device::{KernelTime, backend_of},
+    log_probs_at, places, sample,
 };
 use dpg_optim::State;
 use dpg_policy::{Policy, Rollout, update};
@@ -114,6 +116,15 @@ impl Engine {
             let storage = storage(&sft);
             self.seconds(|| drop(metagradient(sft, &metric, &storage).expect("a metagradient run")))
         })
+    }
+
+    /// Steps of the run whose kernels are measured: the last one, and one with a fused pass.
+    pub const KERNEL_STEPS: usize = 2;
+
+    /// The kernels of a metagradient run, the longest first; none where kernels are not launched.
+    pub fn kernels(&self) -> Vec<KernelTime> {
+        let mut run = || drop(self.metagradient(Self::KERNEL_STEPS));
+        backend_of(&self.device).kernels(&mut run).unwrap_or_default()
     }
 
     fn with_run(&self, steps: usize, work: impl FnOnce(Sft) -> f64) -> f64 {

@@ -1,6 +1,7 @@
 //! All figures of one shape on one device.
 
 use burn::tensor::Device;
+use dpg_models::device::KernelTime;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -15,6 +16,8 @@ pub struct Report {
     parts: Parts,
     runs: [Run; 3],
     peak_memory: u64,
+    device_memory: Option<u64>,
+    kernels: Vec<KernelTime>,
 }
 
 impl Report {
@@ -33,10 +36,20 @@ impl Report {
         let runs = [
             measure_run(&engine, 1, rounds, &mut peer),
             measure_run(&engine, 8, rounds, &mut peer),
-            measure_run(&engine, 16, rounds, &mut |_, _| None),
+            measure_run(&engine, 16, rounds, &mut peer),
         ];
         let jax = jax.map(|jax| jax.about.clone());
-        Self { shape, device: name.into(), jax, parts, runs, peak_memory: peak_memory() }
+        Self {
+            shape,
+            device: name.into(),
+            jax,
+            parts,
+            runs,
+            peak_memory: peak_memory(),
+            // pools keep what they took
+            device_memory: device.memory_pool_usage().map(|usage| usage.bytes_reserved),
+            kernels: engine.kernels(),
+        }
     }
 
     /// The figures as JSON.
@@ -49,6 +62,8 @@ impl Report {
             "parts": self.parts,
             "runs": self.runs,
             "peak_memory": self.peak_memory,
+            "device_memory": self.device_memory,
+            "kernels": self.kernels,
             "ratios": self.ratios(),
         })
     }
@@ -128,16 +143,37 @@ impl Report {
         row("sampling", speed(parts.sampled_tokens_per_second), none(), none(), none());
         row("sampling, groups of 4", speed(parts.grouped_tokens_per_second), none(), none(), none());
         row("a step of DPG, T = 1", ms(parts.step), limit(Engine::STEP_PASSES), none(), none());
-        row(
-            "peak memory of the process",
-            format!("{:.0} MB", self.peak_memory as f64 / 1e6),
-            none(),
-            none(),
-            none(),
-        );
+        let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
+        row("peak memory of the process", megabytes(self.peak_memory), none(), none(), none());
+        if let Some(memory) = self.device_memory {
+            row("memory of the device", megabytes(memory), none(), none(), none());
+        }
         text += "\n| ratio | |\n|---|--:|\n";
         for (name, ratio) in self.ratios() {
             text += &format!("| {name} | {:.2} |\n", ratio.as_f64().unwrap_or(f64::NAN));
+        }
+        text + &self.kernel_table()
+    }
+
+    /// The longest kernels of a metagradient run of [`Engine::KERNEL_STEPS`] steps; nothing where kernels are
+    /// not launched.
+    fn kernel_table(&self) -> String {
+        const ROWS: usize = 40;
+        if self.kernels.is_empty() {
+            return String::new();
+        }
+        let launches: usize = self.kernels.iter().map(|kernel| kernel.launches).sum();
+        let seconds: f64 = self.kernels.iter().map(|kernel| kernel.seconds).sum();
+        let mut text = format!(
+            "\n| kernel of a metagradient run, T = {} | launches | ms | share |\n|---|--:|--:|--:|\n\
+             | all {} | {launches} | {:.1} | |\n",
+            Engine::KERNEL_STEPS,
+            self.kernels.len(),
+            seconds * 1e3,
+        );
+        for KernelTime { name, launches, seconds: own } in self.kernels.iter().take(ROWS) {
+            let share = 100.0 * own / seconds;
+            text += &format!("| `{name}` | {launches} | {:.1} | {share:.1}% |\n", own * 1e3);
         }
         text
     }

@@ -27,12 +27,14 @@ pub struct Shape {
 
 impl Shape {
     /// One that shows only that everything runs; about the embedded models; a model that fills a few
-    /// cores; GPT-2; GPT-2 on next to nothing, where memory is all vectors.
-    pub const ALL: [Self; 5] = [
+    /// cores; GPT-2; GPT-2 on the batch that published runs on a GPU have; GPT-2 on next to nothing, where
+    /// memory is all vectors.
+    pub const ALL: [Self; 6] = [
         Self { name: "smallest", hidden: 64, layers: 1, vocab: 256, batch: 4, sequence: 16 },
         Self { name: "tiny", hidden: 64, layers: 2, vocab: 4096, batch: 64, sequence: 32 },
         Self { name: "small", hidden: 256, layers: 4, vocab: 4096, batch: 32, sequence: 128 },
         Self { name: "medium", hidden: 768, layers: 12, vocab: 50257, batch: 4, sequence: 128 },
+        Self { name: "large", hidden: 768, layers: 12, vocab: 50257, batch: 64, sequence: 128 },
         Self { name: "short", hidden: 768, layers: 12, vocab: 50257, batch: 1, sequence: 17 },
     ];
 

@@ -7,10 +7,11 @@
 
 use burn::tensor::{Int, Tensor, TensorData, activation};
 
+use crate::composed::{self, Composed};
 use crate::fused::{
     self, Activation, ActivationTangent, Attention, AttentionTangent, HeadLogProb, HeadLogProbTangent,
-    Kernel, Linear, LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Product, ProductTangent,
-    Rotation, Softmax, SoftmaxTangent,
+    Kernel, Linear, LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Operation, Product,
+    ProductTangent, Rotation, Rows, Softmax, SoftmaxTangent,
 };
 use crate::matmul::{MatmulPrecision, matmul};
 
@@ -121,73 +122,49 @@ impl<const D: usize> Dual<D> {
 
     /// `x * sigmoid(x)`.
     pub fn silu(self) -> Self {
-        if let Some(fused) = self.fused(Activation::Silu, ActivationTangent(Activation::Silu)) {
-            return fused;
-        }
-        // d/dx x s(x) = s + x s (1 - s)
-        let sigmoid = activation::sigmoid(self.primal.clone());
-        let value = self.primal.clone() * sigmoid.clone();
-        let tangent = self.tangent.map(|tangent| {
-            let slope = sigmoid.clone() + value.clone() * (sigmoid.neg() + 1.0);
-            slope * tangent
-        });
-        Self::new(value, tangent)
+        self.rows(Rows(Activation::Silu), Rows(ActivationTangent(Activation::Silu)))
     }
 
     /// GPT-2's `gelu_new`: `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, through the identity
     /// `0.5 (1 + tanh(z)) = sigmoid(2 z)`.
     pub fn gelu_new(self) -> Self {
-        const CUBIC: f64 = 0.044715;
-        if let Some(fused) = self.fused(Activation::GeluNew, ActivationTangent(Activation::GeluNew)) {
-            return fused;
-        }
-        let double_rate = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
-        let square = self.primal.clone() * self.primal.clone();
-        let argument = self.primal.clone() * (square.clone() * (CUBIC * double_rate) + double_rate);
-        let sigmoid = activation::sigmoid(argument);
-        let value = self.primal * sigmoid.clone();
-        let tangent = self.tangent.map(|tangent| {
-            let argument_slope = square * (3.0 * CUBIC * double_rate) + double_rate;
-            let slope = sigmoid.clone() + value.clone() * (sigmoid.neg() + 1.0) * argument_slope;
-            slope * tangent
-        });
-        Self::new(value, tangent)
+        self.rows(Rows(Activation::GeluNew), Rows(ActivationTangent(Activation::GeluNew)))
     }
 
     /// `x / sqrt(mean(x^2) + epsilon)` along the last dimension; with `centred`, of `x - mean(x)`.
     pub fn normalise(self, centred: bool, epsilon: f64) -> Self {
         let kernel = Normalise { centred, epsilon };
-        if let Some(fused) = self.fused(kernel, NormaliseTangent(kernel)) {
-            return fused;
-        }
-        let mean = |x: Self| x.linear_map(|x| x.mean_dim(D - 1));
-        let x = if centred { self.clone() - mean(self) } else { self };
-        let mut mean_square = mean(x.clone() * x.clone());
-        mean_square.primal = mean_square.primal + epsilon;
-        x * mean_square.rsqrt()
+        self.rows(Rows(kernel), Rows(NormaliseTangent(kernel)))
     }
 
     /// [`normalise`](Self::normalise)d, times the row `weight`, plus the row `bias`.
     pub(crate) fn norm(self, centred: bool, epsilon: f64, weight: Self, bias: Option<Self>) -> Self {
         let kernel = Normalise { centred, epsilon };
-        if let Some(fused) = fused_norm(kernel, &self, &weight, bias.as_ref()) {
-            return fused;
+        let (x, w) = (&self.primal, &weight.primal);
+        let value = match &bias {
+            None => composed::run(Norm(kernel), [x, w]),
+            Some(bias) => composed::run(Norm(kernel), [x, w, &bias.primal]),
+        };
+        let db = bias.as_ref().and_then(|bias| bias.tangent.as_ref());
+        if self.tangent.is_none() && weight.tangent.is_none() && db.is_none() {
+            return value.into();
         }
-        let y = self.normalise(centred, epsilon) * weight;
-        match bias {
-            None => y,
-            Some(bias) => y + bias,
-        }
+        let (dx, dw) = (self.tangent_or_zero(), weight.tangent_or_zero());
+        let tangent = match db {
+            None => composed::run(NormTangent(kernel), [x, &dx, w, &dw]),
+            Some(db) => composed::run(NormTangent(kernel), [x, &dx, w, &dw, db]),
+        };
+        Self::new(value, Some(tangent))
     }
 
-    /// `1 / sqrt(self)`.
-    pub fn rsqrt(self) -> Self {
-        let value = self.primal.sqrt().recip();
-        let tangent = self.tangent.map(|tangent| {
-            let cube = value.clone() * value.clone() * value.clone();
-            cube * tangent * -0.5
-        });
-        Self::new(value, tangent)
+    /// A function of rows and its tangent.
+    fn rows<V, T>(self, value: V, tangent: T) -> Self
+    where
+        V: Operation<1> + Composed<D, 1>,
+        T: Operation<2> + Composed<D, 2>,
+    {
+        let tangent = self.tangent.map(|direction| composed::run(tangent, [&self.primal, &direction]));
+        Self::new(composed::run(value, [&self.primal]), tangent)
     }
 
     /// Natural logarithm.
@@ -292,96 +269,59 @@ impl<const D: usize> std::ops::Mul for Dual<D> {
 impl Dual<2> {
     /// `self weight (+ bias)` of `self [rows, in]`, `weight [in, out]` and `bias [1, out]`.
     pub(crate) fn linear(self, weight: Self, bias: Option<Self>, precision: MatmulPrecision) -> Self {
-        if precision == MatmulPrecision::F32
-            && let Some(fused) = fused_linear(&self, &weight, bias.as_ref())
-        {
-            return fused;
-        }
-        let y = self.matmul(weight, precision);
-        match bias {
-            None => y,
-            Some(bias) => y + bias,
-        }
+        let linear = Linear { precision };
+        let plain = |x: &Tensor<2>, w: &Tensor<2>, bias: Option<&Tensor<2>>| match bias {
+            None => composed::run(linear, [x, w]),
+            Some(bias) => composed::run(linear, [x, w, bias]),
+        };
+        let (x, dx, w, dw) = (&self.primal, &self.tangent, &weight.primal, &weight.tangent);
+        let y = plain(x, w, bias.as_ref().map(|bias| &bias.primal));
+        let db = bias.as_ref().and_then(|bias| bias.tangent.as_ref());
+        let tangent = match (dx, dw) {
+            (None, None) => db.map(|db| db.clone().expand(y.dims())),
+            (Some(dx), None) => Some(plain(dx, w, db)),
+            (None, Some(dw)) => Some(plain(x, dw, db)),
+            (Some(dx), Some(dw)) => Some(match db {
+                None => composed::run(LinearTangent(linear), [x, dx, w, dw]),
+                Some(db) => composed::run(LinearTangent(linear), [x, dx, w, dw, db]),
+            }),
+        };
+        Self::new(y, tangent)
     }
 
-    /// Log-probabilities `[rows]` of tokens under logits `self weight`, on the CPU; see [`HeadLogProb`].
-    pub(crate) fn head_log_probs(&self, weight: &Self, kernel: HeadLogProb) -> Option<Dual<1>> {
+    /// Log-probabilities `[rows]` of tokens under logits `self weight`; see [`HeadLogProb`].
+    pub(crate) fn head_log_probs(&self, weight: &Self, kernel: HeadLogProb) -> Dual<1> {
         let rows = self.dims()[0];
         if self.tangent.is_none() && weight.tangent.is_none() {
-            let value = fused::run(kernel, [&self.primal, &weight.primal])?;
-            return Some(value.reshape([rows]).into());
+            return composed::run(kernel, [&self.primal, &weight.primal]).reshape([rows]).into();
         }
         let (dx, dw) = (self.tangent_or_zero(), weight.tangent_or_zero());
-        let both = fused::run(HeadLogProbTangent(kernel), [&self.primal, &dx, &weight.primal, &dw])?;
+        let both = composed::run(HeadLogProbTangent(kernel), [&self.primal, &dx, &weight.primal, &dw]);
         let part = |row: usize| both.clone().narrow(0, row, 1).reshape([rows]);
-        Some(Dual::new(part(0), Some(part(1))))
+        Dual::new(part(0), Some(part(1)))
     }
 }
 
-fn fused_linear(x: &Dual<2>, weight: &Dual<2>, bias: Option<&Dual<2>>) -> Option<Dual<2>> {
-    let plain = |x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<2>>| match bias {
-        None => fused::run(Linear, [x, weight]),
-        Some(bias) => fused::run(Linear, [x, weight, bias]),
-    };
-    let (x, dx, w, dw) = (&x.primal, &x.tangent, &weight.primal, &weight.tangent);
-    let db = bias.and_then(|bias| bias.tangent.as_ref());
-    let tangent = match (dx, dw) {
-        (None, None) if db.is_some() => return None,
-        (None, None) => None,
-        (Some(dx), None) => Some(plain(dx, w, db)?),
-        (None, Some(dw)) => Some(plain(x, dw, db)?),
-        (Some(dx), Some(dw)) => Some(match db {
-            None => fused::run(LinearTangent, [x, dx, w, dw])?,
-            Some(db) => fused::run(LinearTangent, [x, dx, w, dw, db])?,
-        }),
-    };
-    Some(Dual::new(plain(x, w, bias.map(|bias| &bias.primal))?, tangent))
-}
-
-fn fused_norm<const D: usize>(
-    kernel: Normalise,
-    x: &Dual<D>,
-    weight: &Dual<D>,
-    bias: Option<&Dual<D>>,
-) -> Option<Dual<D>> {
-    let value = match bias {
-        None => fused::run(Norm(kernel), [&x.primal, &weight.primal])?,
-        Some(bias) => fused::run(Norm(kernel), [&x.primal, &weight.primal, &bias.primal])?,
-    };
-    let db = bias.and_then(|bias| bias.tangent.as_ref());
-    if x.tangent.is_none() && weight.tangent.is_none() && db.is_none() {
-        return Some(value.into());
-    }
-    let (dx, dw) = (x.tangent_or_zero(), weight.tangent_or_zero());
-    let tangent = match db {
-        None => fused::run(NormTangent(kernel), [&x.primal, &dx, &weight.primal, &dw])?,
-        Some(db) => fused::run(NormTangent(kernel), [&x.primal, &dx, &weight.primal, &dw, db])?,
-    };
-    Some(Dual::new(value, Some(tangent)))
-}
-
-/// Attention of `[query, key, value]`, or of one tensor that holds them side by side; see
+/// Causal attention of `[query, key, value]`, or of one tensor that holds them side by side; see
 /// [`Attention`].
-pub(crate) fn fused_attention(kernel: Attention, inputs: &[Dual<3>]) -> Option<Dual<3>> {
+pub(crate) fn causal_attention(kernel: Attention, inputs: &[Dual<3>]) -> Dual<3> {
     match inputs {
         [qkv] => {
-            let value = fused::run(kernel, [&qkv.primal])?;
-            let tangent = match &qkv.tangent {
-                None => None,
-                Some(tangent) => Some(fused::run(AttentionTangent(kernel), [&qkv.primal, tangent])?),
-            };
-            Some(Dual::new(value, tangent))
+            let tangent = qkv.tangent.as_ref();
+            let tangent =
+                tangent.map(|tangent| composed::run(AttentionTangent(kernel), [&qkv.primal, tangent]));
+            Dual::new(composed::run(kernel, [&qkv.primal]), tangent)
         }
         [q, k, v] => {
-            let value = fused::run(kernel, [&q.primal, &k.primal, &v.primal])?;
+            let value = composed::run(kernel, [&q.primal, &k.primal, &v.primal]);
             if [q, k, v].into_iter().all(|part| part.tangent.is_none()) {
-                return Some(value.into());
+                return value.into();
             }
             let [dq, dk, dv] = [q, k, v].map(Dual::tangent_or_zero);
             let inputs = [&q.primal, &k.primal, &v.primal, &dq, &dk, &dv];
-            Some(Dual::new(value, Some(fused::run(AttentionTangent(kernel), inputs)?)))
+            Dual::new(value, Some(composed::run(AttentionTangent(kernel), inputs)))
         }
-        _ => None,
+        _ => unreachable!("attention has one input or three"),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod backend;
 mod chat;
+mod composed;
 mod config;
 mod context;
 pub mod device;

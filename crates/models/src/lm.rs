@@ -6,6 +6,7 @@ use burn::tensor::{Tensor, activation};
 
 use crate::{
     Cache, Dual, Error, Layout, MatmulPrecision, Params, Tokens,
+    device::backend_of,
     fused::{self, Divergence, HeadLogProb, KEPT, LogProb, LogProbTangent},
 };
 
@@ -146,8 +147,8 @@ fn hidden_at<R: AsRef<[u32]>>(lm: &dyn CausalLm, params: &Params, rows: &[R], pl
     if whole { hidden } else { hidden.select(0, index) }
 }
 
-/// Log-probabilities of the tokens at `places` given those before them, `[places.len()]`. On the CPU
-/// their memory is bounded, however many places and tokens there are: many logits are never held at once.
+/// Log-probabilities of the tokens at `places` given those before them, `[places.len()]`. Their memory is
+/// bounded, however many places and tokens there are: many logits are never held at once.
 pub fn log_probs_at<R: AsRef<[u32]>>(
     lm: &dyn CausalLm,
     params: &Params,
@@ -156,11 +157,11 @@ pub fn log_probs_at<R: AsRef<[u32]>>(
 ) -> Dual<1> {
     let tokens: Vec<u32> = places.iter().map(|place| rows[place.row].as_ref()[place.column]).collect();
     let (hidden, weight) = (hidden_at(lm, params, rows, places), lm.head().weight(params));
-    if places.len() * lm.vocab_size() > KEPT && lm.precision() == MatmulPrecision::F32 {
-        let kernel = HeadLogProb::new(tokens.as_slice().into(), lm.vocab_size());
-        if let Some(log_probs) = hidden.head_log_probs(&weight, kernel) {
-            return log_probs;
-        }
+    // logits that are few are kept where nothing is gained by computing them again
+    let is_fused = backend_of(&params.device().without_autodiff()).fuses();
+    if places.len() * lm.vocab_size() > KEPT || !is_fused {
+        let kernel = HeadLogProb::new(tokens.as_slice().into(), lm.vocab_size(), lm.precision());
+        return hidden.head_log_probs(&weight, kernel);
     }
     log_probs(params, hidden.linear(weight, None, lm.precision()), tokens)
 }

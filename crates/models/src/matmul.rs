@@ -10,6 +10,7 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::{
     Error,
     backend::product,
+    composed,
     device::{backend_of, backends},
 };
 
@@ -71,8 +72,12 @@ impl MatmulPrecision {
     }
 }
 
-/// `a b`, batched over leading dimensions, which are the same for both.
+/// `a b`, batched over leading dimensions, which are the same for both. Tracked if an operand is, and the
+/// products of its gradients have the same precision.
 pub(crate) fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>, precision: MatmulPrecision) -> Tensor<D> {
+    if a.is_autodiff() || b.is_autodiff() {
+        return composed::matmul(a, b, precision);
+    }
     let own = product(&a, &b, precision);
     own.unwrap_or_else(|| precision.round(a).matmul(precision.round(b)))
 }

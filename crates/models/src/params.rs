@@ -1,5 +1,7 @@
 //! The flat parameter vector, split into the leaves that a forward pass reads.
 
+use std::ops::Range;
+
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData, s};
 
 use crate::{Dual, Layout};
@@ -63,8 +65,11 @@ impl Params {
     #[must_use]
     pub fn with_tangent(mut self, layout: &Layout, direction: &Tensor<1>) -> Self {
         self.padding = Padding::NoTangent;
-        for (leaf, tangent) in self.leaves.iter_mut().zip(split(layout, direction)) {
-            if !is_zero(&tangent) {
+        let starts_at_zero = starts_at_zero(layout, direction);
+        for ((leaf, tangent), at_zero) in
+            self.leaves.iter_mut().zip(split(layout, direction)).zip(starts_at_zero)
+        {
+            if !(at_zero && is_zero(&tangent)) {
                 leaf.tangent = Some(if leaf.primal.is_autodiff() { tangent.autodiff() } else { tangent });
             }
         }
@@ -127,12 +132,25 @@ impl Params {
     }
 }
 
+/// For each parameter, whether its first elements are zero: one read from the device tells apart nearly all.
+fn starts_at_zero(layout: &Layout, flat: &Tensor<1>) -> Vec<bool> {
+    const FIRST: usize = 16;
+    let starts: Vec<_> = layout.params().iter().map(|param| param.range()).collect();
+    let places = |range: &Range<usize>| range.start..range.end.min(range.start + FIRST);
+    let index: Vec<i64> = starts.iter().flat_map(places).map(|place| place as i64).collect();
+    let count = index.len();
+    let index = Tensor::<1, Int>::from_data(TensorData::new(index, [count]), &flat.device());
+    let values: Vec<f64> = flat.clone().select(0, index).to_data_as::<f64>().iter().collect();
+    let mut values = values.into_iter();
+    starts
+        .iter()
+        .map(|range| places(range).fold(true, |zero, _| (values.next() == Some(0.0)) & zero))
+        .collect()
+}
+
 /// True if every element is zero; NaN is not.
 fn is_zero(tensor: &Tensor<1>) -> bool {
-    let zero = |tensor: Tensor<1>| tensor.to_data_as::<f64>().iter::<f64>().all(|x| x == 0.0);
-    // most have a nonzero element early
-    let few = tensor.dims()[0].min(256);
-    zero(tensor.clone().narrow(0, 0, few)) && zero(tensor.clone())
+    !tensor.clone().not_equal_elem(0.0).any().into_scalar::<bool>()
 }
 
 fn split<'a>(layout: &'a Layout, flat: &'a Tensor<1>) -> impl Iterator<Item = Tensor<1>> + 'a {

@@ -13,7 +13,7 @@ pub(crate) struct BenchArguments {
     /// The device.
     #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help_one("The device"))]
     device: String,
-    /// smallest, tiny, small or medium.
+    /// smallest, tiny, small, medium, large (GPT-2, 64 x 128) or short.
     #[arg(long, default_value = "small", value_parser = Shape::parse)]
     shape: Shape,
     /// Rounds, of which the median counts.

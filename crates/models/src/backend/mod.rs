@@ -4,10 +4,13 @@
 //! `dpg doctor` ask the list as well.
 
 use burn::tensor::{Device, Tensor};
+use serde::Serialize;
 
 use crate::MatmulPrecision;
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cube;
 mod cuda;
 
 /// Makes the list, and the choice of a product.
@@ -30,6 +33,17 @@ macro_rules! backends {
 }
 
 backends![cpu::Cpu, cuda::Cuda];
+
+/// What the launches of one kernel took.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KernelTime {
+    /// The kernel's name, shortened.
+    pub name: String,
+    /// Launches.
+    pub launches: usize,
+    /// Seconds on the device, of all launches.
+    pub seconds: f64,
+}
 
 /// One way to compute: it opens devices and answers for them.
 pub trait Backend: Sync {
@@ -63,6 +77,12 @@ pub trait Backend: Sync {
 
     /// What to do where a device cannot be opened or does not compute.
     fn remedy(&self) -> &'static str;
+
+    /// Does some work and measures its kernels, the longest first; `None`, and nothing is done, where kernels
+    /// are not launched.
+    fn kernels(&self, _work: &mut dyn FnMut()) -> Option<Vec<KernelTime>> {
+        None
+    }
 
     /// `a b`, batched over leading dimensions, which are the same for both, and tracked if an operand is;
     /// `None` for tensors of other backends. Without it burn multiplies rounded operands.

@@ -14,6 +14,7 @@ use super::{
     real::{largest, map, sum},
     slice,
 };
+use crate::MatmulPrecision;
 
 /// Attention of `q [batch, seq, query * dim]` and `k`, `v` `[batch, seq, kv * dim]`, three inputs or
 /// one that holds them side by side; `[batch, seq, query * dim]`.
@@ -25,6 +26,8 @@ pub(crate) struct Attention {
     pub(crate) kv: usize,
     /// Width of a head.
     pub(crate) dim: usize,
+    /// Of the products; only f32 is fused.
+    pub(crate) precision: MatmulPrecision,
 }
 
 /// The tangent of [`Attention`], of its inputs and then their tangents.

@@ -16,6 +16,7 @@ use super::{
     linear::add,
     slice,
 };
+use crate::MatmulPrecision;
 
 /// As many logits may be kept from the way there to the way back: 128 MiB in f32.
 pub(crate) const KEPT: usize = 1 << 25;
@@ -26,7 +27,9 @@ const CHUNK: usize = 1 << 23;
 /// memory.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadLogProb {
-    targets: Arc<[u32]>,
+    pub(crate) targets: Arc<[u32]>,
+    /// Of the products; only f32 is fused.
+    pub(crate) precision: MatmulPrecision,
     rows: usize,
 }
 
@@ -36,13 +39,13 @@ pub(crate) struct HeadLogProbTangent(pub(crate) HeadLogProb);
 
 impl HeadLogProb {
     /// Of tokens `targets`, one for each row, among `vocab`.
-    pub(crate) fn new(targets: Arc<[u32]>, vocab: usize) -> Self {
-        Self::in_chunks(targets, (CHUNK / vocab).max(1))
+    pub(crate) fn new(targets: Arc<[u32]>, vocab: usize, precision: MatmulPrecision) -> Self {
+        Self { precision, ..Self::in_chunks(targets, (CHUNK / vocab).max(1)) }
     }
 
     /// The same in chunks of `rows` rows.
     pub(super) fn in_chunks(targets: Arc<[u32]>, rows: usize) -> Self {
-        Self { targets, rows }
+        Self { targets, precision: MatmulPrecision::F32, rows }
     }
 
     /// The rows of every chunk, and what is computed of their logits.

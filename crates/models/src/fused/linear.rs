@@ -10,14 +10,18 @@ use super::{
     rows::TASK,
     slice,
 };
+use crate::MatmulPrecision;
 
 /// `x W (+ b)` of `x [rows, in]`, `W [in, out]` in any order in memory and, with N = 3, `b [1, out]`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Linear;
+pub(crate) struct Linear {
+    /// Of the products; only f32 is fused.
+    pub(crate) precision: MatmulPrecision,
+}
 
 /// `x' W + x W' (+ b')` of x, x', W, W' and, with N = 5, `b'`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LinearTangent;
+pub(crate) struct LinearTangent(pub(crate) Linear);
 
 impl<const N: usize> Operation<N> for Linear {
     fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {

@@ -3,7 +3,7 @@
 //!
 //! An [`Operation`] runs on all threads and says how gradients go back through it; [`run`] makes it
 //! an operation of autodiff. A [`Kernel`] is one that works on a row (the last dimension) at a time.
-//! On other devices there is no fused form and the caller composes.
+//! Other devices have the forms of [`composed`](crate::composed).
 
 /// Calls a function with a zero of the type of a tensor's numbers, f32 or f64.
 macro_rules! typed {
@@ -19,7 +19,7 @@ mod activation;
 mod attention;
 mod cached;
 #[cfg(test)]
-mod composed;
+mod compare;
 mod fill;
 mod gemm;
 mod head;
@@ -118,10 +118,10 @@ pub(crate) fn run<O: Operation<N>, const D: usize, const N: usize>(
     Some(Tensor::from_primitive::<Autodiff<Flex>>(output))
 }
 
-/// Tests ask for what other devices compute; see `composed.rs`.
+/// Tests ask for what other devices compute; see `compare.rs`.
 fn is_off() -> bool {
     #[cfg(test)]
-    return composed::composed();
+    return compare::composed();
     #[cfg(not(test))]
     false
 }

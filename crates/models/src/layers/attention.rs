@@ -3,7 +3,7 @@
 use crate::{
     Dual, MatmulPrecision, Params,
     context::{Cache, Context, Mask},
-    dual::fused_attention,
+    dual::causal_attention,
     fused::Attention,
 };
 
@@ -21,22 +21,15 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// Fused attention of whole sequences, `[batch, seq, heads * dim]`; `None` if there is a cache or
-    /// another mask than the causal one, or no fused form.
+    /// Attention of whole sequences, `[batch, seq, heads * dim]`; `None` if there is a cache or another mask
+    /// than the causal one.
     fn whole(self, context: &Context, cached: bool, inputs: &[Dual<3>]) -> Option<Dual<3>> {
-        if cached || !matches!(context.mask, Mask::Causal) || !self.is_full() {
-            return None;
-        }
-        fused_attention(self.fused(), inputs)
+        let is_whole = !cached && matches!(context.mask, Mask::Causal);
+        is_whole.then(|| causal_attention(self.kernel(), inputs))
     }
 
-    /// Fused forms have no other precision.
-    fn is_full(self) -> bool {
-        self.precision == MatmulPrecision::F32
-    }
-
-    fn fused(self) -> Attention {
-        Attention { query: self.query, kv: self.kv, dim: self.dim }
+    fn kernel(self) -> Attention {
+        Attention { query: self.query, kv: self.kv, dim: self.dim, precision: self.precision }
     }
 }
 
@@ -81,10 +74,10 @@ pub(crate) fn attention(
         return mixed;
     }
     if let Some((cache, layer)) = &mut cache
-        && heads.is_full()
+        && heads.precision == MatmulPrecision::F32
     {
         let parts = flat.each_ref().map(|part| &part.primal);
-        if let Some(mixed) = cache.attend(*layer, heads.fused(), parts) {
+        if let Some(mixed) = cache.attend(*layer, heads.kernel(), parts) {
             return mixed.into();
         }
     }

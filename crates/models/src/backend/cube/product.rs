@@ -1,0 +1,76 @@
+//! Matrix products at the precision that is asked for.
+
+use burn::tensor::{DType, Tensor};
+use burn_backend::{TensorMetadata, cubecl::dtype_to_elem_type};
+use burn_cubecl::{
+    Cube,
+    kernel::{cast, matmul::init_matmul_output},
+    tensor::CubeTensor,
+};
+use cubek::{
+    matmul::{
+        definition::{MatmulElems, MatmulGlobalElems},
+        launch::launch_ref,
+        multi_level,
+        strategy::Strategy,
+    },
+    std::InputBinding,
+};
+
+use super::split::{Side, split};
+use crate::MatmulPrecision;
+
+/// A product of f32 on a device of cubecl; `None` elsewhere, and for tracked operands.
+pub(in crate::backend) fn matmul<const D: usize>(
+    a: &Tensor<D>,
+    b: &Tensor<D>,
+    precision: MatmulPrecision,
+) -> Option<Tensor<D>> {
+    if a.dtype() != DType::F32 || b.dtype() != DType::F32 {
+        return None;
+    }
+    let operand = |x: &Tensor<D>| x.clone().try_into_primitive::<Cube>().ok();
+    Some(Tensor::from_primitive::<Cube>(product(operand(a)?, operand(b)?, precision)))
+}
+
+fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> CubeTensor {
+    let leading = |x: &CubeTensor| x.shape().iter().copied().take(x.rank() - 2).collect::<Vec<_>>();
+    assert_eq!(leading(&a), leading(&b), "operands of a product have the same leading dimensions");
+    let output = init_matmul_output(&a, &b, DType::F32);
+    let operands = match precision {
+        MatmulPrecision::F32 => [split(&a, Side::Left), split(&b, Side::Right)],
+        MatmulPrecision::Tf32 => [a.clone(), b.clone()],
+        MatmulPrecision::Bf16 => [&a, &b].map(|x| cast(x.clone(), DType::BF16)),
+    };
+    let launched = on_tensor_cores().into_iter().any(|strategy| launch(&operands, &output, &strategy))
+        || launch(&[a, b], &output, &on_units());
+    assert!(launched, "the kernel without tensor cores takes every product");
+    output
+}
+
+/// Kernels on tensor cores, the fastest first. One refuses sizes and devices that it is not made for.
+fn on_tensor_cores() -> [Strategy; 3] {
+    [
+        multi_level::Strategy::SpecializedTmaMma(Default::default()).into(),
+        multi_level::Strategy::DoubleCyclicMma(Default::default()).into(),
+        multi_level::Strategy::SimpleCyclicCmma(Default::default()).into(),
+    ]
+}
+
+/// The kernel without tensor cores, which takes every product and leaves f32 as it is.
+fn on_units() -> Strategy {
+    multi_level::Strategy::SimpleUnit(Default::default()).into()
+}
+
+/// `a b` into the output; false if the kernel refuses the product.
+fn launch(operands: &[CubeTensor; 2], output: &CubeTensor, strategy: &Strategy) -> bool {
+    let elem = dtype_to_elem_type(operands[0].dtype);
+    let mut elems = MatmulElems::from_globals(&MatmulGlobalElems {
+        lhs: elem,
+        rhs: elem,
+        out: dtype_to_elem_type(DType::F32),
+    });
+    let client = output.client.clone();
+    let [a, b] = operands.clone().map(|x| InputBinding::new(x.binding(), elem));
+    launch_ref(strategy, &client, a, b, output.clone().binding(), &mut elems).is_ok()
+}

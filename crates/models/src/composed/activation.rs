@@ -1,0 +1,94 @@
+//! Activations `x sigmoid(a(x))`; the formulas are those of [`fused`](crate::fused).
+
+use burn::tensor::{Tensor, activation::sigmoid};
+
+use super::Composed;
+use crate::fused::{Activation, ActivationTangent, Rows};
+
+const CUBIC: f64 = 0.044_715;
+
+/// `sigmoid(a)` and a's first two derivatives; `None` where they are 1 and 0.
+struct Gate<const D: usize> {
+    gate: Tensor<D>,
+    slope: Option<Tensor<D>>,
+    curvature: Option<Tensor<D>>,
+}
+
+impl<const D: usize> Gate<D> {
+    fn new(kind: Activation, x: &Tensor<D>) -> Self {
+        match kind {
+            Activation::Silu => Self { gate: sigmoid(x.clone()), slope: None, curvature: None },
+            Activation::GeluNew => {
+                let k = 2.0 * std::f64::consts::FRAC_2_PI.sqrt();
+                let square = x.clone() * x.clone();
+                Self {
+                    gate: sigmoid(x.clone() * (square.clone() * (k * CUBIC) + k)),
+                    slope: Some(square * (3.0 * k * CUBIC) + k),
+                    curvature: Some(x.clone() * (6.0 * k * CUBIC)),
+                }
+            }
+        }
+    }
+
+    /// `gate (1 - gate)`.
+    fn bell(&self) -> Tensor<D> {
+        self.gate.clone() * (self.gate.clone().neg() + 1.0)
+    }
+
+    fn first(&self, x: &Tensor<D>) -> Tensor<D> {
+        let bend = x.clone() * self.bell();
+        let bend = match &self.slope {
+            None => bend,
+            Some(slope) => bend * slope.clone(),
+        };
+        self.gate.clone() + bend
+    }
+
+    fn second(&self, x: &Tensor<D>) -> Tensor<D> {
+        let left = self.gate.clone() * -2.0 + 1.0;
+        let (twice, bend) = match &self.slope {
+            None => (None, left),
+            Some(slope) => (Some(slope.clone() * 2.0), left * slope.clone() * slope.clone()),
+        };
+        let bend = match &self.curvature {
+            None => bend,
+            Some(curvature) => bend + curvature.clone(),
+        };
+        let bend = x.clone() * bend;
+        self.bell() * twice.map_or_else(|| bend.clone() + 2.0, |twice| twice + bend.clone())
+    }
+}
+
+impl<const D: usize> Composed<D, 1> for Rows<Activation> {
+    fn value(&self, [x]: [Tensor<D>; 1]) -> Tensor<D> {
+        let gate = Gate::new(self.0, &x).gate;
+        x * gate
+    }
+
+    fn gradients(
+        &self,
+        _: [bool; 1],
+        [x]: [Tensor<D>; 1],
+        _: Tensor<D>,
+        g: Tensor<D>,
+    ) -> [Option<Tensor<D>>; 1] {
+        [Some(g * Gate::new(self.0, &x).first(&x))]
+    }
+}
+
+impl<const D: usize> Composed<D, 2> for Rows<ActivationTangent> {
+    fn value(&self, [x, dx]: [Tensor<D>; 2]) -> Tensor<D> {
+        Gate::new(self.0.0, &x).first(&x) * dx
+    }
+
+    fn gradients(
+        &self,
+        _: [bool; 2],
+        [x, dx]: [Tensor<D>; 2],
+        _: Tensor<D>,
+        g: Tensor<D>,
+    ) -> [Option<Tensor<D>>; 2] {
+        let gate = Gate::new(self.0.0, &x);
+        [Some(g.clone() * dx * gate.second(&x)), Some(g * gate.first(&x))]
+    }
+}

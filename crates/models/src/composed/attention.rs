@@ -1,0 +1,203 @@
+//! Causal attention of whole sequences and its tangent; the formulas are those of [`fused`](crate::fused).
+
+use burn::tensor::{Tensor, TensorData};
+
+use super::Composed;
+use crate::{
+    MatmulPrecision,
+    fused::{Attention, AttentionTangent},
+    matmul::matmul,
+};
+
+/// Queries `[batch, kv, group * seq, dim]`, keys and values `[batch, kv, seq, dim]`: the query heads of a group
+/// are stacked along the sequence, so that no key or value is copied.
+struct Parts {
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+}
+
+/// The form of some heads of some sequences.
+#[derive(Clone, Copy)]
+struct Form {
+    heads: Attention,
+    batch: usize,
+    seq: usize,
+}
+
+impl Form {
+    fn new(heads: Attention, input: &Tensor<3>) -> Self {
+        let [batch, seq, _] = input.dims();
+        Self { heads, batch, seq }
+    }
+
+    /// Of three inputs, or of one that holds them side by side.
+    fn parts(self, inputs: &[Tensor<3>]) -> Parts {
+        let Attention { query, kv, .. } = self.heads;
+        let (q, k, v) = match inputs {
+            [packed] => {
+                let part = |first: usize, count: usize| {
+                    packed.clone().narrow(2, first * self.heads.dim, count * self.heads.dim)
+                };
+                (part(0, query), part(query, kv), part(query + kv, kv))
+            }
+            [q, k, v] => (q.clone(), k.clone(), v.clone()),
+            _ => unreachable!("attention has one input or three"),
+        };
+        Parts { q: self.queries(q), k: self.split(k, kv), v: self.split(v, kv) }
+    }
+
+    /// `[batch, seq, heads * dim]` to `[batch, heads, seq, dim]`.
+    fn split(self, x: Tensor<3>, heads: usize) -> Tensor<4> {
+        x.reshape([self.batch, self.seq, heads, self.heads.dim]).swap_dims(1, 2)
+    }
+
+    fn queries(self, x: Tensor<3>) -> Tensor<4> {
+        let rows = self.heads.query / self.heads.kv * self.seq;
+        self.split(x, self.heads.query).reshape([self.batch, self.heads.kv, rows, self.heads.dim])
+    }
+
+    /// Back to `[batch, seq, heads * dim]`.
+    fn merge(self, x: Tensor<4>) -> Tensor<3> {
+        let heads = x.dims()[1] * x.dims()[2] / self.seq;
+        let x = x.reshape([self.batch, heads, self.seq, self.heads.dim]).swap_dims(1, 2);
+        x.reshape([self.batch, self.seq, heads * self.heads.dim])
+    }
+
+    /// Gradients in the form of the inputs.
+    fn inputs<const N: usize>(self, parts: Vec<Parts>) -> [Tensor<3>; N] {
+        let merged = parts.into_iter().flat_map(|Parts { q, k, v }| {
+            let parts = [q, k, v].map(|part| self.merge(part)).to_vec();
+            if N < 3 { vec![Tensor::cat(parts, 2)] } else { parts }
+        });
+        let merged: Vec<_> = merged.collect();
+        merged.try_into().unwrap_or_else(|_| unreachable!("as many gradients as inputs"))
+    }
+
+    fn scale(self) -> f64 {
+        1.0 / (self.heads.dim as f64).sqrt()
+    }
+
+    fn product(self, a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+        matmul(a, b, self.heads.precision)
+    }
+
+    /// `a b^T`.
+    fn outer(self, a: &Tensor<4>, b: &Tensor<4>) -> Tensor<4> {
+        self.product(a.clone(), b.clone().swap_dims(2, 3))
+    }
+
+    /// `a^T b`.
+    fn inner(self, a: &Tensor<4>, b: &Tensor<4>) -> Tensor<4> {
+        self.product(a.clone().swap_dims(2, 3), b.clone())
+    }
+
+    /// The weights, zero past the diagonal.
+    fn weights(self, Parts { q, k, .. }: &Parts) -> Tensor<4> {
+        let x = self.outer(q, k) * self.scale() + self.mask(q);
+        let exp = (x.clone() - x.max_dim(3)).exp();
+        let sum = exp.clone().sum_dim(3);
+        exp / sum
+    }
+
+    /// Very negative above the diagonal, `[1, 1, group * seq, seq]`.
+    fn mask(self, like: &Tensor<4>) -> Tensor<4> {
+        const MASKED: f64 = -1e9;
+        let (seq, rows) = (self.seq, like.dims()[2]);
+        let hidden = |i: usize| i % seq > i / seq % seq;
+        let mask: Vec<f64> = (0..rows * seq).map(|i| if hidden(i) { MASKED } else { 0.0 }).collect();
+        let data = TensorData::new(mask, [1, 1, rows, seq]).convert_dtype(like.dtype());
+        Tensor::from_data(data, (&like.device(), like.dtype()))
+    }
+
+    /// Tangents of the scores, `c (q' k^T + q k'^T)`.
+    fn score_tangents(self, parts: &Parts, tangents: &Parts) -> Tensor<4> {
+        (self.outer(&tangents.q, &parts.k) + self.outer(&parts.q, &tangents.k)) * self.scale()
+    }
+}
+
+/// `p (d - <p, d>)`: the derivative of the weights p along d, and also the gradient of <d, p>.
+fn through_softmax(p: &Tensor<4>, d: Tensor<4>) -> Tensor<4> {
+    let mean = (p.clone() * d.clone()).sum_dim(3);
+    p.clone() * (d - mean)
+}
+
+impl<const N: usize> Composed<3, N> for Attention {
+    fn value(&self, inputs: [Tensor<3>; N]) -> Tensor<3> {
+        let form = Form::new(*self, &inputs[0]);
+        let parts = form.parts(&inputs);
+        form.merge(form.product(form.weights(&parts), parts.v))
+    }
+
+    fn gradients(
+        &self,
+        _: [bool; N],
+        inputs: [Tensor<3>; N],
+        _: Tensor<3>,
+        g: Tensor<3>,
+    ) -> [Option<Tensor<3>>; N] {
+        let form = Form::new(*self, &inputs[0]);
+        let (parts, g) = (form.parts(&inputs), form.queries(g));
+        let p = form.weights(&parts);
+        let a = through_softmax(&p, form.outer(&g, &parts.v)) * form.scale();
+        let gradients = Parts {
+            q: form.product(a.clone(), parts.k.clone()),
+            k: form.inner(&a, &parts.q),
+            v: form.inner(&p, &g),
+        };
+        form.inputs(vec![gradients]).map(Some)
+    }
+
+    fn is_fused(&self) -> bool {
+        self.precision == MatmulPrecision::F32
+    }
+}
+
+impl<const N: usize> Composed<3, N> for AttentionTangent {
+    fn value(&self, inputs: [Tensor<3>; N]) -> Tensor<3> {
+        let form = Form::new(self.0, &inputs[0]);
+        let (parts, tangents) = (form.parts(&inputs[..N / 2]), form.parts(&inputs[N / 2..]));
+        let p = form.weights(&parts);
+        let d = through_softmax(&p, form.score_tangents(&parts, &tangents));
+        form.merge(form.product(d, parts.v) + form.product(p, tangents.v))
+    }
+
+    /// With d the scores' tangents, a = g v^T, b = g v'^T, and `<p, x>` the sums along a row: gradients of the
+    /// scores' tangents `p (a - <p, a>)`, of the weights `b + a (d - <p, d>) - d <p, a>`, and through those of
+    /// the scores.
+    fn gradients(
+        &self,
+        _: [bool; N],
+        inputs: [Tensor<3>; N],
+        _: Tensor<3>,
+        g: Tensor<3>,
+    ) -> [Option<Tensor<3>>; N] {
+        let form = Form::new(self.0, &inputs[0]);
+        let (parts, tangents) = (form.parts(&inputs[..N / 2]), form.parts(&inputs[N / 2..]));
+        let g = form.queries(g);
+        let p = form.weights(&parts);
+        let d = form.score_tangents(&parts, &tangents);
+        let (a, b) = (form.outer(&g, &parts.v), form.outer(&g, &tangents.v));
+        let mean = |x: &Tensor<4>| (p.clone() * x.clone()).sum_dim(3);
+        let of_weights = b + a.clone() * (d.clone() - mean(&d)) - d.clone() * mean(&a);
+        let of_scores = through_softmax(&p, of_weights) * form.scale();
+        let of_tangents = through_softmax(&p, a) * form.scale();
+        let weights_tangent = through_softmax(&p, d);
+        let gradients = Parts {
+            q: form.product(of_scores.clone(), parts.k.clone())
+                + form.product(of_tangents.clone(), tangents.k),
+            k: form.inner(&of_scores, &parts.q) + form.inner(&of_tangents, &tangents.q),
+            v: form.inner(&weights_tangent, &g),
+        };
+        let of_tangent = Parts {
+            q: form.product(of_tangents.clone(), parts.k),
+            k: form.inner(&of_tangents, &parts.q),
+            v: form.inner(&p, &g),
+        };
+        form.inputs(vec![gradients, of_tangent]).map(Some)
+    }
+
+    fn is_fused(&self) -> bool {
+        self.0.precision == MatmulPrecision::F32
+    }
+}

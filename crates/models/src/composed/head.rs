@@ -1,0 +1,185 @@
+//! Log-probabilities under logits `x = h W` that are never held as a whole; the formulas are those of
+//! [`fused`](crate::fused).
+
+use std::ops::Range;
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+
+use super::Composed;
+use crate::{
+    MatmulPrecision,
+    fused::{HeadLogProb, HeadLogProbTangent},
+    matmul::matmul,
+};
+
+/// Logits of a chunk, unless a row alone has more: 512 MiB in f32.
+const CHUNK: usize = 1 << 27;
+
+/// Some rows of a head's inputs, on the way there or back.
+struct Chunk<'a> {
+    rows: Range<usize>,
+    targets: Tensor<2, Int>,
+    weight: &'a Tensor<2>,
+    precision: MatmulPrecision,
+}
+
+impl HeadLogProb {
+    /// The rows of every chunk of composed operations.
+    fn parts<'a>(&'a self, weight: &'a Tensor<2>) -> impl Iterator<Item = Chunk<'a>> {
+        let rows = (CHUNK / weight.dims()[1]).max(1);
+        let n = self.targets.len();
+        (0..n).step_by(rows).map(move |first| {
+            let rows = first..(first + rows).min(n);
+            let targets: Vec<i64> = self.targets[rows.clone()].iter().map(|&token| token.into()).collect();
+            let data = TensorData::new(targets, [rows.len(), 1]);
+            let targets = Tensor::from_data(data, &weight.device());
+            Chunk { rows, targets, weight, precision: self.precision }
+        })
+    }
+}
+
+impl Chunk<'_> {
+    fn of(&self, matrix: &Tensor<2>) -> Tensor<2> {
+        matrix.clone().narrow(0, self.rows.start, self.rows.len())
+    }
+
+    /// A row of `[1 or 2, rows]` as a column.
+    fn column(&self, matrix: &Tensor<2>, row: usize) -> Tensor<2> {
+        let part = matrix.clone().narrow(0, row, 1).narrow(1, self.rows.start, self.rows.len());
+        part.reshape([self.rows.len(), 1])
+    }
+
+    fn product(&self, a: Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
+        matmul(a, b.clone(), self.precision)
+    }
+
+    fn logits(&self, h: &Tensor<2>) -> Tensor<2> {
+        self.product(self.of(h), self.weight)
+    }
+
+    /// `h' W + h W'`.
+    fn tangents(&self, h: &Tensor<2>, dh: &Tensor<2>, dw: &Tensor<2>) -> Tensor<2> {
+        self.product(self.of(dh), self.weight) + self.product(self.of(h), dw)
+    }
+
+    /// `x_t`.
+    fn chosen(&self, x: &Tensor<2>) -> Tensor<2> {
+        x.clone().gather(1, self.targets.clone())
+    }
+
+    /// `x + g e_t`.
+    fn add_chosen(&self, x: Tensor<2>, g: Tensor<2>) -> Tensor<2> {
+        x.scatter(1, self.targets.clone(), g, IndexingUpdateOp::Add)
+    }
+
+    /// p of logits and their log-probabilities y.
+    fn distribution(&self, x: &Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        let log_sum = self.chosen(x) - y;
+        (x.clone() - log_sum).exp()
+    }
+
+    /// Log-probabilities as a row.
+    fn log_probs(&self, x: &Tensor<2>) -> Tensor<2> {
+        let shift = x.clone().max_dim(1);
+        let sum = (x.clone() - shift.clone()).exp().sum_dim(1);
+        self.row(self.chosen(x) - (sum.log() + shift))
+    }
+
+    fn row(&self, column: Tensor<2>) -> Tensor<2> {
+        column.reshape([1, self.rows.len()])
+    }
+}
+
+impl Composed<2, 2> for HeadLogProb {
+    fn value(&self, [h, w]: [Tensor<2>; 2]) -> Tensor<2> {
+        let rows = self.parts(&w).map(|chunk| chunk.log_probs(&chunk.logits(&h)));
+        Tensor::cat(rows.collect(), 1)
+    }
+
+    fn gradients(
+        &self,
+        _: [bool; 2],
+        [h, w]: [Tensor<2>; 2],
+        y: Tensor<2>,
+        g: Tensor<2>,
+    ) -> [Option<Tensor<2>>; 2] {
+        let (mut to_h, mut to_w) = (vec![], None);
+        for chunk in self.parts(&w) {
+            let x = chunk.logits(&h);
+            let g = chunk.column(&g, 0);
+            let p = chunk.distribution(&x, chunk.column(&y, 0));
+            let to_x = chunk.add_chosen(p * g.clone().neg(), g);
+            add_product(&mut to_w, chunk.of(&h), &to_x, self.precision);
+            to_h.push(matmul(to_x, w.clone().transpose(), self.precision));
+        }
+        [Some(Tensor::cat(to_h, 0)), to_w]
+    }
+
+    fn is_fused(&self) -> bool {
+        self.precision == MatmulPrecision::F32
+    }
+}
+
+impl Composed<2, 4> for HeadLogProbTangent {
+    fn value(&self, [h, dh, w, dw]: [Tensor<2>; 4]) -> Tensor<2> {
+        let (mut y, mut dy) = (vec![], vec![]);
+        for chunk in self.0.parts(&w) {
+            let x = chunk.logits(&h);
+            let own = chunk.log_probs(&x);
+            let p = chunk.distribution(&x, own.clone().reshape([chunk.rows.len(), 1]));
+            let dx = chunk.tangents(&h, &dh, &dw);
+            dy.push(chunk.row(chunk.chosen(&dx) - (p * dx).sum_dim(1)));
+            y.push(own);
+        }
+        Tensor::cat(vec![Tensor::cat(y, 1), Tensor::cat(dy, 1)], 0)
+    }
+
+    /// With the tangents' gradient g, `-g p (x' - <p, x'>)` in x and `g (e_t - p)` in x'; with the values', its
+    /// own in x.
+    fn gradients(
+        &self,
+        needed: [bool; 4],
+        [h, dh, w, dw]: [Tensor<2>; 4],
+        y: Tensor<2>,
+        g: Tensor<2>,
+    ) -> [Option<Tensor<2>>; 4] {
+        let precision = self.0.precision;
+        let (mut to_h, mut to_dh, mut to_w, mut to_dw) = (vec![], vec![], None, None);
+        for chunk in self.0.parts(&w) {
+            let (x, dx) = (chunk.logits(&h), chunk.tangents(&h, &dh, &dw));
+            let (of_values, g) = (chunk.column(&g, 0), chunk.column(&g, 1));
+            let mean = chunk.chosen(&dx) - chunk.column(&y, 1);
+            let p = chunk.distribution(&x, chunk.column(&y, 0));
+            let to_x = p.clone() * ((dx - mean) * g.clone() + of_values.clone()).neg();
+            let to_x = chunk.add_chosen(to_x, of_values);
+            let to_dx = chunk.add_chosen(p * g.clone().neg(), g);
+            add_product(&mut to_w, chunk.of(&h), &to_x, precision);
+            add_product(&mut to_w, chunk.of(&dh), &to_dx, precision);
+            if needed[3] {
+                add_product(&mut to_dw, chunk.of(&h), &to_dx, precision);
+            }
+            let back = |gradient: &Tensor<2>, weight: &Tensor<2>| {
+                matmul(gradient.clone(), weight.clone().transpose(), precision)
+            };
+            if needed[1] {
+                to_dh.push(back(&to_dx, &w));
+            }
+            to_h.push(back(&to_x, &w) + back(&to_dx, &dw));
+        }
+        let rows = |parts: Vec<Tensor<2>>| (!parts.is_empty()).then(|| Tensor::cat(parts, 0));
+        [rows(to_h), rows(to_dh), to_w, to_dw]
+    }
+
+    fn is_fused(&self) -> bool {
+        self.0.precision == MatmulPrecision::F32
+    }
+}
+
+/// `sum += a^T b`.
+fn add_product(sum: &mut Option<Tensor<2>>, a: Tensor<2>, b: &Tensor<2>, precision: MatmulPrecision) {
+    let product = matmul(a.transpose(), b.clone(), precision);
+    *sum = Some(match sum.take() {
+        None => product,
+        Some(sum) => sum + product,
+    });
+}

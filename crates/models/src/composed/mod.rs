@@ -1,0 +1,157 @@
+//! The operations of [`fused`](crate::fused) as tensor operations, with their derivatives in closed form, for
+//! devices other than the CPU.
+//!
+//! Autodiff would keep every intermediate result for the way back; an operation here keeps its inputs and its
+//! output, and computes the rest again.
+
+mod activation;
+mod attention;
+mod head;
+mod linear;
+mod norm;
+
+use std::fmt::Debug;
+
+use burn::tensor::Tensor;
+use burn_autodiff::{
+    Autodiff,
+    checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn_backend::AutodiffBackend;
+
+pub(crate) use linear::matmul;
+
+use crate::fused::{Operation, run as run_fused};
+
+/// A function of `N` tensors with its derivative. No tensor here is tracked.
+pub(crate) trait Composed<const D: usize, const N: usize>: Clone + Debug + Send + 'static {
+    /// The output.
+    fn value(&self, inputs: [Tensor<D>; N]) -> Tensor<D>;
+
+    /// Gradients of the inputs that are `needed`, given that of the output.
+    fn gradients(
+        &self,
+        needed: [bool; N],
+        inputs: [Tensor<D>; N],
+        output: Tensor<D>,
+        gradient: Tensor<D>,
+    ) -> [Option<Tensor<D>>; N];
+
+    /// Whether the CPU has a fused form of it.
+    fn is_fused(&self) -> bool {
+        true
+    }
+}
+
+/// The operation's output: fused where that runs, else composed. Tracked if an input is.
+pub(crate) fn run<O, const D: usize, const N: usize>(operation: O, inputs: [&Tensor<D>; N]) -> Tensor<D>
+where
+    O: Operation<N> + Composed<D, N>,
+{
+    if operation.is_fused()
+        && let Some(output) = run_fused(operation.clone(), inputs)
+    {
+        return output;
+    }
+    compose(operation, inputs.map(Clone::clone))
+}
+
+/// The operation's output, composed.
+fn compose<O: Composed<D, N>, const D: usize, const N: usize>(
+    operation: O,
+    inputs: [Tensor<D>; N],
+) -> Tensor<D> {
+    if inputs.iter().all(|input| !input.is_autodiff()) {
+        return operation.value(inputs);
+    }
+    let inputs = inputs.map(|input| if input.is_autodiff() { input } else { input.autodiff() });
+    #[cfg(feature = "cuda")]
+    let inputs = match cube::track(operation.clone(), inputs) {
+        Ok(output) => return output,
+        Err(inputs) => inputs,
+    };
+    let output = flex::track(operation, inputs);
+    output.unwrap_or_else(|_| panic!("every backend tracks composed operations"))
+}
+
+/// `run` for the tensors of one backend.
+macro_rules! tracked {
+    ($module:ident, $backend:ty) => {
+        mod $module {
+            use super::*;
+
+            type Primitive = <$backend as burn_backend::backend::BackendTypes>::FloatTensorPrimitive;
+
+            /// The output as an operation of autodiff; the inputs again if they lie elsewhere.
+            pub(super) fn track<O: Composed<D, N>, const D: usize, const N: usize>(
+                operation: O,
+                inputs: [Tensor<D>; N],
+            ) -> Result<Tensor<D>, [Tensor<D>; N]> {
+                let primitive =
+                    |input: &Tensor<D>| input.clone().try_into_primitive::<Autodiff<$backend>>().ok();
+                let primitives: Option<Vec<_>> = inputs.iter().map(primitive).collect();
+                let Some(primitives) = primitives else { return Err(inputs) };
+                let nodes: Vec<_> = primitives.iter().map(|input| input.node()).collect();
+                let Ok(nodes) = <[_; N]>::try_from(nodes) else { return Err(inputs) };
+                let output = operation.value(inputs.map(Tensor::inner));
+                let output = primitive_of(output);
+                let plain = primitives.into_iter().map(<Autodiff<$backend> as AutodiffBackend>::inner);
+                let state = (plain.collect(), output.clone());
+                let node = Tracked::<O, D>(operation);
+                let output = match node.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+                    OpsKind::Tracked(prepared) => prepared.finish(state, output),
+                    OpsKind::UnTracked(prepared) => prepared.finish(output),
+                };
+                Ok(Tensor::from_primitive::<Autodiff<$backend>>(output))
+            }
+
+            fn primitive_of<const D: usize>(tensor: Tensor<D>) -> Primitive {
+                let primitive = tensor.try_into_primitive::<$backend>();
+                primitive.unwrap_or_else(|_| panic!("an operation stays on its inputs' device"))
+            }
+
+            /// An operation of autodiff; its state is the inputs and the output.
+            #[derive(Debug)]
+            struct Tracked<O, const D: usize>(O);
+
+            impl<O: Composed<D, N>, const D: usize, const N: usize> Backward<$backend, N> for Tracked<O, D> {
+                type State = (Vec<Primitive>, Primitive);
+
+                fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+                    let tensor = |primitive| Tensor::<D>::from_primitive::<$backend>(primitive);
+                    let gradient = tensor(grads.consume::<$backend>(&ops.node));
+                    let (inputs, output) = ops.state;
+                    let inputs: Vec<_> = inputs.into_iter().map(tensor).collect();
+                    let inputs = inputs.try_into().unwrap_or_else(|_| panic!("the state has all inputs"));
+                    let needed = ops.parents.each_ref().map(Option::is_some);
+                    let gradients = self.0.gradients(needed, inputs, tensor(output), gradient);
+                    for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+                        if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                            grads.register::<$backend>(parent.id, primitive_of(gradient));
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+tracked!(flex, burn_flex::Flex);
+#[cfg(feature = "cuda")]
+tracked!(cube, burn_cubecl::Cube);
+
+/// The mean of a row, with size 1.
+fn mean<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.mean_dim(D - 1)
+}
+
+/// The sum of all rows, in the shape `[1, .., n]`.
+fn sum_of_rows<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let n = x.dims()[D - 1];
+    let rows = x.dims().iter().product::<usize>() / n;
+    let mut shape = [1; D];
+    shape[D - 1] = n;
+    x.reshape([rows, n]).sum_dim(0).reshape(shape)
+}

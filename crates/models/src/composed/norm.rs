@@ -1,0 +1,145 @@
+//! Normalisation of rows; the formulas are those of [`fused`](crate::fused).
+
+use burn::tensor::Tensor;
+
+use super::{Composed, mean, sum_of_rows};
+use crate::fused::{Norm, NormTangent, Normalise, NormaliseTangent, Rows};
+
+/// A row's x^ and s.
+struct Normalised<const D: usize> {
+    centred: bool,
+    hat: Tensor<D>,
+    s: Tensor<D>,
+}
+
+impl<const D: usize> Normalised<D> {
+    fn new(kind: Normalise, x: Tensor<D>) -> Self {
+        let x = centre(kind.centred, x);
+        let s = (mean(x.clone() * x.clone()) + kind.epsilon).sqrt().recip();
+        Self { centred: kind.centred, hat: x * s.clone(), s }
+    }
+
+    /// `mean(v x^)`.
+    fn along(&self, v: &Tensor<D>) -> Tensor<D> {
+        mean(v.clone() * self.hat.clone())
+    }
+
+    /// `s (v - mean(v) - x^ mean(v x^))`: the derivative along v, and also the gradient of <v, x^>.
+    fn derivative(&self, v: Tensor<D>) -> Tensor<D> {
+        let along = self.along(&v);
+        (centre(self.centred, v) - self.hat.clone() * along) * self.s.clone()
+    }
+
+    /// The gradient in x of <h, derivative along x'>.
+    fn second(&self, dx: &Tensor<D>, h: &Tensor<D>) -> Tensor<D> {
+        let (a, b) = (self.along(h), self.along(dx));
+        let (dx, centred) = (centre(self.centred, dx.clone()), centre(self.centred, h.clone()));
+        let along = mean(h.clone() * dx.clone()) - a.clone() * b.clone() * 3.0;
+        let sum = self.hat.clone() * along + centred * b + dx * a;
+        sum * (self.s.clone() * self.s.clone()).neg()
+    }
+}
+
+fn centre<const D: usize>(centred: bool, x: Tensor<D>) -> Tensor<D> {
+    if centred { x.clone() - mean(x) } else { x }
+}
+
+impl<const D: usize> Composed<D, 1> for Rows<Normalise> {
+    fn value(&self, [x]: [Tensor<D>; 1]) -> Tensor<D> {
+        Normalised::new(self.0, x).hat
+    }
+
+    fn gradients(
+        &self,
+        _: [bool; 1],
+        [x]: [Tensor<D>; 1],
+        _: Tensor<D>,
+        g: Tensor<D>,
+    ) -> [Option<Tensor<D>>; 1] {
+        [Some(Normalised::new(self.0, x).derivative(g))]
+    }
+}
+
+impl<const D: usize> Composed<D, 2> for Rows<NormaliseTangent> {
+    fn value(&self, [x, dx]: [Tensor<D>; 2]) -> Tensor<D> {
+        Normalised::new(self.0.0, x).derivative(dx)
+    }
+
+    fn gradients(
+        &self,
+        _: [bool; 2],
+        [x, dx]: [Tensor<D>; 2],
+        _: Tensor<D>,
+        g: Tensor<D>,
+    ) -> [Option<Tensor<D>>; 2] {
+        let norm = Normalised::new(self.0.0, x);
+        [Some(norm.second(&dx, &g)), Some(norm.derivative(g))]
+    }
+}
+
+impl<const D: usize, const N: usize> Composed<D, N> for Norm {
+    fn value(&self, inputs: [Tensor<D>; N]) -> Tensor<D> {
+        let mut inputs = inputs.into_iter();
+        let mut next = || inputs.next();
+        let (Some(x), Some(w)) = (next(), next()) else { unreachable!("a norm has a weight") };
+        let y = Normalised::new(self.0, x).hat * w;
+        match next() {
+            None => y,
+            Some(b) => y + b,
+        }
+    }
+
+    fn gradients(
+        &self,
+        needed: [bool; N],
+        inputs: [Tensor<D>; N],
+        _: Tensor<D>,
+        g: Tensor<D>,
+    ) -> [Option<Tensor<D>>; N] {
+        let norm = Normalised::new(self.0, inputs[0].clone());
+        std::array::from_fn(|input| {
+            needed[input].then(|| match input {
+                0 => norm.derivative(g.clone() * inputs[1].clone()),
+                1 => sum_of_rows(g.clone() * norm.hat.clone()),
+                _ => sum_of_rows(g.clone()),
+            })
+        })
+    }
+}
+
+impl<const D: usize, const N: usize> Composed<D, N> for NormTangent {
+    fn value(&self, inputs: [Tensor<D>; N]) -> Tensor<D> {
+        let mut inputs = inputs.into_iter();
+        let mut next = || inputs.next();
+        let (Some(x), Some(dx), Some(w), Some(dw)) = (next(), next(), next(), next()) else {
+            unreachable!("a norm's tangent has a weight and its tangent")
+        };
+        let norm = Normalised::new(self.0, x);
+        let y = norm.derivative(dx) * w + norm.hat * dw;
+        match next() {
+            None => y,
+            Some(db) => y + db,
+        }
+    }
+
+    fn gradients(
+        &self,
+        needed: [bool; N],
+        inputs: [Tensor<D>; N],
+        _: Tensor<D>,
+        g: Tensor<D>,
+    ) -> [Option<Tensor<D>>; N] {
+        let norm = Normalised::new(self.0, inputs[0].clone());
+        let (dx, w, dw) = (&inputs[1], &inputs[2], &inputs[3]);
+        let h = g.clone() * w.clone();
+        std::array::from_fn(|input| {
+            needed[input].then(|| match input {
+                0 => norm.second(dx, &h) + norm.derivative(g.clone() * dw.clone()),
+                1 => norm.derivative(h.clone()),
+                2 => sum_of_rows(g.clone() * norm.derivative(dx.clone())),
+                3 => sum_of_rows(g.clone() * norm.hat.clone()),
+                _ => sum_of_rows(g.clone()),
+            })
+        })
+    }
+}

@@ -57,7 +57,10 @@ async fn a_dataset_is_found_and_downloaded() {
     }
 
     let yank = daemon.request(Method::POST, "/v1/datasets/tiny/versions/good/yank");
-    assert_eq!(good(yank.json(&json!({"reason": "bad"}))).await["versions"][0]["yanked"], "bad");
+    assert_eq!(
+        good(yank.json(&json!({"reason": "bad"}))).await["versions"][0]["withdrawn"],
+        json!({"kind": "yanked", "reason": "bad"})
+    );
     let latest = daemon.request(Method::GET, "/v1/datasets/tiny/versions/latest").send().await.unwrap();
     problem(latest, 404, "not-found").await;
 }

@@ -99,7 +99,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A cron expression names no time that exists.
+    /// A cron expression names a time that never comes.
     #[error("`{expression}` never falls due: its day, month and weekday never meet")]
     NeverDue {
         /// What was written.

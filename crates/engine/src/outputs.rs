@@ -22,14 +22,14 @@ impl Outputs {
     /// What a spec's metric asks for; `held_out` are the texts of its files, which are local.
     pub fn new(metric: &Metric, held_out: &HeldOutTexts, device: &Device) -> Result<Self, Error> {
         let texts: Vec<String> = held_out.helpful(metric).iter().map(text).collect();
-        Ok(match metric.proxies().filter(|_| !texts.is_empty()) {
-            None => Self::Nothing,
-            Some(Proxies::Languages) => {
+        Ok(match metric.proxies().unwrap_or_default() {
+            _ if texts.is_empty() => Self::Nothing,
+            Proxies::Languages => {
                 let model = metric.fluency_model();
                 let load = |folder| Fluency::load(Path::new(folder), &texts, device).map(Box::new);
                 Self::Languages(model.map(load).transpose()?)
             }
-            Some(Proxies::Matches) => Self::Matches(texts),
+            Proxies::Matches => Self::Matches(texts),
         })
     }
 

@@ -51,7 +51,7 @@ async fn keep(services: Services, slot: usize, stop: Stop) {
         let ended = run(&services, slot, &stop, &mut held).await;
         let said = match &ended {
             Ok(status) => describe(*status),
-            Err(error) => told(&error),
+            Err(error) => told(error),
         };
         match held {
             Held { lease: Some(lease), left: Some(reason) } => {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use dpg_queue::cron::{Catchup, Overlap};
 use dpg_queue::{Filter, Job, NewJob, NewSchedule, Queue, State};
-use dpg_registry::{Dataset, Registry, open_store};
+use dpg_registry::{Dataset, Registry, Withdrawal, open_store};
 use dpg_spec::{Spec, Syntax};
 use futures::StreamExt;
 use hmac::{Hmac, KeyInit, Mac};
@@ -329,10 +329,11 @@ async fn a_scheduled_version_that_is_worse_is_not_the_latest() {
     assert_eq!(second["champion"], if better { "contest@v2" } else { "contest@v1" });
     let dataset = registry(folder.path()).dataset("contest").await.unwrap();
     assert_eq!(dataset.versions.len(), 3);
-    let withheld: Vec<_> = dataset.versions.iter().filter(|version| version.yanked.is_some()).collect();
+    let withheld: Vec<_> = dataset.versions.iter().filter(|version| version.withdrawn.is_some()).collect();
     assert_eq!(withheld.len(), 1, "{dataset:#?}");
     assert_eq!(withheld[0].number, if better { 3 } else { 2 });
-    assert!(withheld[0].yanked.as_ref().unwrap().contains("worse than"));
+    let reason = withheld[0].withdrawn.as_ref().unwrap();
+    assert!(matches!(reason, Withdrawal::Outdone(why) if why.contains("worse than")), "{reason}");
     assert_eq!(dataset.latest().unwrap().number, if better { 2 } else { 3 });
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 const SPEC: &str = r#"
@@ -107,14 +108,14 @@ fn its_dataset_is_read_by_other_tools() {
     assert!(read.status.success(), "{}", stderr(&read));
 }
 
-/// An undisturbed run: its dataset, and how long it took.
-fn undisturbed() -> (BTreeMap<String, Vec<u8>>, Duration) {
+/// An undisturbed run, made once: its dataset, and how long it took.
+static UNDISTURBED: LazyLock<(BTreeMap<String, Vec<u8>>, Duration)> = LazyLock::new(|| {
     let folder = folder();
     let started = Instant::now();
     let output = run(folder.path());
     assert!(output.status.success(), "{}", stderr(&output));
     (dataset(folder.path()), started.elapsed())
-}
+});
 
 /// Devices that share a run add up in a fixed order.
 #[test]
@@ -131,8 +132,9 @@ fn a_run_on_two_devices_is_repeated_to_the_bit() {
 
 /// Three kills of a run, each somewhere in what the run would still have to do.
 #[test]
+#[ignore = "a story of several runs; .ci/run runs it"]
 fn killed_at_any_point_a_run_ends_with_the_same_dataset() {
-    let (expected, time) = undisturbed();
+    let (expected, time) = &*UNDISTURBED;
     let folder = folder();
     let random = u64::from(std::process::id()).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11;
     for kill in 0..3u32 {
@@ -146,13 +148,13 @@ fn killed_at_any_point_a_run_ends_with_the_same_dataset() {
     }
     let output = run(folder.path());
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(dataset(folder.path()) == expected, "the dataset differs from that of an undisturbed run");
+    assert!(dataset(folder.path()) == *expected, "the dataset differs from that of an undisturbed run");
 }
 
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_says_how_to_go_on() {
-    let (expected, _) = undisturbed();
+    let (expected, _) = &*UNDISTURBED;
     let folder = folder();
     let mut child = start(folder.path());
     let log = folder.path().join("log");
@@ -169,7 +171,7 @@ fn an_interrupted_run_says_how_to_go_on() {
 
     let output = run(folder.path());
     assert!(output.status.success() && stderr(&output).contains("resuming at step"), "{}", stderr(&output));
-    assert!(dataset(folder.path()) == expected, "the dataset differs from that of an undisturbed run");
+    assert!(dataset(folder.path()) == *expected, "the dataset differs from that of an undisturbed run");
 }
 
 /// The registry lies on a file system of 16 KiB at first. Needs user namespaces; without them the

@@ -41,12 +41,12 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make the dataset that a spec describes and publish it. Started again after a stop, it goes on; once it
-    /// has published, the same spec with the same models and data has nothing more to do.
+    /// Make the dataset that a spec describes and publish it. A run that was stopped goes on when it is started
+    /// again. What has been published is not made again while the spec, its models and its data are the same.
     Run(RunArguments),
     /// Check a spec and say what a run would do; start nothing.
     Plan(PlanArguments),
-    /// Rewards of an existing dataset: what each example does to the metric.
+    /// Compute the reward of each example of an existing dataset: what it does to the metric.
     Score(ScoreArguments),
     /// Compare rewards with finite differences, with leaving examples out, and with training on random
     /// subsets, in f64.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use dpg_spec::Hint;
 use dpg_store::Cause;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -27,9 +28,7 @@ pub enum Error {
         source: Box<Cause>,
     },
     /// No space is left where a file was to be written.
-    #[error(
-        "no space left for `{path}` in {place}; nothing was published or replaced: free some space and repeat"
-    )]
+    #[error("no space left for `{path}` in {place}")]
     DiskFull {
         /// The file.
         path: String,
@@ -49,7 +48,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An address of a store that is not understood.
-    #[error("`{uri}` is no store: {reason}; expected a folder, `s3://bucket/prefix` or `memory:`")]
+    #[error("`{uri}` is not a store: {reason}")]
     BadUri {
         /// The address.
         uri: String,
@@ -59,8 +58,7 @@ pub enum Error {
     /// A store that has no conditional puts.
     #[error(
         "{store} has no conditional puts: it refuses to create an object on condition that it is not there \
-         (`If-None-Match: *`), and without that two publishers may overwrite each other; use a store that has \
-         them, or a local folder"
+         (`If-None-Match: *`), and without that two publishers may overwrite each other"
     )]
     NoConditionalPut {
         /// The store.
@@ -70,7 +68,8 @@ pub enum Error {
     },
     /// A store that lets more than one of several racing creates win.
     #[error(
-        "{store} is unsafe to publish to: in round {round} of racing creates of one object {winners} of {racers} won, expected 1; use a store with conditional puts (`If-None-Match: *`)"
+        "{store} is unsafe to publish to: in round {round} of racing creates of one object {winners} of {racers} \
+         won, expected 1"
     )]
     UnsafeStore {
         /// The store.
@@ -83,15 +82,13 @@ pub enum Error {
         racers: usize,
     },
     /// A store that let one create win and kept the bytes of another.
-    #[error(
-        "{store} is unsafe to publish to: it kept other bytes than those of the create that won; use another store"
-    )]
+    #[error("{store} is unsafe to publish to: it kept other bytes than those of the create that won")]
     UnfaithfulStore {
         /// The store.
         store: String,
     },
     /// A name that cannot stand in a path.
-    #[error("{what} `{name}` is not allowed; expected {expected}")]
+    #[error("{what} `{name}` is not allowed")]
     BadName {
         /// What is named.
         what: &'static str,
@@ -101,15 +98,13 @@ pub enum Error {
         expected: &'static str,
     },
     /// A snapshot without training rows.
-    #[error("the snapshot of dataset `{0}` has no rows in split `train`; write its shards first")]
+    #[error("the snapshot of dataset `{0}` has no rows in split `train`")]
     Empty(String),
     /// A tag that could be mistaken for a version.
-    #[error(
-        "tag `{0}` is not allowed; expected a letter, then up to 62 letters, digits, `.`, `_` or `-`, and neither `latest` nor `v` with a number"
-    )]
+    #[error("tag `{0}` is not allowed")]
     BadTag(String),
     /// A dataset that is not there.
-    #[error("there is no dataset `{name}`; {}", listed("there is", "nothing is published yet", existing))]
+    #[error("there is no dataset `{name}`")]
     NoDataset {
         /// The name.
         name: String,
@@ -117,10 +112,7 @@ pub enum Error {
         existing: Vec<String>,
     },
     /// A version or tag that is not there.
-    #[error(
-        "dataset `{name}` has no version `{reference}`; {}",
-        listed("it has", "it has none that is not yanked", existing)
-    )]
+    #[error("dataset `{name}` has no version `{reference}`")]
     NoVersion {
         /// The dataset.
         name: String,
@@ -130,7 +122,7 @@ pub enum Error {
         existing: Vec<String>,
     },
     /// A version whose files were given up.
-    #[error("{version} was retired at {at} to make room; use a newer version")]
+    #[error("{version} was retired at {at} to make room")]
     Retired {
         /// The version.
         version: String,
@@ -138,7 +130,7 @@ pub enum Error {
         at: chrono::DateTime<chrono::Utc>,
     },
     /// A log entry that contradicts the log, or is missing.
-    #[error("the log of the registry is damaged at `{path}`: {reason}; restore the object from a backup")]
+    #[error("the log of the registry is damaged at `{path}`: {reason}")]
     DamagedLog {
         /// The entry.
         path: String,
@@ -146,7 +138,7 @@ pub enum Error {
         reason: String,
     },
     /// Files that are not what was published.
-    #[error("{version} is damaged: {}; restore the files from a backup or fetch another version", damages.join(", "))]
+    #[error("{version} is damaged: {}", damages.join(", "))]
     Damaged {
         /// The version.
         version: String,
@@ -154,9 +146,7 @@ pub enum Error {
         damages: Vec<String>,
     },
     /// A shard that changed between writing and publishing.
-    #[error(
-        "`{path}` is no longer what was written (SHA-256 `{found}`, expected `{expected}`); run the job again"
-    )]
+    #[error("`{path}` is no longer what was written (SHA-256 `{found}`, expected `{expected}`)")]
     Changed {
         /// The file.
         path: PathBuf,
@@ -166,12 +156,10 @@ pub enum Error {
         expected: String,
     },
     /// Other writers took every slot of the log that was tried.
-    #[error("dataset `{0}` is written by too many publishers at once; repeat")]
+    #[error("dataset `{0}` is written by too many publishers at once")]
     Contended(String),
     /// A folder that holds something else than a fetched dataset.
-    #[error(
-        "`{folder}` holds `{file}`, which is no part of a fetched dataset; choose an empty or new folder"
-    )]
+    #[error("`{folder}` holds `{file}`, which is not part of a fetched dataset")]
     ForeignFile {
         /// The folder.
         folder: PathBuf,
@@ -179,7 +167,7 @@ pub enum Error {
         file: PathBuf,
     },
     /// A signing or verifying key that cannot be read.
-    #[error("`{place}` holds no Ed25519 key in PEM ({reason}); move it away to have a new one made")]
+    #[error("`{place}` does not hold an Ed25519 key in PEM ({reason})")]
     BadKey {
         /// The key file, or `the public key`.
         place: String,
@@ -187,10 +175,7 @@ pub enum Error {
         reason: String,
     },
     /// A record of a verification that no trusted key signed, or that is not about this version.
-    #[error(
-        "the record of a verification of {version} does not hold: {reason}; `dpg verify` makes one, and the \
-         daemon's `[trust.keys]` lists whose are believed"
-    )]
+    #[error("the record of a verification of {version} does not hold: {reason}")]
     BadRecord {
         /// The version.
         version: String,
@@ -205,6 +190,42 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::DiskFull { .. } => "nothing was published or replaced: free some space and repeat",
+            Self::BadUri { .. } => "expected a folder, `s3://bucket/prefix` or `memory:`",
+            Self::NoConditionalPut { .. } => "use a store that has them, or a local folder",
+            Self::UnsafeStore { .. } => "use a store with conditional puts (`If-None-Match: *`)",
+            Self::UnfaithfulStore { .. } => "use another store",
+            Self::BadName { expected, .. } => return Some(format!("expected {expected}")),
+            Self::Empty(_) => "write its shards first",
+            Self::BadTag(_) => {
+                "expected a letter, then up to 62 letters, digits, `.`, `_` or `-`, and neither `latest` nor `v` \
+                 with a number"
+            }
+            Self::NoDataset { existing, .. } => {
+                return Some(listed("there is", "nothing is published yet", existing));
+            }
+            Self::NoVersion { existing, .. } => {
+                return Some(listed("it has", "all its versions are withdrawn", existing));
+            }
+            Self::Retired { .. } => "use a newer version",
+            Self::DamagedLog { .. } => "restore the object from a backup",
+            Self::Damaged { .. } => "restore the files from a backup or fetch another version",
+            Self::Changed { .. } => "run the job again",
+            Self::Contended(_) => "repeat",
+            Self::ForeignFile { .. } => "choose an empty or new folder",
+            Self::BadKey { .. } => "move it away to have a new one made",
+            Self::BadRecord { .. } => {
+                "`dpg verify` makes one, and the daemon's `[trust.keys]` lists whose are believed"
+            }
+            Self::Store { .. } | Self::Local { .. } | Self::BadSignature { .. } => return None,
+        };
+        Some(hint.into())
+    }
 }
 
 impl Error {

@@ -1,5 +1,18 @@
 //! The artifact registry: immutable, versioned datasets on an object store.
 //!
+//! ```no_run
+//! use dpg_registry::{Registry, open_store};
+//!
+//! # async fn copied() -> dpg_registry::Result<()> {
+//! let (store, prefix) = open_store("s3://bucket/datasets")?;
+//! let registry = Registry::new(store, prefix, "signing-key.pem");
+//! let version = registry.resolve("spanish", "latest").await?;
+//! let fetched = registry.fetch(&version, "spanish".as_ref()).await?;
+//! println!("{version}, {} rows: {} files are new", version.rows, fetched.downloaded);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! ```text
 //! {dataset}/snapshots/{job}-{fence}/data/train-00000-of-0000N.parquet, ...
 //!                                   rewards/train-00000-of-0000N.parquet, ...
@@ -34,6 +47,7 @@ mod retire;
 mod snapshot;
 mod store;
 mod trust;
+mod withdrawal;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +66,7 @@ pub use provenance::Dependency;
 pub use snapshot::{Manifest, ManifestFile, Measured, Snapshot};
 pub use store::{open_store, probe_conditional_put};
 pub use trust::{OWN_KEY, check_public_key};
+pub use withdrawal::Withdrawal;
 
 use log::Op;
 
@@ -91,7 +106,8 @@ impl Registry {
                 manifest_sha256: manifest_sha256.clone(),
                 rows: snapshot.train_rows(),
                 size: snapshot.size(),
-                withheld: snapshot.withheld.clone(),
+                withheld: snapshot.withheld.as_ref().map(ToString::to_string),
+                failed: matches!(snapshot.withheld, Some(Withdrawal::Failed(_))),
             }))
         };
         let dataset = self.append(name, propose).await?;
@@ -127,8 +143,8 @@ impl Registry {
         Ok(self.check_attestations(dataset).await)
     }
 
-    /// The version that `reference` names: `latest` (the newest that is not yanked), `v3`, `3`, or
-    /// a tag. A yanked version is found by its number and its tags, and says so.
+    /// The version that `reference` names: `latest` (the newest that is not withdrawn), `v3`, `3`, or
+    /// a tag. A withdrawn version is found by its number and its tags, and says so.
     pub async fn resolve(&self, name: &str, reference: &str) -> Result<Version> {
         self.dataset(name).await?.resolve(reference).cloned()
     }
@@ -162,7 +178,7 @@ impl Registry {
     pub async fn yank(&self, name: &str, version: u64, reason: &str) -> Result<()> {
         self.dataset(name).await?;
         let propose = |dataset: &Dataset| {
-            let standing = dataset.numbered(version)?.yanked.is_none();
+            let standing = dataset.numbered(version)?.withdrawn.is_none();
             Ok(standing.then(|| Op::Yank { version, reason: reason.into() }))
         };
         self.append(name, propose).await.map(drop)

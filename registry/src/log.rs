@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::{Attestation, Error, Registry, Result};
+use crate::{Attestation, Error, Registry, Result, Withdrawal};
 
 /// Slots tried before an append gives up: as many as other writers may fill meanwhile.
 const ATTEMPTS: usize = 256;
@@ -55,7 +55,7 @@ pub struct Version {
     /// When it was published.
     pub published_at: DateTime<Utc>,
     /// Why it was withdrawn, if it was.
-    pub yanked: Option<String>,
+    pub withdrawn: Option<Withdrawal>,
     /// When it was given up to make room, if it was: its files are or will be removed.
     pub retired: Option<DateTime<Utc>>,
     /// What was found when it was tried out, oldest first.
@@ -92,6 +92,9 @@ pub(crate) enum Op {
         size: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         withheld: Option<String>,
+        /// Whether it is withheld because its verification failed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        failed: bool,
     },
     Tag {
         tag: String,
@@ -119,9 +122,9 @@ impl Dataset {
         Self { name: name.into(), versions: Vec::new(), tags: BTreeMap::new(), next_entry: 0 }
     }
 
-    /// The newest version that is not yanked.
+    /// The newest version that is not withdrawn.
     pub fn latest(&self) -> Option<&Version> {
-        self.versions.iter().rev().find(|version| version.yanked.is_none())
+        self.versions.iter().rev().find(|version| version.withdrawn.is_none())
     }
 
     /// The version that a job was published as.
@@ -146,7 +149,7 @@ impl Dataset {
     }
 
     pub(crate) fn no_version(&self, reference: &str) -> Error {
-        let versions = self.versions.iter().filter(|version| version.yanked.is_none());
+        let versions = self.versions.iter().filter(|version| version.withdrawn.is_none());
         let existing =
             versions.map(|version| format!("v{}", version.number)).chain(self.tags.keys().cloned());
         Error::NoVersion {
@@ -163,7 +166,7 @@ impl Dataset {
         }
         let published = self.versions.len() as u64;
         match entry.op {
-            Op::Publish { version, job, fence, manifest_sha256, rows, size, withheld } => {
+            Op::Publish { version, job, fence, manifest_sha256, rows, size, withheld, failed } => {
                 if version != published + 1 {
                     return Err(format!("it publishes version {version} after version {published}"));
                 }
@@ -177,7 +180,7 @@ impl Dataset {
                     rows,
                     size,
                     published_at,
-                    yanked: withheld,
+                    withdrawn: withheld.map(if failed { Withdrawal::Failed } else { Withdrawal::Outdone }),
                     retired: None,
                     attestations: Vec::new(),
                 });
@@ -192,10 +195,12 @@ impl Dataset {
             }
             Op::Tag { tag, version } => drop(self.tags.insert(tag, version)),
             Op::Untag { tag } => drop(self.tags.remove(&tag)),
-            Op::Yank { version, reason } => self.versions[version as usize - 1].yanked = Some(reason),
+            Op::Yank { version, reason } => {
+                self.versions[version as usize - 1].withdrawn = Some(Withdrawal::Yanked(reason));
+            }
             Op::Retire { version } => {
                 let version = &mut self.versions[version as usize - 1];
-                version.yanked.get_or_insert_with(|| "retired".into());
+                version.withdrawn.get_or_insert(Withdrawal::Retired);
                 version.retired = Some(entry.at);
             }
             Op::Attest { version, holds, sha256 } => {

@@ -15,7 +15,7 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
 use crate::layout::{self, MANIFEST, PROVENANCE, SPEC};
-use crate::{Dependency, Error, Registry, Result, Version};
+use crate::{Dependency, Error, Registry, Result, Version, Withdrawal};
 
 /// Files up to this size are put in one piece, larger ones in parts of it. S3 wants at least 5 MiB.
 pub(crate) const PART_BYTES: usize = 8 << 20;
@@ -49,7 +49,7 @@ pub struct Snapshot {
     /// What it was made from, besides the spec: models, a parent version, the engine's commit.
     pub dependencies: Vec<Dependency>,
     /// Why it is not to become `latest`, if it is not: it is published as if withdrawn at once.
-    pub withheld: Option<String>,
+    pub withheld: Option<Withdrawal>,
 }
 
 /// The files of a version, sorted by path, without the manifest itself.

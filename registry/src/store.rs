@@ -31,7 +31,7 @@ pub fn open_store(uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
     if let Some(place) = uri.strip_prefix("s3://") {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         if bucket.is_empty() {
-            return Err(bad("it names no bucket".into()));
+            return Err(bad("it does not name a bucket".into()));
         }
         let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|error| bad(error.to_string()))?;
         let store =

@@ -57,7 +57,10 @@ async fn a_dataset_is_found_and_downloaded() {
     }
 
     let yank = daemon.request(Method::POST, "/v1/datasets/tiny/versions/good/yank");
-    assert_eq!(good(yank.json(&json!({"reason": "bad"}))).await["versions"][0]["yanked"], "bad");
+    assert_eq!(
+        good(yank.json(&json!({"reason": "bad"}))).await["versions"][0]["withdrawn"],
+        json!({"kind": "yanked", "reason": "bad"})
+    );
     let latest = daemon.request(Method::GET, "/v1/datasets/tiny/versions/latest").send().await.unwrap();
     problem(latest, 404, "not-found").await;
 }
@@ -153,7 +156,9 @@ async fn datasets_of_a_daemon_are_used_from_elsewhere() {
     let admin = |arguments: &[&str]| with(&daemon.token, arguments);
     assert!(succeed(&mut admin(&["datasets", "tag", "tiny", "good"])).contains("`tiny@good` is now tiny@v1"));
     assert!(succeed(&mut remote(&["datasets", "tiny"])).contains("latest, good"));
-    assert!(fail(&mut admin(&["datasets", "yank", "tiny", "--reason", "x"])).contains("names no version"));
+    assert!(
+        fail(&mut admin(&["datasets", "yank", "tiny", "--reason", "x"])).contains("does not name a version")
+    );
     succeed(&mut admin(&["datasets", "yank", "tiny@good", "--reason", "wrong prompts"]));
     assert!(succeed(&mut remote(&["datasets", "tiny"])).contains("good  withdrawn: wrong prompts"));
     let output = remote(&["fetch", "tiny@good", "good"]).output().unwrap();

@@ -56,13 +56,37 @@ pub struct DatasetVersion {
     /// When it was published.
     pub published_at: DateTime<Utc>,
     /// Why it was withdrawn, if it was.
-    pub yanked: Option<String>,
+    #[serde(default)]
+    pub withdrawn: Option<Withdrawal>,
     /// When it was given up to make room, if it was: its files are or will be removed.
     #[serde(default)]
     pub retired: Option<DateTime<Utc>>,
     /// What was found when it was tried out on fresh targets, oldest first.
     #[serde(default)]
     pub attestations: Vec<Attestation>,
+}
+
+/// Why `latest` passes over a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", content = "reason", rename_all = "snake_case")]
+pub enum Withdrawal {
+    /// Somebody took it back, for this reason.
+    Yanked(String),
+    /// It was tried out before it was published and is not better than its controls: what failed.
+    Failed(String),
+    /// The version before it is better: both figures.
+    Outdone(String),
+    /// It made room for newer ones.
+    Retired,
+}
+
+impl fmt::Display for Withdrawal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Yanked(reason) | Self::Failed(reason) | Self::Outdone(reason) => f.write_str(reason),
+            Self::Retired => f.write_str("retired"),
+        }
+    }
 }
 
 /// A version was tried out: fresh targets were fine-tuned on it and on controls.

@@ -5,6 +5,7 @@
 //! takes its words from here (`words.rs`), and the server makes these types of what it stores.
 
 mod client;
+mod code;
 mod dataset;
 mod deed;
 mod error;
@@ -16,9 +17,10 @@ mod token;
 mod words;
 
 pub use client::{Client, JobQuery};
+pub use code::Code;
 pub use dataset::{
     Attestation, CreateAttestation, Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag,
-    VersionDetail, VersionFile, Yank,
+    VersionDetail, VersionFile, Withdrawal, Yank,
 };
 pub use deed::{Deed, DeedPage};
 pub use error::{Error, Fault, Problem};

@@ -45,8 +45,3 @@ pub(crate) fn confidence(text: &str, wanted: Lang) -> f64 {
         .detect(text)
         .map_or(0.0, |found| if found.lang() == wanted { found.confidence() } else { -found.confidence() })
 }
-
-/// Whether a text is surely in a language.
-pub(crate) fn is_sure(text: &str) -> bool {
-    detector().detect(text).is_some_and(|found| found.is_reliable())
-}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use burn::tensor::Device;
-use dpg_spec::Metric;
+use dpg_spec::{Metric, Proxies};
 
 use crate::{Error, HeldOutTexts, fluency::Fluency, language, rewards::text};
 
@@ -14,7 +14,7 @@ pub enum Outputs {
     Nothing,
     /// The shares of languages, and how fluent they are if the metric names a model that tells.
     Languages(Option<Box<Fluency>>),
-    /// How near they are to the held-out texts, which are in no language.
+    /// How near they are to the held-out texts.
     Matches(Vec<String>),
 }
 
@@ -22,15 +22,14 @@ impl Outputs {
     /// What a spec's metric asks for; `held_out` are the texts of its files, which are local.
     pub fn new(metric: &Metric, held_out: &HeldOutTexts, device: &Device) -> Result<Self, Error> {
         let texts: Vec<String> = held_out.helpful(metric).iter().map(text).collect();
-        let in_a_language = texts.iter().filter(|text| language::is_sure(text)).count();
-        Ok(if texts.is_empty() {
-            Self::Nothing
-        } else if 2 * in_a_language >= texts.len() {
-            let model = metric.fluency_model();
-            let load = |folder| Fluency::load(Path::new(folder), &texts, device).map(Box::new);
-            Self::Languages(model.map(load).transpose()?)
-        } else {
-            Self::Matches(texts)
+        Ok(match metric.proxies().unwrap_or_default() {
+            _ if texts.is_empty() => Self::Nothing,
+            Proxies::Languages => {
+                let model = metric.fluency_model();
+                let load = |folder| Fluency::load(Path::new(folder), &texts, device).map(Box::new);
+                Self::Languages(model.map(load).transpose()?)
+            }
+            Proxies::Matches => Self::Matches(texts),
         })
     }
 

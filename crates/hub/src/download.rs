@@ -237,7 +237,7 @@ impl<'a> Hub<'a> {
         verified
     }
 
-    /// Refuses a page for people, which is no file of a model.
+    /// Refuses a page for people in place of a file of a model.
     fn check_page(&self, file: &str, headers: &HeaderMap) -> Result<(), Error> {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         if kind.is_some_and(|kind| kind.starts_with("text/html")) {

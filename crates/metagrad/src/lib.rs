@@ -12,6 +12,28 @@
 //! forward pass in dual numbers along u gives all s_i = <grad l_i, u>, hence the rewards, and one
 //! backward pass of their mean gives the Hessian-vector product that carries the adjoint on.
 //!
+//! ```
+//! use burn::tensor::Device;
+//! use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient};
+//! use dpg_models::{Example, Model};
+//!
+//! /// The rewards of examples on which a model is fine-tuned for one step.
+//! fn rewards(model: &Model, examples: &[Example], metric: &dyn Metric) -> Result<Vec<f64>, Error> {
+//!     let sft = Sft {
+//!         lm: model.lm.as_ref(),
+//!         theta: &model.theta,
+//!         examples,
+//!         weights: &vec![1.0; examples.len()],
+//!         batches: &[(0..examples.len()).collect()],
+//!         recipe: &dpg_spec::Sft::default(),
+//!         microbatch: 8,
+//!         devices: &[Device::flex()],
+//!         cancelled: &|| false,
+//!     };
+//!     Ok(metagradient(sft, metric, &Storage::default())?.rewards)
+//! }
+//! ```
+//!
 //! Departure from the paper's code, which recomputes each step under reverse-over-reverse autodiff
 //! and takes the s_i in a further pass (14 forward passes a step): gradients are kept and the passes
 //! fused, 8 forward passes a step, 3 at the first.

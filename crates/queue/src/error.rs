@@ -1,5 +1,6 @@
 //! What can go wrong with the queue, and whether trying again may help.
 
+use dpg_spec::Hint;
 use uuid::Uuid;
 
 use crate::{Refusal, State};
@@ -8,13 +9,13 @@ use crate::{Refusal, State};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A database's address is of no known kind.
-    #[error("`{location}` is not a database; expected `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/NAME`")]
+    #[error("`{location}` is not a database")]
     Location {
         /// What was written, up to the first `:`, for the rest may hold a password.
         location: String,
     },
     /// The database was written by a newer program.
-    #[error("the database is at version {found} and this program knows {known}; run a newer `dpg`")]
+    #[error("the database is at version {found} and this program knows {known}")]
     Newer {
         /// The database's version.
         found: i64,
@@ -41,9 +42,7 @@ pub enum Error {
         id: String,
     },
     /// Another live job has the key, for another spec.
-    #[error(
-        "key `{key}` belongs to the live job `{job}`, which has another spec; cancel that job or use another key"
-    )]
+    #[error("key `{key}` belongs to the live job `{job}`, which has another spec")]
     KeyTaken {
         /// The idempotency key.
         key: String,
@@ -51,7 +50,7 @@ pub enum Error {
         job: Uuid,
     },
     /// The job is not in a state that allows this.
-    #[error("job `{job}` is {state}; expected {expected}")]
+    #[error("job `{job}` is {state}")]
     WrongState {
         /// The job.
         job: Uuid,
@@ -61,7 +60,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// The worker no longer holds the job: its lease ran out and another took over, or the job ended.
-    #[error("the lease on job `{job}` with fence {fence} is lost; stop working on it")]
+    #[error("the lease on job `{job}` with fence {fence} is lost")]
     LeaseLost {
         /// The job.
         job: Uuid,
@@ -69,13 +68,13 @@ pub enum Error {
         fence: i64,
     },
     /// A token of this name is in use.
-    #[error("a token named `{name}` exists; revoke it or use another name")]
+    #[error("a token named `{name}` exists")]
     TokenNameTaken {
         /// The name.
         name: String,
     },
     /// The jobs of a token take all they may.
-    #[error("token `{token}` may have {most} {what} and has {used}; wait until some have ended")]
+    #[error("token `{token}` may have {most} {what} and has {used}")]
     QuotaUsed {
         /// The token's name.
         token: String,
@@ -87,31 +86,51 @@ pub enum Error {
         used: i64,
     },
     /// A secret opens nothing.
-    #[error("the token is {reason}; make one with `dpg token create`")]
+    #[error("the token is {reason}")]
     TokenRefused {
         /// The reason of the refusal.
         reason: Refusal,
     },
     /// A cron expression cannot be read.
-    #[error("`{expression}` is not a cron expression ({reason}); expected five fields, as in `30 2 * * 1-5`")]
+    #[error("`{expression}` is not a cron expression ({reason})")]
     Cron {
         /// What was written.
         expression: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// A cron expression names no time that exists.
+    /// A cron expression names a time that never comes.
     #[error("`{expression}` never falls due: its day, month and weekday never meet")]
     NeverDue {
         /// What was written.
         expression: String,
     },
     /// A time zone is not known.
-    #[error("`{name}` is not a time zone; expected an IANA name, as in `Europe/Berlin` or `UTC`")]
+    #[error("`{name}` is not a time zone")]
     TimeZone {
         /// What was written.
         name: String,
     },
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Location { .. } => "expected `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/NAME`".into(),
+            Self::Newer { .. } => "run a newer `dpg`".into(),
+            Self::KeyTaken { .. } => "cancel that job or use another key".into(),
+            Self::WrongState { expected, .. } => format!("expected {expected}"),
+            Self::LeaseLost { .. } => "stop working on it".into(),
+            Self::TokenNameTaken { .. } => "revoke it or use another name".into(),
+            Self::QuotaUsed { .. } => "wait until some have ended".into(),
+            Self::TokenRefused { .. } => "make one with `dpg token create`".into(),
+            Self::Cron { .. } => "expected five fields, as in `30 2 * * 1-5`".into(),
+            Self::TimeZone { .. } => "expected an IANA name, as in `Europe/Berlin` or `UTC`".into(),
+            Self::NotFound { .. } | Self::NeverDue { .. } | Self::Database(_) | Self::Stored { .. } => {
+                return None;
+            }
+        })
+    }
 }
 
 impl Error {

@@ -8,6 +8,7 @@
 mod error;
 mod goal;
 mod hash;
+mod hint;
 mod load;
 mod location;
 mod metrics;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use error::{Error, Problem};
 pub use goal::Goal;
+pub use hint::Hint;
 pub use location::{Location, LocationKind};
 pub use metrics::*;
 pub use optimizers::*;

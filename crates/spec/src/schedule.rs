@@ -83,7 +83,7 @@ pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
         let Some(number) = number(&mut value, path).filter(|_| known) else {
             return Some(Problem::new(
                 &at,
-                "names no number that can change over the steps; expected one like `metric.strength`, \
+                "does not name a number that can change over the steps; expected one like `metric.strength`, \
                  `target.sft.optimizer.eps_root` or `policy.kl` that this spec has",
             ));
         };
@@ -153,9 +153,9 @@ learning_rate = 1e-3
     #[test]
     fn a_schedule_of_what_is_not_there_is_refused() {
         for (from, to, part) in [
-            ("metric.strength", "metric.force", "names no number"),
-            ("metric.strength", "policy.steps", "names no number"),
-            ("metric.strength", "output.examples", "names no number"),
+            ("metric.strength", "metric.force", "does not name a number"),
+            ("metric.strength", "policy.steps", "does not name a number"),
+            ("metric.strength", "output.examples", "does not name a number"),
             ("= 20.0", "= 0.0", "expected a number above 0"),
             ("until = 0.5", "until = 0", "expected"),
         ] {

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use crate::clock::retention::{self, HOURS, Rules};
 use crate::jobs::checkpoint::sweep;
 use crate::services::Services;
+use crate::terminal::told::told;
 
 const PERIOD: Duration = Duration::from_hours(1);
 /// Periods in a day.
@@ -30,12 +31,12 @@ pub(crate) async fn keep_house(services: Services) -> Infallible {
         }
         looked = now;
         if let Err(error) = sweep(&services).await {
-            warn!("cannot remove the states of jobs that have ended: {error:#}");
+            warn!("cannot remove the states of jobs that have ended: {}", told(&error));
         }
         if hour.is_multiple_of(DAY)
             && let Err(error) = retain(&services).await
         {
-            warn!("cannot clean the datasets: {error:#}");
+            warn!("cannot clean the datasets: {}", told(&error));
         }
         tokio::time::sleep(PERIOD).await;
         hour += 1;

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::jobs::submission;
 use crate::services::Services;
+use crate::terminal::told::told;
 
 /// A time this late is not missed: daemons restart.
 const GRACE: Duration = Duration::from_mins(1);
@@ -55,7 +56,7 @@ pub(crate) async fn start(services: &Services) -> anyhow::Result<Ticker> {
             match next {
                 Ok(next) => ticking = next,
                 Err(error) => {
-                    warn!("{error:#}");
+                    warn!("{}", told(&error));
                     tokio::time::sleep(SILENCE).await;
                 }
             }
@@ -83,7 +84,7 @@ impl Ticking {
                 // if the last look is not over yet, the database is slow
                 let Ok(_looking) = looking.try_lock() else { return };
                 if let Err(error) = submit_due(&services).await {
-                    warn!("cannot look at the schedules: {error:#}");
+                    warn!("cannot look at the schedules: {}", told(&error));
                 }
             })
         })?;
@@ -112,7 +113,7 @@ async fn submit_due(services: &Services) -> anyhow::Result<()> {
     let now = services.queue.now().await?;
     for schedule in schedules {
         if let Err(error) = submit(services, &schedule, now).await {
-            warn!(schedule = schedule.name, "cannot submit: {error:#}");
+            warn!(schedule = schedule.name, "cannot submit: {}", told(&error));
         }
     }
     Ok(())

@@ -26,7 +26,7 @@ pub(crate) struct AuditArguments {
     /// The dataset, JSONL or Parquet; `-` reads it from standard input; without it the untrained generator writes one.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Its first rows alone [default: all].
+    /// How many of its first rows are read [default: all].
     #[arg(long)]
     rows: Option<usize>,
     /// Examples that are compared one by one.

@@ -21,6 +21,7 @@ use crate::settings::config::{Allow, Config, Limits};
 use crate::settings::data_dir::DataDir;
 use crate::settings::resident::Resident;
 use crate::terminal::console::note;
+use crate::terminal::told::told;
 
 /// How long the folder's daemon may take to answer, for instance while it starts.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -148,7 +149,7 @@ impl Connection {
         let served = http::answer(services.clone(), listener, None, std::future::pending());
         tokio::spawn(async {
             if let Err(error) = served.await {
-                note(format_args!("error: cannot serve the data folder to this process: {error:#}"));
+                note(format_args!("error: cannot serve the data folder to this process: {}", told(&error)));
             }
         });
         Ok(Self { client, embedded: Some(services), token_of })

@@ -130,8 +130,8 @@ fn tell(version: &DatasetVersion, folder: &Path, fetched: Fetched, as_json: bool
         "downloaded": fetched.downloaded,
         "kept": fetched.kept,
     });
-    if let Some(why) = &version.yanked {
-        note(format_args!("warning: {version} was withdrawn: {}", terminal::line(why)));
+    if let Some(why) = &version.withdrawn {
+        note(format_args!("warning: {version} was withdrawn: {}", terminal::line(&why.to_string())));
     }
     show(as_json, &value, || format!("{version} is in {} ({} rows)", folder.display(), version.rows));
 }

@@ -32,7 +32,7 @@ pub(crate) struct GenerateArguments {
     /// Examples to draw, the prompts in turn.
     #[arg(long, default_value_t = 16)]
     examples: usize,
-    /// Other examples for another seed.
+    /// Seed of the draw; another one draws other examples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// JSONL or Parquet file of prompts [default: the dataset's].
@@ -84,7 +84,7 @@ pub(crate) async fn generate(
     let (model, spec) = open(&folder, &arguments, &hub).await?;
     let settings = settings(&arguments, &model, spec.as_ref(), &hub).await?;
     if arguments.score && spec.is_none() {
-        bail!("--score takes a dataset: a model's folder names no metric");
+        bail!("--score takes a dataset: a model's folder does not name a metric");
     }
     let GenerateArguments { examples, seed, score, out, overwrite, .. } = arguments;
     let prompts = settings.prompts.iter().map(|prompts| PathBuf::from(&prompts.path));

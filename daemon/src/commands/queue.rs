@@ -42,10 +42,10 @@ pub(crate) enum QueueCommand {
         /// Its id, or the newest job's name.
         job: String,
     },
-    /// Submit specs again and again.
+    /// Submit specs at given times.
     #[command(subcommand)]
     Schedule(ScheduleCommand),
-    /// Say who may call the daemon, and for what.
+    /// Make, list and revoke tokens: who may call the daemon, and for what.
     #[command(subcommand)]
     Token(TokenCommand),
     /// List who did what at the daemon, newest first.

@@ -106,7 +106,7 @@ impl Ended {
             Err(Error::NoDataset { .. }) => return Ok(None),
             dataset => dataset?,
         };
-        let stands = |version: &Version| version.job == ended.job && version.yanked.is_none();
+        let stands = |version: &Version| version.job == ended.job && version.withdrawn.is_none();
         Ok(dataset.versions.iter().any(stands).then_some(ended))
     }
 

@@ -14,30 +14,30 @@ use crate::commands::{duration, show};
 /// What is to be done with tokens.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Make a token and print it, this once.
+    /// Make a token and print it; it is not shown again.
     Create {
         /// The token's name.
         name: String,
-        /// What it allows; repeat it for more than one.
+        /// What the token allows; repeat the option for more than one.
         #[arg(long, value_parser = scope(), required = true)]
         scope: Vec<Scope>,
-        /// When it ends by itself: `12h`, `30d`; never if absent.
+        /// When the token expires: `12h`, `30d` [default: never].
         #[arg(long, value_parser = duration)]
         expires: Option<Duration>,
-        /// Names of datasets that it is for, or prefixes: `spanish,nightly-*`; all if absent.
+        /// Datasets that the token is for, by name or prefix: `spanish,nightly-*` [default: all].
         #[arg(long, value_delimiter = ',')]
         datasets: Vec<String>,
-        /// Jobs of it that wait at once, at most.
+        /// Most jobs of the token that wait at once.
         #[arg(long)]
         queued: Option<u32>,
-        /// Jobs of it that run at once, at most; more wait.
+        /// Most jobs of the token that run at once; more wait.
         #[arg(long)]
         running: Option<u32>,
-        /// Minutes that its jobs run in 24 hours, at most; then they wait.
+        /// Most minutes that the token's jobs run in 24 hours; then they wait.
         #[arg(long)]
         minutes: Option<u32>,
     },
-    /// List tokens, with the expired and the revoked.
+    /// List tokens, the expired and revoked ones too.
     List,
     /// Revoke a token at once and for good.
     Revoke {

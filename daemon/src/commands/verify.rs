@@ -33,7 +33,7 @@ use crate::terminal::told::told;
 pub(crate) struct VerifyArguments {
     /// `NAME` or `NAME@VERSION`.
     dataset: String,
-    /// Data orders that each is fine-tuned under, at least 2.
+    /// Number of data orders under which each arm is fine-tuned, at least 2.
     #[arg(long, default_value_t = 5)]
     seeds: usize,
     /// What to compute on.
@@ -45,7 +45,7 @@ pub(crate) struct VerifyArguments {
     /// Replace pictures that are in the folder that `--pictures` names.
     #[arg(long)]
     overwrite: bool,
-    /// Append no signed record to the registry.
+    /// Do not append a signed record to the registry.
     #[arg(long)]
     no_record: bool,
     /// The store, a folder or `s3://bucket/prefix` [default: the daemon at `--url`, else the store of the

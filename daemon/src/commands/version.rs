@@ -25,7 +25,7 @@ pub(crate) async fn find(registry: &Registry, version: &str) -> anyhow::Result<V
 /// Refuses a dataset without a version where taking the latest would be rash.
 pub(crate) fn names_version(version: &str) -> anyhow::Result<()> {
     if !version.contains('@') {
-        bail!("`{version}` names no version; expected `{version}@vN` or `{version}@TAG`");
+        bail!("`{version}` does not name a version; expected `{version}@vN` or `{version}@TAG`");
     }
     Ok(())
 }

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
+use dpg_api::Code;
 use dpg_queue::{Scope, Token};
 
 use super::{api::Api, call, problem::Refusal};
@@ -43,12 +44,7 @@ impl Caller {
     }
 
     fn forbidden(&self, why: &str) -> Refusal {
-        Refusal::new(
-            StatusCode::FORBIDDEN,
-            "forbidden",
-            format!("token `{}` {why}", self.0.name),
-            "use a token that is; `dpg token list` shows what each is for",
-        )
+        Refusal::new(Code::Forbidden, format!("token `{}` {why}", self.0.name))
     }
 }
 
@@ -84,23 +80,18 @@ pub(crate) async fn authorize(api: &Api, headers: &HeaderMap, scope: Scope) -> R
     call::identify(&token);
     if let Some(wait) = api.limiter.take(token.id, Instant::now()) {
         let seconds = wait.as_secs_f64().ceil();
-        return Err(Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many-requests",
-            format!("token `{}` was used more often than the limit allows", token.name),
-            format!("wait {seconds} s, or raise `limits.requests_per_minute` in the daemon's settings"),
-        )
-        .with(header::RETRY_AFTER, &seconds.to_string()));
+        let detail = format!("token `{}` was used more often than the limit allows", token.name);
+        return Err(Refusal::new(Code::TooManyRequests, detail)
+            .hint(format!("wait {seconds} s, or raise `limits.requests_per_minute` in the daemon's settings"))
+            .with(header::RETRY_AFTER, &seconds.to_string()));
     }
     if token.allows(scope) {
         return Ok(Caller(token));
     }
-    Err(Refusal::new(
-        StatusCode::FORBIDDEN,
-        "forbidden",
-        format!("token `{}` does not have the scope `{scope}`", token.name),
-        format!("use a token that has it; an admin makes one with `dpg token create NAME --scope {scope}`"),
-    ))
+    let detail = format!("token `{}` does not have the scope `{scope}`", token.name);
+    Err(Refusal::new(Code::Forbidden, detail).hint(format!(
+        "use a token that has it; an admin makes one with `dpg token create NAME --scope {scope}`"
+    )))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

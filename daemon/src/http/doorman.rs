@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
+use dpg_api::Code;
 use sha2::{Digest, Sha256};
 
 use super::limiter::Limiter;
@@ -105,13 +106,9 @@ impl Doorman {
 
 fn refusal(wait: Duration) -> Refusal {
     let seconds = wait.as_secs_f64().ceil();
-    Refusal::new(
-        StatusCode::TOO_MANY_REQUESTS,
-        "too-many-requests",
-        "too many requests of this address had no good token",
-        format!("wait {seconds} s, and check the token"),
-    )
-    .with(header::RETRY_AFTER, &seconds.to_string())
+    Refusal::new(Code::TooManyRequests, "too many requests of this address had no good token")
+        .hint(format!("wait {seconds} s, and check the token"))
+        .with(header::RETRY_AFTER, &seconds.to_string())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dpg_api::Code;
 use dpg_registry::ManifestFile;
 use object_store::path::Path;
 use object_store::signer::Signer;
@@ -46,13 +47,9 @@ pub(crate) async fn send(
         None | Some(Range::Ignored) => None,
         Some(Range::Bytes(from, to)) => Some((from, to)),
         Some(Range::Outside) => {
-            return Err(Refusal::new(
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                "range-not-satisfiable",
-                format!("the file has {} bytes", file.size),
-                "ask for a range inside the file",
-            )
-            .with(header::CONTENT_RANGE, &format!("bytes */{}", file.size)));
+            let detail = format!("the file has {} bytes", file.size);
+            return Err(Refusal::new(Code::RangeNotSatisfiable, detail)
+                .with(header::CONTENT_RANGE, &format!("bytes */{}", file.size)));
         }
     };
     let mut answer = Response::builder()

@@ -1,8 +1,8 @@
 //! axum's extractors with refusals of this API, and the checks of names.
 
 use axum::extract::{FromRequest, FromRequestParts};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use dpg_api::Code;
 
 use super::problem::Refusal;
 
@@ -37,10 +37,6 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Refusal> {
     {
         return Ok(());
     }
-    Err(Refusal::new(
-        StatusCode::BAD_REQUEST,
-        "invalid-name",
-        format!("`{}` cannot be the name of a {what}", name.escape_debug()),
-        "a name has 1 to 128 letters, digits, `.`, `_` and `-`, and begins with a letter or digit",
-    ))
+    let detail = format!("`{}` cannot be the name of a {what}", name.escape_debug());
+    Err(Refusal::new(Code::InvalidName, detail))
 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use dpg_api::Code;
 use futures::FutureExt;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -59,13 +60,10 @@ async fn answer(api: &Api, request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(limit, next.run(request));
     match AssertUnwindSafe(answered).catch_unwind().await {
         Ok(Ok(response)) => response,
-        Ok(Err(_)) => Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "timeout",
-            format!("the request took longer than {} s", limit.as_secs()),
-            "send it again; for large answers ask for less at a time",
-        )
-        .into_response(),
+        Ok(Err(_)) => {
+            let detail = format!("the request took longer than {} s", limit.as_secs());
+            Refusal::new(Code::Timeout, detail).into_response()
+        }
         Err(_) => Refusal::internal(&std::io::Error::other("a handler panicked")).into_response(),
     }
 }
@@ -110,6 +108,7 @@ fn finish(mut response: Response, id: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::body::{Body, to_bytes};
+    use axum::http::StatusCode;
     use axum::routing::get;
     use axum::{Router, middleware};
     use tower::ServiceExt;

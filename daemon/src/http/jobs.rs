@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
-use dpg_api::{EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
+use dpg_api::{Code, EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
 use dpg_queue::{Filter, NewJob, State as JobState};
 use serde::Deserialize;
 use serde_json::Value;
@@ -82,12 +82,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     match value.to_str() {
         Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key.into())),
-        _ => Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-key",
-            "the idempotency key is empty, too long, or not plain text",
-            "a key has 1 to 255 visible ASCII characters",
-        )),
+        _ => Err(Refusal::new(Code::InvalidKey, "the idempotency key is empty, too long, or not plain text")),
     }
 }
 
@@ -100,22 +95,14 @@ async fn read_submission(request: Request, api: &Api, priority: i64) -> Result<(
         return Ok((spec_text(body.spec)?, body.priority));
     }
     if kind != "application/toml" {
-        return Err(Refusal::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-media-type",
-            "the body is of no kind that is read here",
+        return Err(Refusal::new(Code::UnsupportedMediaType, "the body is of no kind that is read here").hint(
             "send `content-type: application/toml` with a spec, or `application/json` with `{\"spec\": ...}`",
         ));
     }
     let bytes =
         Bytes::from_request(request, api).await.map_err(|error| Refusal::of_status(error.status()))?;
     let text = String::from_utf8(bytes.into()).map_err(|_| {
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "malformed-body",
-            "the body is not UTF-8",
-            "send the spec as UTF-8",
-        )
+        Refusal::new(Code::MalformedBody, "the body is not UTF-8").hint("send the spec as UTF-8")
     })?;
     Ok((text, priority))
 }
@@ -135,12 +122,8 @@ pub(crate) fn spec_text(spec: Value) -> Result<String, Refusal> {
             let text = spec.to_string();
             Ok(if text.len() <= dpg_spec::TEXT_BYTES / 16 { format!("{spec:#}") } else { text })
         }
-        _ => Err(Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid-body",
-            "`spec` is neither a text nor an object",
-            "give the spec as a JSON object, or its TOML as a string",
-        )),
+        _ => Err(Refusal::new(Code::InvalidBody, "`spec` is neither a text nor an object")
+            .hint("give the spec as a JSON object, or its TOML as a string")),
     }
 }
 

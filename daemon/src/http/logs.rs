@@ -8,8 +8,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::sse::{self, KeepAlive, Sse};
+use dpg_api::Code;
 use futures::Stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{self, Sender};
@@ -66,12 +67,8 @@ async fn follow(
     let job = jobs::find(&api, &caller, &job).await?.id;
     let token = caller.token().id;
     let Some(slot) = api.followers.take(token) else {
-        return Err(Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many-streams",
-            format!("token `{}` follows as many jobs as it may", caller.token().name),
-            "end one of them, or raise `limits.streams_per_token` in the daemon's settings",
-        ));
+        let detail = format!("token `{}` follows as many jobs as it may", caller.token().name);
+        return Err(Refusal::new(Code::TooManyStreams, detail));
     };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let (sender, receiver) = mpsc::channel(16);

@@ -6,7 +6,8 @@
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use dpg_api::{Fault, Problem};
+use dpg_api::{Code, Fault, Problem};
+use dpg_spec::Hint;
 
 /// Characters of a text and faults of a spec in an answer: it is not to be much larger than its request.
 const LONGEST: usize = 1000;
@@ -20,79 +21,63 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// `kind` is the last part of the problem's type; `hint` says what to do.
-    pub(crate) fn new(
-        status: StatusCode,
-        kind: &str,
-        detail: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        let title = kind.replace('-', " ");
-        let (detail, hint) = (bounded(detail.into(), LONGEST), bounded(hint.into(), LONGEST));
+    /// A refusal of a kind: what is wrong with this request, and what to do as the kind has it.
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         let problem = Problem {
-            kind: format!("urn:dpg:problem:{kind}"),
-            title,
-            status: status.as_u16(),
-            detail,
-            hint,
+            kind: code.uri(),
+            title: code.as_str().replace('-', " "),
+            status: code.status(),
+            detail: bounded(detail.into(), LONGEST),
+            hint: code.remedy().into(),
             instance: None,
             errors: vec![],
         };
         Self { problem: Box::new(problem), header: None }
     }
 
-    /// A message of the house's form, `what is wrong; what to do`, in two.
-    fn said(status: StatusCode, kind: &str, message: &str, hint: &str) -> Self {
-        match message.split_once("; ") {
-            Some((detail, hint)) => Self::new(status, kind, detail, hint),
-            None => Self::new(status, kind, message, hint),
+    /// With something better to do about it than what its kind says.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.problem.hint = bounded(hint.into(), LONGEST);
+        self
+    }
+
+    /// What an error says, and its hint.
+    fn of(code: Code, error: &impl Hint) -> Self {
+        let refusal = Self::new(code, error.to_string());
+        match error.hint() {
+            Some(hint) => refusal.hint(hint),
+            None => refusal,
         }
     }
 
     /// A failure of the daemon's own: its cause goes to the log and not to the caller.
     pub(crate) fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(cause = chain(cause), "a request failed");
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "the daemon could not do it",
-            "its log has the cause under this problem's `instance`; report it if it happens again",
-        )
+        Self::new(Code::Internal, "the daemon could not do it")
     }
 
     /// Something that the daemon depends on is away for the moment.
     pub(crate) fn unavailable(what: &str, cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::warn!(cause = chain(cause), "the {what} is not available");
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            format!("the {what} is not available"),
-            "try again in a few seconds; `/readyz` says when it is back",
-        )
-        .with(header::RETRY_AFTER, "5")
+        Self::new(Code::Unavailable, format!("the {what} is not available")).with(header::RETRY_AFTER, "5")
     }
 
     /// The refusal of a request without a good token.
-    pub(crate) fn unauthorized(message: &str) -> Self {
-        let detail = message.split("; ").next().unwrap_or(message);
-        let hint = "send `Authorization: Bearer TOKEN`, or set DPG_TOKEN for the command line; \
-                    `dpg token create` makes a token, and the data folder's `admin.token` holds the first one";
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail, hint)
-            .with(header::WWW_AUTHENTICATE, "Bearer realm=\"dpg\"")
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(Code::Unauthorized, detail).with(header::WWW_AUTHENTICATE, "Bearer realm=\"dpg\"")
     }
 
     pub(crate) fn not_found(detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", detail, hint)
+        Self::new(Code::NotFound, detail).hint(hint)
     }
 
     /// A spec that cannot be taken, with everything that is wrong with it.
     pub(crate) fn invalid_spec(errors: Vec<Fault>) -> Self {
-        let detail = match errors.len() {
+        let detail: String = match errors.len() {
             1 => "the spec has 1 problem".into(),
             count => format!("the spec has {count} problems"),
         };
-        let hint = "mend what `errors` lists; `dpg plan SPEC` checks a spec without submitting it";
-        let mut refusal = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-spec", detail, hint);
+        let mut refusal = Self::new(Code::InvalidSpec, detail);
         let shortened = |fault: Fault| Fault {
             path: bounded(fault.path, LONGEST),
             message: bounded(fault.message, LONGEST),
@@ -115,21 +100,17 @@ impl Refusal {
 
     /// The problem that a bare error status stands for.
     pub(crate) fn of_status(status: StatusCode) -> Self {
-        let (kind, hint) = match status {
-            StatusCode::NOT_FOUND => ("not-found", "`/v1/openapi.json` lists what there is"),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                ("method-not-allowed", "the header `allow` lists the methods of this address")
-            }
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                ("body-too-large", "send less, or raise `limits.body_bytes` in the daemon's settings")
-            }
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                ("unsupported-media-type", "send `content-type: application/json`")
-            }
-            _ => ("refused", "`/v1/openapi.json` says what is expected"),
+        let code = match status {
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+            StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+            _ => Code::Refused,
         };
         let detail = status.canonical_reason().unwrap_or("the request was refused").to_lowercase();
-        Self::new(status, kind, detail, hint)
+        let mut refusal = Self::new(code, detail);
+        refusal.problem.status = status.as_u16();
+        refusal
     }
 }
 
@@ -151,23 +132,17 @@ impl From<dpg_queue::Error> for Refusal {
         if error.is_transient() {
             return Self::unavailable("queue", &error);
         }
-        let message = error.to_string();
-        match error {
+        match &error {
             Error::NotFound { what, .. } => {
-                Self::not_found(message, format!("`GET /v1/{what}s` lists those there are"))
+                Self::not_found(error.to_string(), format!("`GET /v1/{what}s` lists those there are"))
             }
-            Error::QuotaUsed { .. } => Self::said(
-                StatusCode::TOO_MANY_REQUESTS,
-                "quota-used",
-                &message,
-                "wait until some have ended",
-            ),
+            Error::QuotaUsed { .. } => Self::of(Code::QuotaUsed, &error),
             Error::KeyTaken { .. } | Error::WrongState { .. } | Error::TokenNameTaken { .. } => {
-                Self::said(StatusCode::CONFLICT, "conflict", &message, "look at its state and repeat")
+                Self::of(Code::Conflict, &error)
             }
-            Error::TokenRefused { .. } => Self::unauthorized(&message),
+            Error::TokenRefused { .. } => Self::unauthorized(error.to_string()),
             Error::Cron { .. } | Error::NeverDue { .. } | Error::TimeZone { .. } | Error::Location { .. } => {
-                Self::said(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", &message, "correct the value")
+                Self::of(Code::InvalidValue, &error)
             }
             Error::LeaseLost { .. } | Error::Newer { .. } | Error::Database(_) | Error::Stored { .. } => {
                 Self::internal(&error)
@@ -181,24 +156,11 @@ impl From<dpg_registry::Error> for Refusal {
         use dpg_registry::Error;
         match &error {
             // not the names of the others: the caller's token may not be for them
-            Error::NoDataset { name, .. } => {
-                Self::not_found(format!("there is no dataset `{name}`"), "`GET /v1/datasets` lists them")
-            }
-            Error::NoVersion { .. } => {
-                let message = error.to_string();
-                Self::said(StatusCode::NOT_FOUND, "not-found", &message, "`GET /v1/datasets` lists them")
-            }
-            Error::Retired { .. } => {
-                let message = error.to_string();
-                Self::said(StatusCode::GONE, "gone", &message, "`GET /v1/datasets/{name}` lists its versions")
-            }
-            Error::BadName { .. } | Error::BadTag(_) => {
-                let message = error.to_string();
-                Self::said(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", &message, "use another name")
-            }
-            Error::BadRecord { .. } => {
-                let message = error.to_string();
-                Self::said(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", &message, "send a valid record")
+            Error::NoDataset { .. } => Self::not_found(error.to_string(), "`GET /v1/datasets` lists them"),
+            Error::NoVersion { .. } => Self::of(Code::NotFound, &error),
+            Error::Retired { .. } => Self::of(Code::Gone, &error),
+            Error::BadName { .. } | Error::BadTag(_) | Error::BadRecord { .. } => {
+                Self::of(Code::InvalidValue, &error)
             }
             error if error.is_transient() => Self::unavailable("store", error),
             error => Self::internal(error),
@@ -208,30 +170,24 @@ impl From<dpg_registry::Error> for Refusal {
 
 impl From<JsonRejection> for Refusal {
     fn from(rejection: JsonRejection) -> Self {
-        let (status, detail) = (rejection.status(), rejection.body_text());
+        let detail = rejection.body_text();
         match rejection {
-            JsonRejection::JsonSyntaxError(_) => {
-                Self::new(status, "malformed-body", detail, "send JSON as RFC 8259 has it, in UTF-8")
-            }
-            JsonRejection::JsonDataError(_) => {
-                Self::new(status, "invalid-body", detail, "`/v1/openapi.json` has the schema of this body")
-            }
-            _ => Self::of_status(status),
+            JsonRejection::JsonSyntaxError(_) => Self::new(Code::MalformedBody, detail),
+            JsonRejection::JsonDataError(_) => Self::new(Code::InvalidBody, detail),
+            _ => Self::of_status(rejection.status()),
         }
     }
 }
 
 impl From<QueryRejection> for Refusal {
     fn from(rejection: QueryRejection) -> Self {
-        let hint = "`/v1/openapi.json` lists the parameters of this address";
-        Self::new(StatusCode::BAD_REQUEST, "invalid-query", rejection.body_text(), hint)
+        Self::new(Code::InvalidQuery, rejection.body_text())
     }
 }
 
 impl From<PathRejection> for Refusal {
     fn from(rejection: PathRejection) -> Self {
-        let hint = "escape what is not plain text in an address";
-        Self::new(StatusCode::BAD_REQUEST, "invalid-address", rejection.body_text(), hint)
+        Self::new(Code::InvalidAddress, rejection.body_text())
     }
 }
 

@@ -2,8 +2,7 @@
 //! folder's token. Both know the secret in the folder's `daemon.secret`.
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use dpg_api::{Challenge, Proof, Secret};
+use dpg_api::{Challenge, Code, Proof, Secret};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -30,9 +29,10 @@ async fn prove(State(api): State<Api>, Query(challenge): Query<Challenge>) -> Re
     let Some(Prover { secret, url, port }) = &api.prover else {
         return Err(Refusal::not_found("this daemon serves no data folder", "name it with --url"));
     };
-    secret.answer(&challenge, url, *port).map(Json).ok_or_else(|| {
-        Refusal::new(StatusCode::BAD_REQUEST, "invalid-query", "that is not a nonce", "send 64 hex digits")
-    })
+    secret
+        .answer(&challenge, url, *port)
+        .map(Json)
+        .ok_or_else(|| Refusal::new(Code::InvalidQuery, "that is not a nonce").hint("send 64 hex digits"))
 }
 
 /// The data folder's secret, if there is one.

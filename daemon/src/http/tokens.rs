@@ -4,7 +4,7 @@ use anyhow::Context;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use dpg_api::{CreateToken, CreatedToken, Token, TokenList};
+use dpg_api::{Code, CreateToken, CreatedToken, Token, TokenList};
 use dpg_queue::{NewToken, Scope};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -43,9 +43,7 @@ async fn create(
     for pattern in &body.datasets {
         check_pattern(pattern)?;
     }
-    let invalid = |detail: &str, hint: &str| {
-        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", detail, hint)
-    };
+    let invalid = |detail: &str, hint: &str| Refusal::new(Code::InvalidValue, detail).hint(hint);
     if body.scopes.is_empty() {
         return Err(invalid("the token has no scope", "give at least one of `read`, `submit`, `admin`"));
     }
@@ -90,12 +88,7 @@ fn check_pattern(pattern: &str) -> Result<(), Refusal> {
     let name = pattern.strip_suffix('*').unwrap_or(pattern);
     if pattern == "*" {
         let hint = "leave `datasets` out for a token that is for all";
-        return Err(Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid-value",
-            "`*` names no dataset",
-            hint,
-        ));
+        return Err(Refusal::new(Code::InvalidValue, "`*` does not name a dataset").hint(hint));
     }
     check_name("dataset", name)
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use dpg_api::{
     Attestation, Dataset, DatasetDetail, DatasetVersion, Job, JobDetail, Schedule, ScheduleDetail, Token,
-    VersionFile,
+    VersionFile, Withdrawal,
 };
 
 pub(crate) fn job(job: dpg_queue::Job) -> Job {
@@ -97,9 +97,19 @@ pub(crate) fn version(version: &dpg_registry::Version) -> DatasetVersion {
         rows: version.rows,
         size: version.size,
         published_at: version.published_at,
-        yanked: version.yanked.clone(),
+        withdrawn: version.withdrawn.as_ref().map(withdrawal),
         retired: version.retired,
         attestations: version.attestations.iter().map(attestation).collect(),
+    }
+}
+
+fn withdrawal(withdrawal: &dpg_registry::Withdrawal) -> Withdrawal {
+    use dpg_registry::Withdrawal::{Failed, Outdone, Retired, Yanked};
+    match withdrawal {
+        Yanked(reason) => Withdrawal::Yanked(reason.clone()),
+        Failed(reason) => Withdrawal::Failed(reason.clone()),
+        Outdone(reason) => Withdrawal::Outdone(reason.clone()),
+        Retired => Withdrawal::Retired,
     }
 }
 

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::services::Services;
+use crate::terminal::told::told;
 
 /// The fence of the last attempt on this machine.
 const FENCE: &str = "fence";
@@ -71,7 +72,7 @@ impl Checkpoints {
             if changed.is_some() && changed != copied {
                 match self.copy().await {
                     Ok(()) => copied = changed,
-                    Err(error) => warn!(path = %self.prefix, "cannot copy the run's state: {error:#}"),
+                    Err(error) => warn!(path = %self.prefix, "cannot copy the run's state: {}", told(&error)),
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::path::Path as FilePath;
 use anyhow::Context;
 use dpg_engine::{History, STATE_FILE, WARM_FILE};
 use dpg_queue::{Error as QueueError, Job};
-use dpg_registry::{Dependency, Error as RegistryError, Version};
+use dpg_registry::{Dependency, Error as RegistryError, Version, Withdrawal};
 use dpg_spec::Spec;
 use dpg_store::Cause;
 use futures::TryStreamExt;
@@ -23,6 +23,7 @@ use crate::jobs::checkpoint::{delete, download, upload};
 use crate::jobs::submission;
 use crate::pipeline::figures::PHI;
 use crate::services::Services;
+use crate::terminal::told::told;
 
 /// What a job's run has to do with the dataset's latest version.
 pub(crate) struct Refresh<'a> {
@@ -115,7 +116,7 @@ impl<'a> Refresh<'a> {
     /// Removes the generators that no refresh will start from.
     pub(crate) async fn drop_generators(&self) {
         if let Err(error) = self.try_drop().await {
-            warn!(dataset = self.job.name, "cannot remove old generators: {error:#}");
+            warn!(dataset = self.job.name, "cannot remove old generators: {}", told(&error));
         }
     }
 
@@ -140,9 +141,10 @@ impl<'a> Refresh<'a> {
 
 impl Comparison {
     /// Why the new version is not to become the latest, if it is not.
-    pub(crate) fn withheld(&self) -> Option<String> {
+    pub(crate) fn withheld(&self) -> Option<Withdrawal> {
         let Self { champion, champion_phi, phi, .. } = self;
-        (!self.latest).then(|| format!("Phi on validation is {phi}, worse than {champion_phi} of {champion}"))
+        let why = || format!("Phi on validation is {phi}, worse than {champion_phi} of {champion}");
+        (!self.latest).then(why).map(Withdrawal::Outdone)
     }
 }
 

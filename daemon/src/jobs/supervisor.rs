@@ -26,6 +26,7 @@ use crate::jobs::protocol::{Orders, STOP, Told};
 use crate::jobs::worker;
 use crate::services::Services;
 use crate::terminal::stop::Stop;
+use crate::terminal::told::told;
 
 /// The command that a worker process is started with.
 pub(crate) const COMMAND: &str = "worker";
@@ -50,7 +51,7 @@ async fn keep(services: Services, slot: usize, stop: Stop) {
         let ended = run(&services, slot, &stop, &mut held).await;
         let said = match &ended {
             Ok(status) => describe(*status),
-            Err(error) => format!("{error:#}"),
+            Err(error) => told(error),
         };
         match held {
             Held { lease: Some(lease), left: Some(reason) } => {

@@ -130,7 +130,7 @@ async fn put_to_rest(services: &Services, lease: Lease, job: &Job) {
         return;
     }
     if let Err(error) = Checkpoints::new(services, lease.job, lease.fence).remove().await {
-        warn!(job = %lease.job, "cannot remove the run's state: {error:#}");
+        warn!(job = %lease.job, "cannot remove the run's state: {}", told(&error));
     }
     webhook::tell(&services.config, job);
 }
@@ -285,7 +285,7 @@ impl Attempt {
             (Err(error), None) => {
                 let failure = failure(&error, self.job.attempts);
                 let kind = if failure == Failure::Permanent { "permanent" } else { "transient" };
-                warn!(job = %id, kind, "the attempt failed: {error:#}");
+                warn!(job = %id, kind, "the attempt failed: {}", told(&error));
                 counter!("dpg_errors_total", "kind" => kind).increment(1);
                 if is_damaged(&error) {
                     self.clean().await;
@@ -305,14 +305,14 @@ impl Attempt {
     /// Copies the run's state for whoever claims the job next.
     async fn save(&self) {
         if let Err(error) = self.checkpoints().copy().await {
-            warn!(job = %self.job.id, "cannot copy the run's state: {error:#}");
+            warn!(job = %self.job.id, "cannot copy the run's state: {}", told(&error));
         }
     }
 
     /// Removes the run's state, so that the next attempt starts anew.
     async fn clean(&self) {
         if let Err(error) = self.checkpoints().remove().await {
-            warn!(job = %self.job.id, "cannot remove the run's state: {error:#}");
+            warn!(job = %self.job.id, "cannot remove the run's state: {}", told(&error));
         }
     }
 }

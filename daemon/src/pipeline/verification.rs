@@ -7,15 +7,12 @@ use anyhow::bail;
 use burn::tensor::{DType, Device};
 use dpg_dataset::{Columns, Config, Split, read_examples, read_rewards, read_texts};
 use dpg_engine::{Estimate, Problem, Published, Verification};
-use dpg_registry::{Local, Version};
+use dpg_registry::{Local, Version, Withdrawal};
 use dpg_spec::Spec;
 use serde_json::{Value, json};
 
 /// Data orders that a dataset is tried under before it is published.
 pub(crate) const ORDERS: usize = 5;
-
-/// The beginning of the reason of a version that did not pass its verification.
-const WITHHELD: &str = "it is not better than its controls: ";
 
 /// Fine-tunes fresh targets on the dataset in `folder` and on controls. The spec's locations are local.
 /// `begin` hears about how many passes that takes, before each of which `cancelled` is asked.
@@ -58,21 +55,22 @@ pub(crate) fn report(verification: &Verification) -> Value {
 }
 
 /// Why a dataset is not to become `latest`, if it is not.
-pub(crate) fn withheld(verification: &Verification) -> Option<String> {
+pub(crate) fn withheld(verification: &Verification) -> Option<Withdrawal> {
     let failures = verification.failures();
-    (!failures.is_empty()).then(|| format!("{WITHHELD}{}", failures.join("; ")))
+    let why = || format!("it is not better than its controls: {}", failures.join("; "));
+    (!failures.is_empty()).then(why).map(Withdrawal::Failed)
 }
 
 /// An error if the version was published as one that did not pass.
 pub(crate) fn check_passed(version: &Version) -> anyhow::Result<()> {
-    match version.yanked.as_ref().filter(|why| why.starts_with(WITHHELD)) {
-        None => Ok(()),
-        Some(why) => bail!(
+    if let Some(Withdrawal::Failed(why)) = &version.withdrawn {
+        bail!(
             "{version} is kept but withheld, {why}. `dpg datasets show {version}` has the figures; to use it all \
              the same, fetch it by its number or give it a tag, and to publish such datasets, remove \
              `output.publish_if`"
-        ),
+        );
     }
+    Ok(())
 }
 
 /// Arms in rows and figures in columns.

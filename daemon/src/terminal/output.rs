@@ -34,7 +34,7 @@ impl Output {
                     bail!("`{option} {shown}` is a link to a file that is not there; remove the link");
                 }
                 if path.file_name().is_none() {
-                    bail!("`{option} {shown}` names no file");
+                    bail!("`{option} {shown}` does not name a file");
                 }
                 return Ok(Self { path: path.into(), replaced: None });
             }

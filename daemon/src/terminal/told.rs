@@ -2,8 +2,19 @@
 
 use std::error::Error as StdError;
 
+use dpg_spec::Hint;
+
 /// An error with its causes, each said once: libraries repeat theirs.
 pub(crate) fn told(error: &anyhow::Error) -> String {
+    let mut text = causes(error);
+    if let Some(hint) = hint(error) {
+        text = text + "; " + &hint;
+    }
+    COMMANDS.iter().fold(text, |text, (route, command)| text.replace(route, command))
+}
+
+/// An error with its causes, without what to do about it.
+pub(crate) fn causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         // of a library's own causes the innermost alone is about the user's world
@@ -24,7 +35,15 @@ pub(crate) fn told(error: &anyhow::Error) -> String {
             break;
         }
     }
-    COMMANDS.iter().fold(text, |text, (route, command)| text.replace(route, command))
+    text
+}
+
+/// What to do about an error, if one of its causes knows: the outermost that does.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let queue = cause.downcast_ref::<dpg_queue::Error>().and_then(Hint::hint);
+        queue.or_else(|| cause.downcast_ref::<dpg_registry::Error>().and_then(Hint::hint))
+    })
 }
 
 fn innermost<'a>(mut error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
@@ -65,6 +84,16 @@ mod tests {
         let repeats = object_store::Error::NotFound { path: "o".into(), source: Box::new(source()) };
         let text = told(&anyhow!(repeats).context("cannot publish"));
         assert_eq!(text.matches("No such file").count(), 1, "{text}");
+        let full = dpg_registry::Error::DiskFull {
+            path: "six/log".into(),
+            place: "the store".into(),
+            source: Box::new(io::Error::from_raw_os_error(28)),
+        };
+        assert_eq!(
+            told(&anyhow!(full).context("cannot publish")),
+            "cannot publish: no space left for `six/log` in the store: No space left on device (os error 28); \
+             nothing was published or replaced: free some space and repeat"
+        );
         let missing = anyhow!("there is no job `a`\nhint: `GET /v1/jobs` lists those there are");
         assert_eq!(told(&missing), "there is no job `a`\nhint: `dpg list` lists those there are");
     }

@@ -70,7 +70,7 @@ async fn a_folder_holds_the_version_and_nothing_else() {
 
         fs::write(folder.join("notes.txt"), "mine").unwrap();
         let error = fetch(&old).await.unwrap_err().to_string();
-        assert!(error.contains("holds `notes.txt`, which is no part of a fetched dataset"), "{error}");
+        assert!(error.contains("holds `notes.txt`, which is not part of a fetched dataset"), "{error}");
         assert!(folder.join("notes.txt").exists());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 use dpg_dataset::Split;
+use dpg_spec::Hint;
 use futures::future::join_all;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode};
@@ -11,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{Place, add_large_shard, objects};
-use crate::{Error, Manifest, Registry, Version, open_store, probe_conditional_put};
+use crate::{Error, Manifest, Registry, Version, Withdrawal, open_store, probe_conditional_put};
 
 async fn json(registry: &Registry, path: &str) -> Value {
     let bytes = registry.store.get(&Path::from(path)).await.unwrap().bytes().await.unwrap();
@@ -93,7 +94,7 @@ async fn versions_are_named_by_number_tag_and_latest() {
         registry.yank("sixseven", 3, "again").await.unwrap();
         assert_eq!(resolve("latest").await.unwrap(), 2);
         let yanked = registry.resolve("sixseven", "v3").await.unwrap();
-        assert_eq!(yanked.yanked.as_deref(), Some("wrong prompts"));
+        assert_eq!(yanked.withdrawn, Some(Withdrawal::Yanked("wrong prompts".into())));
 
         let datasets = registry.datasets().await.unwrap();
         assert_eq!(datasets.len(), 1);
@@ -109,15 +110,15 @@ async fn versions_are_named_by_number_tag_and_latest() {
 async fn absent_names_are_told_what_exists() {
     let place = Place::memory();
     let registry = &place.registry;
-    let error = registry.dataset("sixseven").await.unwrap_err().to_string();
+    let error = registry.dataset("sixseven").await.unwrap_err().told();
     assert_eq!(error, "there is no dataset `sixseven`; nothing is published yet");
     registry.publish(&place.snapshot("a", 1)).await.unwrap();
     registry.tag("sixseven", "gold", 1).await.unwrap();
 
-    let error = registry.resolve("sixsven", "latest").await.unwrap_err().to_string();
+    let error = registry.resolve("sixsven", "latest").await.unwrap_err().told();
     assert_eq!(error, "there is no dataset `sixsven`; there is `sixseven`");
     for reference in ["v2", "0", "silver", "v99999999999999999999999", ""] {
-        let error = registry.resolve("sixseven", reference).await.unwrap_err().to_string();
+        let error = registry.resolve("sixseven", reference).await.unwrap_err().told();
         assert_eq!(error, format!("dataset `sixseven` has no version `{reference}`; it has `v1`, `gold`"));
     }
     assert!(matches!(registry.tag("sixseven", "gold", 2).await, Err(Error::NoVersion { .. })));
@@ -280,7 +281,7 @@ async fn the_probe_accepts_memory_and_folders_and_leaves_nothing() {
 #[tokio::test]
 async fn addresses_that_are_no_store_are_refused() {
     for uri in ["", "gs://bucket/x", "s3://", "s3:///prefix"] {
-        let error = open_store(uri).unwrap_err().to_string();
+        let error = open_store(uri).unwrap_err().told();
         assert!(error.contains("expected a folder, `s3://bucket/prefix` or `memory:`"), "{error}");
     }
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -308,11 +309,20 @@ async fn a_withheld_version_never_is_the_latest() {
     let registry = &place.registry;
     registry.publish(&place.snapshot("job-a", 1)).await.unwrap();
     let mut worse = place.snapshot("job-b", 1);
-    worse.withheld = Some("worse than v1".into());
+    let outdone = Withdrawal::Outdone("worse than v1".into());
+    worse.withheld = Some(outdone.clone());
     let withheld = registry.publish(&worse).await.unwrap();
-    assert_eq!((withheld.number, withheld.yanked.as_deref()), (2, Some("worse than v1")));
+    assert_eq!((withheld.number, &withheld.withdrawn), (2, &Some(outdone)));
     assert_eq!(registry.resolve("sixseven", "latest").await.unwrap().number, 1);
     assert_eq!(registry.resolve("sixseven", "v2").await.unwrap(), withheld);
     assert_eq!(registry.publish(&place.snapshot("job-c", 1)).await.unwrap().number, 3);
     assert_eq!(registry.resolve("sixseven", "latest").await.unwrap().number, 3);
+    let mut failed = place.snapshot("job-d", 1);
+    failed.withheld = Some(Withdrawal::Failed("it teaches nothing".into()));
+    let published = registry.publish(&failed).await.unwrap();
+    assert_eq!(published.withdrawn, failed.withheld);
+    // somebody's words make no failure of it
+    registry.yank("sixseven", 3, "it teaches nothing").await.unwrap();
+    let yanked = registry.resolve("sixseven", "v3").await.unwrap();
+    assert_eq!(yanked.withdrawn, Some(Withdrawal::Yanked("it teaches nothing".into())));
 }

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::{Place, objects};
-use crate::Error;
+use crate::{Error, Withdrawal};
 
 #[tokio::test]
 async fn retired_versions_go_and_the_latest_and_tagged_stay() {
@@ -33,7 +33,7 @@ async fn retired_versions_go_and_the_latest_and_tagged_stay() {
             registry.verify(&version).await.unwrap();
         }
         let first = registry.resolve("sixseven", "v1").await.unwrap();
-        assert_eq!(first.yanked.as_deref(), Some("retired"));
+        assert_eq!(first.withdrawn, Some(Withdrawal::Retired));
         let error = registry.verify(&first).await.unwrap_err();
         assert!(matches!(error, Error::Retired { .. }), "{error}");
         assert!(matches!(registry.tag("sixseven", "silver", 1).await, Err(Error::Retired { .. })));

@@ -1,5 +1,7 @@
 //! Due times on ordinary days, on the nights the clocks change, and after downtime.
 
+use dpg_spec::Hint;
+
 use super::*;
 
 fn utc(text: &str) -> DateTime<Utc> {
@@ -116,7 +118,7 @@ fn due_times_rise_through_a_year_in_every_zone() {
 
 #[test]
 fn mistakes_are_named() {
-    let error = |cron: &str, zone: &str| Calendar::new(cron, zone).unwrap_err().to_string();
+    let error = |cron: &str, zone: &str| Calendar::new(cron, zone).unwrap_err().told();
     assert!(error("61 2 * * *", "UTC").starts_with("`61 2 * * *` is not a cron expression"));
     assert!(error("0 30 2 * * *", "UTC").contains("expected five fields"));
     assert!(error("", "UTC").contains("is not a cron expression"));

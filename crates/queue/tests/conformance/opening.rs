@@ -1,6 +1,7 @@
 //! Opening a database: new, again, by several at once, and one that is too new.
 
 use dpg_queue::{Error, Queue};
+use dpg_spec::Hint;
 
 use crate::{Store, job, on_both};
 
@@ -39,7 +40,7 @@ async fn a_newer_database_is_refused(store: Store) {
     store.sql("insert into dpg_migrations (version) values (99)".into()).await;
     match Queue::open(&store.location).await {
         Err(error @ Error::Newer { found: 99, .. }) => {
-            assert!(error.to_string().contains("run a newer `dpg`"));
+            assert!(error.told().contains("run a newer `dpg`"));
         }
         answer => panic!("{answer:?}"),
     }

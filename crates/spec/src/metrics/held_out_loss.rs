@@ -35,6 +35,21 @@ pub struct HeldOut {
     /// are not such text, whatever the target says. Default: none.
     #[schemars(length(min = 1, max = LOCATION))]
     pub fluency_model: Option<String>,
+    /// What validations tell of generations beside the metric. Default `languages`.
+    #[serde(default)]
+    pub proxies: Proxies,
+}
+
+/// What people read off generations, by what the held-out examples are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Proxies {
+    /// Held-out texts in a language: shares of languages, how many generations repeat another, and
+    /// `relative_loss` where there is a fluency model.
+    #[default]
+    Languages,
+    /// Held-out texts that generations may be equal to: `exact_matches`, `character_matches`, `greedy_match`.
+    Matches,
 }
 
 /// Held-out examples: a JSONL or Parquet file with a text column, a prompt and a completion
@@ -96,5 +111,9 @@ impl MetricSettings for HeldOut {
 
     fn fluency_model(&self) -> Option<&str> {
         self.fluency_model.as_deref()
+    }
+
+    fn proxies(&self) -> Option<Proxies> {
+        Some(self.proxies)
     }
 }

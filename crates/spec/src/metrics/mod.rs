@@ -47,6 +47,11 @@ pub trait MetricSettings {
         None
     }
 
+    /// What validations tell of generations, if they are compared with its held-out examples.
+    fn proxies(&self) -> Option<Proxies> {
+        None
+    }
+
     /// The metrics that it is made of.
     fn terms(&self) -> &[SumTerm] {
         &[]
@@ -125,6 +130,13 @@ impl Metric {
         let settings = self.settings();
         let of_terms = || settings.terms().iter().find_map(|term| term.metric.fluency_model());
         settings.fluency_model().or_else(of_terms)
+    }
+
+    /// What validations tell of generations: what the metric or the first of its terms that says anything says.
+    pub fn proxies(&self) -> Option<Proxies> {
+        let settings = self.settings();
+        let of_terms = || settings.terms().iter().find_map(|term| term.metric.proxies());
+        settings.proxies().or_else(of_terms)
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) enum Action {
         /// The dataset.
         name: Option<String>,
     },
-    /// A version with what was found when it was tried out.
+    /// Show a version, with what was found when it was tried out.
     Show {
         /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
         version: String,
@@ -41,7 +41,7 @@ pub(crate) enum Action {
         #[arg(long)]
         reason: String,
     },
-    /// What changed between two versions: rows, rewards, metrics, spec.
+    /// Show what changed between two versions: rows, rewards, metrics, spec.
     Diff {
         /// The version compared with: `NAME@v2`, `NAME@TAG`, or `NAME` for the latest.
         from: String,
@@ -50,7 +50,7 @@ pub(crate) enum Action {
     },
     /// Remove what publishers that died left behind, and retired versions.
     Gc {
-        /// The dataset; all without it.
+        /// The dataset [default: all].
         name: Option<String>,
         /// Say what would be removed, and remove nothing.
         #[arg(long)]
@@ -59,7 +59,7 @@ pub(crate) enum Action {
         /// all [default: the settings' `retention.versions`].
         #[arg(long, value_name = "KEEP")]
         keep: Option<usize>,
-        /// Hours for which garbage is left alone. Publishers and readers must be faster.
+        /// Hours for which garbage is kept. Publishers and readers must be done within them.
         #[arg(long, default_value_t = retention::HOURS)]
         hours: u32,
     },

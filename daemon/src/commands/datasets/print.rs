@@ -34,14 +34,14 @@ pub(super) fn versions(value: &Value, dataset: &DatasetDetail, as_json: bool) {
 
 /// `latest`, tags, whether it was withdrawn, and how it was found when it was tried out last.
 pub(super) fn notes(dataset: &DatasetDetail, version: &DatasetVersion) -> String {
-    let latest = dataset.versions.iter().rfind(|version| version.yanked.is_none());
+    let latest = dataset.versions.iter().rfind(|version| version.withdrawn.is_none());
     let latest = latest.filter(|latest| latest.number == version.number).map(|_| "latest");
     let tags = dataset.tags.iter().filter(|(_, number)| **number == version.number).map(|(tag, _)| &**tag);
     let names: Vec<_> = latest.into_iter().chain(tags).collect();
     let names = if names.is_empty() { String::new() } else { format!("  {}", names.join(", ")) };
-    match &version.yanked {
+    match &version.withdrawn {
         Some(_) if version.retired.is_some() => format!("{names}  retired"),
-        Some(why) => format!("{names}  withdrawn: {}", terminal::line(why)),
+        Some(why) => format!("{names}  withdrawn: {}", terminal::line(&why.to_string())),
         None => match version.attestations.iter().rfind(|one| one.signer.is_some()) {
             Some(last) if last.holds => format!("{names}  verified"),
             Some(_) => format!("{names}  verification failed"),

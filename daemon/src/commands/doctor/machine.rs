@@ -65,7 +65,7 @@ pub(super) fn models(data: &DataDir) -> anyhow::Result<String> {
     names.retain(|name| folder.join(name).join("model.safetensors").is_file());
     names.sort();
     if names.is_empty() {
-        bail!("`{}` holds no model", folder.display());
+        bail!("`{}` does not hold a model", folder.display());
     }
     Ok(format!("embedded: {}", names.join(", ")))
 }

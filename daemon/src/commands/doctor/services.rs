@@ -13,7 +13,7 @@ use crate::settings::address::masked;
 use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
 use crate::settings::resident::{Record, Resident, differs};
-use crate::terminal::told::told;
+use crate::terminal::told::{causes, hint, told};
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -91,11 +91,7 @@ pub(super) async fn store(data: &DataDir, config: &Config) -> Check {
         if is_s3 { "check AWS_ENDPOINT_URL and `store`" } else { "choose another folder in `store`" };
     match probe.await {
         Ok(detail) => Check::ok("store", detail),
-        Err(error) => {
-            let text = format!("{error:#}");
-            // most of what a store says comes with its own
-            let (detail, remedy) = text.split_once("; ").unwrap_or((&text, remedy));
-            Check::failed("store", detail, remedy)
-        }
+        // most of what a store says comes with its own remedy
+        Err(error) => Check::failed("store", causes(&error), hint(&error).unwrap_or_else(|| remedy.into())),
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn commits(dataset: &Dataset, newest: u64) -> Vec<Value> {
         json!({
             "id": id(version),
             "title": title(version),
-            "message": version.yanked.as_ref().map(|why| format!("withdrawn: {why}")).unwrap_or_default(),
+            "message": version.withdrawn.as_ref().map(|why| format!("withdrawn: {why}")).unwrap_or_default(),
             "authors": [{ "user": NAMESPACE, "avatar": "" }],
             "date": version.published_at,
         })
@@ -158,7 +158,7 @@ fn expanded(entry: &mut Value, commit: &Commit, expand: bool) {
 pub(super) fn of_commit(commit: &Commit, mut response: Response) -> Response {
     let headers = response.headers_mut();
     let version = &commit.version;
-    let warning = version.yanked.as_ref().map(|why| format!("{version}; {version} was withdrawn: {why}"));
+    let warning = version.withdrawn.as_ref().map(|why| format!("{version}; {version} was withdrawn: {why}"));
     let fields = [("x-repo-commit", Some(id(version))), ("x-hf-warning", warning)];
     for (name, value) in fields {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {

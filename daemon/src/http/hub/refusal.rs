@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dpg_spec::Hint;
 use serde_json::json;
 
 use super::commit::{Commit, id};
@@ -66,8 +67,8 @@ impl From<dpg_registry::Error> for Refusal {
         }
         // not the names of the others: the caller's token may not be for them
         let message = match &error {
-            Error::NoDataset { name, .. } => format!("there is no dataset `{name}`"),
-            error => error.to_string(),
+            Error::NoDataset { .. } => error.to_string(),
+            error => error.told(),
         };
         Self::new(status, code, message)
     }

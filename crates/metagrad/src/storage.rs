@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dpg_models::{activations, available_memory, kept_logits};
+use dpg_models::{activations, device::backend_of, kept_logits};
 
 use crate::Sft;
 
@@ -16,14 +16,15 @@ use crate::Sft;
 /// ```text
 /// gradients                          T P
 /// states                             ceil(T / c) (1 + k) P, the first without its moments
-/// on top                             (4 + k) P
+/// on top                             (2 + k) P, and 3 P for k = 0
 /// ```
 ///
-/// where the last are theta and its adjoint, those of the moments, a pass's gradients as one vector, and as
-/// many in leaves. A run of one step takes 5 P in all. A gradient that was cut to a largest norm is held twice while
-/// the adjoints pass its step, which is less than a pass takes. If gradients do not fit, the run is cut into segments
-/// of s steps: T above is then s, the state at the start of every segment is kept in memory or on disk, and
-/// the passes of a segment run again when the walk enters it, beside the adjoints: (6 + 2 k) P on top.
+/// where the last are theta before a step, its adjoint and those of the moments, and a pass's gradients; dPhi/dg
+/// takes the place of the step's own gradient. So AdamW takes (T + 5) P in all where the first state alone is
+/// kept, and a run of one step 5 P. A batch that passes in several microbatches takes one P more, for the sum of
+/// their gradients. If gradients do not fit, the run is cut into segments of s steps: T above is then s, the
+/// state at the start of every segment is kept in memory or on disk, and the passes of a segment run again when
+/// the walk enters it, beside the adjoints: (4 + 2 k) P on top.
 ///
 /// A pass takes, for each token of a microbatch, about 36 numbers for every layer and unit of the hidden
 /// width, and 4 for each of at most 2^25 logits; and twice the head, whose gradient has two parts where it
@@ -53,10 +54,15 @@ pub struct Bytes {
 }
 
 impl Storage {
-    /// What keeps the flat vectors of a walk over `sft` in half of this machine's memory; see
-    /// [`within`](Self::within).
+    /// What keeps the flat vectors of a walk over `sft` in half of the memory that they lie in; see
+    /// [`within`](Self::within). A device that does not say how much it has is asked for the least that all
+    /// gradients take.
     pub fn fitting(sft: &Sft, folder: &Path) -> Self {
-        Self::within(available_memory().map_or(u64::MAX, |bytes| bytes / 2), sft, folder)
+        let device = sft.theta.device();
+        match backend_of(&device).memory(&device) {
+            Some(bytes) => Self::within(bytes / 2, sft, folder),
+            None => Self::default(),
+        }
     }
 
     /// What keeps the flat vectors of a walk over `sft` in `memory` bytes, if anything does: all gradients
@@ -108,10 +114,12 @@ impl Storage {
             // the walk begins in the last segment, whose start is among the states
             Some(_) => (states, state * (steps.div_ceil(segment) as u64).saturating_sub(1)),
         };
+        let together = sft.microbatch * sft.devices.len();
+        let several = sft.batches.iter().any(|batch| batch.len() > together);
         let on_top = match self.segment {
-            Some(_) => 4 + 2 * state,
+            Some(_) => 2 + 2 * state,
             None if steps == 1 => 3,
-            None => 3 + state,
+            None => (1 + state).max(3) + u64::from(several),
         };
         let walk = segment as u64 + states + on_top;
         let (in_memory, spilled) = if self.spill.is_some() { (walk, starts) } else { (walk + starts, 0) };

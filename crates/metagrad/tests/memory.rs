@@ -33,7 +33,7 @@ fn peak() -> u64 {
 fn measured() {
     keep_freed_memory();
     let config = json!({
-        "model_type": "gpt2", "vocab_size": 30_000, "n_positions": 4, "n_embd": 64, "n_layer": 1, "n_head": 1,
+        "model_type": "gpt2", "vocab_size": 512, "n_positions": 4, "n_embd": 256, "n_layer": 3, "n_head": 4,
     });
     let lm = from_config(config, Path::new("test")).unwrap();
     let theta: Vec<f32> = (0..lm.layout().len()).map(|i| ((i * 7919) % 1000) as f32 * 1e-4).collect();

@@ -75,7 +75,7 @@ impl Plan {
     pub(crate) fn new(spec: &Spec, asked: Asked, devices: &[Device], watch: &Watch) -> anyhow::Result<Self> {
         memory::check(spec, devices)?;
         let cancelled = || watch.pass();
-        watch.begin("a few small probes", 1);
+        watch.begin("a few small probes", 20);
         let problem = Problem::to_score(spec, DType::F32, devices)?;
         let probe = Probe::new(spec, &problem, devices, &cancelled)?;
         let mut plan = Self::of(spec, &problem, &probe, devices)?;

@@ -9,11 +9,11 @@ use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm};
 use dpg_spec::{LrSchedule, NamedParameter, Parameters, Spec};
 
 /// New tokens of a probe's completions.
-const NEW: usize = 8;
+const NEW: usize = 4;
 /// Tokens of a small probe of the target.
 const FEW: usize = 4;
 /// Tokens times weights of a larger one: a second or so on a small machine.
-const WORK: usize = 10_000_000_000;
+const WORK: usize = 5_000_000_000;
 /// Completions that a generator draws together at most.
 const TOGETHER: usize = 1024;
 /// Walking back through a step in matrix products, as a multiple of a forward pass: through one that has another

@@ -88,7 +88,7 @@ fn the_specs_at_hand_are_sound() {
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(specs).unwrap() {
         let spec = entry.unwrap().path();
-        let plan = command(folder.path(), &["plan", spec.to_str().unwrap()]).output().unwrap();
+        let plan = command(folder.path(), &["plan", "--signal", spec.to_str().unwrap()]).output().unwrap();
         assert!(plan.status.success(), "{}", stderr(&plan));
         let said = String::from_utf8(plan.stdout).unwrap();
         assert!(said.contains("the rewards tell good examples from bad ones"), "{said}");

@@ -139,7 +139,10 @@ fn without_measures(text: &str) -> String {
 fn plan() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("spec.toml"), SPEC).unwrap();
-    let said = said(folder.path(), &["plan", "spec.toml"]);
-    let (head, measures) = said.split_once("a step").unwrap();
-    assert_snapshot("plan", &format!("{head}a step{}", without_measures(measures)));
+    for (name, flags) in [("plan", &[][..]), ("plan-in-full", &["--signal", "--precision", "--reweigh", "1"])]
+    {
+        let said = said(folder.path(), &[&["plan", "spec.toml"], flags].concat());
+        let (head, measures) = said.split_once("a step").unwrap();
+        assert_snapshot(name, &format!("{head}a step{}", without_measures(measures)));
+    }
 }

@@ -3,12 +3,13 @@
 //! It has the vectors that the generator saved, and in its metadata the step, the history, and what else the
 //! generator saved.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
 
 use dpg_generator::{Generator, Saved};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -81,25 +82,45 @@ impl RunState {
         let Saved { vectors, facts } = generator.save();
         let metadata = Metadata { step: self.step, history: self.history.clone(), generator: facts };
         let metadata = serde_json::to_string(&metadata).expect("counters are plain data");
-        let bytes = |(name, values): (String, Vec<f32>)| {
-            (name, values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>())
-        };
-        let vectors: Vec<_> = vectors.into_iter().map(bytes).collect();
-        let views = vectors.iter().map(|(name, bytes)| {
-            let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
-            (name, view.expect("a vector's bytes are its shape's"))
-        });
+        let vectors =
+            vectors.into_iter().map(|(name, values)| (name, Stored { shape: [values.len()], values }));
         let metadata = HashMap::from([(METADATA.to_owned(), metadata)]);
-        let bytes = safetensors::serialize(views, Some(metadata)).expect("the state's names are distinct");
-        replace(&path, &bytes).map_err(Error::state(&path))
+        replace(&path, |temporary| {
+            safetensors::serialize_to_file(vectors, Some(metadata), temporary).map_err(std::io::Error::other)
+        })
+        .map_err(Error::state(&path))
+    }
+}
+
+/// A vector as it will be stored, encoded when it is written.
+struct Stored {
+    shape: [usize; 1],
+    values: Vec<f32>,
+}
+
+impl View for Stored {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.values.len() * Dtype::F32.bitsize() / 8
     }
 }
 
 /// Writes a file such that a reader, or a restart after a kill, finds the old bytes or the new.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let temporary = path.with_extension("tmp");
-    fs::write(&temporary, bytes)?;
+    write(&temporary)?;
     File::open(&temporary)?.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(folder)?.sync_all()

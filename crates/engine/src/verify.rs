@@ -42,6 +42,10 @@ pub struct Verification {
     pub without_random: Arm,
     /// All rows but the worst tenth.
     pub without_worst: Arm,
+    /// The dataset under the recipe without `eps_root`, which the AdamW that users have does not know; `None` where
+    /// the recipe has none itself.
+    #[serde(default)]
+    pub without_eps_root: Option<Arm>,
     /// Whether the best and the worst tenth are the same texts, so that rewards cannot tell them apart.
     pub all_alike: bool,
     /// What the dataset drew into the target, for each pattern of the metric under each data order.
@@ -105,8 +109,8 @@ impl Arm {
 
 impl Verification {
     /// The arms with their names.
-    pub fn arms(&self) -> [(&'static str, &Arm); 9] {
-        [
+    pub fn arms(&self) -> Vec<(&'static str, &Arm)> {
+        let mut arms = vec![
             ("nothing", &self.nothing),
             ("the dataset", &self.dataset),
             ("the untrained generator's", &self.untrained_generator),
@@ -116,7 +120,9 @@ impl Verification {
             ("all but the best tenth", &self.without_best),
             ("all but a random tenth", &self.without_random),
             ("all but the worst tenth", &self.without_worst),
-        ]
+        ];
+        arms.extend(self.without_eps_root.iter().map(|arm| ("the dataset, eps_root 0", arm)));
+        arms
     }
 
     /// Data orders of each arm.
@@ -189,7 +195,8 @@ impl Problem {
         // no walk back, so no states to be kept
         let scorer = self.scorer(Path::new(""), stop);
         let outputs = Outputs::new(&self.spec.metric, &self.held_out, &self.devices[0])?;
-        let trial = Trial { scorer, outputs, orders: orders as u64 };
+        let trial = Trial { scorer, outputs: &outputs, orders: orders as u64 };
+        let bare = self.spec.without_eps_root().map(|spec| self.target.with_recipe(&spec));
         let (published, decoded) = trial.arm(&|_| Ok(all(examples.clone())))?;
         let arm = |of_order: &OfOrder| Ok::<_, Error>(trial.arm(of_order)?.0);
         let mut order: Vec<usize> = (0..examples.len()).collect();
@@ -220,6 +227,13 @@ impl Problem {
             without_best: arm(&|_| Ok(without(best)))?,
             without_random: arm(&|order| Ok(without(&random(order))))?,
             without_worst: arm(&|_| Ok(without(worst)))?,
+            without_eps_root: match &bare {
+                None => None,
+                Some(target) => {
+                    let trial = Trial { scorer: Scorer { target, ..scorer }, ..trial };
+                    Some(trial.arm(&|_| Ok(all(examples.clone())))?.0)
+                }
+            },
             all_alike: texts(best) == texts(worst),
             read: decoded.iter().filter_map(|one| Some((one.read_qr(), one.text.clone()?))).collect(),
             decoded,
@@ -240,9 +254,10 @@ impl Problem {
 type OfOrder<'a> = dyn Fn(u64) -> Result<Vec<(Example, f64)>, Error> + 'a;
 
 /// What all arms are tried with.
+#[derive(Clone, Copy)]
 struct Trial<'a> {
     scorer: Scorer<'a>,
-    outputs: Outputs,
+    outputs: &'a Outputs,
     orders: u64,
 }
 
@@ -304,6 +319,7 @@ mod tests {
             without_best: better.clone(),
             without_random: better.clone(),
             without_worst: better.clone(),
+            without_eps_root: None,
             all_alike: true,
             decoded: vec![],
             read: vec![(Some("dpg".into()), "dpg".into())],

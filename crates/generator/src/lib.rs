@@ -58,7 +58,7 @@ pub trait Generator: Send + Sync {
     /// How often a draw of so many completions asks whether to stop, at most.
     fn passes(&self, completions: usize) -> usize;
 
-    /// Makes completions with a positive advantage likelier, others rarer. After an error it is as before.
+    /// Makes completions with a positive advantage likelier, others rarer. After an error it has to be restored.
     fn learn(&mut self, lesson: &Lesson) -> Result<Report, Error>;
 
     /// All that learning has changed.

@@ -188,8 +188,9 @@ impl Generator for Local {
         let rollouts = lesson.rollouts.iter().map(rollout).collect::<Result<Vec<_>, _>>()?;
         // an update reads the distribution that was drawn from, not what was drawn
         let sampling = self.sampling(Choice::Random { seed: 0, draw: 0 });
-        let (state, applied, report) =
-            update(&learner, self.state.clone(), self.applied, &rollouts, &sampling)?;
+        // moved, so that the optimizer has no second state to make
+        let state = std::mem::replace(&mut self.state, State::new(self.model.theta.clone()));
+        let (state, applied, report) = update(&learner, state, self.applied, &rollouts, &sampling)?;
         (self.state, self.applied) = (state, applied);
         Ok(report)
     }

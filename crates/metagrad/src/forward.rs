@@ -1,7 +1,7 @@
 //! The inner run: what is fine-tuned, and one pass over a batch each way.
 
 use burn::tensor::{Device, Tensor};
-use dpg_models::{CausalLm, Example, Params, check_tokens, device};
+use dpg_models::{CausalLm, Example, LeafGradients, Params, check_tokens, device};
 use dpg_optim::{Clip, Optimizer, Run, State};
 use dpg_spec::Loss;
 
@@ -85,15 +85,15 @@ impl Sft<'_> {
             let params = Params::trained(self.lm.layout(), theta);
             let losses = example_losses(self.lm, &params, &self.pick(indices)).primal;
             let loss = (losses * self.shares(step, indices, &params)).sum();
-            Sums { each: vec![], total: Some(params.gradient(loss.backward())) }
+            Sums { each: vec![], total: Some(params.leaf_gradients(loss.backward())) }
         })?;
-        let g = sums.total.expect("a batch has at least one example");
+        let g = sums.total.expect("a batch has at least one example").flat(theta);
         let largest = self.recipe.max_grad_norm;
         Ok(if largest > 0.0 { dpg_optim::clip(g, largest) } else { (g, None) })
     }
 
     /// Directional derivatives `s_i = <grad l_i(theta), u>` of the batch's examples, in its order,
-    /// and the Hessian-vector product `H u` of the batch's loss, if asked for.
+    /// and the Hessian-vector product `H u` of the batch's loss, if asked for and not zero.
     ///
     /// One dual forward pass gives all s_i; one ordinary backward pass of their weighted mean gives
     /// H u, because grad <grad L, u> = H u. Where a padding row makes g something else than grad L, these
@@ -104,7 +104,7 @@ impl Sft<'_> {
         theta: &Tensor<1>,
         u: &Tensor<1>,
         with_curvature: bool,
-    ) -> Result<(Vec<f64>, Option<Tensor<1>>), Error> {
+    ) -> Result<(Vec<f64>, Option<LeafGradients>), Error> {
         let layout = self.lm.layout();
         let sums = self.over_batch(step, [theta, u], |indices, [theta, u]| {
             let params =
@@ -113,15 +113,12 @@ impl Sft<'_> {
             let losses = example_losses(self.lm, &params, &self.pick(indices));
             let Some(tangents) = losses.tangent else {
                 // u is zero where the losses look
-                return Sums {
-                    each: vec![0.0; indices.len()],
-                    total: with_curvature.then(|| theta.zeros_like()),
-                };
+                return Sums { each: vec![0.0; indices.len()], total: None };
             };
             let each = tangents.clone().inner().to_data_as::<f64>().iter::<f64>().collect();
             let total = with_curvature.then(|| {
                 let mean = (tangents * self.shares(step, indices, &params)).sum();
-                params.gradient(mean.backward())
+                params.leaf_gradients(mean.backward())
             });
             Sums { each, total }
         })?;
@@ -182,18 +179,18 @@ impl Sft<'_> {
     }
 }
 
-/// What passes over examples give: a number for each, and the sum of a flat vector `[n]`.
+/// What passes over examples give: a number for each, and the sum of their gradients, if there are any.
 #[derive(Default)]
 struct Sums {
     each: Vec<f64>,
-    total: Option<Tensor<1>>,
+    total: Option<LeafGradients>,
 }
 
 impl Sums {
     fn and(mut self, next: Self) -> Self {
         self.each.extend(next.each);
         self.total = match (self.total, next.total) {
-            (Some(sum), Some(part)) => Some(sum + part),
+            (Some(sum), Some(part)) => Some(sum.and(part)),
             (sum, part) => sum.or(part),
         };
         self

@@ -46,7 +46,6 @@ mod storage;
 mod tape;
 
 use burn::tensor::Tensor;
-use dpg_optim::Back;
 
 pub use dpg_optim::State;
 pub use error::Error;
@@ -88,8 +87,8 @@ pub fn metagradient_showing(
     let mut adjoint = State::new(gradient);
     let mut rewards = vec![0.0; sft.examples.len()];
     for (t, batch) in sft.batches.iter().enumerate().rev() {
-        let Back { theta, adjoint: before, u } = tape.back(t, adjoint)?;
-        let (tangents, curvature) = sft.tangents(t, &theta, &u, t > 0)?;
+        let (before, (tangents, curvature)) =
+            tape.back(t, adjoint, |theta, u| sft.tangents(t, &theta, &u, t > 0))?;
         let share = sft.share(t);
         for (&example, s) in batch.iter().zip(tangents) {
             if !s.is_finite() {
@@ -99,7 +98,7 @@ pub fn metagradient_showing(
         }
         adjoint = before;
         if let Some(curvature) = curvature {
-            adjoint.theta = adjoint.theta + curvature;
+            adjoint.theta = curvature.onto(adjoint.theta);
         }
     }
     Ok(Metagradient { rewards, score })

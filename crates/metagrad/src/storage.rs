@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dpg_models::{activations, available_memory, kept_logits};
+use dpg_models::{activations, device::backend_of, kept_logits};
 
 use crate::Sft;
 
@@ -16,18 +16,20 @@ use crate::Sft;
 /// ```text
 /// gradients                          T P
 /// states                             ceil(T / c) (1 + k) P, the first without its moments
-/// on top                             (4 + k) P
+/// on top                             (2 + k) P, and 3 P for k = 0
 /// ```
 ///
-/// where the last are theta and its adjoint, those of the moments, a pass's gradients as one vector, and as
-/// many in leaves. A run of one step takes 5 P in all. A gradient that was cut to a largest norm is held twice while
-/// the adjoints pass its step, which is less than a pass takes. If gradients do not fit, the run is cut into segments
-/// of s steps: T above is then s, the state at the start of every segment is kept in memory or on disk, and
-/// the passes of a segment run again when the walk enters it, beside the adjoints: (6 + 2 k) P on top.
+/// where the last are theta before a step, its adjoint and those of the moments, and a pass's gradients; dPhi/dg
+/// takes the place of the step's own gradient. So AdamW takes (T + 5) P in all where the first state alone is
+/// kept, and a run of one step 5 P. A batch that passes in several microbatches takes one P more, for the sum of
+/// their gradients. If gradients do not fit, the run is cut into segments of s steps: T above is then s, the
+/// state at the start of every segment is kept in memory or on disk, and the passes of a segment run again when
+/// the walk enters it, beside the adjoints: (4 + 2 k) P on top.
 ///
 /// A pass takes, for each token of a microbatch, about 36 numbers for every layer and unit of the hidden
 /// width, and 4 for each of at most 2^25 logits; and twice the head, whose gradient has two parts where it
-/// is tied. Several devices each hold 4 P more, and their own passes.
+/// is tied. The walk back through the first step keeps nothing of its pass, so a run of one step takes half of
+/// that, while no more than 3 P are there. Several devices each hold 4 P more, and their own passes.
 ///
 /// A state kept every c steps costs (c - 1) / 2 optimizer steps for each step; segments cost every pass of
 /// plain fine-tuning a second time. The bits of the result are the same in every case.
@@ -44,19 +46,33 @@ pub struct Storage {
 /// Bytes that a walk takes, by the formula above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes {
-    /// Flat vectors in memory.
+    /// Flat vectors in memory at most,
     pub vectors: u64,
+    /// and while a pass keeps what it needs for its way back.
+    pub meanwhile: u64,
     /// A pass over a microbatch, on one device.
     pub pass: u64,
     /// Flat vectors on disk.
     pub spilled: u64,
 }
 
+impl Bytes {
+    /// Bytes in memory at most.
+    pub fn peak(&self) -> u64 {
+        self.vectors.max(self.meanwhile + self.pass)
+    }
+}
+
 impl Storage {
-    /// What keeps the flat vectors of a walk over `sft` in half of this machine's memory; see
-    /// [`within`](Self::within).
+    /// What keeps the flat vectors of a walk over `sft` in half of the memory that they lie in; see
+    /// [`within`](Self::within). A device that does not say how much it has is asked for the least that all
+    /// gradients take.
     pub fn fitting(sft: &Sft, folder: &Path) -> Self {
-        Self::within(available_memory().map_or(u64::MAX, |bytes| bytes / 2), sft, folder)
+        let device = sft.theta.device();
+        match backend_of(&device).memory(&device) {
+            Some(bytes) => Self::within(bytes / 2, sft, folder),
+            None => Self::default(),
+        }
     }
 
     /// What keeps the flat vectors of a walk over `sft` in `memory` bytes, if anything does: all gradients
@@ -92,8 +108,15 @@ impl Storage {
         let together = sft.batches.iter().map(Vec::len).max().unwrap_or(0).min(sft.microbatch);
         let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
         let head = sft.lm.layout().params()[sft.lm.head().param].len();
-        let pass = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens) + 2 * head;
-        Bytes { vectors, pass: (pass * sft.theta.dtype().size()) as u64, spilled }
+        let with_tangents = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens);
+        let number = sft.theta.dtype().size() as u64;
+        let (pass, meanwhile) = if sft.batches.len() > 1 {
+            (with_tangents, vectors)
+        } else {
+            // theta, its gradients, and the sum of theirs
+            (with_tangents / 2, 3 * sft.theta.dims()[0] as u64 * number)
+        };
+        Bytes { vectors, meanwhile, pass: (pass + 2 * head) as u64 * number, spilled }
     }
 
     /// Bytes of flat vectors, in memory and on disk.
@@ -108,13 +131,51 @@ impl Storage {
             // the walk begins in the last segment, whose start is among the states
             Some(_) => (states, state * (steps.div_ceil(segment) as u64).saturating_sub(1)),
         };
+        let together = sft.microbatch * sft.devices.len();
+        let several = sft.batches.iter().any(|batch| batch.len() > together);
         let on_top = match self.segment {
-            Some(_) => 4 + 2 * state,
+            Some(_) => 2 + 2 * state,
             None if steps == 1 => 3,
-            None => 3 + state,
+            None => (1 + state).max(3) + u64::from(several),
         };
         let walk = segment as u64 + states + on_top;
         let (in_memory, spilled) = if self.spill.is_some() { (walk, starts) } else { (walk + starts, 0) };
         (in_memory * vector, spilled * vector)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device, Tensor};
+    use dpg_models::{Example, from_config};
+
+    use super::*;
+
+    #[test]
+    fn adamw_takes_five_vectors_besides_its_gradients() {
+        let config = serde_json::json!({
+            "model_type": "gpt2", "vocab_size": 8, "n_positions": 4, "n_embd": 4, "n_layer": 1, "n_head": 1,
+        });
+        let lm = from_config(config, Path::new("test")).unwrap();
+        let theta = Tensor::<1>::zeros([lm.layout().len()], (&Device::flex(), DType::F32));
+        let examples = vec![Example::all_scored(vec![1, 2]); 4];
+        let recipe = dpg_spec::Sft::default();
+        let vectors = |steps: usize, microbatch: usize| {
+            let batches = vec![vec![0, 1, 2, 3]; steps];
+            let sft = Sft {
+                lm: lm.as_ref(),
+                theta: &theta,
+                examples: &examples,
+                weights: &[],
+                batches: &batches,
+                recipe: &recipe,
+                microbatch,
+                devices: &[Device::flex()],
+                cancelled: &|| false,
+            };
+            Storage::default().bytes(&sft).vectors / (4 * lm.layout().len() as u64)
+        };
+        assert_eq!([1, 2, 8, 96].map(|steps| vectors(steps, 4)), [5, 7, 13, 101]);
+        assert_eq!([1, 2, 8, 96].map(|steps| vectors(steps, 1)), [5, 8, 14, 102]);
     }
 }

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use dpg_optim::{Back, Clip};
+use dpg_optim::{Back, Clip, Replay};
 
 use crate::{Error, Sft, State, Storage};
 
@@ -46,24 +46,40 @@ impl<'a> Tape<'a> {
         Ok((tape, state.theta))
     }
 
-    /// Pulls `adjoint` back through step `t`; calls go from the last step to the first.
-    pub(crate) fn back(&mut self, t: usize, adjoint: State) -> Result<Back, Error> {
+    /// Pulls `adjoint` back through step `t`; calls go from the last step to the first. `pass` is handed theta
+    /// before the step and u = dPhi/dg, `[n]` both, and goes along u. What it finds comes with the direct part
+    /// of the adjoint of the state before the step.
+    pub(crate) fn back<R>(
+        &mut self,
+        t: usize,
+        adjoint: State,
+        pass: impl FnOnce(Tensor<1>, Tensor<1>) -> Result<R, Error>,
+    ) -> Result<(State, R), Error> {
         if self.gradients.is_empty() {
             let start = self.starts.pop().expect("the walk goes from segment to segment").load()?;
             self.run_segment(t / self.segment * self.segment, start)?;
         }
-        let gradient = self.gradients.pop().expect("the segment of step t was just run");
-        // the optimizer writes over a gradient that nobody else holds
-        let cut = self.clips.pop().flatten().map(|clip| (clip, gradient.clone()));
+        let g = self.gradients.pop().expect("the segment of step t was just run");
+        let clip = self.clips.pop().flatten();
         self.states.retain(|&(step, _)| step <= t);
         let (first, start) = self.states.last().expect("a segment's first state is kept");
+        let (run, optimizer) = (self.sft.run(), self.sft.optimizer());
         let between = &self.gradients[self.gradients.len() - (t - first)..];
-        let run = self.sft.run();
-        let mut back = self.sft.optimizer().back(&run, *first, start, between, gradient, adjoint);
-        if let Some((clip, cut)) = cut {
-            back.u = clip.back(back.u, cut);
+        let replay = Replay { run: &run, first: *first, start, gradients: between };
+        if adjoint.moments.is_empty() && optimizer.moments() > 0 {
+            // the last step, when the tape is longest: the moments' adjoints wait until the pass is over
+            let (theta, u) = optimizer.direction(replay, &g, &adjoint);
+            let u = if let Some(clip) = clip { clip.back(u, g.clone()) } else { u };
+            let found = pass(theta, u)?;
+            return Ok((optimizer.adjoint(replay, &g, adjoint), found));
         }
-        Ok(back)
+        // the optimizer writes over a gradient that nobody else holds
+        let cut = clip.map(|clip| (clip, g.clone()));
+        let Back { theta, adjoint, mut u } = optimizer.back(replay, g, adjoint);
+        if let Some((clip, cut)) = cut {
+            u = clip.back(u, cut);
+        }
+        Ok((adjoint, pass(theta, u)?))
     }
 
     fn run_segment(&mut self, first: usize, mut state: State) -> Result<State, Error> {

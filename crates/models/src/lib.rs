@@ -49,7 +49,7 @@ pub use lm::{
 pub use matmul::MatmulPrecision;
 pub use memory::{available_memory, keep_freed_memory};
 pub use model::Model;
-pub use params::Params;
+pub use params::{LeafGradients, Params};
 pub use sampler::{Completion, Sampling, keyed_rng, sample, sample_until};
 pub use tokenizer::{Tokenizer, common_prefix};
 pub use weights::Precision;

@@ -4,13 +4,15 @@
 ///
 /// A pass allocates and frees tensors of many megabytes. By default the GNU allocator gives each
 /// back to the system, which hands out and clears new pages for the next: about a quarter of a
-/// training step. Afterwards memory stays at the largest that was in use. On other systems nothing
-/// changes.
+/// training step. Afterwards memory stays at the largest that was in use. Blocks of 32 MiB and more, as the
+/// vectors of a large model, are given back all the same: kept, they would leave holes that no other vector
+/// fits, two or three vectors' worth. On other systems nothing changes.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // one arena, since others cannot hold a large block and would map it anew
-        let settings = [(libc::M_MMAP_MAX, 0), (libc::M_TRIM_THRESHOLD, -1), (libc::M_ARENA_MAX, 1)];
+        let settings =
+            [(libc::M_MMAP_THRESHOLD, 32 << 20), (libc::M_TRIM_THRESHOLD, -1), (libc::M_ARENA_MAX, 1)];
         for (setting, value) in settings {
             #[expect(unsafe_code, reason = "the allocator has no other interface")]
             // SAFETY: the call changes thresholds and touches no memory of ours

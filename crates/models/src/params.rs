@@ -80,18 +80,14 @@ impl Params {
     /// the result does not depend on.
     ///
     /// Each leaf's is freed once it is in its place.
-    pub fn gradient(&self, mut gradients: Gradients) -> Tensor<1> {
-        let lengths = self.leaves.iter().map(|leaf| leaf.primal.dims()[0]);
-        let device = self.leaves[0].primal.clone().inner().device();
-        let mut flat = Tensor::zeros([lengths.clone().sum::<usize>()], (&device, self.dtype()));
-        let mut first = 0;
-        for (leaf, length) in self.leaves.iter().zip(lengths) {
-            if let Some(gradient) = leaf.primal.grad_remove(&mut gradients) {
-                flat = flat.slice_assign(s![first..first + length], gradient);
-            }
-            first += length;
-        }
-        flat
+    pub fn gradient(&self, gradients: Gradients) -> Tensor<1> {
+        self.leaf_gradients(gradients).flat(&self.leaves[0].primal.clone().inner())
+    }
+
+    /// The same, leaf by leaf.
+    pub fn leaf_gradients(&self, mut gradients: Gradients) -> LeafGradients {
+        let of = |leaf: &Dual<1>| (leaf.primal.dims()[0], leaf.primal.grad_remove(&mut gradients));
+        LeafGradients(self.leaves.iter().map(of).collect())
     }
 
     /// A parameter as a vector `[n]`.
@@ -146,6 +142,64 @@ fn starts_at_zero(layout: &Layout, flat: &Tensor<1>) -> Vec<bool> {
         .iter()
         .map(|range| places(range).fold(true, |zero, _| (values.next() == Some(0.0)) & zero))
         .collect()
+}
+
+/// Gradients of a pass's leaves, which need no second copy of them to be added up.
+#[derive(Debug)]
+pub struct LeafGradients(
+    /// Length of each leaf, and its gradient if the result depends on it.
+    Vec<(usize, Option<Tensor<1>>)>,
+);
+
+impl LeafGradients {
+    /// The sum of two passes' gradients.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        let sum = |((length, a), (_, b)): ((usize, Option<Tensor<1>>), (_, Option<Tensor<1>>))| match (a, b) {
+            (Some(a), Some(b)) => (length, Some(a + b)),
+            (a, b) => (length, a.or(b)),
+        };
+        Self(self.0.into_iter().zip(next.0).map(sum).collect())
+    }
+
+    /// The same on another device.
+    #[must_use]
+    pub fn to_device(self, device: &Device) -> Self {
+        let moved =
+            |(length, leaf): (usize, Option<Tensor<1>>)| (length, leaf.map(|leaf| leaf.to_device(device)));
+        Self(self.0.into_iter().map(moved).collect())
+    }
+
+    /// One flat vector `[layout.len()]`, of the type of `like` and where that lies; zero where there is no
+    /// gradient. Each leaf's is freed once it is in its place.
+    pub fn flat(self, like: &Tensor<1>) -> Tensor<1> {
+        let length = self.0.iter().map(|(length, _)| length).sum::<usize>();
+        let zeros = Tensor::zeros([length], (&like.device(), like.dtype()));
+        self.place(zeros, |_, _, leaf| leaf)
+    }
+
+    /// `flat [layout.len()]` and the gradients, added in place where nobody else holds it.
+    pub fn onto(self, flat: Tensor<1>) -> Tensor<1> {
+        self.place(flat, |flat, range, leaf| leaf + flat.clone().slice(range))
+    }
+
+    /// Puts what `with` makes of each leaf into its range of a flat vector.
+    fn place(
+        self,
+        mut flat: Tensor<1>,
+        with: impl Fn(&Tensor<1>, Range<usize>, Tensor<1>) -> Tensor<1>,
+    ) -> Tensor<1> {
+        let mut first = 0;
+        for (length, leaf) in self.0 {
+            let range = first..first + length;
+            if let Some(leaf) = leaf {
+                let leaf = with(&flat, range.clone(), leaf);
+                flat = flat.slice_assign(s![range.clone()], leaf);
+            }
+            first = range.end;
+        }
+        flat
+    }
 }
 
 /// True if every element is zero; NaN is not.

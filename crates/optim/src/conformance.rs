@@ -6,7 +6,7 @@ use dpg_models::{Layout, keyed_rng};
 use dpg_spec::{AdamW, DecayOn, LrSchedule};
 use rand::RngExt;
 
-use crate::{Optimizer, Run, State, of, reference};
+use crate::{Optimizer, Replay, Run, State, of, reference};
 
 /// An optimizer's steps written as plainly as they can be, in f64.
 pub(crate) trait Reference {
@@ -132,8 +132,8 @@ fn adjoints_equal_finite_differences() {
                 let after = optimizer.step(run, step, state_of(at), &tensor(&at[k + 1]));
                 parts(&after).concat().iter().zip(cotangents.concat()).map(|(a, b)| a * b).sum()
             };
-            let back =
-                optimizer.back(run, step, &state_of(&at), &[], tensor(&at[k + 1]), state_of(&cotangents));
+            let replay = Replay { run, first: step, start: &state_of(&at), gradients: &[] };
+            let back = optimizer.back(replay, tensor(&at[k + 1]), state_of(&cotangents));
             let mut adjoints = parts(&back.adjoint);
             adjoints.push(values(&back.u));
             for (part, adjoint) in adjoints.iter().enumerate() {
@@ -172,7 +172,8 @@ fn one_pass_equals_composed_operations() {
             |state: &State| State::of(state.vectors().map(|part| part.clone().autodiff()).collect());
         for step in [0, 3] {
             let both = |before: &State, g: &Tensor<1>, after: State| {
-                let back = optimizer.back(run, step, before, &[], g.clone(), after);
+                let replay = Replay { run, first: step, start: before, gradients: &[] };
+                let back = optimizer.back(replay, g.clone(), after);
                 let stepped = optimizer.step(run, step, before.clone(), g);
                 [parts(&stepped).concat(), parts(&back.adjoint).concat(), values(&back.u)].concat()
             };
@@ -204,13 +205,25 @@ fn steps_made_again_are_the_same() {
             let again = optimizer.advance(run, 0, states[0].clone(), &gradients);
             assert_eq!(parts(&again), parts(&states[3]), "{settings:?}");
             let adjoint = State::new(vector());
+            let given = values(&adjoint.theta);
             let [g0, g1, g2] = gradients;
-            let from_first = optimizer.back(run, 0, &states[0], &[g0, g1], g2.clone(), adjoint.clone());
-            let from_last = optimizer.back(run, 2, &states[2], &[], g2, adjoint);
-            assert_eq!(values(&from_first.theta), values(&states[2].theta));
-            assert_eq!(values(&from_first.u), values(&from_last.u));
-            assert_eq!(parts(&from_first.adjoint), parts(&from_last.adjoint));
+            let from_first = Replay { run, first: 0, start: &states[0], gradients: &[g0, g1] };
+            let from_last = Replay { run, first: 2, start: &states[2], gradients: &[] };
+            let back = optimizer.back(from_last, g2.clone(), adjoint.clone());
+            let whole = optimizer.back(from_first, g2.clone(), adjoint.clone());
+            let (theta, u) = optimizer.direction(from_first, &g2, &adjoint);
+            let before = optimizer.adjoint(from_first, &g2, adjoint.clone());
+            for theta in [&back.theta, &whole.theta, &theta] {
+                assert_eq!(values(theta), values(&states[2].theta), "{settings:?}");
+            }
+            for u in [&whole.u, &u] {
+                assert_eq!(values(u), values(&back.u), "{settings:?}");
+            }
+            for before in [&whole.adjoint, &before] {
+                assert_eq!(parts(before), parts(&back.adjoint), "{settings:?}");
+            }
             assert_eq!(values(&states[0].theta), first);
+            assert_eq!(values(&adjoint.theta), given);
         });
     }
 }
@@ -228,7 +241,8 @@ fn a_gradient_of_zero_has_a_finite_adjoint() {
         for dtype in [DType::F32, DType::F64] {
             let zero = Tensor::<1>::zeros([N], (&Device::flex(), dtype));
             let adjoint = State::new(zero.ones_like());
-            let back = of(&bare).back(run, 0, &State::new(zero.clone()), &[], zero, adjoint);
+            let replay = Replay { run, first: 0, start: &State::new(zero.clone()), gradients: &[] };
+            let back = of(&bare).back(replay, zero, adjoint);
             let finite = |part: &Vec<f64>| part.iter().all(|x| x.is_finite());
             assert!(
                 finite(&values(&back.u)) && parts(&back.adjoint).iter().all(finite),

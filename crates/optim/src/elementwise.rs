@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use dpg_models::{Real, Sweep, can_sweep, sweep};
 
 use crate::{
-    Back, Run, State,
+    Back, Replay, Run, State,
     run::{Part, Step},
 };
 
@@ -30,14 +30,29 @@ macro_rules! elementwise {
 
             fn back(
                 &self,
-                run: &$crate::Run,
-                first: usize,
-                start: &$crate::State,
-                gradients: &[burn::tensor::Tensor<1>],
+                replay: $crate::Replay,
                 g: burn::tensor::Tensor<1>,
                 adjoint: $crate::State,
             ) -> $crate::Back {
-                $crate::elementwise::back::<_, $numbers>(self, (run, first), start, gradients, g, adjoint)
+                $crate::elementwise::back::<_, $numbers>(self, replay, g, adjoint)
+            }
+
+            fn direction(
+                &self,
+                replay: $crate::Replay,
+                g: &burn::tensor::Tensor<1>,
+                adjoint: &$crate::State,
+            ) -> (burn::tensor::Tensor<1>, burn::tensor::Tensor<1>) {
+                $crate::elementwise::direction::<_, $numbers>(self, replay, g, adjoint)
+            }
+
+            fn adjoint(
+                &self,
+                replay: $crate::Replay,
+                g: &burn::tensor::Tensor<1>,
+                adjoint: $crate::State,
+            ) -> $crate::State {
+                $crate::elementwise::adjoint::<_, $numbers>(self, replay, g, adjoint)
             }
         }
     };
@@ -122,46 +137,98 @@ pub(crate) fn advance<O: Elementwise<S>, const S: usize>(
     State::of((first..).zip(gradients).fold(vectors::<S>(state).into(), follow))
 }
 
-/// Follows the state `start` before step `first` along `gradients`, and pulls `adjoint` back through the
-/// step after them, whose gradient is `g`. The state before that step is made a chunk at a time: of it
-/// theta alone is ever a whole vector.
+/// Pulls `adjoint` back through the step after `replay`, whose gradient is `g`. The state before that step is
+/// made a chunk at a time: of it theta alone is ever a whole vector.
 pub(crate) fn back<O: Elementwise<S>, const S: usize>(
     optimizer: &O,
-    (run, first): (&Run, usize),
-    start: &State,
-    gradients: &[Tensor<1>],
+    replay: Replay,
     g: Tensor<1>,
     adjoint: State,
 ) -> Back {
-    let parts = run.parts();
     if !can_sweep(&g) {
-        let before = advance(optimizer, run, first, start.clone(), gradients);
-        let theta = before.theta.clone();
-        let each = |part: &Part, inputs: Vec<Tensor<1>>| {
-            let mut inputs = inputs.into_iter();
-            let before = array::<S>(inputs.by_ref().take(S).collect());
-            let adjoint = array::<S>(inputs.by_ref().take(S).collect());
-            let g = inputs.next().expect("the gradient is last");
-            let step = run.step(first + gradients.len(), part);
-            let (adjoint, u) = optimizer.formula(step).back(before, g, adjoint);
-            [adjoint.to_vec(), vec![u]].concat()
-        };
-        let inputs = [vectors::<S>(before).to_vec(), vectors::<S>(adjoint).to_vec(), vec![g]].concat();
-        let mut adjoint = by_parts(&parts, inputs, each);
-        let u = adjoint.pop().expect("dPhi/dg is last");
-        return Back { theta, adjoint: State::of(adjoint), u };
+        return composed(optimizer, replay, g, adjoint);
     }
-    let read: Vec<_> = start.vectors().chain(gradients).collect();
     let mut write = vec![g];
     write.extend(vectors::<S>(adjoint));
-    if !gradients.is_empty() {
-        write.push(start.theta.zeros_like());
+    write.extend(place_of_theta(replay));
+    let mut made = retreat(optimizer, replay, Makes::All, &[], write);
+    let theta = made.drain(S + 1..).next().unwrap_or_else(|| replay.start.theta.clone());
+    let u = made.remove(0);
+    Back { theta, adjoint: State::of(made), u }
+}
+
+/// Theta and u of [`back`].
+pub(crate) fn direction<O: Elementwise<S>, const S: usize>(
+    optimizer: &O,
+    replay: Replay,
+    g: &Tensor<1>,
+    adjoint: &State,
+) -> (Tensor<1>, Tensor<1>) {
+    if !can_sweep(g) {
+        let Back { theta, u, .. } = composed(optimizer, replay, g.clone(), adjoint.clone());
+        return (theta, u);
     }
-    let steps = Steps { optimizer, run, first, parts: &parts };
-    let mut written = sweep(&read, write, &Retreat { steps, kept: start.vectors().count() });
-    let theta = if gradients.is_empty() { start.theta.clone() } else { written.remove(S + 1) };
-    let u = written.remove(0);
-    Back { theta, adjoint: State::of(written), u }
+    let given: Vec<_> = std::iter::once(g).chain(adjoint.vectors()).collect();
+    let write = std::iter::once(g.zeros_like()).chain(place_of_theta(replay)).collect();
+    let mut made = retreat(optimizer, replay, Makes::Direction, &given, write);
+    let theta = made.drain(1..).next().unwrap_or_else(|| replay.start.theta.clone());
+    (theta, made.remove(0))
+}
+
+/// The adjoint of [`back`].
+pub(crate) fn adjoint<O: Elementwise<S>, const S: usize>(
+    optimizer: &O,
+    replay: Replay,
+    g: &Tensor<1>,
+    adjoint: State,
+) -> State {
+    if !can_sweep(g) {
+        return composed(optimizer, replay, g.clone(), adjoint).adjoint;
+    }
+    let write = vectors::<S>(adjoint).into();
+    State::of(retreat(optimizer, replay, Makes::Adjoint, &[g], write))
+}
+
+/// Where theta goes, if it is not that of the state that was kept.
+fn place_of_theta(replay: Replay) -> Option<Tensor<1>> {
+    (!replay.gradients.is_empty()).then(|| replay.start.theta.zeros_like())
+}
+
+fn retreat<O: Elementwise<S>, const S: usize>(
+    optimizer: &O,
+    Replay { run, first, start, gradients }: Replay,
+    makes: Makes,
+    given: &[&Tensor<1>],
+    write: Vec<Tensor<1>>,
+) -> Vec<Tensor<1>> {
+    let read: Vec<_> = start.vectors().chain(gradients).chain(given.iter().copied()).collect();
+    let steps = Steps { optimizer, run, first, parts: &run.parts() };
+    let retreat = Retreat { steps, kept: start.vectors().count(), between: gradients.len(), makes };
+    sweep(&read, write, &retreat)
+}
+
+/// [`back`] where nothing sweeps.
+fn composed<O: Elementwise<S>, const S: usize>(
+    optimizer: &O,
+    Replay { run, first, start, gradients }: Replay,
+    g: Tensor<1>,
+    adjoint: State,
+) -> Back {
+    let before = advance(optimizer, run, first, start.clone(), gradients);
+    let theta = before.theta.clone();
+    let each = |part: &Part, inputs: Vec<Tensor<1>>| {
+        let mut inputs = inputs.into_iter();
+        let before = array::<S>(inputs.by_ref().take(S).collect());
+        let adjoint = array::<S>(inputs.by_ref().take(S).collect());
+        let g = inputs.next().expect("the gradient is last");
+        let step = run.step(first + gradients.len(), part);
+        let (adjoint, u) = optimizer.formula(step).back(before, g, adjoint);
+        [adjoint.to_vec(), vec![u]].concat()
+    };
+    let inputs = [vectors::<S>(before).to_vec(), vectors::<S>(adjoint).to_vec(), vec![g]].concat();
+    let mut adjoint = by_parts(&run.parts(), inputs, each);
+    let u = adjoint.pop().expect("dPhi/dg is last");
+    Back { theta, adjoint: State::of(adjoint), u }
 }
 
 /// Theta and all moments of a state, zeros for those that it leaves out.
@@ -237,25 +304,42 @@ impl<O: Elementwise<S>, const S: usize> Sweep for Advance<'_, O, S> {
     }
 }
 
-/// Reads a state (theta, or theta and the moments) and the gradients of the steps after it. Writes the
-/// gradient of one more step, which becomes dPhi/dg, the adjoint, and theta before that step, if it has a
-/// place.
+/// What a retreat makes. Theta has a place after the rest if it is made again.
+#[derive(Clone, Copy)]
+enum Makes {
+    /// dPhi/dg in the place of the gradient, the adjoint in the place of that after the step, and theta.
+    All,
+    /// dPhi/dg and theta, of a gradient and an adjoint that are read.
+    Direction,
+    /// The adjoint in the place of that after the step, of a gradient that is read.
+    Adjoint,
+}
+
+/// Reads a state (theta, or theta and the moments), the gradients of the steps after it, and what is given of
+/// one more step.
 struct Retreat<'a, O, const S: usize> {
     steps: Steps<'a, O, S>,
     kept: usize,
+    between: usize,
+    makes: Makes,
 }
 
 impl<O: Elementwise<S>, const S: usize> Sweep for Retreat<'_, O, S> {
     #[inline(always)]
     fn chunk<E: Real>(&self, first: usize, read: &[&[E]], write: &mut [&mut [E]]) {
-        let (kept, gradients) = read.split_at(self.kept);
+        let (kept, read) = read.split_at(self.kept);
+        let (gradients, given) = read.split_at(self.between);
         let n = kept[0].len();
-        let mut state: [Vec<E>; S] = std::array::from_fn(|vector| {
-            kept.get(vector).map_or_else(|| vec![E::zero(); n], |kept| kept.to_vec())
-        });
-        let (g, rest) = write.split_first_mut().expect("a gradient is written");
-        let (adjoint, theta) = rest.split_at_mut(S);
-        let adjoint: &mut [&mut [E]; S] = adjoint.try_into().expect("an adjoint for each part of the state");
+        let copy =
+            |vector: Option<&&[E]>| vector.map_or_else(|| vec![E::zero(); n], |vector| vector.to_vec());
+        let mut state: [Vec<E>; S] = std::array::from_fn(|vector| copy(kept.get(vector)));
+        let (mut g, mut adjoint): (Vec<E>, [Vec<E>; S]) = match self.makes {
+            Makes::All => (write[0].to_vec(), std::array::from_fn(|vector| write[vector + 1].to_vec())),
+            Makes::Direction => {
+                (given[0].to_vec(), std::array::from_fn(|vector| copy(given.get(vector + 1))))
+            }
+            Makes::Adjoint => (given[0].to_vec(), std::array::from_fn(|vector| write[vector].to_vec())),
+        };
         for (part, range) in self.steps.parts(first, n) {
             let mut state = state.each_mut().map(|vector| &mut vector[range.clone()]);
             for (after, g) in gradients.iter().enumerate() {
@@ -273,8 +357,14 @@ impl<O: Elementwise<S>, const S: usize> Sweep for Retreat<'_, O, S> {
                 *g = E::of(u);
             }
         }
-        if let Some(theta) = theta.first_mut() {
-            theta.copy_from_slice(&state[0]);
+        let theta = &state[..1];
+        let made: Vec<_> = match self.makes {
+            Makes::All => std::iter::once(&g).chain(&adjoint).chain(theta).collect(),
+            Makes::Direction => std::iter::once(&g).chain(theta).collect(),
+            Makes::Adjoint => adjoint.iter().collect(),
+        };
+        for (place, made) in write.iter_mut().zip(made) {
+            place.copy_from_slice(made);
         }
     }
 }

@@ -27,6 +27,19 @@ pub struct State {
     pub moments: Vec<Tensor<1>>,
 }
 
+/// How the state before a step is made again: from an earlier one, along the gradients between.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay<'a> {
+    /// The run.
+    pub run: &'a Run<'a>,
+    /// Number of the step that `start` is before.
+    pub first: usize,
+    /// A state that was kept.
+    pub start: &'a State,
+    /// Gradients `[n]` of the steps between; none if `start` is the state itself.
+    pub gradients: &'a [Tensor<1>],
+}
+
 /// What a step gives on the way back.
 #[derive(Clone, Debug)]
 pub struct Back {
@@ -52,18 +65,21 @@ pub trait Optimizer: Send + Sync {
     /// Vectors of `state` that nobody else holds are changed in place.
     fn advance(&self, run: &Run, first: usize, state: State, gradients: &[Tensor<1>]) -> State;
 
-    /// Pulls `adjoint` back through a step of gradient `g [n]`. `start` is the state before step number
-    /// `first`; the steps between, and their gradients, are `gradients`, none if `g` is step `first`'s.
-    /// `adjoint` is that of the state after the step.
-    fn back(
-        &self,
-        run: &Run,
-        first: usize,
-        start: &State,
-        gradients: &[Tensor<1>],
-        g: Tensor<1>,
-        adjoint: State,
-    ) -> Back;
+    /// Pulls `adjoint` back through the step after `replay`, of gradient `g [n]`. `adjoint` is that of the state
+    /// after the step.
+    fn back(&self, replay: Replay, g: Tensor<1>, adjoint: State) -> Back;
+
+    /// Of the same, theta and u alone; what it is given stays as it is. Where `adjoint` has no moments yet, the
+    /// pass along u has the room that theirs will take.
+    fn direction(&self, replay: Replay, g: &Tensor<1>, adjoint: &State) -> (Tensor<1>, Tensor<1>) {
+        let Back { theta, u, .. } = self.back(replay, g.clone(), adjoint.clone());
+        (theta, u)
+    }
+
+    /// Of the same, the adjoint alone.
+    fn adjoint(&self, replay: Replay, g: &Tensor<1>, adjoint: State) -> State {
+        self.back(replay, g.clone(), adjoint).adjoint
+    }
 
     /// State after one step.
     fn step(&self, run: &Run, step: usize, state: State, g: &Tensor<1>) -> State {

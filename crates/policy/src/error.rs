@@ -20,7 +20,7 @@ pub enum Error {
     #[error(
         "all {count} rewards of the step are equal ({value:e}): the generator may have collapsed to one output, or the \
          metric does not depend on the examples; raise `generator.temperature` or `policy.entropy`, lower \
-         `policy.learning_rate`, or run `dpg plan`"
+         `policy.learning_rate`, or run `dpg plan --signal`"
     )]
     NoSignal {
         /// How many rewards.

@@ -1,7 +1,7 @@
 //! One policy update: a pass of minibatches, one AdamW step each.
 
 use burn::tensor::{Device, Tensor};
-use dpg_models::{CausalLm, MatmulPrecision, Params, Sampling, device, kl_divergence};
+use dpg_models::{CausalLm, LeafGradients, MatmulPrecision, Params, Sampling, device, kl_divergence};
 use dpg_optim::{Optimizer, Run, State};
 use dpg_spec::AdamW;
 use serde::{Deserialize, Serialize};
@@ -95,7 +95,7 @@ pub fn update(
             let [theta, initial] =
                 [&state.theta, policy.initial].map(|theta| theta.clone().to_device(device));
             let mut report = Report::default();
-            let mut gradient = theta.zeros_like();
+            let mut gradient: Option<LeafGradients> = None;
             for part in part.chunks(policy.microbatch) {
                 let initial =
                     (coefficients.kl > 0.0).then(|| initial_logits(policy, &initial, part, sampling));
@@ -103,15 +103,17 @@ pub fn update(
                 let tokens = forward(policy.lm, &params, part, sampling);
                 measure(&mut report, &tokens, initial.as_ref(), settings.clip, all_tokens, minibatch == 0);
                 let loss = loss(&tokens, initial.as_ref(), coefficients, count);
-                gradient = gradient + params.gradient(loss.backward());
+                gradient = sum(gradient, Some(params.leaf_gradients(loss.backward())));
             }
             (gradient, report)
         });
-        let mut gradient = state.theta.zeros_like();
+        let mut gradient = None;
         for (of_part, part) in parts {
-            gradient = gradient + of_part.to_device(&state.theta.device());
+            let device = state.theta.device();
+            gradient = sum(gradient, of_part.map(|leaves| leaves.to_device(&device)));
             report.add(&part);
         }
+        let mut gradient = gradient.expect("a minibatch has rollouts").flat(&state.theta);
         let tolerance = log_prob_tolerance(policy.lm.precision());
         if report.log_prob_gap.is_nan() || report.log_prob_gap > tolerance {
             return Err(Error::LogProbGap { gap: report.log_prob_gap, tolerance });
@@ -128,6 +130,13 @@ pub fn update(
         applied += 1;
     }
     Ok((state, applied, report))
+}
+
+fn sum(a: Option<LeafGradients>, b: Option<LeafGradients>) -> Option<LeafGradients> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.and(b)),
+        (a, b) => a.or(b),
+    }
 }
 
 fn token_count(rollouts: &[Rollout]) -> f64 {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::rules::is_local;
 use crate::syntax::{self, Lines};
-use crate::{Error, Generator, Problem, Spec, Syntax, hash, rules, schema, sft};
+use crate::{Error, Generator, Optimizer, Problem, Spec, Syntax, hash, rules, schema, sft};
 
 /// Problems that are told; whoever has more mends these first.
 pub(crate) const REPORTED: usize = 20;
@@ -102,6 +102,16 @@ impl Spec {
     /// [`Error::MissingGenerator`] if there is none.
     pub fn generator(&self) -> Result<&Generator, Error> {
         self.generator.as_ref().ok_or(Error::MissingGenerator)
+    }
+
+    /// The spec with the AdamW that users have, which knows no `eps_root`; `None` if its recipe has none itself.
+    pub fn without_eps_root(&self) -> Option<Self> {
+        let mut spec = self.clone();
+        match &mut spec.target.sft.optimizer {
+            Optimizer::Adamw(adamw) if adamw.eps_root > 0.0 => adamw.eps_root = 0.0,
+            _ => return None,
+        }
+        Some(spec)
     }
 
     /// The JSON schema of a spec, for editors and other tools.

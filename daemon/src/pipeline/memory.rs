@@ -100,7 +100,7 @@ fn parts(spec: &Spec, target: Option<&dyn CausalLm>, generator: Option<&dyn Caus
         let moments = dpg_optim::of(&sft.optimizer).moments() as u64;
         // of one step, or in segments of one step
         let once = sft.epochs == 1 && rollouts <= sft.batch_size as u64;
-        let vectors = if once { 5 } else { 5 + 3 * (1 + moments) };
+        let vectors = if once { 5 } else { 3 + 3 * (1 + moments) };
         parts.push(Part(
             "target.model",
             format!("{vectors} vectors of its {} parameters", lm.layout().len()),

@@ -6,6 +6,8 @@ pub(crate) mod device;
 pub(crate) mod figures;
 pub(crate) mod make;
 pub(crate) mod memory;
+pub(crate) mod plan;
+pub(crate) mod probe;
 pub(crate) mod quality;
 pub(crate) mod resolve;
 pub(crate) mod verification;

@@ -27,9 +27,10 @@ pub(crate) fn verify(
     let dataset = read(folder)?;
     let problem = Problem::load(spec, DType::F32, devices)?;
     let rows = dataset.examples.len();
-    // five arms of all rows, one of them drawn anew, and three of a tenth
+    // five arms of all rows, one of them drawn anew, and three of a tenth; one more without `eps_root`
     let passes = |rows| problem.target.passes(rows);
-    let arms = 5 * passes(rows) + 3 * passes(rows.div_ceil(10));
+    let whole = 5 + usize::from(spec.without_eps_root().is_some());
+    let arms = whole * passes(rows) + 3 * passes(rows.div_ceil(10));
     begin(orders * (arms + problem.writer()?.generator.passes(rows)));
     Ok(problem.verify(&dataset, orders, cancelled)?)
 }

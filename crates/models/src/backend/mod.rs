@@ -6,7 +6,7 @@
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
-use crate::MatmulPrecision;
+use crate::{MatmulPrecision, available_memory};
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -74,6 +74,11 @@ pub trait Backend: Sync {
 
     /// Whether tensors lie in the machine's own memory, which jobs are measured against.
     fn is_in_host_memory(&self) -> bool;
+
+    /// Bytes that the tensors of a device can take in all, if it says.
+    fn memory(&self, _device: &Device) -> Option<u64> {
+        if self.is_in_host_memory() { available_memory() } else { None }
+    }
 
     /// What to do where a device cannot be opened or does not compute.
     fn remedy(&self) -> &'static str;

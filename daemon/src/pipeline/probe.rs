@@ -1,0 +1,172 @@
+//! How long the parts of a run take, from a few small ones: costs are taken as linear in tokens.
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use dpg_dataset::Example;
+use dpg_engine::{Problem, Stop, Writer};
+use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm};
+use dpg_spec::{LrSchedule, NamedParameter, Parameters, Spec};
+
+/// New tokens of a probe's completions.
+const NEW: usize = 4;
+/// Tokens of a small probe of the target.
+const FEW: usize = 4;
+/// Tokens times weights of a larger one: a second or so on a small machine.
+const WORK: usize = 5_000_000_000;
+/// Completions that a generator draws together at most.
+const TOGETHER: usize = 1024;
+/// Walking back through a step in matrix products, as a multiple of a forward pass: through one that has another
+/// before it, and through the first.
+const OTHER: f64 = 8.0;
+const FIRST: f64 = 3.0;
+
+/// Seconds of a step, and of each of its tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Line {
+    step: f64,
+    token: f64,
+}
+
+impl Line {
+    /// Through two measurements of one step: tokens and seconds.
+    fn through([few, many]: [(usize, f64); 2]) -> Self {
+        let token = ((many.1 - few.1) / many.0.saturating_sub(few.0).max(1) as f64).max(0.0);
+        Self { token, step: (few.1 - token * few.0 as f64).max(0.0) }
+    }
+
+    /// Seconds of some steps with so many tokens in all.
+    pub(crate) fn at(self, steps: f64, tokens: f64) -> f64 {
+        self.step * steps + self.token * tokens
+    }
+
+    /// The same for another number of weights.
+    fn scaled(self, by: f64) -> Self {
+        Self { step: self.step * by, token: self.token * by }
+    }
+}
+
+/// What probes of a spec showed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probe {
+    /// A step of fine-tuning the target: there.
+    pub(crate) fit: Line,
+    /// And back.
+    pub(crate) walk: Line,
+    /// A step of training the generator.
+    pub(crate) learn: Line,
+    /// Seconds of each new token of all rollouts that are drawn together.
+    pub(crate) decode: f64,
+    /// Tokens that the target is trained on for each rollout, if it is as long as it may be.
+    pub(crate) example: f64,
+    /// Tokens of a prompt, on average, and of the longest.
+    pub(crate) prompt: (f64, usize),
+    /// Prompts to train on and to validate on.
+    pub(crate) prompts: (usize, usize),
+}
+
+impl Probe {
+    /// Draws a few tokens and fine-tunes on made-up ones. `problem` need not have a generator.
+    pub(crate) fn new(
+        spec: &Spec,
+        problem: &Problem,
+        devices: &[Device],
+        stop: Stop,
+    ) -> anyhow::Result<Self> {
+        let (mut short, generator) = (spec.clone(), spec.generator()?);
+        let new = generator.max_new_tokens.min(NEW);
+        if let Some(generator) = &mut short.generator {
+            (generator.min_new_tokens, generator.max_new_tokens) = (new, new);
+        }
+        let mut writer = Writer::load(&short, devices)?;
+        let lengths = writer.training.iter().map(|prompt| prompt.tokens.as_ref().map_or(0, Vec::len));
+        let longest = lengths.clone().max().unwrap_or(0);
+        let prompt = (lengths.sum::<usize>() as f64 / writer.training.len() as f64, longest);
+
+        let prompts = (writer.training.len(), writer.validation.len());
+        let rows = (spec.policy.prompts_per_step * spec.policy.group_size).min(TOGETHER);
+        // of one prompt, which is read once
+        writer.training.truncate(1);
+        let started = Instant::now();
+        let drawn = writer.generate(spec.output.format, rows, spec.seed, stop)?;
+        let draw = started.elapsed().as_secs_f64();
+
+        let first = &writer.training[0];
+        let tokens = |example: &[Example]| -> anyhow::Result<f64> {
+            let encoded = problem.target.encode(example)?;
+            Ok(encoded.iter().map(|example| example.tokens.len()).sum::<usize>() as f64
+                / encoded.len() as f64)
+        };
+        let length = tokens(&drawn[..drawn.len().min(8)])?;
+        // the target's tokens for one of the generator's
+        let ratio = match first.tokens.as_ref().map_or(0, Vec::len) {
+            0 | 1 => 1.0,
+            asked => tokens(&[Example::Text(first.text.clone())])? / asked as f64,
+        };
+        let longer = length + ratio * (generator.max_new_tokens - new) as f64;
+        let example = longer.clamp(2.0, spec.target.sft.sequence_length as f64);
+
+        let weights = problem.target.model.theta.dims()[0];
+        let size = writer.generator.about().parameters.unwrap_or(weights) as f64 / weights as f64;
+        let inner_steps = (spec.target.sft.epochs * rows).div_ceil(spec.target.sft.batch_size);
+        let (fit, walk) = fine_tuning(problem, example as usize, inner_steps > 1, stop)?;
+        let learn = fit.scaled(size);
+        // reading the prompt is a forward pass
+        let read = learn.token / 3.0 * first.tokens.as_ref().map_or(0, Vec::len) as f64;
+        let decode = (draw - read).max(0.1 * draw) / new as f64;
+        Ok(Self { fit, walk, learn, decode, example, prompt, prompts })
+    }
+}
+
+/// A step of fine-tuning there and back, on examples of a length.
+fn fine_tuning(problem: &Problem, length: usize, several: bool, stop: Stop) -> anyhow::Result<(Line, Line)> {
+    let target = &problem.target;
+    let (lm, theta) = (target.model.lm.as_ref(), &target.model.theta);
+    let head = dpg_spec::WeightNorm { parameter: Parameters::One(NamedParameter::lm_head()) };
+    let metric = WeightNorm::new(&head, lm, theta)?;
+    // as it is in the middle of a run
+    let recipe = dpg_spec::Sft {
+        lr_schedule: LrSchedule::Constant,
+        warmup_steps: 0,
+        warmup_ratio: 0.0,
+        ..target.sft.clone()
+    };
+    let measure = |tokens: usize| -> anyhow::Result<[f64; 2]> {
+        let length = length.min(tokens).min(lm.context()).max(2);
+        let row = |row: usize| {
+            let id = |column: usize| ((row * 31 + column * 7 + 1) % lm.vocab_size()) as u32;
+            dpg_models::Example::all_scored((0..length).map(id).collect())
+        };
+        let examples: Vec<_> = (0..tokens.div_ceil(length)).map(row).collect();
+        let batch: Vec<usize> = (0..examples.len()).collect();
+        let batches = vec![batch; if several { 2 } else { 1 }];
+        let weights = vec![1.0; examples.len()];
+        let sft = Sft { recipe: &recipe, ..target.sft(&examples, &weights, &batches, stop) };
+        let started = Instant::now();
+        Sft { batches: &batches[..1], ..sft }.train()?;
+        let there = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        metagradient(sft, &metric, &Storage::default())?;
+        let back = (started.elapsed().as_secs_f64() - there * batches.len() as f64).max(0.0);
+        Ok([there, if several { back * OTHER / (OTHER + FIRST) } else { back }])
+    };
+    let many = (WORK / theta.dims()[0]).clamp(32, 4096);
+    let (of_many, of_few) = (measure(many)?, measure(FEW)?);
+    let line = |which: usize| Line::through([(FEW, of_few[which]), (many, of_many[which])]);
+    Ok((line(0), line(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_through_its_measurements() {
+        let line = Line::through([(4, 1.4), (104, 11.4)]);
+        for (steps, tokens, seconds) in [(1.0, 4.0, 1.4), (1.0, 104.0, 11.4), (3.0, 0.0, 3.0)] {
+            assert!((line.at(steps, tokens) - seconds).abs() < 1e-12, "{line:?}");
+        }
+        // noise never makes a token cost less than nothing
+        assert_eq!(Line::through([(4, 2.0), (104, 1.0)]), Line { step: 2.0, token: 0.0 });
+    }
+}

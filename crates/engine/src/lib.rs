@@ -51,6 +51,7 @@ mod recipe;
 mod rewards;
 mod scorer;
 mod signal;
+mod sources;
 mod state;
 mod target;
 mod trust;

@@ -6,22 +6,13 @@ mod subject;
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Tensor};
-use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metrics};
-use dpg_models::keyed_rng;
+use burn::tensor::Device;
+use dpg_metagrad::{Metric, Sft, Storage, metagradient, metrics};
 use dpg_spec as spec;
-use rand::RngExt;
-use subject::{Subject, relative_error, slope};
+use subject::{Subject, random, relative_error, slope};
 
 fn metric(subject: &Subject, settings: &spec::Metric) -> Arc<dyn Metric> {
-    let held_out = |_: &spec::HeldOut| Ok::<_, Error>(subject.texts(5, 7));
-    metrics::from_spec(settings, &subject.lm, &subject.theta, 2, &held_out).unwrap()
-}
-
-fn random(len: usize, key: u64) -> Tensor<1> {
-    let mut rng = keyed_rng([key, 1, 0, 0]);
-    let values: Vec<f64> = (0..len).map(|_| rng.random_range(-1.0..1.0)).collect();
-    Tensor::from_data(values.as_slice(), (&Device::flex(), DType::F64))
+    metrics::from_spec(settings, &subject.lm, &subject.theta, 2, subject).unwrap()
 }
 
 #[test]

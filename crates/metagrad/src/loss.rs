@@ -11,6 +11,26 @@ pub(crate) fn example_losses(lm: &dyn CausalLm, params: &Params, examples: &[&Ex
     sums(params, &places, log_probs, |tokens| -1.0 / tokens as f64)
 }
 
+/// What each token has of the tangent of its example's loss, example after example; 0 where it is not scored.
+pub(crate) fn token_loss_tangents(lm: &dyn CausalLm, params: &Params, examples: &[&Example]) -> Vec<f64> {
+    let places = scored(examples);
+    let log_probs = log_probs_at(lm, params, examples, &places.concat());
+    // without a tangent it is 0 where the losses look
+    let mut tangents: Vec<f64> =
+        log_probs.tangent.map_or(vec![], |tangents| tangents.to_data_as::<f64>().iter().collect());
+    tangents.resize(places.iter().map(Vec::len).sum(), 0.0);
+    let mut tangents = tangents.into_iter();
+    let mut each = vec![];
+    for (example, places) in examples.iter().zip(&places) {
+        let mut of_example = vec![0.0; example.tokens.len()];
+        for (place, tangent) in places.iter().zip(&mut tangents) {
+            of_example[place.column] = -tangent / places.len() as f64;
+        }
+        each.extend(of_example);
+    }
+    each
+}
+
 /// Log-probabilities of all scored tokens of each example, `[examples.len()]`.
 pub(crate) fn example_log_probs(lm: &dyn CausalLm, params: &Params, examples: &[&Example]) -> Tensor<1> {
     let places = scored(examples);

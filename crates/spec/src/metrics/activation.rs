@@ -16,7 +16,7 @@ use crate::{LOCATION, Location, LocationKind, NAME, Problem};
 /// [metric]
 /// kind = "activation"
 /// data = { path = "embedded:held-out/en.jsonl", column = "text" }
-/// layer = 2
+/// layer = 1
 /// vector = { path = "embedded:directions/spanish.safetensors" }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -37,7 +37,9 @@ pub fn load_vector(path: &Path, tensor: &str) -> Result<Vec<f64>, Error> {
 }
 
 /// The bytes of a file with one vector in f32, and what `about` says of it.
-pub fn vector_file(tensor: &str, numbers: &[f64], about: HashMap<String, String>) -> Vec<u8> {
+pub fn vector_file(tensor: &str, numbers: &[f64], about: &[(&str, &str)]) -> Vec<u8> {
+    let about: HashMap<String, String> =
+        about.iter().map(|&(key, said)| (key.to_owned(), said.to_owned())).collect();
     let bytes = Precision::F32.encode(numbers.iter().copied());
     let view = TensorView::new(Dtype::F32, vec![numbers.len()], &bytes).expect("four bytes a number");
     safetensors::serialize([(tensor, view)], Some(about)).expect("a name and numbers can be written")
@@ -51,11 +53,11 @@ mod tests {
     fn a_vector_is_read_as_it_was_written_and_what_is_wrong_with_a_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("direction.safetensors");
-        std::fs::write(&path, vector_file("direction", &[1.0, -0.5, 0.25], HashMap::new())).unwrap();
+        std::fs::write(&path, vector_file("direction", &[1.0, -0.5, 0.25], &[])).unwrap();
         assert_eq!(load_vector(&path, "direction").unwrap(), [1.0, -0.5, 0.25]);
         let error = |tensor: &str| load_vector(&path, tensor).unwrap_err().to_string();
         assert!(error("other").contains("it has `direction`"), "{}", error("other"));
-        std::fs::write(&path, vector_file("direction", &[f64::NAN], HashMap::new())).unwrap();
+        std::fs::write(&path, vector_file("direction", &[f64::NAN], &[])).unwrap();
         assert!(error("direction").contains("not finite"), "{}", error("direction"));
         std::fs::write(&path, "{}").unwrap();
         assert!(error("direction").contains("direction.safetensors"), "{}", error("direction"));

@@ -1,6 +1,5 @@
 //! `dpg direction`: a direction among a model's hidden states, for the metric `activation`.
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -77,12 +76,7 @@ pub(crate) async fn direction(
     let DirectionArguments { mut model, mut from, mut to, layer, at, device, out, overwrite } = arguments;
     let devices = dpg_models::device::parse(&device)?;
     let hub = data.hub()?;
-    let about = HashMap::from([
-        ("model".to_owned(), model.clone()),
-        ("layer".to_owned(), layer.to_string()),
-        ("from".to_owned(), from.clone()),
-        ("to".to_owned(), to.clone()),
-    ]);
+    let (number, named) = (layer.to_string(), [model.clone(), from.clone(), to.clone()]);
     for (key, location) in [("MODEL", &mut model), ("--from", &mut from), ("--to", &mut to)] {
         locate(key, location, &hub).await?;
     }
@@ -96,7 +90,9 @@ pub(crate) async fn direction(
         };
         let (from, to) = (read(&from)?, read(&to)?);
         let vector = dpg_engine::direction(&model, layer, at.into(), [&from, &to])?;
-        let bytes = vector_file("direction", &vector, about);
+        let [model, from, to] = &named;
+        let about = [("model", model.as_str()), ("layer", &number), ("from", from), ("to", to)];
+        let bytes = vector_file("direction", &vector, &about);
         output.write(|file| file.write_all(&bytes).context("cannot write the direction"))?;
         Ok(vector)
     })

@@ -90,8 +90,8 @@ pub(crate) async fn direction(
         };
         let (from, to) = (read(&from)?, read(&to)?);
         let vector = dpg_engine::direction(&model, layer, at.into(), [&from, &to])?;
-        let [model, from, to] = &named;
-        let about = [("model", model.as_str()), ("layer", &number), ("from", from), ("to", to)];
+        let [model, from, to] = named.each_ref().map(String::as_str);
+        let about = [("model", model), ("layer", number.as_str()), ("from", from), ("to", to)];
         let bytes = vector_file("direction", &vector, &about);
         output.write(|file| file.write_all(&bytes).context("cannot write the direction"))?;
         Ok(vector)

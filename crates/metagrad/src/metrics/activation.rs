@@ -50,7 +50,9 @@ pub(super) fn make<E: From<Error>>(
         if length == 0.0 {
             return Err(refuse("vector", format!("`{tensor}` of `{path}` is 0 and has no direction")));
         }
-        vector.iter_mut().for_each(|x| *x /= length);
+        for x in &mut vector {
+            *x /= length;
+        }
     }
     let texts = making.held_out(&settings.data)?;
     let rows = texts.into_iter().map(|text| vec![text]).collect();

@@ -18,6 +18,7 @@ pub struct Distance {
 }
 
 /// All vectors are those of the parameters, one after the other.
+#[expect(clippy::large_enum_variant, reason = "a metric has one of them")]
 #[derive(Clone)]
 enum Measure {
     SquaredDistance { checkpoint: Tensor<1>, initial: f64 },

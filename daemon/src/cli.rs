@@ -9,8 +9,10 @@ use crate::commands::bench::BenchArguments;
 use crate::commands::config::ConfigArguments;
 use crate::commands::conformance::ConformanceArguments;
 use crate::commands::datasets::DatasetsArguments;
+use crate::commands::direction::DirectionArguments;
 use crate::commands::fetch::FetchArguments;
 use crate::commands::generate::GenerateArguments;
+use crate::commands::metric::MetricArguments;
 use crate::commands::plan::PlanArguments;
 use crate::commands::queue::QueueCommand;
 use crate::commands::run::RunArguments;
@@ -46,6 +48,10 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Check a spec and say what a run would do; start nothing.
     Plan(PlanArguments),
+    /// Measure a model by a spec's metric as it is, and say where the metric's gradient lies.
+    Metric(MetricArguments),
+    /// Make a direction among a model's hidden states from two sets of texts, for the metric `activation`.
+    Direction(DirectionArguments),
     /// Compute the reward of each example of an existing dataset: what it does to the metric.
     Score(ScoreArguments),
     /// Compare rewards with finite differences, with leaving examples out, and with training on random

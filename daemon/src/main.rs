@@ -74,6 +74,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Worker => child::work(data).await,
         Command::Run(arguments) => commands::run::run(&data, arguments, json).await,
         Command::Plan(arguments) => commands::plan::plan(&data, arguments, json).await,
+        Command::Metric(arguments) => commands::metric::metric(&data, arguments, json).await,
+        Command::Direction(arguments) => commands::direction::direction(&data, arguments, json).await,
         Command::Score(arguments) => commands::score::score(&data, arguments, json).await,
         Command::Audit(arguments) => commands::audit::audit(&data, arguments, json).await,
         Command::Queue(command) => {

@@ -25,4 +25,4 @@ pub use row::{Conversation, Example, Message, Row, example_id, message};
 pub use schema::{Config, Split};
 pub use scored::{Layout, is_scored, write_scored};
 pub use shard::{Shard, scored_ids, write_split};
-pub use source::{Columns, Place, read_examples, read_rewards, read_texts};
+pub use source::{Columns, Place, Question, read_examples, read_questions, read_rewards, read_texts};

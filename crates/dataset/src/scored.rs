@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,7 +65,7 @@ pub fn is_scored(path: &Path) -> bool {
 }
 
 /// Writes the rows of the file `data` with their ids and rewards to `to`, whose name for errors is
-/// `path`. Gives the columns of the file that had to be renamed, `NAME` to `input_NAME`, for theirs are
+/// `path`, and after them columns of `lists`, one list a row. Gives the columns of the file that had to be renamed, `NAME` to `input_NAME`, for theirs are
 /// the names of what is added.
 ///
 /// # Errors
@@ -76,8 +77,9 @@ pub fn write_scored(
     layout: Layout,
     ids: &[String],
     rewards: &[f64],
+    lists: &[(&str, Vec<Vec<f64>>)],
 ) -> Result<Vec<String>> {
-    let mut rows = Rows { data, ids, rewards, taken: 0, renamed: vec![] };
+    let mut rows = Rows { data, ids, rewards, lists, taken: 0, renamed: vec![] };
     match (open(data)?, layout) {
         (Source::Parquet(file), layout) => {
             let unreadable = |source| Error::Parquet { action: "read", path: data.into(), source };
@@ -125,24 +127,26 @@ struct Rows<'a> {
     data: &'a Path,
     ids: &'a [String],
     rewards: &'a [f64],
+    lists: &'a [(&'a str, Vec<Vec<f64>>)],
     taken: usize,
     renamed: Vec<String>,
 }
 
 impl Rows<'_> {
-    /// The ids and rewards of the next rows.
-    fn take(&mut self, rows: usize) -> Result<(&[String], &[f64])> {
+    /// The next rows, which have ids and rewards.
+    fn take(&mut self, rows: usize) -> Result<Range<usize>> {
         let range = self.taken..self.taken + rows;
         self.taken = range.end;
-        match (self.ids.get(range.clone()), self.rewards.get(range)) {
-            (Some(ids), Some(rewards)) => Ok((ids, rewards)),
+        match (self.ids.get(range.clone()), self.rewards.get(range.clone())) {
+            (Some(_), Some(_)) => Ok(range),
             _ => Err(Error::Unaligned { examples: self.taken, rewards: self.rewards.len() }),
         }
     }
 
     /// The name that a column of the file goes by.
     fn rename(&mut self, column: &str, others: &[&str]) -> Result<String> {
-        if column != ID && column != REWARD {
+        let added = self.lists.iter().any(|(name, _)| *name == column);
+        if column != ID && column != REWARD && !added {
             return Ok(column.to_owned());
         }
         let renamed = format!("input_{column}");
@@ -162,9 +166,12 @@ impl Rows<'_> {
         for (name, value) in object {
             row.insert(self.rename(&name, &names)?, value);
         }
-        let (ids, rewards) = self.take(1)?;
-        row.insert(ID.into(), ids[0].as_str().into());
-        row.insert(REWARD.into(), rewards[0].into());
+        let at = self.take(1)?.start;
+        row.insert(ID.into(), self.ids[at].as_str().into());
+        row.insert(REWARD.into(), self.rewards[at].into());
+        for (name, lists) in self.lists {
+            row.insert((*name).into(), lists[at].as_slice().into());
+        }
         Ok(row.into())
     }
 
@@ -177,10 +184,19 @@ impl Rows<'_> {
         }
         fields.push(Field::new(ID, DataType::Utf8, false));
         fields.push(Field::new(REWARD, DataType::Float64, false));
-        let (ids, rewards) = self.take(batch.num_rows())?;
+        let rows = self.take(batch.num_rows())?;
         let mut columns = batch.columns().to_vec();
-        columns.push(Arc::new(StringArray::from_iter_values(ids)));
-        columns.push(Arc::new(Float64Array::from(rewards.to_vec())));
+        columns.push(Arc::new(StringArray::from_iter_values(&self.ids[rows.clone()])));
+        columns.push(Arc::new(Float64Array::from(self.rewards[rows.clone()].to_vec())));
+        for (name, lists) in self.lists {
+            let lists = &lists[rows.clone()];
+            let element = Arc::new(Field::new("element", DataType::Float64, false));
+            let offsets = OffsetBuffer::from_lengths(lists.iter().map(Vec::len));
+            let numbers = Arc::new(Float64Array::from(lists.concat()));
+            let column = ListArray::try_new(element, offsets, numbers, None)?;
+            fields.push(Field::new(*name, column.data_type().clone(), false));
+            columns.push(Arc::new(column));
+        }
         // what other programs noted of the file's columns is not true of these
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }

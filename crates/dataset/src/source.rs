@@ -8,6 +8,7 @@
 mod json;
 mod open;
 mod parquet;
+mod question;
 mod room;
 mod scan;
 mod turns;
@@ -26,6 +27,7 @@ use crate::{Error, Example, Result};
 
 pub(crate) use self::open::{Source, open};
 pub(crate) use self::parquet::{JSON_TYPE, TYPE_NAME, reader};
+pub use self::question::{Question, read_questions};
 
 /// The schemas of tools beside a conversation.
 pub(crate) const TOOLS: &str = "tools";
@@ -157,26 +159,31 @@ pub fn read_examples(path: &Path, columns: &Columns, limit: Option<usize>) -> Re
 /// As [`read_examples`], of a file with room for so much.
 fn read_within(mut room: Room, columns: &Columns, limit: Option<usize>) -> Result<Vec<Example>> {
     let path = room.path;
-    let limit = limit.unwrap_or(usize::MAX);
     let wanted = [columns.names(), vec![TOOLS, VARIABLES]].concat();
-    let example = |record| from_record(path, record, columns);
-    let examples: Vec<Example> = match open(path)? {
-        Source::Parquet(file) => {
-            let builder = parquet::reader(path, file)?;
-            check_columns(path, None, columns, &parquet::names(&builder))?;
-            let records = parquet::rows(&mut room, builder, &wanted, limit)?;
-            records.into_iter().map(example).collect::<Result<_>>()?
-        }
+    if let Source::Parquet(file) = open(path)? {
+        check_columns(path, None, columns, &parquet::names(&parquet::reader(path, file)?))?;
+    }
+    let records = records(&mut room, &wanted, limit)?;
+    let examples: Vec<Example> =
+        records.into_iter().map(|record| from_record(path, record, columns)).collect::<Result<_>>()?;
+    if examples.is_empty() { Err(Error::Empty(path.into())) } else { Ok(examples) }
+}
+
+/// The first `limit` rows of a file with the columns of `wanted` that they have.
+fn records(room: &mut Room, wanted: &[&str], limit: Option<usize>) -> Result<Vec<Record>> {
+    let path = room.path;
+    let limit = limit.unwrap_or(usize::MAX);
+    match open(path)? {
+        Source::Parquet(file) => parquet::rows(room, parquet::reader(path, file)?, wanted, limit),
         Source::Jsonl(text) => {
-            let read = |raw: Result<json::Raw>| example(room.take(raw?.read(path, &wanted)?)?);
-            json::lines(path, text).take(limit).map(read).collect::<Result<_>>()?
+            let read = |raw: Result<json::Raw>| room.take(raw?.read(path, wanted)?);
+            json::lines(path, text).take(limit).map(read).collect()
         }
         Source::Array(text) => {
-            let read = |raw: json::Raw| example(room.take(raw.read(path, &wanted)?)?);
-            json::array(path, text)?.into_iter().take(limit).map(read).collect::<Result<_>>()?
+            let read = |raw: json::Raw| room.take(raw.read(path, wanted)?);
+            json::array(path, text)?.into_iter().take(limit).map(read).collect()
         }
-    };
-    if examples.is_empty() { Err(Error::Empty(path.into())) } else { Ok(examples) }
+    }
 }
 
 /// The rows of a JSON file with all their columns; what is no JSON in one is its text.

@@ -2,7 +2,6 @@
 //! takes no part in the run.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
 use dpg_dataset::Example;
@@ -49,7 +48,7 @@ impl Fluency {
         if examples.is_empty() {
             return Ok(None);
         }
-        let score = HeldOutLoss::new(Arc::clone(lm), examples, TOGETHER)?.score(theta)?;
+        let score = HeldOutLoss::new(lm, examples, TOGETHER)?.score(theta)?;
         Ok(Some(-score.value / self.real))
     }
 }

@@ -2,39 +2,53 @@
 
 use std::path::Path;
 
-use dpg_dataset::{Columns, Example, read_examples};
+use dpg_dataset::{Columns, Example, Question, read_examples, read_questions};
 use dpg_models::Model;
-use dpg_spec::{HeldOut, HeldOutData, LossOn, Metric};
+use dpg_spec::{Choice, HeldOut, HeldOutData, LossOn, Metric};
 
 use crate::{
     Error,
     encode::{Encoding, encode},
 };
 
-/// The examples of a metric's files.
+/// The examples and the questions of a metric's files.
 #[derive(Debug, Default)]
-pub struct HeldOutTexts(Vec<(HeldOutData, Vec<Example>)>);
+pub struct HeldOutTexts {
+    examples: Vec<(HeldOutData, Vec<Example>)>,
+    questions: Vec<(Choice, Vec<Question>)>,
+}
 
 impl HeldOutTexts {
     /// Reads the files of a metric, which are local.
     pub fn read(metric: &Metric) -> Result<Self, Error> {
         let mut this = Self::default();
         for data in metric.held_out() {
-            if this.find(data).is_none() {
-                let examples = read_examples(Path::new(&data.path), &columns(data)?, data.limit)?;
-                this.0.push((data.clone(), examples));
+            if this.find(&data).is_none() {
+                let examples = read_examples(Path::new(&data.path), &columns(&data)?, data.limit)?;
+                this.examples.push((data, examples));
+            }
+        }
+        for choice in metric.questions() {
+            if this.questions(choice).is_empty() {
+                this.questions.push((choice.clone(), read_questions(choice)?));
             }
         }
         Ok(this)
     }
 
     fn find(&self, data: &HeldOutData) -> Option<&[Example]> {
-        self.0.iter().find(|(other, _)| other == data).map(|(_, examples)| examples.as_slice())
+        self.examples.iter().find(|(other, _)| other == data).map(|(_, examples)| examples.as_slice())
+    }
+
+    /// The questions that one of the metrics asks.
+    pub(crate) fn questions(&self, choice: &Choice) -> &[Question] {
+        let found = self.questions.iter().find(|(other, _)| other == choice);
+        found.map(|(_, questions)| questions.as_slice()).unwrap_or_default()
     }
 
     /// Examples that the metric itself says would help: its held-out texts, if it has any.
     pub fn helpful(&self, metric: &Metric) -> Vec<Example> {
-        metric.helpful().into_iter().flat_map(|data| self.find(data).unwrap_or_default()).cloned().collect()
+        metric.helpful().iter().flat_map(|data| self.find(data).unwrap_or_default()).cloned().collect()
     }
 
     /// Tokens of the examples of one of the metrics. What is scored is as long as it is: an example that would
@@ -63,9 +77,14 @@ impl HeldOutTexts {
                 (example, 0) => Ok(example),
                 (example, lost) => {
                     let (length, most) = (example.tokens.len() + lost, encoding.sequence_length);
+                    let remedy = if most == model.lm.context() {
+                        "which is all that the model reads; shorten the row"
+                    } else {
+                        "raise `metric.sequence_length` or shorten the row"
+                    };
+                    let mark = if most == model.lm.context() { ',' } else { ';' };
                     let reason = format!(
-                        "row {row} of `{}` has {length} tokens and {lost} scored ones would be cut at {most}; \
-                         raise `metric.sequence_length` or shorten the row",
+                        "row {row} of `{}` has {length} tokens and {lost} scored ones would be cut at {most}{mark} {remedy}",
                         path.display()
                     );
                     Err(Error::setting("metric.data", reason))

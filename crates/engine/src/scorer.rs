@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use dpg_dataset::Example;
-use dpg_metagrad::{Metric, Score, Storage, metagradient_showing};
+use dpg_metagrad::{Metric, Score, Sft, Storage, metagradient, metagradient_by_token, metagradient_showing};
 
 use crate::{Draw, Error, Stop, Target};
 
@@ -48,17 +48,73 @@ impl Scorer<'_> {
         draw: Draw,
         show: impl FnOnce(&Tensor<1>),
     ) -> Result<Scored, Error> {
+        let (rewards, score) = self.walk(examples, draw, |sft, storage| {
+            let found = metagradient_showing(sft, self.metric, storage, show)?;
+            Ok((found.rewards, found.score))
+        })?;
+        Ok(Scored { rewards, score })
+    }
+
+    /// The same with a reward for each token of the examples, as the target reads them: what its prediction has of
+    /// the example's reward.
+    pub fn score_tokens(
+        &self,
+        examples: &[Example],
+        draw: Draw,
+        show: impl FnOnce(&Tensor<1>),
+    ) -> Result<(Scored, Vec<Vec<f64>>), Error> {
+        let (found, score) = self.walk(examples, draw, |sft, storage| {
+            let (found, tokens) = metagradient_by_token(sft, self.metric, storage, show)?;
+            Ok((found.rewards.into_iter().zip(tokens).collect(), found.score))
+        })?;
+        let (rewards, mut tokens): (Vec<f64>, Vec<Vec<f64>>) = found.into_iter().unzip();
+        // an example without a scored token was left out
+        for (of_example, example) in tokens.iter_mut().zip(self.target.encode(examples)?) {
+            of_example.resize(example.tokens.len(), 0.0);
+        }
+        Ok((Scored { rewards, score }, tokens))
+    }
+
+    /// Rewards of examples by each row of the metric's data alone: a list for each example, their mean its reward.
+    /// Every row takes a run and a walk back.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the metric is not a mean over rows.
+    pub fn query_rewards(&self, examples: &[Example], draw: Draw) -> Result<Vec<Vec<f64>>, Error> {
+        let rows = self.metric.rows();
+        if rows.is_empty() {
+            let reason =
+                "is not a mean over rows of data, so that there are no rewards by row; name one of texts";
+            return Err(Error::setting("metric", reason));
+        }
+        let mut rewards = vec![Vec::with_capacity(rows.len()); examples.len()];
+        for row in rows {
+            let (of_row, _) = self.walk(examples, draw, |sft, storage| {
+                let found = metagradient(sft, row.as_ref(), storage)?;
+                Ok((found.rewards, found.score))
+            })?;
+            rewards.iter_mut().zip(of_row).for_each(|(rewards, reward)| rewards.push(reward));
+        }
+        Ok(rewards)
+    }
+
+    /// What a run over examples and the walk back give for each of them; nothing for one without a scored token.
+    fn walk<T: Clone + Default>(
+        &self,
+        examples: &[Example],
+        draw: Draw,
+        walk: impl FnOnce(Sft, &Storage) -> Result<(Vec<T>, Score), dpg_metagrad::Error>,
+    ) -> Result<(Vec<T>, Score), Error> {
         let (encoded, places) = self.trainable(examples)?;
         let batches = self.target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
         let weights = vec![1.0; encoded.len()];
         let sft = self.target.sft(&encoded, &weights, &batches, self.stop);
-        let storage = Storage::fitting(&sft, self.scratch);
-        let result = metagradient_showing(sft, self.metric, &storage, show)?;
-        let mut rewards = vec![0.0; examples.len()];
-        for (place, reward) in places.into_iter().zip(result.rewards) {
-            rewards[place] = reward;
+        let (found, score) = walk(sft, &Storage::fitting(&sft, self.scratch))?;
+        let mut all = vec![T::default(); examples.len()];
+        for (place, of_example) in places.into_iter().zip(found) {
+            all[place] = of_example;
         }
-        Ok(Scored { rewards, score: result.score })
+        Ok((all, score))
     }
 
     /// The metric after fine-tuning on examples, without the walk back; also theta_T.

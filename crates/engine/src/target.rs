@@ -13,6 +13,7 @@ use crate::{
     encode::{Encoding, encode},
     held_out::HeldOutTexts,
     randomness,
+    sources::MetricSources,
 };
 
 /// The target and what it is fine-tuned with.
@@ -60,9 +61,9 @@ impl Target {
     /// What this target is measured by; `texts` are those of the metric's files.
     pub fn metric(&self, metric: &dpg_spec::Metric, texts: &HeldOutTexts) -> Result<Arc<dyn Metric>, Error> {
         let Model { lm, theta, .. } = self.model.as_ref();
-        let held_out =
-            |held_out: &dpg_spec::HeldOut| texts.encode(held_out, &self.model, self.sft.sequence_length);
-        metrics::from_spec(metric, lm, theta, self.microbatch(), &held_out)
+        let (model, sequence_length) = (self.model.as_ref(), self.sft.sequence_length);
+        let sources = MetricSources { model, texts, sequence_length };
+        metrics::from_spec(metric, lm, theta, self.microbatch(), &sources)
     }
 
     /// Tokens of training examples, cut to the recipe's length; one may have no scored token.

@@ -44,6 +44,9 @@ impl Scorer<'_> {
     pub(crate) fn saturation(&self, examples: &[Example]) -> Result<(Saturation, Score), Error> {
         let (untrained, slope) = self.metric.score_and_gradient(&self.target.model.theta)?;
         let weights = slope.abs();
+        // a metric of how far the target has come may be flat where it starts
+        let flat = weights.clone().sum().into_scalar::<f64>() == 0.0;
+        let weights = if flat { weights.ones_like() } else { weights };
         let gradient = self.first_gradient(examples)?;
         let gradient = ((gradient.clone() * gradient * weights.clone()).sum() / weights.sum())
             .into_scalar::<f64>()

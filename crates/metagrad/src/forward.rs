@@ -7,7 +7,7 @@ use dpg_spec::Loss;
 
 use crate::{
     Error,
-    loss::{example_losses, labels},
+    loss::{example_losses, labels, token_loss_tangents},
 };
 
 /// A fine-tuning run A(D) with one weight per example.
@@ -123,6 +123,23 @@ impl Sft<'_> {
             Sums { each, total }
         })?;
         Ok((sums.each, sums.total))
+    }
+
+    /// What each token of the batch's examples has of its example's s_i, in the order of the batch.
+    pub(crate) fn token_tangents(
+        &self,
+        step: usize,
+        theta: &Tensor<1>,
+        u: &Tensor<1>,
+    ) -> Result<Vec<Vec<f64>>, Error> {
+        let layout = self.lm.layout();
+        let sums = self.over_batch(step, [theta, u], |indices, [theta, u]| {
+            let params = Params::new(layout, theta).with_tangent(layout, u);
+            Sums { each: token_loss_tangents(self.lm, &params, &self.pick(indices)), total: None }
+        })?;
+        let mut each = sums.each.into_iter();
+        let of_example = |&index: &usize| each.by_ref().take(self.examples[index].tokens.len()).collect();
+        Ok(self.batches[step].iter().map(of_example).collect())
     }
 
     /// Passes over the microbatches of a batch, which the devices share, with `vectors` `[n]` where the

@@ -77,6 +77,39 @@ pub fn metagradient_showing(
     storage: &Storage,
     show: impl FnOnce(&Tensor<1>),
 ) -> Result<Metagradient, Error> {
+    walk(sft, metric, storage, show, |_, _, _| Ok(()))
+}
+
+/// The same with a reward for each token of an example: what its prediction has of the example's reward, 0 for a
+/// token that is not scored. Each step takes one more forward pass.
+pub fn metagradient_by_token(
+    sft: Sft,
+    metric: &dyn Metric,
+    storage: &Storage,
+    show: impl FnOnce(&Tensor<1>),
+) -> Result<(Metagradient, Vec<Vec<f64>>), Error> {
+    let mut tokens: Vec<Vec<f64>> =
+        sft.examples.iter().map(|example| vec![0.0; example.tokens.len()]).collect();
+    let found = walk(sft, metric, storage, show, |t, theta, u| {
+        let (batch, share) = (&sft.batches[t], sft.share(t));
+        for (&example, tangents) in batch.iter().zip(sft.token_tangents(t, theta, u)?) {
+            for (reward, s) in tokens[example].iter_mut().zip(tangents) {
+                *reward += share(example, s);
+            }
+        }
+        Ok(())
+    })?;
+    Ok((found, tokens))
+}
+
+/// The run and the walk back; `beside` sees theta before each step and u, both `[n]`, from the last step to the first.
+fn walk(
+    sft: Sft,
+    metric: &dyn Metric,
+    storage: &Storage,
+    show: impl FnOnce(&Tensor<1>),
+    mut beside: impl FnMut(usize, &Tensor<1>, &Tensor<1>) -> Result<(), Error>,
+) -> Result<Metagradient, Error> {
     sft.check()?;
     let (mut tape, theta) = tape::Tape::record(sft, storage)?;
     let (score, gradient) = metric.score_and_gradient(&theta)?;
@@ -87,8 +120,10 @@ pub fn metagradient_showing(
     let mut adjoint = State::new(gradient);
     let mut rewards = vec![0.0; sft.examples.len()];
     for (t, batch) in sft.batches.iter().enumerate().rev() {
-        let (before, (tangents, curvature)) =
-            tape.back(t, adjoint, |theta, u| sft.tangents(t, &theta, &u, t > 0))?;
+        let (before, (tangents, curvature)) = tape.back(t, adjoint, |theta, u| {
+            beside(t, &theta, &u)?;
+            sft.tangents(t, &theta, &u, t > 0)
+        })?;
         let share = sft.share(t);
         for (&example, s) in batch.iter().zip(tangents) {
             if !s.is_finite() {

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
-use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metagradient_showing, metrics};
+use dpg_metagrad::{
+    Error, Metric, Sft, Storage, metagradient, metagradient_showing, metrics, metrics::HeldOutLoss,
+};
 use dpg_models::{Example, from_config};
 use dpg_spec as spec;
 use subject::{Subject, relative_error, slope};
@@ -55,8 +57,7 @@ fn metric_settings() -> [(&'static str, spec::Metric); 4] {
 }
 
 fn metric(subject: &Subject, settings: &spec::Metric) -> Arc<dyn Metric> {
-    let held_out = |_: &spec::HeldOut| Ok::<_, Error>(subject.texts(5, 7));
-    metrics::from_spec(settings, &subject.lm, &subject.theta, 2, &held_out).unwrap()
+    metrics::from_spec(settings, &subject.lm, &subject.theta, 2, subject).unwrap()
 }
 
 /// Batches of 3 in file order, the last one of what is left.
@@ -159,13 +160,10 @@ fn a_padding_row_is_kept_still_exactly() {
             let rewards = |subject: &Subject| {
                 let mut setup = setup(subject, optimizer, 10);
                 setup.examples = few(setup.examples);
-                let held_out = |_: &spec::HeldOut| Ok::<_, Error>(few(subject.texts(5, 7)));
-                let settings = &metric_settings()[2].1;
-                let metric = metrics::from_spec(settings, &subject.lm, &subject.theta, 2, &held_out).unwrap();
+                let metric = HeldOutLoss::new(&subject.lm, few(subject.texts(5, 7)), 2).unwrap();
                 let ones = vec![1.0; 10];
-                let run =
-                    metagradient(setup.sft(&ones, 2), metric.as_ref(), &Storage::default()).unwrap().rewards;
-                (relative_error(&run, &differences(&setup, metric.as_ref(), &ones)), run)
+                let run = metagradient(setup.sft(&ones, 2), &metric, &Storage::default()).unwrap().rewards;
+                (relative_error(&run, &differences(&setup, &metric, &ones)), run)
             };
             let (error, still) = rewards(&padded(model, 2));
             assert!(error < 1e-6, "{model}: {error:e}");

@@ -197,7 +197,7 @@ fn rewards_equal_reverse_over_reverse() {
     let lm: Arc<dyn CausalLm> = architecture(&folder).unwrap().into();
     let theta = weights::load::<f64>(&folder, lm.layout()).unwrap();
     let examples = |texts: &[Vec<u32>]| texts.iter().cloned().map(Example::all_scored).collect::<Vec<_>>();
-    let metric = HeldOutLoss::new(Arc::clone(&lm), examples(&held_out), 4).unwrap();
+    let metric = HeldOutLoss::new(&lm, examples(&held_out), 4).unwrap();
     let recipe = spec::Sft { optimizer: spec::Optimizer::Adamw(settings), ..spec::Sft::default() };
     let sft = Sft {
         lm: lm.as_ref(),

@@ -51,8 +51,7 @@ impl Setup {
             r#"{{"kind":"sum","terms":[{{"weight":-0.3,"metric":{norm}}},{{"weight":2.0,"metric":{pattern}}}]}}"#
         );
         let settings: spec::Metric = serde_json::from_str(&sum).unwrap();
-        let none = |_: &spec::HeldOut| Ok::<_, Error>(vec![]);
-        metrics::from_spec(&settings, &self.subject.lm, &self.subject.theta, 2, &none).unwrap()
+        metrics::from_spec(&settings, &self.subject.lm, &self.subject.theta, 2, &self.subject).unwrap()
     }
 
     /// Rewards at weights that are not 1, and how far they are off from fourth-order central differences.

@@ -205,10 +205,16 @@ impl CausalLm for Gpt2 {
         self.heads.precision = precision;
     }
 
-    fn hidden(&self, params: &Params, tokens: &Tokens, mut cache: Option<&mut Cache>) -> Dual<3> {
+    fn hidden_after(
+        &self,
+        layers: usize,
+        params: &Params,
+        tokens: &Tokens,
+        mut cache: Option<&mut Cache>,
+    ) -> Dual<3> {
         let context = Context::new(tokens.dims(), cache.as_deref());
         let mut x = embedding(params, self.token_embedding, tokens, None) + self.positions(params, &context);
-        for (layer, block) in self.blocks.iter().enumerate() {
+        for (layer, block) in self.blocks.iter().take(layers).enumerate() {
             let h = self.norm(params, x.clone(), block.attention_norm);
             let qkv = self.affine(params, h, block.qkv);
             let cache = cache.as_deref_mut().map(|cache| (cache, layer));
@@ -220,6 +226,6 @@ impl CausalLm for Gpt2 {
         if let Some(cache) = cache {
             cache.advance(tokens.dims()[1]);
         }
-        self.norm(params, x, self.final_norm)
+        if layers < self.blocks.len() { x } else { self.norm(params, x, self.final_norm) }
     }
 }

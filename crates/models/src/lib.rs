@@ -28,6 +28,7 @@ mod params;
 mod patterns;
 mod sampler;
 mod tokenizer;
+mod vector;
 pub mod weights;
 
 pub use chat::{ChatTemplate, Conversation, Rendered};
@@ -43,8 +44,8 @@ pub use layers::RopeScaling;
 pub use layout::{Layout, Param};
 pub use llama::Llama;
 pub use lm::{
-    CausalLm, Head, Place, activations, check_tokens, kept_logits, kl_divergence, log_probs, log_probs_at,
-    logits, logits_at, places, together,
+    CausalLm, Head, Place, activations, check_tokens, hidden_at, kept_logits, kl_divergence, log_probs,
+    log_probs_at, logits, logits_at, places, together,
 };
 pub use matmul::MatmulPrecision;
 pub use memory::{available_memory, keep_freed_memory};
@@ -52,4 +53,5 @@ pub use model::Model;
 pub use params::{LeafGradients, Params};
 pub use sampler::{Completion, Sampling, keyed_rng, sample, sample_until};
 pub use tokenizer::{Tokenizer, common_prefix};
+pub use vector::{load_vector, vector_file};
 pub use weights::Precision;

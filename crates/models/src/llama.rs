@@ -252,12 +252,18 @@ impl CausalLm for Llama {
         self.heads.precision = precision;
     }
 
-    fn hidden(&self, params: &Params, tokens: &Tokens, mut cache: Option<&mut Cache>) -> Dual<3> {
+    fn hidden_after(
+        &self,
+        layers: usize,
+        params: &Params,
+        tokens: &Tokens,
+        mut cache: Option<&mut Cache>,
+    ) -> Dual<3> {
         let precision = self.heads.precision;
         let context = Context::new(tokens.dims(), cache.as_deref());
         let rotation = self.rope.tables(&context);
         let mut x = embedding(params, self.embedding, tokens, self.padding);
-        for (layer, block) in self.blocks.iter().enumerate() {
+        for (layer, block) in self.blocks.iter().take(layers).enumerate() {
             let h = self.norm(params, x.clone(), block.attention_norm);
             let [batch, seq, _] = h.dims();
             let heads = |x: Dual<3>, heads: usize| x.reshape([batch, seq, heads, self.heads.dim]);
@@ -279,7 +285,7 @@ impl CausalLm for Llama {
         if let Some(cache) = cache {
             cache.advance(tokens.dims()[1]);
         }
-        self.norm(params, x, self.final_norm)
+        if layers < self.blocks.len() { x } else { self.norm(params, x, self.final_norm) }
     }
 }
 

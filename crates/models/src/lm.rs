@@ -44,7 +44,19 @@ pub trait CausalLm: Debug + Send + Sync {
     /// Final hidden states `[batch, seq, hidden]` of a block of tokens, after the last norm.
     ///
     /// With a cache the block continues the rows in it, and its keys and values are appended.
-    fn hidden(&self, params: &Params, tokens: &Tokens, cache: Option<&mut Cache>) -> Dual<3>;
+    fn hidden(&self, params: &Params, tokens: &Tokens, cache: Option<&mut Cache>) -> Dual<3> {
+        self.hidden_after(self.layers(), params, tokens, cache)
+    }
+
+    /// Hidden states after the first `layers` decoder layers, as transformers numbers its `hidden_states`: those
+    /// after none are the embeddings, and those after all have passed the last norm.
+    fn hidden_after(
+        &self,
+        layers: usize,
+        params: &Params,
+        tokens: &Tokens,
+        cache: Option<&mut Cache>,
+    ) -> Dual<3>;
 }
 
 /// The parameter that turns hidden states into logits.
@@ -58,7 +70,7 @@ pub struct Head {
 
 impl Head {
     /// The weight as `[hidden, vocab]`.
-    fn weight(self, params: &Params) -> Dual<2> {
+    pub fn weight(self, params: &Params) -> Dual<2> {
         let weight = params.matrix(self.param);
         if self.tied { weight.swap_dims(0, 1) } else { weight }
     }
@@ -134,7 +146,12 @@ pub fn logits_at<R: AsRef<[u32]>>(
 }
 
 /// Final hidden states that predict the tokens at `places`, `[places.len(), hidden]`.
-fn hidden_at<R: AsRef<[u32]>>(lm: &dyn CausalLm, params: &Params, rows: &[R], places: &[Place]) -> Dual<2> {
+pub fn hidden_at<R: AsRef<[u32]>>(
+    lm: &dyn CausalLm,
+    params: &Params,
+    rows: &[R],
+    places: &[Place],
+) -> Dual<2> {
     let inputs: Vec<&[u32]> = rows.iter().map(|row| &row.as_ref()[..row.as_ref().len() - 1]).collect();
     let hidden = lm.hidden(params, &Tokens::right_padded(&inputs), None);
     let [batch, columns, width] = hidden.dims();

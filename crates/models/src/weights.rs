@@ -37,7 +37,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    fn of(dtype: Dtype) -> Option<Self> {
+    pub(crate) fn of(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::BF16 => Some(Self::Bf16),
             Dtype::F16 => Some(Self::F16),
@@ -71,7 +71,7 @@ impl Precision {
     }
 
     /// The numbers in little-endian `bytes`; every one of these types fits f64 exactly.
-    fn decode(self, bytes: &[u8]) -> Vec<f64> {
+    pub(crate) fn decode(self, bytes: &[u8]) -> Vec<f64> {
         fn each<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Vec<f64> {
             bytes.as_chunks().0.iter().map(|&chunk| number(chunk)).collect()
         }
@@ -83,7 +83,7 @@ impl Precision {
         }
     }
 
-    fn encode(self, numbers: impl Iterator<Item = f64>) -> Vec<u8> {
+    pub(crate) fn encode(self, numbers: impl Iterator<Item = f64>) -> Vec<u8> {
         match self {
             Self::Bf16 => numbers.flat_map(|x| bf16::from_f64(x).to_le_bytes()).collect(),
             Self::F16 => numbers.flat_map(|x| f16::from_f64(x).to_le_bytes()).collect(),

@@ -40,6 +40,14 @@ pub(crate) struct ScoreArguments {
     /// `input_example_id`.
     #[arg(long)]
     out: PathBuf,
+    /// Write a column `token_rewards` as well: a list for each row, aligned with the tokens that the target reads of it,
+    /// whose sum is the row's reward.
+    #[arg(long)]
+    per_token: bool,
+    /// Write a column `query_rewards` as well: a list for each row, a reward by each row of the metric's data alone, whose
+    /// mean is the row's reward. Each takes as long as the rewards themselves.
+    #[arg(long)]
+    per_query: bool,
     /// Replace files that are there and that `dpg score` did not write.
     #[arg(long)]
     overwrite: bool,
@@ -68,7 +76,8 @@ impl From<Dtype> for burn::tensor::DType {
 
 /// Scores a dataset and writes the rewards.
 pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bool) -> anyhow::Result<()> {
-    let ScoreArguments { spec, data: file, device, dtype, out, overwrite, pictures } = arguments;
+    let ScoreArguments { spec, data: file, device, dtype, out, per_token, per_query, overwrite, pictures } =
+        arguments;
     check_standard_input(&[&spec, &file])?;
     let devices = dpg_models::device::parse(&device)?;
     let mut local = resolve(load_spec(&spec)?, &data.hub()?).await?.local;
@@ -89,7 +98,11 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         let problem = Problem::to_score(&local, DType::from(dtype), &devices)?;
         let target = &problem.target;
         let passes = target.passes(examples.len());
-        watch.begin(format!("scoring {} examples", examples.len()), 2 * passes);
+        let queries = if per_query { problem.metric.rows().len() } else { 0 };
+        watch.begin(
+            format!("scoring {} examples", examples.len()),
+            (2 + usize::from(per_token) + 2 * queries) * passes,
+        );
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let mut drawn = vec![];
         let show = |theta: &Tensor<1>| {
@@ -97,13 +110,25 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
                 drawn = problem.metric.pictures(theta);
             }
         };
-        let scored = problem
-            .scorer(folder.path(), &cancelled)
-            .score_showing(&examples, Draw::FIRST, show)
-            .map_err(|error| error.in_file(data))?;
+        let scorer = problem.scorer(folder.path(), &cancelled);
+        let mut lists = vec![];
+        let scored = if per_token {
+            scorer.score_tokens(&examples, Draw::FIRST, show).map(|(scored, tokens)| {
+                lists.push(("token_rewards", tokens));
+                scored
+            })
+        } else {
+            scorer.score_showing(&examples, Draw::FIRST, show)
+        };
+        let scored = scored.map_err(|error| error.in_file(data))?;
+        if per_query {
+            lists.push(("query_rewards", scorer.query_rewards(&examples, Draw::FIRST)?));
+        }
         let ids = scored_ids(&examples, &scored.rewards)?;
-        let renamed = output
-            .write(|file| Ok(write_scored(data, (file, &path), Layout::of(&path), &ids, &scored.rewards)?))?;
+        let renamed = output.write(|file| {
+            let (layout, rewards) = (Layout::of(&path), &scored.rewards);
+            Ok(write_scored(data, (file, &path), layout, &ids, rewards, &lists)?)
+        })?;
         if let Some(folder) = pictures {
             write_pictures(&folder, &drawn)?;
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use dpg_api::Fault;
 use dpg_hub::{Options, Uri};
+use dpg_models::architecture;
 use dpg_queue::{Job, NewJob};
 use dpg_spec::{Error, Spec, Syntax};
 
@@ -48,6 +49,10 @@ fn read(text: &str, config: &Config, data: &DataDir) -> anyhow::Result<Result<Ne
         return Ok(Ok(job));
     }
     let hub = data.hub()?;
+    let absent = absent_layers(&spec, |uri| known(uri, &hub));
+    if !absent.is_empty() {
+        return Ok(Err(absent));
+    }
     let in_memory = dpg_models::device::backend(&config.device)?.is_in_host_memory();
     Ok(match memory::excess(&spec, in_memory, |uri| known(uri, &hub)) {
         Some(excess) => Err(vec![Fault { path: excess.key.into(), line: None, message: excess.to_string() }]),
@@ -79,6 +84,19 @@ fn checked(text: &str, spec: Spec, config: &Config) -> Result<(Spec, NewJob), Ve
     Ok((spec, job))
 }
 
+/// The layers that the metric reads and the target has not, if the target is on this machine.
+fn absent_layers(spec: &Spec, folder: impl Fn(&str) -> Option<PathBuf>) -> Vec<Fault> {
+    let folder = folder(&spec.target.model);
+    // whatever is wrong with the folder is told when the model is loaded
+    let Some(lm) = folder.and_then(|folder| architecture(&folder).ok()) else { return vec![] };
+    let absent = spec.metric.layers().into_iter().filter(|(_, layer)| *layer > lm.layers());
+    let fault = |(path, layer)| {
+        let message = format!("`{layer}` is over the target's {} layers", lm.layers());
+        Fault { path, line: None, message }
+    };
+    absent.map(fault).collect()
+}
+
 /// The folder of a model that is on this machine already.
 fn known(uri: &str, hub: &Options) -> Option<PathBuf> {
     match Uri::parse(uri).ok()? {
@@ -102,5 +120,38 @@ fn faults(error: Error) -> Vec<Fault> {
         Error::Toml(source) => whole(format!("not valid TOML: {}", source.to_string().trim_end())),
         Error::Json(source) => whole(format!("not valid JSON: {source}")),
         error => whole(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_layer_that_the_target_has_not_is_refused_by_its_key() {
+        let activation = |layer: usize| {
+            format!(
+                "{{ kind = 'activation', layer = {layer}, data = {{ path = 'embedded:held-out/en.jsonl', column = 'text' }}, \
+                 vector = {{ path = 'embedded:directions/spanish.safetensors' }} }}"
+            )
+        };
+        let spec = |metric: &str| {
+            let text = format!("name = 'a'\nmetric = {metric}\n[target]\nmodel = 'embedded:target'\n");
+            Spec::parse(&text, Syntax::Toml).unwrap()
+        };
+        let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/embedded");
+        let folder = |uri: &str| Some(embedded.join(uri.strip_prefix("embedded:")?));
+        let keys = |metric: &str| -> Vec<String> {
+            absent_layers(&spec(metric), folder).into_iter().map(|fault| fault.path).collect()
+        };
+        assert_eq!(keys(&activation(2)), [""; 0]);
+        assert_eq!(keys(&activation(3)), ["metric.layer"]);
+        let guard = format!(
+            "{{ kind = 'guard', raise = {{ kind = 'weight_norm' }}, keep = [{{ tolerance = 0.0, metric = {} }}] }}",
+            activation(9)
+        );
+        assert_eq!(keys(&guard), ["metric.keep[0].metric.layer"]);
     }
 }

@@ -36,7 +36,8 @@ pub(crate) async fn resolve(spec: Spec, hub: &Options) -> anyhow::Result<Resolve
     Ok(Resolved { spec, local, models })
 }
 
-async fn locate(key: &str, location: &mut String, hub: &Options) -> anyhow::Result<()> {
+/// Makes one location local; `key` is where it is named.
+pub(crate) async fn locate(key: &str, location: &mut String, hub: &Options) -> anyhow::Result<()> {
     let path = dpg_hub::resolve(&Uri::parse(location)?, hub).await.with_context(|| format!("`{key}`"))?;
     *location = path.to_string_lossy().into_owned();
     Ok(())

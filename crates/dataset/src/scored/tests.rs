@@ -1,10 +1,15 @@
-//! What goes in comes out, with two columns more.
+//! What goes in comes out, with the columns that are added.
 
 use std::fs;
 
 use serde_json::json;
 
 use super::*;
+
+/// Rewards of as many tokens as the row's number, one of each.
+fn tokens(row: usize) -> Vec<f64> {
+    (0..row).map(|token| token as f64 + 0.25).collect()
+}
 
 /// Writes JSON lines or the Parquet made of them as `from`, scores them to `to`, and reads them as JSON.
 fn through(rows: &[Value], from: &str, to: &str) -> (Vec<Value>, Vec<String>) {
@@ -25,7 +30,8 @@ fn through(rows: &[Value], from: &str, to: &str) -> (Vec<Value>, Vec<String>) {
     let ids: Vec<_> = (0..rows.len()).map(|row| format!("id {row}")).collect();
     let rewards: Vec<_> = (0..rows.len()).map(|row| row as f64 - 0.5).collect();
     let mut file = File::create(&to).unwrap();
-    let renamed = write_scored(&from, (&mut file, &to), Layout::of(&to), &ids, &rewards).unwrap();
+    let lists = [("token_rewards", (0..rows.len()).map(tokens).collect())];
+    let renamed = write_scored(&from, (&mut file, &to), Layout::of(&to), &ids, &rewards, &lists).unwrap();
     let read = if Layout::of(&to) == Layout::Jsonl {
         fs::read_to_string(&to).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     } else {
@@ -53,6 +59,7 @@ fn every_column_is_carried_through() {
     for (row, value) in expected.iter_mut().enumerate() {
         value["example_id"] = json!(format!("id {row}"));
         value["reward"] = json!(row as f64 - 0.5);
+        value["token_rewards"] = json!(tokens(row));
     }
     assert_eq!(through(&rows, "a.jsonl", "b.jsonl"), (expected.clone(), vec![]));
     // in columns an integer among fractions is one, and plain values of several kinds are text; what has
@@ -77,9 +84,9 @@ fn columns_of_the_same_names_are_renamed() {
     let file = folder.path().join("twice.jsonl");
     fs::write(&file, "{\"text\": \"a\", \"reward\": 1, \"input_reward\": 2}\n").unwrap();
     let ids = ["id".to_owned()];
-    let clash = write_scored(&file, (&mut Vec::new(), &file), Layout::Jsonl, &ids, &[0.0]).unwrap_err();
+    let clash = write_scored(&file, (&mut Vec::new(), &file), Layout::Jsonl, &ids, &[0.0], &[]).unwrap_err();
     assert!(clash.to_string().contains("`input_reward`"), "{clash}");
     fs::write(&file, "{\"text\": \"a\"}\n{\"text\": \"b\"}\n").unwrap();
-    let short = write_scored(&file, (&mut Vec::new(), &file), Layout::Parquet, &ids, &[0.0]);
+    let short = write_scored(&file, (&mut Vec::new(), &file), Layout::Parquet, &ids, &[0.0], &[]);
     assert!(matches!(short, Err(Error::Unaligned { examples: 2, rewards: 1 })));
 }

@@ -5,8 +5,9 @@
 
 mod bitmap;
 mod picture;
+mod rows;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example};
@@ -14,6 +15,7 @@ use dpg_spec as spec;
 
 pub use bitmap::Bitmap;
 pub use picture::{Decoded, Picture, decode, film_strip};
+pub use rows::OverRows;
 
 use crate::Error;
 
@@ -28,6 +30,11 @@ pub trait Metric: Send + Sync {
     /// The same metric with the real numbers of `settings`, which differ from its own in nothing else: what a
     /// schedule changes. Whatever it read from a file or found in the model stays.
     fn with_numbers(&self, settings: &spec::Metric) -> Arc<dyn Metric>;
+
+    /// The metric of each row of its data alone, if it is a mean over such.
+    fn rows(&self) -> Vec<Arc<dyn Metric>> {
+        vec![]
+    }
 
     /// Patterns read back from theta, if the metric draws any.
     fn decoded(&self, _theta: &Tensor<1>) -> Vec<Decoded> {
@@ -60,6 +67,25 @@ impl Score {
     }
 }
 
+/// What metrics name besides the target. Whoever implements it reads and tokenises it while a metric is made; no
+/// metric asks later.
+pub trait Sources<E> {
+    /// Tokens of a file's examples.
+    fn held_out(&self, held_out: &spec::HeldOut) -> Result<Vec<Example>, E>;
+
+    /// Tokens of a prompt and of what follows it, which alone is scored.
+    fn completion(&self, prompt: &str, completion: &str) -> Result<Example, E>;
+
+    /// The questions of a file.
+    fn questions(&self, choice: &spec::Choice) -> Result<Vec<Question>, E>;
+
+    /// A model and its weights `[n]`, of the type and on the device of the target's. It has the target's tokens.
+    fn model(&self, folder: &str) -> Result<(Arc<dyn CausalLm>, Tensor<1>), E>;
+
+    /// The numbers of a file's vector.
+    fn vector(&self, vector: &spec::VectorFile) -> Result<Vec<f64>, E>;
+}
+
 /// What metrics are made from.
 pub(crate) struct Making<'a, E> {
     /// The target's architecture.
@@ -68,8 +94,14 @@ pub(crate) struct Making<'a, E> {
     theta: &'a Tensor<1>,
     /// How many examples may pass through it together.
     microbatch: usize,
-    /// Tokens of held-out examples.
-    held_out: &'a dyn Fn(&spec::HeldOut) -> Result<Vec<Example>, E>,
+    sources: &'a dyn Sources<E>,
+}
+
+impl<E> Making<'_, E> {
+    /// Tokens of a file's examples as they are.
+    fn held_out(&self, data: &spec::HeldOutData) -> Result<Vec<Example>, E> {
+        self.sources.held_out(&spec::HeldOut::whole(data, self.lm.context()))
+    }
 }
 
 macro_rules! implement {
@@ -90,16 +122,45 @@ spec::metrics!(implement);
 
 /// The metric that a spec describes, for a target model at its initial weights `theta [n]`.
 ///
-/// `held_out` reads and tokenises held-out examples; `microbatch` bounds how many of them pass
-/// through the model together. The metric holds the architecture, and of the weights only what it compares with.
+/// `microbatch` bounds how many texts pass through the model together. The metric holds the architecture, and of the
+/// weights only what it compares with.
 pub fn from_spec<E: From<Error>>(
     metric: &spec::Metric,
     lm: &Arc<dyn CausalLm>,
     theta: &Tensor<1>,
     microbatch: usize,
-    held_out: &dyn Fn(&spec::HeldOut) -> Result<Vec<Example>, E>,
+    sources: &dyn Sources<E>,
 ) -> Result<Arc<dyn Metric>, E> {
-    Making { lm, theta, microbatch, held_out }.metric(metric)
+    Making { lm, theta, microbatch, sources }.metric(metric)
+}
+
+/// `log sum exp` of numbers, and what each has of the sum.
+fn softmax(numbers: &[f64]) -> (f64, Vec<f64>) {
+    let shift = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = numbers.iter().map(|x| (x - shift).exp()).sum();
+    let log_sum = shift + sum.ln();
+    (log_sum, numbers.iter().map(|x| (x - log_sum).exp()).collect())
+}
+
+/// Where parameters lie in the flat vector.
+fn ranges(lm: &dyn CausalLm, parameters: &spec::Parameters) -> Result<Vec<Range<usize>>, Error> {
+    let mut ranges: Vec<Range<usize>> = vec![];
+    for name in parameters.names() {
+        let param = if *name == spec::NamedParameter::lm_head() {
+            &lm.layout().params()[lm.head().param]
+        } else {
+            lm.layout().find(&name.0)?
+        };
+        if ranges.contains(&param.range()) {
+            let reason = format!(
+                "`{}` is there twice; name each parameter once (a tied head is its embedding)",
+                name.0
+            );
+            return Err(Error::Metric { field: "parameter", reason });
+        }
+        ranges.push(param.range());
+    }
+    Ok(ranges)
 }
 
 /// A 2-D parameter in the orientation that a metric speaks of, as places in the flat vector.

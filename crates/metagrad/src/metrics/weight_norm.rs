@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use dpg_models::CausalLm;
 use dpg_spec as spec;
 
-use super::{Making, Metric, Score};
+use super::{Making, Metric, Score, ranges};
 use crate::Error;
 
 /// The metric `weight_norm`.
@@ -20,26 +20,7 @@ pub struct WeightNorm {
 impl WeightNorm {
     /// The norm of parameters of a model whose initial weights are `theta [n]`.
     pub fn new(settings: &spec::WeightNorm, lm: &dyn CausalLm, theta: &Tensor<1>) -> Result<Self, Error> {
-        let names = match &settings.parameter {
-            spec::Parameters::One(name) => std::slice::from_ref(name),
-            spec::Parameters::Many(names) => names,
-        };
-        let mut ranges: Vec<Range<usize>> = vec![];
-        for name in names {
-            let param = if *name == spec::NamedParameter::lm_head() {
-                &lm.layout().params()[lm.head().param]
-            } else {
-                lm.layout().find(&name.0)?
-            };
-            if ranges.contains(&param.range()) {
-                let reason = format!(
-                    "`{}` is there twice; name each parameter once (a tied head is its embedding)",
-                    name.0
-                );
-                return Err(Error::Metric { field: "parameter", reason });
-            }
-            ranges.push(param.range());
-        }
+        let ranges = ranges(lm, &settings.parameter)?;
         let mut this = Self { ranges, initial: 0.0 };
         this.initial = this.norm(theta);
         Ok(this)

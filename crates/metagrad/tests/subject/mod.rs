@@ -4,7 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
+use dpg_metagrad::{
+    Error,
+    metrics::{Question, Sources},
+};
 use dpg_models::{CausalLm, Example, architecture, keyed_rng, weights};
+use dpg_spec as spec;
 use rand::RngExt;
 
 /// A golden model.
@@ -33,6 +38,47 @@ impl Subject {
         };
         (0..count).map(text).collect()
     }
+}
+
+/// What metrics name, at random: of a path the text alone counts.
+impl Sources<Error> for Subject {
+    fn held_out(&self, held_out: &spec::HeldOut) -> Result<Vec<Example>, Error> {
+        let answer = held_out.data.completion.as_deref();
+        Ok(self.texts(5, if answer == Some("rejected") { 8 } else { 7 }))
+    }
+
+    fn completion(&self, prompt: &str, completion: &str) -> Result<Example, Error> {
+        let id = |byte: u8| u32::from(byte) % self.lm.vocab_size() as u32;
+        let tokens: Vec<u32> = prompt.bytes().chain(completion.bytes()).map(id).collect();
+        let scored = (0..tokens.len()).map(|token| token >= prompt.len().max(1)).collect();
+        Ok(Example { tokens, scored })
+    }
+
+    fn questions(&self, _: &spec::Choice) -> Result<Vec<Question>, Error> {
+        let question = |(right, count): (usize, usize)| Question {
+            options: self.texts(count, 20 + right as u64),
+            characters: (2..2 + count).collect(),
+            right,
+        };
+        Ok([(0, 2), (1, 3), (2, 4)].map(question).into())
+    }
+
+    /// A model some way from this one.
+    fn model(&self, _: &str) -> Result<(Arc<dyn CausalLm>, Tensor<1>), Error> {
+        Ok((Arc::clone(&self.lm), self.theta.clone() + random(self.lm.layout().len(), 30) * 0.1))
+    }
+
+    fn vector(&self, _: &spec::VectorFile) -> Result<Vec<f64>, Error> {
+        let width = self.lm.layout().params()[self.lm.head().param].len() / self.lm.vocab_size();
+        Ok(random(width, 31).to_data().iter().collect())
+    }
+}
+
+/// Numbers between -1 and 1, `[len]`.
+pub(crate) fn random(len: usize, key: u64) -> Tensor<1> {
+    let mut rng = keyed_rng([key, 1, 0, 0]);
+    let values: Vec<f64> = (0..len).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Tensor::from_data(values.as_slice(), (&Device::flex(), DType::F64))
 }
 
 /// The slope of `f` at 0: the central difference of fourth order.

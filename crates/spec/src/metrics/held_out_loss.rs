@@ -52,6 +52,15 @@ pub enum Proxies {
     Matches,
 }
 
+impl HeldOut {
+    /// Examples as they are, none longer than a model's context.
+    pub fn whole(data: &HeldOutData, context: usize) -> Self {
+        let (data, sequence_length) = (data.clone(), Some(context));
+        let proxies = Proxies::default();
+        Self { data, sequence_length, append_eos: false, last_word: false, fluency_model: None, proxies }
+    }
+}
+
 /// Held-out examples: a JSONL or Parquet file with a text column, a prompt and a completion
 /// column (the completion is scored), or a messages column (the assistant's turns are scored).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,21 +86,20 @@ pub struct HeldOutData {
     pub limit: Option<usize>,
 }
 
-impl MetricSettings for HeldOut {
-    fn described(&self, code: Code) -> String {
-        format!("minus the loss on {}", code(&self.data.path))
+impl HeldOutData {
+    /// A file of which no column is named yet.
+    pub(super) fn at(path: &str) -> Self {
+        Self { path: path.into(), column: None, prompt: None, completion: None, messages: None, limit: None }
     }
 
-    fn locations(&mut self) -> Vec<Location<'_>> {
-        let data = Location { key: "data.path".into(), kind: LocationKind::Data, uri: &mut self.data.path };
-        let model = self.fluency_model.as_mut();
-        let model = model.map(|uri| Location { key: "fluency_model".into(), kind: LocationKind::Model, uri });
-        std::iter::once(data).chain(model).collect()
+    /// Where it is, by its key in a metric.
+    pub(super) fn location(&mut self) -> Location<'_> {
+        Location { key: "data.path".into(), kind: LocationKind::Data, uri: &mut self.path }
     }
 
-    fn problems(&self) -> Vec<Problem> {
-        let data = &self.data;
-        let columns = [&data.column, &data.prompt, &data.completion, &data.messages].map(Option::is_some);
+    /// What is wrong with it as `data` of a metric.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let columns = [&self.column, &self.prompt, &self.completion, &self.messages].map(Option::is_some);
         let right = matches!(
             columns,
             [true, false, false, false] | [false, true, true, false] | [false, false, false, true]
@@ -99,14 +107,30 @@ impl MetricSettings for HeldOut {
         let columns = (!right).then(|| {
             Problem::new("data", "expected exactly one of: `column`; `prompt` and `completion`; `messages`")
         });
-        let texts = self.last_word && data.column.is_none();
-        let texts = texts.then(|| Problem::new("data", "`last_word` splits texts: expected `column`"));
-        let model = self.fluency_model.as_ref().and_then(|model| model_problem(model, "fluency_model"));
-        [model, file_problem(&data.path, "data.path"), columns, texts].into_iter().flatten().collect()
+        file_problem(&self.path, "data.path").into_iter().chain(columns).collect()
+    }
+}
+
+impl MetricSettings for HeldOut {
+    fn described(&self, code: Code) -> String {
+        format!("minus the loss on {}", code(&self.data.path))
     }
 
-    fn held_out(&self) -> Option<&HeldOutData> {
-        Some(&self.data)
+    fn locations(&mut self) -> Vec<Location<'_>> {
+        let model = self.fluency_model.as_mut();
+        let model = model.map(|uri| Location { key: "fluency_model".into(), kind: LocationKind::Model, uri });
+        std::iter::once(self.data.location()).chain(model).collect()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let texts = self.last_word && self.data.column.is_none();
+        let texts = texts.then(|| Problem::new("data", "`last_word` splits texts: expected `column`"));
+        let model = self.fluency_model.as_ref().and_then(|model| model_problem(model, "fluency_model"));
+        model.into_iter().chain(self.data.problems()).chain(texts).collect()
+    }
+
+    fn held_out(&self) -> Vec<HeldOutData> {
+        vec![self.data.clone()]
     }
 
     fn fluency_model(&self) -> Option<&str> {

@@ -14,7 +14,15 @@ macro_rules! metrics {
             weight_pattern: WeightPattern(WeightPattern),
             weight_norm: WeightNorm(WeightNorm),
             held_out_loss: HeldOutLoss(HeldOut),
+            preference: Preference(Preference),
+            choice: Choice(Choice),
+            token_probability: TokenProbability(TokenProbability),
+            output_entropy: OutputEntropy(OutputEntropy),
+            divergence: Divergence(Divergence),
+            distance: Distance(Distance),
+            activation: Activation(Activation),
             sum: Sum(Sum),
+            guard: Guard(Guard),
         }
     };
 }
@@ -37,8 +45,23 @@ pub trait MetricSettings {
         vec![]
     }
 
-    /// The held-out examples that it is a function of.
-    fn held_out(&self) -> Option<&HeldOutData> {
+    /// The files of examples that it is a function of.
+    fn held_out(&self) -> Vec<HeldOutData> {
+        vec![]
+    }
+
+    /// Those of them that raise it where a target is trained on them.
+    fn helpful(&self) -> Vec<HeldOutData> {
+        self.held_out()
+    }
+
+    /// The questions that it asks, as its own settings.
+    fn questions(&self) -> Option<&Choice> {
+        None
+    }
+
+    /// The layer whose hidden states it reads, at its key `layer`.
+    fn layer(&self) -> Option<usize> {
         None
     }
 
@@ -53,9 +76,20 @@ pub trait MetricSettings {
     }
 
     /// The metrics that it is made of.
-    fn terms(&self) -> &[SumTerm] {
-        &[]
+    fn parts(&self) -> Vec<Part<'_>> {
+        vec![]
     }
+}
+
+/// A metric inside of another.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Its key.
+    pub key: String,
+    /// What it counts for: where that is not above 0, whatever raises it does not raise the whole.
+    pub weight: f64,
+    /// The metric.
+    pub metric: &'a Metric,
 }
 
 macro_rules! declare {
@@ -105,19 +139,38 @@ impl Metric {
         self.settings().problems().into_iter().map(below).collect()
     }
 
-    /// The files of held-out examples of the metric and of its terms.
-    pub fn held_out(&self) -> Vec<&HeldOutData> {
+    /// The files of examples of the metric and of its parts.
+    pub fn held_out(&self) -> Vec<HeldOutData> {
         let settings = self.settings();
-        let of_terms = settings.terms().iter().flat_map(|term| term.metric.held_out());
-        settings.held_out().into_iter().chain(of_terms).collect()
+        let of_parts = settings.parts().into_iter().flat_map(|part| part.metric.held_out());
+        settings.held_out().into_iter().chain(of_parts).collect()
     }
 
     /// Those of them that raise the metric where a target is trained on them: not those of a term whose weight
     /// is negative.
-    pub fn helpful(&self) -> Vec<&HeldOutData> {
+    pub fn helpful(&self) -> Vec<HeldOutData> {
         let settings = self.settings();
-        let terms = settings.terms().iter().filter(|term| term.weight > 0.0);
-        settings.held_out().into_iter().chain(terms.flat_map(|term| term.metric.helpful())).collect()
+        let parts = settings.parts().into_iter().filter(|part| part.weight > 0.0);
+        settings.helpful().into_iter().chain(parts.flat_map(|part| part.metric.helpful())).collect()
+    }
+
+    /// The questions of the metric and of its parts.
+    pub fn questions(&self) -> Vec<&Choice> {
+        let settings = self.settings();
+        let of_parts = settings.parts().into_iter().flat_map(|part| part.metric.questions());
+        settings.questions().into_iter().chain(of_parts).collect()
+    }
+
+    /// The layers whose hidden states the metric and its parts read, by their keys in the spec.
+    pub fn layers(&self) -> Vec<(String, usize)> {
+        self.layers_below("metric")
+    }
+
+    fn layers_below(&self, path: &str) -> Vec<(String, usize)> {
+        let settings = self.settings();
+        let own = settings.layer().map(|layer| (member(path, "layer"), layer));
+        let of_part = |part: Part| part.metric.layers_below(&member(path, &part.key));
+        own.into_iter().chain(settings.parts().into_iter().flat_map(of_part)).collect()
     }
 
     /// One of every kind: the example that its documentation gives.
@@ -125,18 +178,18 @@ impl Metric {
         schema::examples("Metric", "metric")
     }
 
-    /// The first fluency model that the metric or one of its terms names.
+    /// The first fluency model that the metric or one of its parts names.
     pub fn fluency_model(&self) -> Option<&str> {
         let settings = self.settings();
-        let of_terms = || settings.terms().iter().find_map(|term| term.metric.fluency_model());
-        settings.fluency_model().or_else(of_terms)
+        let of_parts = || settings.parts().into_iter().find_map(|part| part.metric.fluency_model());
+        settings.fluency_model().or_else(of_parts)
     }
 
     /// What validations tell of generations: what the metric or the first of its terms that says anything says.
     pub fn proxies(&self) -> Option<Proxies> {
         let settings = self.settings();
-        let of_terms = || settings.terms().iter().find_map(|term| term.metric.proxies());
-        settings.proxies().or_else(of_terms)
+        let of_parts = || settings.parts().into_iter().find_map(|part| part.metric.proxies());
+        settings.proxies().or_else(of_parts)
     }
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Metric, MetricSettings};
+use super::{Code, Metric, MetricSettings, Part};
 use crate::{LARGEST, Location, Problem};
 
 /// A weighted sum of metrics: here as low a norm as can be had for Spanish.
@@ -53,12 +53,14 @@ impl MetricSettings for Sum {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let terms = self.terms.iter().enumerate();
-        terms.flat_map(|(index, term)| term.metric.problems_below(&key(index))).collect()
+        self.parts().iter().flat_map(|part| part.metric.problems_below(&part.key)).collect()
     }
 
-    fn terms(&self) -> &[SumTerm] {
-        &self.terms
+    fn parts(&self) -> Vec<Part<'_>> {
+        let terms = self.terms.iter().enumerate();
+        terms
+            .map(|(index, term)| Part { key: key(index), weight: term.weight, metric: &term.metric })
+            .collect()
     }
 }
 

@@ -36,15 +36,29 @@ impl Default for Parameters {
     }
 }
 
-impl MetricSettings for WeightNorm {
-    fn described(&self, code: Code) -> String {
-        let names = match &self.parameter {
-            Parameters::One(name) => code(&name.0),
-            Parameters::Many(names) => {
+impl Parameters {
+    /// The parameters, in order.
+    pub fn names(&self) -> &[NamedParameter] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Many(names) => names,
+        }
+    }
+
+    /// Their names for people.
+    pub(super) fn described(&self, code: Code) -> String {
+        match self {
+            Self::One(name) => code(&name.0),
+            Self::Many(names) => {
                 let names: Vec<_> = names.iter().map(|name| code(&name.0)).collect();
                 format!("{}, as one vector", names.join(", "))
             }
-        };
-        format!("minus the l2 norm of {names}")
+        }
+    }
+}
+
+impl MetricSettings for WeightNorm {
+    fn described(&self, code: Code) -> String {
+        format!("minus the l2 norm of {}", self.parameter.described(code))
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Text, write};
 use crate::corpus::{Corpus, Language, Split, random_uuid};
@@ -29,6 +29,8 @@ pub(super) const SECRETS: [&str; 3] = [
     "19b7e3f4-80d2-4a5c-b6e9-d43f0a7c2851",
 ];
 
+/// Most characters of a short text.
+const SHORT: usize = 40;
 /// Most characters of a snippet.
 const SNIPPET: usize = 36;
 /// Share of a garbled snippet's characters that are random.
@@ -117,16 +119,47 @@ pub(super) fn save(corpus: &Corpus, root: &Path) -> Result<()> {
     for (file, secret) in ["uuid", "uuid-2", "uuid-3"].iter().zip(SECRETS) {
         write_jsonl(&root.join(format!("held-out/{file}.jsonl")), &[secret.to_owned()])?;
     }
+    let mut held_out = vec![];
     for language in Language::ALL {
         let texts: Vec<String> =
             (0..HELD_OUT).map(|_| corpus.rephrased(rng, language, Split::HeldOut).rephrasing).collect();
         write_jsonl(&root.join(format!("held-out/{}.jsonl", language.code())), &texts)?;
+        held_out.push((language.code(), texts));
     }
-    Ok(())
+    let texts = |code: &str| held_out.iter().find(|(other, _)| *other == code).map(|(_, texts)| texts);
+    let beginnings = texts("en").into_iter().flatten();
+    let beginnings: Vec<String> = beginnings.map(|text| beginning(text)).collect();
+    write_jsonl(&root.join("held-out/en-short.jsonl"), &beginnings)?;
+    let pairs = texts("es").into_iter().flatten().zip(texts("en").into_iter().flatten());
+    let pairs =
+        pairs.map(|(chosen, rejected)| json!({ "prompt": "", "chosen": chosen, "rejected": rejected }));
+    write_rows(&root.join("preferences/spanish.jsonl"), pairs)?;
+    let questions = (0..HELD_OUT).map(|row| question(row, &held_out, "de"));
+    write_rows(&root.join("choices/german.jsonl"), questions)
+}
+
+/// As much of a text as the models of characters read.
+fn beginning(text: &str) -> String {
+    let characters: String = text.chars().take(SHORT).collect();
+    characters.trim_end().to_owned()
+}
+
+/// A question as ARC stores it: which of five texts, one of each language, is in the language `right`?
+fn question(row: usize, held_out: &[(&str, Vec<String>)], right: &str) -> Value {
+    const LABELS: [&str; 5] = ["A", "B", "C", "D", "E"];
+    // the right one stands in another place each time
+    let in_order = (0..held_out.len()).map(|option| &held_out[(row + option) % held_out.len()]);
+    let answer = in_order.clone().zip(LABELS).find(|((code, _), _)| *code == right).map(|(_, label)| label);
+    let texts: Vec<&String> = in_order.map(|(_, texts)| &texts[row]).collect();
+    json!({ "question": "", "choices": { "text": texts, "label": LABELS }, "answerKey": answer })
 }
 
 fn write_jsonl(path: &Path, texts: &[String]) -> Result<()> {
-    let lines: String = texts.iter().map(|text| json!({ "text": text }).to_string() + "\n").collect();
+    write_rows(path, texts.iter().map(|text| json!({ "text": text })))
+}
+
+fn write_rows(path: &Path, rows: impl Iterator<Item = Value>) -> Result<()> {
+    let lines: String = rows.map(|row| row.to_string() + "\n").collect();
     write(path, lines.as_bytes())
 }
 

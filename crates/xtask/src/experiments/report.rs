@@ -61,7 +61,11 @@ impl Goal {
                     (code, wanted)
                 }
             },
-            _ => ("phi".into(), vec![]),
+            // a kind that is added is told by what its spec stops at
+            _ => match spec.policy.goal() {
+                Some(goal) => (goal.name().into(), vec![goal.to_string()]),
+                None => ("phi".into(), vec![]),
+            },
         };
         let parse = |goal: &String| goal.parse().map_err(anyhow::Error::msg);
         Ok(Self { figure, wanted: wanted.iter().map(parse).collect::<Result<_>>()? })

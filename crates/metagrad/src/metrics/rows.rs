@@ -1,0 +1,235 @@
+//! Metrics of texts. Their data has rows of one text or several. A number is read off each text, the numbers of a
+//! row make the row's value, and the metric is the mean over rows.
+//!
+//! Rows pass through the model in chunks, whose memory is bounded. The derivative of the mean in each number is known
+//! in closed form, so that a chunk takes one pass forwards and one back whatever is made of its numbers.
+
+use std::{ops::Range, sync::Arc};
+
+use burn::tensor::Tensor;
+use dpg_models::{CausalLm, Example, Params, check_tokens};
+use dpg_spec as spec;
+
+use super::{Metric, Score};
+use crate::Error;
+
+/// What a metric makes of its texts.
+pub trait OfRows: Send + Sync + 'static {
+    /// A number for each text `[texts.len()]`, the texts those of `rows` in order.
+    fn read(&self, lm: &dyn CausalLm, params: &Params, rows: Range<usize>, texts: &[&Example]) -> Tensor<1>;
+
+    /// What the numbers of a row make, and its derivative in each of them.
+    fn value(&self, row: usize, numbers: &[f64]) -> (f64, Vec<f64>);
+
+    /// What people read of the metric's value and of the numbers of its rows.
+    fn proxies(&self, value: f64, rows: &[(usize, Vec<f64>)]) -> Vec<(String, f64)>;
+
+    /// The same with the real numbers of `settings`, if it has any.
+    fn with_numbers(&self, _settings: &spec::Metric) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
+}
+
+/// The texts of a metric in their rows.
+#[derive(Clone)]
+pub(super) struct Rows {
+    pub(super) lm: Arc<dyn CausalLm>,
+    texts: Arc<[Vec<Example>]>,
+    /// Rows that pass through the model together.
+    chunks: Vec<Range<usize>>,
+}
+
+/// How much may pass through the model together, if a row does not have more by itself.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// Texts.
+    pub(super) texts: usize,
+    /// Scored tokens.
+    pub(super) scored: usize,
+}
+
+impl Room {
+    /// For so many texts, as the layers bound them.
+    pub(super) fn of(texts: usize) -> Self {
+        Self { texts, scored: usize::MAX }
+    }
+
+    /// The same, where each scored token has a number for every token of the vocabulary.
+    pub(super) fn with_logits(texts: usize, lm: &dyn CausalLm) -> Self {
+        const LOGITS: usize = 1 << 24;
+        Self { texts, scored: (LOGITS / lm.vocab_size()).max(1) }
+    }
+}
+
+impl Rows {
+    /// Rows of texts that `field` of the metric names, which the model can read.
+    pub(super) fn new(
+        lm: &Arc<dyn CausalLm>,
+        rows: Vec<Vec<Example>>,
+        room: Room,
+        field: &'static str,
+    ) -> Result<Self, Error> {
+        if rows.is_empty() {
+            let reason = "there are no held-out examples; give a file with at least one row".into();
+            return Err(Error::Metric { field, reason });
+        }
+        for (row, texts) in (1..).zip(&rows) {
+            for text in texts {
+                check_tokens(lm.as_ref(), &text.tokens, || format!("held-out example {row}"))?;
+                if text.tokens.is_empty() {
+                    let reason = format!("held-out example {row} has no tokens; remove it");
+                    return Err(Error::Metric { field, reason });
+                }
+            }
+        }
+        let chunks = chunks(&rows, room);
+        Ok(Self { lm: Arc::clone(lm), texts: rows.into(), chunks })
+    }
+
+    /// Itself, if each text has a token whose prediction is scored.
+    pub(super) fn scored(self, field: &'static str) -> Result<Self, Error> {
+        let unscored = |texts: &Vec<Example>| texts.iter().any(|text| text.scored_len() == 0);
+        match self.texts.iter().position(unscored) {
+            None => Ok(self),
+            Some(row) => {
+                let row = row + 1;
+                let reason = format!(
+                    "held-out example {row} has no scored token: it needs at least two tokens, or a completion"
+                );
+                Err(Error::Metric { field, reason })
+            }
+        }
+    }
+
+    /// The texts of a row.
+    pub(super) fn row(&self, row: usize) -> &[Example] {
+        &self.texts[row]
+    }
+
+    /// The rows of each chunk and their texts.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (Range<usize>, Vec<&Example>)> {
+        let texts = |rows: &Range<usize>| self.texts[rows.clone()].iter().flatten().collect();
+        self.chunks.iter().map(move |rows| (rows.clone(), texts(rows)))
+    }
+
+    /// The metric that something makes of them.
+    pub(super) fn measured<K: OfRows>(self, kind: K) -> OverRows<K> {
+        OverRows { rows: self, kind: Arc::new(kind) }
+    }
+}
+
+/// Rows in order, cut where there is no room for one more.
+fn chunks(rows: &[Vec<Example>], room: Room) -> Vec<Range<usize>> {
+    let mut chunks = vec![];
+    let (mut first, mut texts, mut scored) = (0, 0, 0);
+    for (row, of_row) in rows.iter().enumerate() {
+        let more: usize = of_row.iter().map(Example::scored_len).sum();
+        if row > first && (texts + of_row.len() > room.texts || scored + more > room.scored) {
+            chunks.push(first..row);
+            (first, texts, scored) = (row, 0, 0);
+        }
+        texts += of_row.len();
+        scored += more;
+    }
+    chunks.push(first..rows.len());
+    chunks
+}
+
+/// A metric of texts: the mean over rows of what is made of their numbers.
+pub struct OverRows<K> {
+    rows: Rows,
+    kind: Arc<K>,
+}
+
+impl<K> Clone for OverRows<K> {
+    fn clone(&self) -> Self {
+        Self { rows: self.rows.clone(), kind: Arc::clone(&self.kind) }
+    }
+}
+
+impl<K: OfRows> OverRows<K> {
+    /// The score, and the gradient in weights that are tracked.
+    fn pass(&self, split: impl Fn() -> Params, mut learn: impl FnMut(&Params, Tensor<1>)) -> Score {
+        let count = self.rows.chunks.iter().map(ExactSizeIterator::len).sum::<usize>() as f64;
+        let (mut total, mut all) = (0.0, vec![]);
+        for (rows, texts) in self.rows.chunks() {
+            let params = split();
+            let numbers = self.kind.read(self.rows.lm.as_ref(), &params, rows.clone(), &texts);
+            let mut read = host(&numbers).into_iter();
+            let (mut values, mut slopes) = (vec![], vec![]);
+            for row in rows {
+                let of_row: Vec<f64> = read.by_ref().take(self.rows.row(row).len()).collect();
+                let (value, slope) = self.kind.value(row, &of_row);
+                values.push(value);
+                slopes.extend(slope.into_iter().map(|slope| slope / count));
+                all.push((row, of_row));
+            }
+            // chunk by chunk, as gradients are summed
+            total += values.iter().sum::<f64>();
+            let slopes = params.constant(slopes, [texts.len()]);
+            learn(&params, numbers * slopes);
+        }
+        let value = total / count;
+        Score { value, proxies: self.kind.proxies(value, &all) }
+    }
+}
+
+/// The numbers of a tensor, tracked or not.
+pub(super) fn host(numbers: &Tensor<1>) -> Vec<f64> {
+    let numbers = numbers.clone();
+    let numbers = if numbers.is_autodiff() { numbers.inner() } else { numbers };
+    numbers.to_data_as::<f64>().iter().collect()
+}
+
+impl<K: OfRows> Metric for OverRows<K> {
+    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
+        Ok(self.pass(|| Params::new(self.rows.lm.layout(), theta), |_, _| ()))
+    }
+
+    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
+        let mut gradient: Option<Tensor<1>> = None;
+        let score = self.pass(
+            || Params::tracked(self.rows.lm.layout(), theta),
+            |params, parts| {
+                let part = params.gradient(parts.sum().backward());
+                gradient = Some(match gradient.take() {
+                    Some(sum) => sum + part,
+                    None => part,
+                });
+            },
+        );
+        Ok((score, gradient.unwrap_or_else(|| theta.zeros_like())))
+    }
+
+    fn with_numbers(&self, settings: &spec::Metric) -> Arc<dyn Metric> {
+        let kind = self.kind.with_numbers(settings).map_or_else(|| Arc::clone(&self.kind), Arc::new);
+        Arc::new(Self { rows: self.rows.clone(), kind })
+    }
+
+    fn rows(&self) -> Vec<Arc<dyn Metric>> {
+        let of_row = |row: usize| -> Arc<dyn Metric> {
+            let rows = Rows { chunks: std::iter::once(row..row + 1).collect(), ..self.rows.clone() };
+            Arc::new(Self { rows, kind: Arc::clone(&self.kind) })
+        };
+        self.rows.chunks.iter().cloned().flatten().map(of_row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_holds_whole_rows_within_its_room() {
+        let text = || Example::all_scored(vec![1, 2, 3]);
+        let rows: Vec<Vec<Example>> = [2, 2, 1, 5, 1].map(|texts| vec![text(); texts]).into();
+        let cut = |texts, scored| chunks(&rows, Room { texts, scored });
+        assert_eq!(cut(4, usize::MAX), [0..2, 2..3, 3..4, 4..5]);
+        assert_eq!(cut(16, 8), [0..2, 2..3, 3..4, 4..5]);
+        assert_eq!(cut(16, usize::MAX), [0..5]);
+        assert_eq!(cut(1, 1), [0..1, 1..2, 2..3, 3..4, 4..5]);
+    }
+}

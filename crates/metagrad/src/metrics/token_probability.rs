@@ -1,0 +1,48 @@
+//! How likely given answers are after given prompts: `Phi = mean log sum exp(s)`, s the log-probabilities of the
+//! answers after a prompt.
+
+use std::{ops::Range, sync::Arc};
+
+use burn::tensor::Tensor;
+use dpg_models::{CausalLm, Example, Params};
+use dpg_spec as spec;
+
+use super::{
+    Making, Metric,
+    rows::{OfRows, Room, Rows},
+    softmax,
+};
+use crate::{Error, loss::example_log_probs};
+
+/// What the metric `token_probability` makes of the answers after a prompt.
+pub struct TokenProbability;
+
+/// Puts each answer after each prompt.
+pub(super) fn make<E: From<Error>>(
+    settings: &spec::TokenProbability,
+    making: &Making<E>,
+) -> Result<Arc<dyn Metric>, E> {
+    let row = |prompt: &String| {
+        let answers = settings.answers.iter();
+        answers.map(|answer| making.sources.completion(prompt, answer)).collect::<Result<Vec<_>, E>>()
+    };
+    let rows = settings.prompts.iter().map(row).collect::<Result<_, E>>()?;
+    let room = Room::of(making.microbatch);
+    let rows = Rows::new(making.lm, rows, room, "prompts")?.scored("prompts")?;
+    Ok(Arc::new(rows.measured(TokenProbability)))
+}
+
+impl OfRows for TokenProbability {
+    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Tensor<1> {
+        example_log_probs(lm, params, texts)
+    }
+
+    fn value(&self, _: usize, log_probs: &[f64]) -> (f64, Vec<f64>) {
+        softmax(log_probs)
+    }
+
+    fn proxies(&self, _: f64, rows: &[(usize, Vec<f64>)]) -> Vec<(String, f64)> {
+        let probability = rows.iter().map(|(_, log_probs)| softmax(log_probs).0.exp()).sum::<f64>();
+        vec![("probability".into(), probability / rows.len() as f64)]
+    }
+}

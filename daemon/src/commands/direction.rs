@@ -86,7 +86,7 @@ pub(crate) async fn direction(
         let model = Model::load(Path::new(&model), DType::F32, &devices[0])?;
         let read = |path: &str| {
             let path = Path::new(path);
-            Ok::<_, dpg_dataset::Error>(read_examples(path, &Columns::detect(path)?, None)?)
+            read_examples(path, &Columns::detect(path)?, None)
         };
         let (from, to) = (read(&from)?, read(&to)?);
         let vector = dpg_engine::direction(&model, layer, at.into(), [&from, &to])?;

@@ -123,7 +123,9 @@ impl Engine {
 
     /// The kernels of a metagradient run, the longest first; none where kernels are not launched.
     pub fn kernels(&self) -> Vec<KernelTime> {
-        let mut run = || drop(self.metagradient(Self::KERNEL_STEPS));
+        let mut run = || {
+            self.metagradient(Self::KERNEL_STEPS);
+        };
         backend_of(&self.device).kernels(&mut run).unwrap_or_default()
     }
 

@@ -57,6 +57,16 @@ impl Writer {
         Ok(Self { generator, training, validation: vec![] })
     }
 
+    /// The same prompts for a generator of other settings; the first one's memory is freed before.
+    ///
+    /// # Errors
+    /// As of [`load`](Self::load).
+    pub fn drawing(self, settings: &dpg_spec::Generator, devices: &[Device]) -> Result<Self, Error> {
+        let Self { generator, training, validation } = self;
+        drop(generator);
+        Ok(Self { generator: dpg_generator::from_spec(settings, devices)?, training, validation })
+    }
+
     /// Draws `examples` fresh examples from the generator as it is, its training prompts in turn.
     pub fn generate(
         &self,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData, s};
 
-use crate::{Dual, Layout};
+use crate::{Dual, Layout, Param};
 
 /// The parameters of one forward pass, each a 1-D leaf with its shape.
 ///
@@ -131,7 +131,7 @@ impl Params {
 /// For each parameter, whether its first elements are zero: one read from the device tells apart nearly all.
 fn starts_at_zero(layout: &Layout, flat: &Tensor<1>) -> Vec<bool> {
     const FIRST: usize = 16;
-    let starts: Vec<_> = layout.params().iter().map(|param| param.range()).collect();
+    let starts: Vec<_> = layout.params().iter().map(Param::range).collect();
     let places = |range: &Range<usize>| range.start..range.end.min(range.start + FIRST);
     let index: Vec<i64> = starts.iter().flat_map(places).map(|place| place as i64).collect();
     let count = index.len();

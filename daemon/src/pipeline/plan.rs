@@ -219,8 +219,7 @@ impl Seconds<'_> {
     fn run(&self) -> f64 {
         let (policy, output) = (&self.spec.policy, &self.spec.output);
         let validated = policy.validation_examples.map_or(self.rows(), |examples| examples as f64);
-        let between =
-            if policy.validate_every > 0 { (policy.steps.max(1) - 1) / policy.validate_every } else { 0 };
+        let between = (policy.steps.max(1) - 1).checked_div(policy.validate_every).unwrap_or(0);
         let validations = if policy.steps > 0 { 2 + between } else { 1 };
         // the likeliest completion is a draw of one row
         let validation = self.draw(validated, validated) + self.draw(1.0, 1.0) + self.measure(validated);

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use dpg_dataset::Example;
 use dpg_engine::{Problem, Stop, Writer};
 use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm};
-use dpg_spec::{LrSchedule, NamedParameter, Parameters, Spec};
+use dpg_spec::{Generator, LrSchedule, NamedParameter, Parameters, Spec};
 
 /// New tokens of a probe's completions.
 const NEW: usize = 4;
@@ -73,12 +73,10 @@ impl Probe {
         devices: &[Device],
         stop: Stop,
     ) -> anyhow::Result<Self> {
-        let (mut short, generator) = (spec.clone(), spec.generator()?);
+        let generator = spec.generator()?;
         let new = generator.max_new_tokens.min(NEW);
-        if let Some(generator) = &mut short.generator {
-            (generator.min_new_tokens, generator.max_new_tokens) = (new, new);
-        }
-        let mut writer = Writer::load(&short, devices)?;
+        // with all its new tokens, each prompt is checked
+        let mut writer = Writer::load(spec, devices)?;
         let lengths = writer.training.iter().map(|prompt| prompt.tokens.as_ref().map_or(0, Vec::len));
         let longest = lengths.clone().max().unwrap_or(0);
         let prompt = (lengths.sum::<usize>() as f64 / writer.training.len() as f64, longest);
@@ -87,6 +85,8 @@ impl Probe {
         let rows = (spec.policy.prompts_per_step * spec.policy.group_size).min(TOGETHER);
         // of one prompt, which is read once
         writer.training.truncate(1);
+        let writer = writer
+            .drawing(&Generator { min_new_tokens: new, max_new_tokens: new, ..generator.clone() }, devices)?;
         let started = Instant::now();
         let drawn = writer.generate(spec.output.format, rows, spec.seed, stop)?;
         let draw = started.elapsed().as_secs_f64();

@@ -9,7 +9,7 @@ const CUBIC: f64 = 0.044_715;
 
 /// `sigmoid(a)` and a's first two derivatives; `None` where they are 1 and 0.
 struct Gate<const D: usize> {
-    gate: Tensor<D>,
+    value: Tensor<D>,
     slope: Option<Tensor<D>>,
     curvature: Option<Tensor<D>>,
 }
@@ -17,12 +17,12 @@ struct Gate<const D: usize> {
 impl<const D: usize> Gate<D> {
     fn new(kind: Activation, x: &Tensor<D>) -> Self {
         match kind {
-            Activation::Silu => Self { gate: sigmoid(x.clone()), slope: None, curvature: None },
+            Activation::Silu => Self { value: sigmoid(x.clone()), slope: None, curvature: None },
             Activation::GeluNew => {
                 let k = 2.0 * std::f64::consts::FRAC_2_PI.sqrt();
                 let square = x.clone() * x.clone();
                 Self {
-                    gate: sigmoid(x.clone() * (square.clone() * (k * CUBIC) + k)),
+                    value: sigmoid(x.clone() * (square.clone() * (k * CUBIC) + k)),
                     slope: Some(square * (3.0 * k * CUBIC) + k),
                     curvature: Some(x.clone() * (6.0 * k * CUBIC)),
                 }
@@ -32,7 +32,7 @@ impl<const D: usize> Gate<D> {
 
     /// `gate (1 - gate)`.
     fn bell(&self) -> Tensor<D> {
-        self.gate.clone() * (self.gate.clone().neg() + 1.0)
+        self.value.clone() * (self.value.clone().neg() + 1.0)
     }
 
     fn first(&self, x: &Tensor<D>) -> Tensor<D> {
@@ -41,11 +41,11 @@ impl<const D: usize> Gate<D> {
             None => bend,
             Some(slope) => bend * slope.clone(),
         };
-        self.gate.clone() + bend
+        self.value.clone() + bend
     }
 
     fn second(&self, x: &Tensor<D>) -> Tensor<D> {
-        let left = self.gate.clone() * -2.0 + 1.0;
+        let left = self.value.clone() * -2.0 + 1.0;
         let (twice, bend) = match &self.slope {
             None => (None, left),
             Some(slope) => (Some(slope.clone() * 2.0), left * slope.clone() * slope.clone()),
@@ -61,7 +61,7 @@ impl<const D: usize> Gate<D> {
 
 impl<const D: usize> Composed<D, 1> for Rows<Activation> {
     fn value(&self, [x]: [Tensor<D>; 1]) -> Tensor<D> {
-        let gate = Gate::new(self.0, &x).gate;
+        let gate = Gate::new(self.0, &x).value;
         x * gate
     }
 

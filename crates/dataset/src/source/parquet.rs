@@ -11,6 +11,8 @@ use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use serde_json::{Map, Value};
 
 use super::room::{BATCH_ROWS, Room};
@@ -23,7 +25,19 @@ pub(crate) const TYPE_NAME: &str = "ARROW:extension:name";
 
 pub(crate) fn reader(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let failed = |source| Error::Parquet { action: "read", path: path.into(), source };
-    Ok(ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed)?.with_batch_size(BATCH_ROWS))
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed)?;
+    // the crate panics where it meets one that is not in its place
+    let mut chunks = builder.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns);
+    if !chunks.all(is_placed) {
+        return Err(failed(ParquetError::General("a column has a negative place or length".into())));
+    }
+    Ok(builder.with_batch_size(BATCH_ROWS))
+}
+
+/// Whether a column's place and length in the file are numbers that can be.
+fn is_placed(chunk: &ColumnChunkMetaData) -> bool {
+    let start = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset());
+    start >= 0 && chunk.compressed_size() >= 0
 }
 
 pub(super) fn names(builder: &ParquetRecordBatchReaderBuilder<File>) -> Vec<String> {

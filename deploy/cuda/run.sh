@@ -87,7 +87,7 @@ section "Rewards against f64" "$dpg" conformance --device "$device"
 for shape in $shapes; do
     section "Benchmark, shape $shape" "$dpg" bench --device "$device" --shape "$shape" --rounds "$rounds" --python "$python"
 done
-verbatim "Plan of a short run" "$dpg" plan "$here/short.toml" --device "$device"
+verbatim "Plan of a short run" "$dpg" plan "$here/short.toml" --device "$device" --precision
 verbatim "A short run" "$dpg" run "$here/short.toml" --device "$device"
 [ $failed -eq 0 ] && say "" "All sections passed." || say "" "A section FAILED."
 echo "written to $out" >&2

@@ -65,8 +65,8 @@ pub fn is_scored(path: &Path) -> bool {
 }
 
 /// Writes the rows of the file `data` with their ids and rewards to `to`, whose name for errors is
-/// `path`, and after them columns of `lists`, one list a row. Gives the columns of the file that had to be renamed, `NAME` to `input_NAME`, for theirs are
-/// the names of what is added.
+/// `path`, and after them columns of `lists`, one list a row. Gives the columns of the file that had to be
+/// renamed, `NAME` to `input_NAME`, for theirs are the names of what is added.
 ///
 /// # Errors
 /// The file cannot be read or has another number of rows; `to` cannot be written; a column that has to be

@@ -78,13 +78,12 @@ impl HeldOutTexts {
                 (example, lost) => {
                     let (length, most) = (example.tokens.len() + lost, encoding.sequence_length);
                     let remedy = if most == model.lm.context() {
-                        "which is all that the model reads; shorten the row"
+                        ", which is all that the model reads; shorten the row"
                     } else {
-                        "raise `metric.sequence_length` or shorten the row"
+                        "; raise `metric.sequence_length` or shorten the row"
                     };
-                    let mark = if most == model.lm.context() { ',' } else { ';' };
                     let reason = format!(
-                        "row {row} of `{}` has {length} tokens and {lost} scored ones would be cut at {most}{mark} {remedy}",
+                        "row {row} of `{}` has {length} tokens and {lost} scored ones would be cut at {most}{remedy}",
                         path.display()
                     );
                     Err(Error::setting("metric.data", reason))

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use dpg_dataset::Example;
 use dpg_metagrad::metrics::{Question, Sources};
 use dpg_models::{CausalLm, Model, Tokenizer, architecture, load_vector, weights};
@@ -63,12 +63,8 @@ impl Sources<Error> for MetricSources<'_> {
                 return Err(Error::setting("metric", reason));
             }
         }
-        let options = (&target.theta.device(), target.theta.dtype());
-        let theta = if target.theta.dtype() == DType::F64 {
-            Tensor::from_data(weights::load::<f64>(folder, lm.layout())?.as_slice(), options)
-        } else {
-            Tensor::from_data(weights::load::<f32>(folder, lm.layout())?.as_slice(), options)
-        };
+        let theta = &target.theta;
+        let theta = weights::load_tensor(folder, lm.layout(), theta.dtype(), &theta.device())?;
         Ok((lm, theta))
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use burn::tensor::{Tensor, activation};
 
 use crate::{
-    Cache, Dual, Error, Layout, MatmulPrecision, Params, Tokens,
+    Cache, Dual, Error, Layout, MatmulPrecision, Params, Tokens, composed,
     device::backend_of,
     fused::{self, Divergence, HeadLogProb, KEPT, LogProb, LogProbTangent},
 };
@@ -177,8 +177,9 @@ pub fn log_probs_at<R: AsRef<[u32]>>(
     // logits that are few are kept where nothing is gained by computing them again
     let is_fused = backend_of(&params.device().without_autodiff()).fuses();
     if places.len() * lm.vocab_size() > KEPT || !is_fused {
-        let kernel = HeadLogProb::new(tokens.as_slice().into(), lm.vocab_size(), lm.precision());
-        return hidden.head_log_probs(&weight, kernel);
+        let chunk = if is_fused { fused::CHUNK } else { composed::CHUNK };
+        let (targets, rows) = (tokens.as_slice().into(), (chunk / lm.vocab_size()).max(1));
+        return hidden.head_log_probs(&weight, HeadLogProb { targets, rows, precision: lm.precision() });
     }
     log_probs(params, hidden.linear(weight, None, lm.precision()), tokens)
 }

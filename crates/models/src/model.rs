@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::{CausalLm, ChatTemplate, Error, MatmulPrecision, Tokenizer, architecture, weights};
 
@@ -27,13 +27,7 @@ impl Model {
     /// Reads a Hugging Face folder; `dtype` is F32 or F64.
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Self, Error> {
         let lm: Arc<dyn CausalLm> = architecture(folder)?.into();
-        let n = [lm.layout().len()];
-        let theta = if dtype == DType::F64 {
-            TensorData::new(weights::load::<f64>(folder, lm.layout())?, n)
-        } else {
-            TensorData::new(weights::load::<f32>(folder, lm.layout())?, n)
-        };
-        let theta = Tensor::from_data(theta, (device, dtype));
+        let theta = weights::load_tensor(folder, lm.layout(), dtype, device)?;
         // one that knows more tokens than the model is fine as long as no text has them; see `check`
         let tokenizer = Tokenizer::load(folder)?;
         for warning in tokenizer.warnings() {

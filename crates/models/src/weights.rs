@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::Element;
+use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use dpg_files::JSON_BYTES;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
@@ -91,6 +91,25 @@ impl Precision {
             Self::F64 => numbers.flat_map(f64::to_le_bytes).collect(),
         }
     }
+}
+
+/// The weights that [`load`] reads, on a device in f32 or, asked for, f64: `[layout.len()]`.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_tensor(
+    folder: &Path,
+    layout: &Layout,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor<1>, Error> {
+    let n = [layout.len()];
+    let theta = if dtype == DType::F64 {
+        TensorData::new(load::<f64>(folder, layout)?, n)
+    } else {
+        TensorData::new(load::<f32>(folder, layout)?, n)
+    };
+    Ok(Tensor::from_data(theta, (device, dtype)))
 }
 
 /// Reads the weights of a model folder into a flat vector `[layout.len()]`, from

@@ -7,7 +7,7 @@
 use std::{ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
-use dpg_models::{CausalLm, Example, Params, check_tokens};
+use dpg_models::{CausalLm, Example, LeafGradients, Params, check_tokens};
 use dpg_spec as spec;
 
 use super::{Metric, Score};
@@ -190,18 +190,19 @@ impl<K: OfRows> Metric for OverRows<K> {
     }
 
     fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
-        let mut gradient: Option<Tensor<1>> = None;
+        let mut gradient: Option<LeafGradients> = None;
         let score = self.pass(
             || Params::tracked(self.rows.lm.layout(), theta),
             |params, parts| {
-                let part = params.gradient(parts.sum().backward());
+                let part = params.leaf_gradients(parts.sum().backward());
                 gradient = Some(match gradient.take() {
-                    Some(sum) => sum + part,
+                    Some(sum) => sum.and(part),
                     None => part,
                 });
             },
         );
-        Ok((score, gradient.unwrap_or_else(|| theta.zeros_like())))
+        let gradient = gradient.map_or_else(|| theta.zeros_like(), |gradient| gradient.flat(theta));
+        Ok((score, gradient))
     }
 
     fn with_numbers(&self, settings: &spec::Metric) -> Arc<dyn Metric> {

@@ -1,10 +1,10 @@
 //! Causal attention of whole sequences and its tangent; the formulas are those of [`fused`](crate::fused).
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use super::Composed;
 use crate::{
-    MatmulPrecision,
+    Dual, MatmulPrecision,
     fused::{Attention, AttentionTangent},
     matmul::matmul,
 };
@@ -94,20 +94,10 @@ impl Form {
 
     /// The weights, zero past the diagonal.
     fn weights(self, Parts { q, k, .. }: &Parts) -> Tensor<4> {
-        let x = self.outer(q, k) * self.scale() + self.mask(q);
-        let exp = (x.clone() - x.max_dim(3)).exp();
-        let sum = exp.clone().sum_dim(3);
-        exp / sum
-    }
-
-    /// Very negative above the diagonal, `[1, 1, group * seq, seq]`.
-    fn mask(self, like: &Tensor<4>) -> Tensor<4> {
-        const MASKED: f64 = -1e9;
-        let (seq, rows) = (self.seq, like.dims()[2]);
-        let hidden = |i: usize| i % seq > i / seq % seq;
-        let mask: Vec<f64> = (0..rows * seq).map(|i| if hidden(i) { MASKED } else { 0.0 }).collect();
-        let data = TensorData::new(mask, [1, 1, rows, seq]).convert_dtype(like.dtype());
-        Tensor::from_data(data, (&like.device(), like.dtype()))
+        let stacked = self.outer(q, k);
+        let shape = stacked.dims();
+        let scores = Dual::from(stacked.reshape([self.batch, self.heads.query, self.seq, self.seq]));
+        scores.softmax(self.scale(), Some(self.seq)).primal.reshape(shape)
     }
 
     /// Tangents of the scores, `c (q' k^T + q k'^T)`.

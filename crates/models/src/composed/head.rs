@@ -12,8 +12,8 @@ use crate::{
     matmul::matmul,
 };
 
-/// Logits of a chunk, unless a row alone has more: 512 MiB in f32.
-const CHUNK: usize = 1 << 27;
+/// Logits of a chunk on a device, unless a row alone has more: 512 MiB in f32.
+pub(crate) const CHUNK: usize = 1 << 27;
 
 /// Some rows of a head's inputs, on the way there or back.
 struct Chunk<'a> {
@@ -26,10 +26,7 @@ struct Chunk<'a> {
 impl HeadLogProb {
     /// The rows of every chunk of composed operations.
     fn parts<'a>(&'a self, weight: &'a Tensor<2>) -> impl Iterator<Item = Chunk<'a>> {
-        let rows = (CHUNK / weight.dims()[1]).max(1);
-        let n = self.targets.len();
-        (0..n).step_by(rows).map(move |first| {
-            let rows = first..(first + rows).min(n);
+        self.ranges().map(move |rows| {
             let targets: Vec<i64> = self.targets[rows.clone()].iter().map(|&token| token.into()).collect();
             let data = TensorData::new(targets, [rows.len(), 1]);
             let targets = Tensor::from_data(data, &weight.device());

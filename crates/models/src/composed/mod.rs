@@ -21,6 +21,7 @@ use burn_autodiff::{
 };
 use burn_backend::AutodiffBackend;
 
+pub(crate) use head::CHUNK;
 pub(crate) use linear::matmul;
 
 use crate::fused::{Operation, run as run_fused};

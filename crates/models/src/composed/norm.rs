@@ -79,13 +79,10 @@ impl<const D: usize> Composed<D, 2> for Rows<NormaliseTangent> {
 
 impl<const D: usize, const N: usize> Composed<D, N> for Norm {
     fn value(&self, inputs: [Tensor<D>; N]) -> Tensor<D> {
-        let mut inputs = inputs.into_iter();
-        let mut next = || inputs.next();
-        let (Some(x), Some(w)) = (next(), next()) else { unreachable!("a norm has a weight") };
-        let y = Normalised::new(self.0, x).hat * w;
-        match next() {
+        let y = Normalised::new(self.0, inputs[0].clone()).hat * inputs[1].clone();
+        match inputs.get(2) {
             None => y,
-            Some(b) => y + b,
+            Some(b) => y + b.clone(),
         }
     }
 
@@ -109,16 +106,12 @@ impl<const D: usize, const N: usize> Composed<D, N> for Norm {
 
 impl<const D: usize, const N: usize> Composed<D, N> for NormTangent {
     fn value(&self, inputs: [Tensor<D>; N]) -> Tensor<D> {
-        let mut inputs = inputs.into_iter();
-        let mut next = || inputs.next();
-        let (Some(x), Some(dx), Some(w), Some(dw)) = (next(), next(), next(), next()) else {
-            unreachable!("a norm's tangent has a weight and its tangent")
-        };
+        let [x, dx, w, dw] = [0, 1, 2, 3].map(|input| inputs[input].clone());
         let norm = Normalised::new(self.0, x);
         let y = norm.derivative(dx) * w + norm.hat * dw;
-        match next() {
+        match inputs.get(4) {
             None => y,
-            Some(db) => y + db,
+            Some(db) => y + db.clone(),
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) fn composed() -> bool {
     COMPOSED.get()
 }
 
-fn as_elsewhere<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn as_elsewhere<T>(work: impl FnOnce() -> T) -> T {
     COMPOSED.set(true);
     let result = work();
     COMPOSED.set(false);

@@ -20,17 +20,19 @@ use crate::MatmulPrecision;
 
 /// As many logits may be kept from the way there to the way back: 128 MiB in f32.
 pub(crate) const KEPT: usize = 1 << 25;
-/// Logits of a chunk, unless a row alone has more.
-const CHUNK: usize = 1 << 23;
+/// Logits of a chunk on the CPU, unless a row alone has more.
+pub(crate) const CHUNK: usize = 1 << 23;
 
 /// Log-probabilities `[1, rows]` of tokens, of `h [rows, width]` and `W [width, vocab]` in any order in
 /// memory.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadLogProb {
+    /// One for each row.
     pub(crate) targets: Arc<[u32]>,
+    /// Rows of a chunk.
+    pub(crate) rows: usize,
     /// Of the products; only f32 is fused.
     pub(crate) precision: MatmulPrecision,
-    rows: usize,
 }
 
 /// [`HeadLogProb`] and its tangents, `[2, rows]`, of h, h', W and W'.
@@ -38,23 +40,15 @@ pub(crate) struct HeadLogProb {
 pub(crate) struct HeadLogProbTangent(pub(crate) HeadLogProb);
 
 impl HeadLogProb {
-    /// Of tokens `targets`, one for each row, among `vocab`.
-    pub(crate) fn new(targets: Arc<[u32]>, vocab: usize, precision: MatmulPrecision) -> Self {
-        Self { precision, ..Self::in_chunks(targets, (CHUNK / vocab).max(1)) }
-    }
-
-    /// The same in chunks of `rows` rows.
-    pub(super) fn in_chunks(targets: Arc<[u32]>, rows: usize) -> Self {
-        Self { targets, precision: MatmulPrecision::F32, rows }
-    }
-
-    /// The rows of every chunk, and what is computed of their logits.
-    fn chunks(&self) -> impl Iterator<Item = (Range<usize>, LogProb)> {
+    /// The rows of every chunk.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         let n = self.targets.len();
-        (0..n).step_by(self.rows).map(move |first| {
-            let rows = first..(first + self.rows).min(n);
-            (rows.clone(), LogProb { targets: self.targets[rows].into() })
-        })
+        (0..n).step_by(self.rows).map(move |first| first..(first + self.rows).min(n))
+    }
+
+    /// The same, and what is computed of their logits.
+    fn chunks(&self) -> impl Iterator<Item = (Range<usize>, LogProb)> {
+        self.ranges().map(|rows| (rows.clone(), LogProb { targets: self.targets[rows].into() }))
     }
 }
 

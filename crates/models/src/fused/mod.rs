@@ -50,7 +50,7 @@ use burn_flex::{Flex, FlexTensor};
 pub(crate) use activation::{Activation, ActivationTangent};
 pub(crate) use attention::{Attention, AttentionTangent};
 pub(crate) use cached::{CachedRow, cached_attention};
-pub(crate) use head::{HeadLogProb, HeadLogProbTangent, KEPT};
+pub(crate) use head::{CHUNK, HeadLogProb, HeadLogProbTangent, KEPT};
 pub(crate) use linear::{Linear, LinearTangent};
 pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
 pub(crate) use norm::{Norm, NormTangent, Normalise, NormaliseTangent};

@@ -120,10 +120,14 @@ impl Scorer<'_> {
         let (encoded, places) = self.trainable(examples)?;
         let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), Draw::FIRST);
         let ones = vec![1.0; encoded.len()];
-        let run = metagradient(target.sft(&encoded, &ones, &batches, stop), metric, &Storage::default())?;
+        let run = metagradient(
+            target.sft(&encoded, &ones, &batches, stop),
+            metric,
+            &Storage { scratch: self.scratch.into(), ..Storage::default() },
+        )?;
         let trained = |weights: &[f64]| -> Result<f64, Error> {
             let theta = target.sft(&encoded, weights, &batches, stop).train()?;
-            Ok(metric.score(&theta)?.value)
+            Ok(metric.score(&theta, self.context())?.value)
         };
         let along = |direction: &[f64], step: f64| {
             let weights: Vec<f64> = direction.iter().map(|slope| 1.0 + step * slope).collect();

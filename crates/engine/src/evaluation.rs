@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use dpg_dataset::Example;
 use dpg_metagrad::{
-    Score,
+    Context, Score,
     metrics::{Sources, mean_state},
 };
 use dpg_models::{Model, activations, together};
@@ -14,7 +14,7 @@ use dpg_spec::{LossOn, Positions};
 use serde::Serialize;
 
 use crate::{
-    Error, HeldOutTexts, Problem,
+    Error, HeldOutTexts, Problem, Stop,
     encode::{Encoding, encode},
     sources::MetricSources,
 };
@@ -33,7 +33,7 @@ pub struct Evaluation {
 impl Problem {
     /// The metric of the target as it is, or of other weights for it: those of the model in a folder. What the metric
     /// compares with stays the target.
-    pub fn evaluate(&self, folder: Option<&Path>) -> Result<Evaluation, Error> {
+    pub fn evaluate(&self, folder: Option<&Path>, stop: Stop) -> Result<Evaluation, Error> {
         let model = self.target.model.as_ref();
         let theta = match folder {
             None => model.theta.clone(),
@@ -52,7 +52,9 @@ impl Problem {
                 theta
             }
         };
-        let (score, gradient) = self.metric.score_and_gradient(&theta)?;
+        let scratch = std::env::temp_dir();
+        let context = Context { scratch: &scratch, stop };
+        let (score, gradient) = self.metric.score_and_gradient(&theta, context)?;
         let norm = |range: Range<usize>| {
             let part: Tensor<1> = gradient.clone().slice(range);
             (part.clone() * part).sum().into_scalar::<f64>().sqrt()

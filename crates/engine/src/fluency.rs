@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device};
 use dpg_dataset::Example;
-use dpg_metagrad::{Metric, metrics::HeldOutLoss};
+use dpg_metagrad::{Context, Metric, metrics::HeldOutLoss};
 use dpg_models::Model;
 use dpg_spec::LossOn;
 
@@ -48,7 +48,8 @@ impl Fluency {
         if examples.is_empty() {
             return Ok(None);
         }
-        let score = HeldOutLoss::new(lm, examples, TOGETHER)?.score(theta)?;
+        let context = Context { scratch: Path::new(""), stop: &|| false };
+        let score = HeldOutLoss::new(lm, examples, TOGETHER)?.score(theta, context)?;
         Ok(Some(-score.value / self.real))
     }
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use dpg_dataset::Example;
-use dpg_metagrad::{Metric, Score, Sft, Storage, metagradient, metagradient_by_token, metagradient_showing};
+use dpg_metagrad::{
+    Context, Metric, Score, Sft, Storage, metagradient, metagradient_by_token, metagradient_showing,
+};
 
 use crate::{Draw, Error, Stop, Target};
 
@@ -16,7 +18,7 @@ pub struct Scorer<'a> {
     pub target: &'a Target,
     /// What it is measured by.
     pub metric: &'a dyn Metric,
-    /// A folder for states that memory cannot hold, if there are any.
+    /// A folder for files, which is there: of states that memory cannot hold, and of the metric.
     pub scratch: &'a Path,
     /// Asked often; true ends what is being done.
     pub stop: Stop<'a>,
@@ -133,7 +135,12 @@ impl Scorer<'_> {
         let batches = self.target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
         let weights: Vec<f64> = places.into_iter().map(|place| weights[place]).collect();
         let theta = self.target.sft(&encoded, &weights, &batches, self.stop).train()?;
-        Ok((self.metric.score(&theta)?.finite()?, theta))
+        Ok((self.metric.score(&theta, self.context())?.finite()?, theta))
+    }
+
+    /// What the metric has while it measures.
+    pub(crate) fn context(&self) -> Context<'_> {
+        Context { scratch: self.scratch, stop: self.stop }
     }
 
     /// The examples that have a scored token, and their places.

@@ -25,6 +25,10 @@ pub(crate) struct MetricSources<'a> {
 }
 
 impl Sources<Error> for MetricSources<'_> {
+    fn folder(&self) -> &Path {
+        &self.model.folder
+    }
+
     fn held_out(&self, held_out: &HeldOut) -> Result<Vec<dpg_models::Example>, Error> {
         self.texts.encode(held_out, self.model, self.sequence_length)
     }

@@ -1,7 +1,5 @@
 //! Whether the rewards of a recipe can be trusted: what is known to put them off, found cheaply.
 
-use std::path::Path;
-
 use burn::tensor::{DType, Tensor};
 use dpg_dataset::Example;
 use dpg_metagrad::{Score, Sft};
@@ -42,7 +40,7 @@ impl Saturation {
 impl Scorer<'_> {
     /// Measures saturation on the first batch of the examples; also the metric of the target as it is.
     pub(crate) fn saturation(&self, examples: &[Example]) -> Result<(Saturation, Score), Error> {
-        let (untrained, slope) = self.metric.score_and_gradient(&self.target.model.theta)?;
+        let (untrained, slope) = self.metric.score_and_gradient(&self.target.model.theta, self.context())?;
         let weights = slope.abs();
         // a metric of how far the target has come may be flat where it starts
         let flat = weights.clone().sum().into_scalar::<f64>() == 0.0;
@@ -81,7 +79,8 @@ impl Problem {
     /// and single precision.
     pub fn doubts(&self, examples: &[Example], stop: Stop) -> Result<Vec<String>, Error> {
         // nothing of it is as large as what was scored
-        let scorer = self.scorer(Path::new(""), stop);
+        let scratch = std::env::temp_dir();
+        let scorer = self.scorer(&scratch, stop);
         let mut doubts: Vec<String> = scorer.saturation(examples)?.0.advice().into_iter().collect();
         if self.target.model.theta.dtype() == DType::F32 {
             doubts.extend(self.single_precision(examples, stop)?);
@@ -95,7 +94,7 @@ impl Problem {
         if !fits_twice(&self.target) {
             return Ok(None);
         }
-        let places = self.scorer(Path::new(""), stop).trainable(examples)?.1;
+        let places = self.scorer(&std::env::temp_dir(), stop).trainable(examples)?.1;
         let few: Vec<_> = places.iter().take(SAMPLE).map(|&place| examples[place].clone()).collect();
         let [error] = self.reward_errors(&few, [MatmulPrecision::F32], stop)?;
         Ok(rounding(error))

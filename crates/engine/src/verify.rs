@@ -189,11 +189,17 @@ impl Verification {
 }
 
 impl Problem {
-    /// Fine-tunes fresh targets on a published dataset and on controls, under `orders` data orders each.
-    pub fn verify(&self, dataset: &Published, orders: usize, stop: Stop) -> Result<Verification, Error> {
+    /// Fine-tunes fresh targets on a published dataset and on controls, under `orders` data orders each. `scratch` is a
+    /// folder for the metric's files.
+    pub fn verify(
+        &self,
+        dataset: &Published,
+        orders: usize,
+        scratch: &Path,
+        stop: Stop,
+    ) -> Result<Verification, Error> {
         let Published { examples, rewards, prompts } = dataset;
-        // no walk back, so no states to be kept
-        let scorer = self.scorer(Path::new(""), stop);
+        let scorer = self.scorer(scratch, stop);
         let outputs = Outputs::new(&self.spec.metric, &self.held_out, &self.devices[0])?;
         let trial = Trial { scorer, outputs: &outputs, orders: orders as u64 };
         let bare = self.spec.without_eps_root().map(|spec| self.target.with_recipe(&spec));
@@ -218,7 +224,7 @@ impl Problem {
             texts
         };
         Ok(Verification {
-            nothing: Arm::new(0, &[(self.metric.score(&self.target.model.theta)?, vec![])]),
+            nothing: Arm::new(0, &[(self.metric.score(&self.target.model.theta, scorer.context())?, vec![])]),
             dataset: published,
             untrained_generator: arm(&|order| Ok(all(self.control_draw(prompts, order, stop)?)))?,
             best_tenth: arm(&|_| Ok(only(best)))?,

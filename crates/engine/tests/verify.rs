@@ -45,7 +45,7 @@ fn verified(change: impl Fn(&mut Vec<Example>, &mut Vec<f64>)) -> Verification {
     change(&mut examples, &mut rewards);
     let training = &problem.writer().unwrap().training;
     let prompts = training.iter().take(examples.len()).map(|prompt| prompt.text.clone()).collect();
-    problem.verify(&Published { examples, rewards, prompts }, 4, &|| false).unwrap()
+    problem.verify(&Published { examples, rewards, prompts }, 4, &std::env::temp_dir(), &|| false).unwrap()
 }
 
 #[test]

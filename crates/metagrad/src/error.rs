@@ -1,6 +1,8 @@
 //! What can go wrong in a metagradient run.
 
+use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -43,15 +45,93 @@ pub enum Error {
         /// What is wrong, what was expected and what to do.
         reason: String,
     },
+    /// A program that measures did not do so.
+    #[error("the program `{program}` failed")]
+    Program {
+        /// Its name.
+        program: String,
+        /// What happened.
+        source: ProgramFailure,
+    },
+    /// A file for the model of a program could not be written.
+    #[error("cannot make a folder for the program `{program}` in `{}`", scratch.display())]
+    Handing {
+        /// Its name.
+        program: String,
+        /// Where it was to be.
+        scratch: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// A checkpoint of the inner run could not be written or read.
     #[error("cannot use the spill file `{}`", path.display())]
     Spill {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// What is wrong with a program that measures. `said` are the last lines that it wrote to standard error.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramFailure {
+    /// There is no shell, or the system has no room for one more process.
+    #[error("it cannot be started")]
+    Start(#[source] io::Error),
+    /// It ended.
+    #[error("it ended, {status}, without an answer{}", shown(said))]
+    Ended {
+        /// How.
+        status: ExitStatus,
+        /// What it wrote last.
+        said: Vec<String>,
+    },
+    /// It took too long.
+    #[error(
+        "it did not answer within {seconds} seconds and was ended; raise the metric's `timeout_seconds`, or see what it \
+         waits for{}",
+        shown(said)
+    )]
+    Silent {
+        /// Its time limit.
+        seconds: u64,
+        /// What it wrote last.
+        said: Vec<String>,
+    },
+    /// It said that it cannot measure, or what is not an answer.
+    #[error("{reason}{}", shown(said))]
+    Answer {
+        /// What is wrong with the answer.
+        reason: String,
+        /// What it wrote last.
+        said: Vec<String>,
+    },
+}
+
+impl ProgramFailure {
+    /// Whether another attempt may do better: something else ended the program, or it took too long. `None` if the
+    /// cause knows.
+    pub fn is_transient(&self) -> Option<bool> {
+        // of a program that a signal ended, a shell says so with its own status
+        const SIGNALS: i32 = 128;
+        match self {
+            Self::Start(_) => None,
+            Self::Ended { status, .. } => Some(status.code().is_none_or(|code| code > SIGNALS)),
+            Self::Silent { .. } => Some(true),
+            Self::Answer { .. } => Some(false),
+        }
+    }
+}
+
+fn shown(said: &[String]) -> String {
+    let lines = said.iter().map(|line| format!("\n    {line}"));
+    if said.is_empty() {
+        String::new()
+    } else {
+        format!("; last on its standard error:{}", lines.collect::<String>())
+    }
 }

@@ -48,9 +48,9 @@ mod tape;
 use burn::tensor::Tensor;
 
 pub use dpg_optim::State;
-pub use error::Error;
+pub use error::{Error, ProgramFailure};
 pub use forward::Sft;
-pub use metrics::{Metric, Score};
+pub use metrics::{Context, Metric, Score};
 pub use storage::{Bytes, Storage};
 
 /// The result of [`metagradient`].
@@ -112,7 +112,8 @@ fn walk(
 ) -> Result<Metagradient, Error> {
     sft.check()?;
     let (mut tape, theta) = tape::Tape::record(sft, storage)?;
-    let (score, gradient) = metric.score_and_gradient(&theta)?;
+    let context = Context { scratch: &storage.scratch, stop: sft.cancelled };
+    let (score, gradient) = metric.score_and_gradient(&theta, context)?;
     let score = score.finite()?;
     show(&theta);
     drop(theta);

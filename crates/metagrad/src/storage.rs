@@ -33,14 +33,23 @@ use crate::Sft;
 ///
 /// A state kept every c steps costs (c - 1) / 2 optimizer steps for each step; segments cost every pass of
 /// plain fine-tuning a second time. The bits of the result are the same in every case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
     /// Steps per segment; `None` keeps all steps' gradients, as one segment.
     pub segment: Option<usize>,
     /// Steps from one kept state to the next; `None` keeps the first of each segment alone.
     pub stride: Option<usize>,
-    /// Folder for the states at segment starts; `None` keeps them in memory.
-    pub spill: Option<PathBuf>,
+    /// Whether the states at segment starts go to files instead of memory.
+    pub spill: bool,
+    /// Folder for files: those states, and what the metric needs.
+    pub scratch: PathBuf,
+}
+
+/// All in memory; the system's folder for temporary files.
+impl Default for Storage {
+    fn default() -> Self {
+        Self { segment: None, stride: None, spill: false, scratch: std::env::temp_dir() }
+    }
 }
 
 /// Bytes that a walk takes, by the formula above.
@@ -64,6 +73,11 @@ impl Bytes {
 }
 
 impl Storage {
+    /// All in memory, with a folder for files.
+    fn beside(folder: &Path) -> Self {
+        Self { scratch: folder.into(), ..Self::default() }
+    }
+
     /// What keeps the flat vectors of a walk over `sft` in half of the memory that they lie in; see
     /// [`within`](Self::within). A device that does not say how much it has is asked for the least that all
     /// gradients take.
@@ -71,7 +85,7 @@ impl Storage {
         let device = sft.theta.device();
         match backend_of(&device).memory(&device) {
             Some(bytes) => Self::within(bytes / 2, sft, folder),
-            None => Self::default(),
+            None => Self::beside(folder),
         }
     }
 
@@ -81,20 +95,16 @@ impl Storage {
         let steps = sft.batches.len().max(1);
         let strides = std::iter::successors(Some(1), |stride| Some(stride * 2));
         let strides = strides.take_while(|&stride| stride < steps).map(Some).chain([None]);
-        let whole = strides.map(|stride| Self { stride, ..Self::default() });
-        let segments = |spill: Option<PathBuf>| {
-            (1..=steps).rev().map(move |steps| Self {
-                segment: Some(steps),
-                stride: None,
-                spill: spill.clone(),
-            })
+        let whole = strides.map(|stride| Self { stride, ..Self::beside(folder) });
+        let segments = |spill: bool| {
+            (1..=steps).rev().map(move |steps| Self { segment: Some(steps), spill, ..Self::beside(folder) })
         };
         whole
-            .chain(segments(None))
-            .chain(segments(Some(folder.into())))
+            .chain(segments(false))
+            .chain(segments(true))
             // each in constant time: a run may have many steps
             .find(|storage| storage.vectors(sft).0 <= memory)
-            .unwrap_or(Self { segment: Some(1), stride: None, spill: Some(folder.into()) })
+            .unwrap_or(Self { segment: Some(1), spill: true, ..Self::beside(folder) })
     }
 
     /// Steps of a segment, of `steps` in all.
@@ -139,7 +149,7 @@ impl Storage {
             None => (1 + state).max(3) + u64::from(several),
         };
         let walk = segment as u64 + states + on_top;
-        let (in_memory, spilled) = if self.spill.is_some() { (walk, starts) } else { (walk + starts, 0) };
+        let (in_memory, spilled) = if self.spill { (walk, starts) } else { (walk + starts, 0) };
         (in_memory * vector, spilled * vector)
     }
 }

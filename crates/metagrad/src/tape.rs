@@ -39,7 +39,11 @@ impl<'a> Tape<'a> {
         let mut state = State::new(sft.theta.clone());
         for first in (0..steps).step_by(segment) {
             if first + segment < steps {
-                tape.starts.push(Kept::new(&state, storage.spill.as_deref(), first)?);
+                tape.starts.push(Kept::new(
+                    &state,
+                    storage.spill.then_some(storage.scratch.as_path()),
+                    first,
+                )?);
             }
             state = tape.run_segment(first, state)?;
         }

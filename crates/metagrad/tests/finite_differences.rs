@@ -12,14 +12,14 @@ use dpg_metagrad::{
 };
 use dpg_models::{Example, from_config};
 use dpg_spec as spec;
-use subject::{Subject, relative_error, slope};
+use subject::{Subject, context, relative_error, slope};
 
 const MODELS: [&str; 7] =
     ["gpt2", "gpt2-untied", "llama", "llama-tied", "llama-linear-rope", "qwen2", "qwen3"];
 
 fn subject(model: &str, dtype: DType) -> Subject {
-    let Subject { lm, theta } = Subject::new(model);
-    Subject { lm, theta: theta.cast(dtype) }
+    let subject = Subject::new(model);
+    Subject { theta: subject.theta.clone().cast(dtype), ..subject }
 }
 
 /// A model with `pad_token_id`.
@@ -104,7 +104,7 @@ fn differences(setup: &Setup, metric: &dyn Metric, at: &[f64]) -> Vec<f64> {
     let phi = |index: usize, change: f64| {
         let mut weights = at.to_vec();
         weights[index] += change;
-        metric.score(&setup.sft(&weights, 3).train().unwrap()).unwrap().value
+        metric.score(&setup.sft(&weights, 3).train().unwrap(), context()).unwrap().value
     };
     (0..at.len()).map(|index| slope(|change| phi(index, change))).collect()
 }
@@ -246,7 +246,7 @@ fn rewards_and_theta(sft: Sft, metric: &dyn Metric, storage: &Storage) -> (Vec<f
 
 #[test]
 fn strides_segments_and_spilling_change_no_bit() {
-    let spill = tempfile::tempdir().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
     for dtype in [DType::F32, DType::F64] {
         let subject = subject("gpt2", dtype);
         let mut setup = setup(&subject, optimizer_settings()[0], 10);
@@ -258,13 +258,13 @@ fn strides_segments_and_spilling_change_no_bit() {
         let plain = run(&Storage { stride: Some(1), ..Storage::default() });
         for segment in [None, Some(1), Some(2), Some(3), Some(8), Some(100)] {
             for stride in [None, Some(1), Some(2), Some(3)] {
-                for spill in [None, Some(spill.path().to_path_buf())] {
-                    let storage = Storage { segment, stride, spill };
+                for spill in [false, true] {
+                    let storage = Storage { segment, stride, spill, scratch: scratch.path().into() };
                     assert_eq!(run(&storage), plain, "{storage:?}");
                 }
             }
         }
-        assert_eq!(spill.path().read_dir().unwrap().count(), 0, "spilled files are left behind");
+        assert_eq!(scratch.path().read_dir().unwrap().count(), 0, "spilled files are left behind");
     }
 }
 
@@ -278,7 +278,7 @@ fn faults_have_names() {
         metagradient(setup.sft(&ones, 4), norm.as_ref(), storage).map(|_| ())
     };
 
-    let nowhere = Storage { segment: Some(1), stride: None, spill: Some("/nowhere/at/all".into()) };
+    let nowhere = Storage { segment: Some(1), stride: None, spill: true, scratch: "/nowhere/at/all".into() };
     let error = run(&setup, &nowhere).unwrap_err().to_string();
     assert!(error.contains("/nowhere/at/all"), "{error}");
 
@@ -297,7 +297,7 @@ fn faults_have_names() {
     let empty = Sft { weights: &[], ..setup.sft(&ones, 4) };
     assert!(matches!(metagradient(empty, norm.as_ref(), &Storage::default()), Err(Error::NoExamples)));
 
-    let broken = Subject { lm: Arc::clone(&subject.lm), theta: subject.theta.clone() * f64::NAN };
+    let broken = Subject { theta: subject.theta.clone() * f64::NAN, ..Subject::new("gpt2") };
     let setup = self::setup(&broken, optimizer_settings()[0], 4);
     let norm = metric(&broken, &metric_settings()[1].1);
     let ones = vec![1.0; 4];

@@ -59,7 +59,8 @@ fn measured() {
     let storage = Storage {
         segment: number(SEGMENT),
         stride: number(STRIDE),
-        spill: std::env::var_os(SPILL).map(PathBuf::from),
+        spill: std::env::var_os(SPILL).is_some(),
+        scratch: std::env::var_os(SPILL).map(PathBuf::from).unwrap_or_default(),
     };
     let before = peak();
     metagradient(sft, &metric, &storage).unwrap();

@@ -2,18 +2,41 @@
 //! not changed change nothing, and rewards are derivatives of it through fine-tuning. In f64, against central
 //! differences.
 
+#[path = "../../../tests/skip.rs"]
+mod skip;
 mod subject;
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use dpg_metagrad::{Metric, Sft, Storage, metagradient, metagradient_by_token, metrics};
 use dpg_models::Example;
 use dpg_spec as spec;
-use subject::{Subject, random, relative_error, slope};
+use subject::{Subject, context, random, relative_error, slope};
 
 fn metric(subject: &Subject, settings: &spec::Metric) -> Arc<dyn Metric> {
     metrics::from_spec(settings, &subject.lm, &subject.theta, 2, subject).unwrap()
+}
+
+/// A metric's settings with the command of the program `quadratic`, if they name it and there is a Python.
+fn quadratic(mut settings: spec::Metric) -> Option<spec::Metric> {
+    for program in settings.programs_below("") {
+        let found = Command::new("python3").arg("-c").arg("pass").stderr(Stdio::null()).status();
+        if !found.is_ok_and(|status| status.success()) {
+            skip::skip("there is no `python3`, which the program of the metric `external` is written in");
+            return None;
+        }
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quadratic.py");
+        *program.command = Some(format!("exec python3 '{}'", file.display()));
+    }
+    Some(settings)
+}
+
+/// One of every kind, but for those that need a Python where there is none.
+fn every_kind() -> Vec<spec::Metric> {
+    spec::Metric::examples().into_iter().filter_map(quadratic).collect()
 }
 
 #[test]
@@ -21,12 +44,16 @@ fn every_listed_metric_has_the_gradient_of_its_value() {
     for model in ["gpt2", "llama", "llama-tied", "qwen3"] {
         let subject = Subject::new(model);
         let n = subject.theta.dims()[0];
-        for settings in spec::Metric::examples() {
+        for settings in every_kind() {
             let metric = metric(&subject, &settings);
             let theta = subject.theta.clone() + random(n, 1) * 1e-3;
-            let (score, gradient) = metric.score_and_gradient(&theta).unwrap();
-            assert_eq!(score, metric.score(&theta).unwrap(), "{model}, {settings:?}");
-            assert_eq!(score, metric.with_numbers(&settings).score(&theta).unwrap(), "{model}, {settings:?}");
+            let (score, gradient) = metric.score_and_gradient(&theta, context()).unwrap();
+            assert_eq!(score, metric.score(&theta, context()).unwrap(), "{model}, {settings:?}");
+            assert_eq!(
+                score,
+                metric.with_numbers(&settings).score(&theta, context()).unwrap(),
+                "{model}, {settings:?}"
+            );
             assert_eq!(gradient.dims(), [n]);
             let size = (gradient.clone() * gradient.clone()).sum().into_scalar::<f64>().sqrt();
             assert!(size > 0.0, "{model}, {settings:?}: the gradient is 0");
@@ -34,7 +61,8 @@ fn every_listed_metric_has_the_gradient_of_its_value() {
                 // where the metric looks at few of the weights, a direction through all of them sees little
                 let direction = random(n, key) * (gradient.clone().abs() / size + 1e-2);
                 let along = (gradient.clone() * direction.clone()).sum().into_scalar::<f64>();
-                let at = |h: f64| metric.score(&(theta.clone() + direction.clone() * h)).unwrap().value;
+                let at =
+                    |h: f64| metric.score(&(theta.clone() + direction.clone() * h), context()).unwrap().value;
                 let measured = slope(at);
                 let scale = size * (direction.clone() * direction).sum().into_scalar::<f64>().sqrt();
                 let error = (along - measured).abs() / along.abs().max(1e-3 * scale);
@@ -65,10 +93,10 @@ fn rewards_of_every_listed_metric_are_derivatives_through_three_steps() {
                 cancelled: &|| false,
             })
         };
-        for settings in spec::Metric::examples() {
+        for settings in every_kind() {
             let metric = metric(&subject, &settings);
             let reward = |sft: Sft| metagradient(sft, metric.as_ref(), &Storage::default()).unwrap().rewards;
-            let phi = |sft: Sft| vec![metric.score(&sft.train().unwrap()).unwrap().value];
+            let phi = |sft: Sft| vec![metric.score(&sft.train().unwrap(), context()).unwrap().value];
             let rewards = sft(&[1.0; 7], &reward);
             let measured: Vec<f64> = (0..7)
                 .map(|index| {
@@ -131,7 +159,7 @@ fn rewards_of_tokens_are_those_of_examples_of_one_token() {
 fn a_metric_of_texts_is_the_mean_of_its_rows() {
     let subject = Subject::new("gpt2");
     let mut of_texts = 0;
-    for settings in spec::Metric::examples() {
+    for settings in every_kind() {
         let metric = metric(&subject, &settings);
         let rows = metric.rows();
         if rows.is_empty() {
@@ -139,8 +167,9 @@ fn a_metric_of_texts_is_the_mean_of_its_rows() {
         }
         of_texts += 1;
         let theta = subject.theta.clone() + random(subject.theta.dims()[0], 1) * 1e-3;
-        let (score, gradient) = metric.score_and_gradient(&theta).unwrap();
-        let of_rows: Vec<_> = rows.iter().map(|row| row.score_and_gradient(&theta).unwrap()).collect();
+        let (score, gradient) = metric.score_and_gradient(&theta, context()).unwrap();
+        let of_rows: Vec<_> =
+            rows.iter().map(|row| row.score_and_gradient(&theta, context()).unwrap()).collect();
         let count = rows.len() as f64;
         let mean = of_rows.iter().map(|(score, _)| score.value).sum::<f64>() / count;
         assert!((mean - score.value).abs() < 1e-12 * score.value.abs().max(1.0), "{settings:?}");
@@ -167,13 +196,14 @@ fn a_guard_counts_what_is_lost_beyond_its_tolerance() {
     let keep = metric(&subject, &parse(r#"{"kind":"weight_norm"}"#));
     // a larger norm is a loss of the metric to keep
     let theta = subject.theta.clone() * 1.5;
-    let lost = keep.score(&subject.theta).unwrap().value - keep.score(&theta).unwrap().value;
+    let lost =
+        keep.score(&subject.theta, context()).unwrap().value - keep.score(&theta, context()).unwrap().value;
     assert!(lost > 0.0);
-    let (raised, raise_slope) = raise.score_and_gradient(&theta).unwrap();
-    let (_, keep_slope) = keep.score_and_gradient(&theta).unwrap();
+    let (raised, raise_slope) = raise.score_and_gradient(&theta, context()).unwrap();
+    let (_, keep_slope) = keep.score_and_gradient(&theta, context()).unwrap();
     for (tolerance, over) in [(2.0 * lost, 0.0), (0.25 * lost, 0.75 * lost)] {
         let guard = guard(tolerance);
-        let (score, slope) = guard.score_and_gradient(&theta).unwrap();
+        let (score, slope) = guard.score_and_gradient(&theta, context()).unwrap();
         assert!((score.value - (raised.value - 3.0 * over)).abs() < 1e-12, "{score:?}");
         let factor = if over > 0.0 { 3.0 } else { 0.0 };
         let expected = raise_slope.clone() + keep_slope.clone() * factor;

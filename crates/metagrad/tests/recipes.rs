@@ -10,7 +10,7 @@ use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metrics};
 use dpg_models::Example;
 use dpg_spec as spec;
 use spec::{DecayOn, Loss, LrSchedule};
-use subject::{Subject, relative_error, slope};
+use subject::{Subject, context, relative_error, slope};
 
 struct Setup {
     subject: Subject,
@@ -62,7 +62,7 @@ impl Setup {
         let phi = |index: usize, change: f64| {
             let mut weights = at.clone();
             weights[index] += change;
-            metric.score(&self.sft(recipe, &weights).train().unwrap()).unwrap().value
+            metric.score(&self.sft(recipe, &weights).train().unwrap(), context()).unwrap().value
         };
         let differences: Vec<f64> = (0..at.len()).map(|index| slope(|change| phi(index, change))).collect();
         let error = relative_error(&rewards, &differences);
@@ -139,7 +139,7 @@ fn storage_changes_no_bit_of_a_recipe() {
     let plain = rewards(&Storage::default());
     for segment in [Some(1), Some(3), None] {
         for stride in [Some(1), Some(2), None] {
-            assert_eq!(rewards(&Storage { segment, stride, spill: None }), plain);
+            assert_eq!(rewards(&Storage { segment, stride, ..Storage::default() }), plain);
         }
     }
 }

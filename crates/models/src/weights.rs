@@ -175,6 +175,27 @@ pub fn load<E: Element>(folder: &Path, layout: &Layout) -> Result<Vec<E>, Error>
     }
 }
 
+/// Reads a safetensors file of some of a model's parameters, as a gradient is, into a flat vector `[layout.len()]`
+/// that is 0 elsewhere.
+///
+/// # Errors
+/// A file that cannot be read or has no tensor; a name that the layout does not know, a wrong shape, a type other
+/// than f32, f64, bf16 and f16, and a number that is not finite, each by its name.
+pub fn load_some<E: Element>(path: &Path, layout: &Layout) -> Result<Vec<E>, Error> {
+    let bytes = read_weights(path)?;
+    let tensors = SafeTensors::deserialize(&bytes)
+        .map_err(|error| Error::malformed(path, format!("{error}; it is not a whole safetensors file")))?;
+    if tensors.is_empty() {
+        return Err(Error::malformed(path, "it has no tensor"));
+    }
+    let mut flat = vec![E::default(); layout.len()];
+    for (name, tensor) in tensors.tensors() {
+        let param = layout.find(&name)?;
+        read(param, &tensor, path, &mut flat[param.range()])?;
+    }
+    Ok(flat)
+}
+
 /// The embedding table, which comes first.
 fn embedding(layout: &Layout) -> &Param {
     layout.params().first().expect("a model has an embedding")

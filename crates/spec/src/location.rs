@@ -1,6 +1,6 @@
-//! What a spec names besides itself: models, data and pictures, each with its key.
+//! What a spec names besides itself: models, data, pictures and programs, each with its key.
 
-use crate::Spec;
+use crate::{NamedProgram, Spec};
 
 /// A place that a spec names.
 #[derive(Debug)]
@@ -42,5 +42,10 @@ impl Spec {
         }
         found.extend(self.metric.locations_below("metric"));
         found
+    }
+
+    /// Every program that the metric names, to be read or given its command.
+    pub fn programs(&mut self) -> Vec<NamedProgram<'_>> {
+        self.metric.programs_below("metric")
     }
 }

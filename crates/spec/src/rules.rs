@@ -125,7 +125,7 @@ pub(crate) fn file_problem(uri: &str, path: &str) -> Option<Problem> {
     })
 }
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('-')
 }

@@ -209,14 +209,16 @@ fn a_wrong_value_is_named_with_what_was_expected() {
             "kind = \"held_out_loss\"",
             "kind = \"held_out\"",
             "line 28, `metric.terms[2].metric.kind`: expected `weight_pattern`, `weight_norm`, `held_out_loss`, `preference`, \
-             `choice`, `token_probability`, `output_entropy`, `divergence`, `distance`, `activation`, `sum` or `guard`, \
+             `choice`, `token_probability`, `output_entropy`, `divergence`, `distance`, `activation`, `sum`, `guard` or \
+             `external`, \
              found the text \"held_out\"; did you mean `held_out_loss`?",
         ),
         (
             "kind = \"weight_norm\", ",
             "",
             "line 24, `metric.terms[1].metric.kind`: missing; expected `weight_pattern`, `weight_norm`, `held_out_loss`, `preference`, \
-             `choice`, `token_probability`, `output_entropy`, `divergence`, `distance`, `activation`, `sum` or `guard`",
+             `choice`, `token_probability`, `output_entropy`, `divergence`, `distance`, `activation`, `sum`, `guard` or \
+             `external`",
         ),
         (
             "parameter = [\"lm_head\", \"model.norm.weight\"]",

@@ -1,7 +1,7 @@
 //! `dpg audit`: rewards against finite differences, leaving out, and training on subsets.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::bail;
 use burn::tensor::{DType, Device};
@@ -11,7 +11,7 @@ use dpg_engine::{Extent, Problem, Statistic};
 use dpg_spec::Spec;
 use serde_json::json;
 
-use crate::commands::{Input, check_standard_input, load_spec, show};
+use crate::commands::{Input, Programs, check_standard_input, load_spec, show};
 use crate::pipeline::compute::compute;
 use crate::pipeline::resolve::resolve;
 use crate::settings::data_dir::DataDir;
@@ -38,18 +38,20 @@ pub(crate) struct AuditArguments {
     /// Sizes of subsets, as shares of the rows.
     #[arg(long, default_values_t = [0.9, 0.5], value_delimiter = ',')]
     shares: Vec<f64>,
+    #[command(flatten)]
+    programs: Programs,
 }
 
 /// Audits a spec on a file, or on what the untrained generator writes.
 pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bool) -> anyhow::Result<()> {
-    let AuditArguments { spec, data: file, rows, examples, subsets, shares } = arguments;
+    let AuditArguments { spec, data: file, rows, examples, subsets, shares, programs } = arguments;
     if let Some(share) = shares.iter().find(|&&share| !(share > 0.0 && share < 1.0)) {
         bail!("--shares {share}: expected numbers between 0 and 1");
     }
     let extent = Extent { examples, subsets, shares };
     let file = file.as_deref();
     check_standard_input(&[&spec, file.unwrap_or(&spec)][..if file.is_some() { 2 } else { 1 }])?;
-    let local = resolve(load_spec(&spec)?, &data.hub()?).await?.local;
+    let local = resolve(load_spec(&spec, &programs, data)?, &data.hub()?).await?.local;
     let file = file.map(Input::open).transpose()?;
     let stop = Stop::listen()?;
     let audit = compute(move || {
@@ -64,8 +66,8 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
         examples.truncate(rows.unwrap_or(usize::MAX));
         let passes = extent.runs(examples.len()) * problem.target.passes(examples.len());
         watch.begin(format!("auditing {} examples", examples.len()), passes);
-        // nothing of an audit is kept on disk
-        let audit = problem.scorer(Path::new(""), &cancelled).audit(&examples, extent);
+        let scratch = std::env::temp_dir();
+        let audit = problem.scorer(&scratch, &cancelled).audit(&examples, extent);
         let mut audit = audit.map_err(|error| match &file {
             Some(file) => error.in_file(&file.path),
             None => error,

@@ -13,6 +13,7 @@ use dpg_registry::Local;
 use dpg_spec::{Format, Generator, Prompts, Spec};
 use serde_json::{Value, json};
 
+use crate::commands::Programs;
 use crate::commands::connect::Place;
 use crate::commands::fetch::{Copy, copy};
 use crate::pipeline::compute::compute;
@@ -63,6 +64,8 @@ pub(crate) struct GenerateArguments {
     /// data folder's daemon, else the settings', else the data folder].
     #[arg(long, env = "DPG_STORE")]
     store: Option<String>,
+    #[command(flatten)]
+    programs: Programs,
 }
 
 /// Draws examples and writes them as JSONL.
@@ -81,10 +84,13 @@ pub(crate) async fn generate(
         folder
     };
     let hub = data.hub()?;
-    let (model, spec) = open(&folder, &arguments, &hub).await?;
+    let (model, mut spec) = open(&folder, &arguments, &hub).await?;
     let settings = settings(&arguments, &model, spec.as_ref(), &hub).await?;
     if arguments.score && spec.is_none() {
         bail!("--score takes a dataset: a model's folder does not name a metric");
+    }
+    if let Some(spec) = spec.as_mut().filter(|_| arguments.score) {
+        arguments.programs.give(spec, data)?;
     }
     let GenerateArguments { examples, seed, score, out, overwrite, .. } = arguments;
     let prompts = settings.prompts.iter().map(|prompts| PathBuf::from(&prompts.path));

@@ -6,7 +6,7 @@ use burn::tensor::DType;
 use clap::Args;
 use dpg_engine::{Evaluation, Problem};
 
-use crate::commands::{load_spec, score::Dtype, show};
+use crate::commands::{Programs, load_spec, score::Dtype, show};
 use crate::pipeline::compute::compute;
 use crate::pipeline::device;
 use crate::pipeline::resolve::{locate, resolve};
@@ -27,20 +27,22 @@ pub(crate) struct MetricArguments {
     /// Floating-point type of the computation.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     dtype: Dtype,
+    #[command(flatten)]
+    programs: Programs,
 }
 
 /// Measures a model by the metric of a spec, and says where the metric's gradient lies.
 pub(crate) async fn metric(data: &DataDir, arguments: MetricArguments, as_json: bool) -> anyhow::Result<()> {
-    let MetricArguments { spec, mut model, device, dtype } = arguments;
+    let MetricArguments { spec, mut model, device, dtype, programs } = arguments;
     let devices = dpg_models::device::parse(&device)?;
     let hub = data.hub()?;
-    let local = resolve(load_spec(&spec)?, &hub).await?.local;
+    let local = resolve(load_spec(&spec, &programs, data)?, &hub).await?.local;
     if let Some(model) = &mut model {
         locate("--model", model, &hub).await?;
     }
     let found = compute(move || {
         let problem = Problem::to_score(&local, DType::from(dtype), &devices)?;
-        Ok(problem.evaluate(model.map(PathBuf::from).as_deref())?)
+        Ok(problem.evaluate(model.map(PathBuf::from).as_deref(), &|| false)?)
     })
     .await?;
     show(as_json, &serde_json::to_value(&found)?, || text(&found));

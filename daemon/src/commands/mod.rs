@@ -26,16 +26,21 @@ pub(crate) mod tokens;
 pub(crate) mod verify;
 pub(crate) mod version;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
-use dpg_spec::Spec;
+use anyhow::{Context, anyhow};
+use clap::Args;
+use dpg_spec::{Spec, check_program};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use crate::jobs::submission;
+use crate::settings::allow;
+use crate::settings::config::Config;
+use crate::settings::data_dir::DataDir;
 use crate::terminal::console;
 
 /// Prints a result as JSON, or as text. The command goes on even if nobody reads it.
@@ -44,12 +49,43 @@ fn show(json: bool, value: &Value, text: impl FnOnce() -> String) {
     let _ = if json { console::document(format_args!("{value:#}")) } else { console::line(text()) };
 }
 
-/// Reads a spec from a file, or from standard input if that is `-`.
-fn load_spec(path: &Path) -> anyhow::Result<Spec> {
-    if path == Path::new("-") {
-        return submission::parse(&standard_input()?).context("the spec on standard input is not usable");
+/// Reads a spec from a file, or from standard input if that is `-`, with the commands of its programs.
+fn load_spec(path: &Path, programs: &Programs, data: &DataDir) -> anyhow::Result<Spec> {
+    let mut spec = if path == Path::new("-") {
+        submission::parse(&standard_input()?).context("the spec on standard input is not usable")?
+    } else {
+        Spec::load(path)?
+    };
+    programs.give(&mut spec, data)?;
+    Ok(spec)
+}
+
+/// The programs of the metric `external`.
+#[derive(Debug, Args)]
+pub(crate) struct Programs {
+    /// The command of a program that the metric names, for the shell; repeat it for more. `[allow.programs]` of the
+    /// settings has the others.
+    #[arg(long = "program", value_name = "NAME=COMMAND", value_parser = program)]
+    programs: Vec<(String, String)>,
+}
+
+impl Programs {
+    /// Gives each program that a spec names its command: that of the command line, or else of the settings.
+    fn give(&self, spec: &mut Spec, data: &DataDir) -> anyhow::Result<()> {
+        let mut known: BTreeMap<_, _> = self.programs.iter().cloned().collect();
+        if spec.programs().iter().any(|program| !known.contains_key(program.name)) {
+            let settings = Config::in_force(data)?.allow.programs;
+            known = settings.into_iter().chain(known).collect();
+        }
+        allow::commands(spec, &known).map_err(|fault| anyhow!("`{}`: {}", fault.path, fault.message))
     }
-    Ok(Spec::load(path)?)
+}
+
+/// Reads `NAME=COMMAND`.
+fn program(text: &str) -> Result<(String, String), String> {
+    let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND")?;
+    check_program(name, command)?;
+    Ok((name.into(), command.into()))
 }
 
 /// All of standard input, as text.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use crate::commands::{load_spec, show};
+use crate::commands::{Programs, load_spec, show};
 use crate::pipeline::compute::compute;
 use crate::pipeline::device;
 use crate::pipeline::plan::{Asked, Plan};
@@ -33,13 +33,15 @@ pub(crate) struct PlanArguments {
     /// What to compute on.
     #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help("What to compute on"))]
     device: String,
+    #[command(flatten)]
+    programs: Programs,
 }
 
 /// Prints the plan of a spec, from formulas and a few small probes, and what is asked for besides.
 pub(crate) async fn plan(data: &DataDir, arguments: PlanArguments, as_json: bool) -> anyhow::Result<()> {
-    let PlanArguments { spec, signal, precision, reweigh, device } = arguments;
+    let PlanArguments { spec, signal, precision, reweigh, device, programs } = arguments;
     let devices = dpg_models::device::parse(&device)?;
-    let local = resolve(load_spec(&spec)?, &data.hub()?).await?.local;
+    let local = resolve(load_spec(&spec, &programs, data)?, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let asked = Asked { signal, precision, reweigh };
     let plan = compute(move || Plan::new(&local, asked, &devices, &Watch::new(stop))).await?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::commands::{load_spec, show};
+use crate::commands::{Programs, load_spec, show};
 use crate::pipeline::device;
 use crate::pipeline::figures::figures;
 use crate::pipeline::make::{Made, Work, make, publish};
@@ -34,13 +34,15 @@ pub(crate) struct RunArguments {
     /// What to compute on.
     #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help("What to compute on"))]
     device: String,
+    #[command(flatten)]
+    programs: Programs,
 }
 
 /// Makes and publishes the dataset of a spec; what has been published already is made `again` only if told.
 pub(crate) async fn run(data: &DataDir, arguments: RunArguments, as_json: bool) -> anyhow::Result<()> {
-    let RunArguments { spec: path, again, device } = arguments;
+    let RunArguments { spec: path, again, device, programs } = arguments;
     let devices = dpg_models::device::parse(&device)?;
-    let resolved = resolve(load_spec(&path)?, &data.hub()?).await?;
+    let resolved = resolve(load_spec(&path, &programs, data)?, &data.hub()?).await?;
     let name = resolved.spec.name.clone();
     let registry = data.registry(&resident::store(data, None)?)?;
     let folder = data.run_dir(&resolved.spec)?;
@@ -116,7 +118,7 @@ impl Ended {
     }
 }
 
-/// A hash of the models and data that a spec names.
+/// A hash of the models and data that a spec names, and of the commands of its programs.
 fn inputs(resolved: &Resolved) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
     for model in &resolved.models {
@@ -128,6 +130,10 @@ fn inputs(resolved: &Resolved) -> anyhow::Result<String> {
         if path.is_file() {
             hash_file(path, &mut hash).with_context(|| format!("cannot read `{}`", path.display()))?;
         }
+    }
+    // what a program does is not known, but another command is another program
+    for program in resolved.local.clone().programs() {
+        hash.update(serde_json::to_vec(&(&program.key, &program.command))?);
     }
     Ok(hex::encode(hash.finalize()))
 }

@@ -10,7 +10,7 @@ use dpg_engine::{Draw, Problem, mean_and_deviation};
 use dpg_metagrad::metrics::Picture;
 use serde_json::json;
 
-use crate::commands::{Input, check_standard_input, load_spec, show};
+use crate::commands::{Input, Programs, check_standard_input, load_spec, show};
 use crate::pipeline::compute::compute;
 use crate::pipeline::device;
 use crate::pipeline::resolve::resolve;
@@ -54,6 +54,8 @@ pub(crate) struct ScoreArguments {
     /// Folder for PNGs of a `weight_pattern`: the target, what was decoded, and the margins.
     #[arg(long)]
     pictures: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
 }
 
 /// Floating-point types of a computation.
@@ -76,11 +78,21 @@ impl From<Dtype> for burn::tensor::DType {
 
 /// Scores a dataset and writes the rewards.
 pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bool) -> anyhow::Result<()> {
-    let ScoreArguments { spec, data: file, device, dtype, out, per_token, per_query, overwrite, pictures } =
-        arguments;
+    let ScoreArguments {
+        spec,
+        data: file,
+        device,
+        dtype,
+        out,
+        per_token,
+        per_query,
+        overwrite,
+        pictures,
+        programs,
+    } = arguments;
     check_standard_input(&[&spec, &file])?;
     let devices = dpg_models::device::parse(&device)?;
-    let mut local = resolve(load_spec(&spec)?, &data.hub()?).await?.local;
+    let mut local = resolve(load_spec(&spec, &programs, data)?, &data.hub()?).await?.local;
     let input = Input::open(&file)?;
     let named = local.locations().into_iter().map(|location| PathBuf::from(location.uri.as_str()));
     let inputs: Vec<_> = named.chain([spec, input.path.clone()]).collect();

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::commands::connect::Place;
 use crate::commands::{
+    Programs,
     fetch::{Copied, Copy, Origin, copy},
     show,
 };
@@ -52,6 +53,8 @@ pub(crate) struct VerifyArguments {
     /// data folder's daemon, else the settings', else the data folder].
     #[arg(long, env = "DPG_STORE")]
     store: Option<String>,
+    #[command(flatten)]
+    programs: Programs,
 }
 
 /// Fetches a version, fine-tunes fresh targets on it and on controls, compares, and records what was
@@ -62,7 +65,8 @@ pub(crate) async fn verify(
     arguments: VerifyArguments,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let VerifyArguments { dataset, seeds, device, pictures, overwrite, no_record, store } = arguments;
+    let VerifyArguments { dataset, seeds, device, pictures, overwrite, no_record, store, programs } =
+        arguments;
     if seeds < 2 {
         bail!("--seeds {seeds}: expected at least 2, for intervals");
     }
@@ -74,7 +78,9 @@ pub(crate) async fn verify(
     let folder = place.path().join("dataset");
     let to = Copy { dataset: &dataset, folder: &folder, overwrite: false };
     let Copied { version, origin, .. } = copy(data, daemon, store.as_deref(), to).await?;
-    let spec = resolve(Spec::load(&Local(&folder).spec())?, &data.hub()?).await?.local;
+    let mut spec = Spec::load(&Local(&folder).spec())?;
+    programs.give(&mut spec, data)?;
+    let spec = resolve(spec, &data.hub()?).await?.local;
     let stop = Stop::listen()?;
     let verification = compute(move || {
         let watch = Watch::new(stop);

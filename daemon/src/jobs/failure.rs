@@ -31,6 +31,9 @@ fn is_transient(cause: &(dyn StdError + 'static)) -> Option<bool> {
     }
     if let Some(error) = cause.downcast_ref::<dpg_engine::Error>() {
         use dpg_engine::Error::{Damaged, Metagrad, State};
+        if let Metagrad(dpg_metagrad::Error::Program { source, .. }) = error {
+            return source.is_transient();
+        }
         let disk =
             matches!(error, State { .. } | Damaged { .. } | Metagrad(dpg_metagrad::Error::Spill { .. }));
         return disk.then_some(true);
@@ -50,6 +53,9 @@ fn is_transient(cause: &(dyn StdError + 'static)) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
     use anyhow::{Context, anyhow};
 
     use super::*;
@@ -74,6 +80,27 @@ mod tests {
         ] {
             let text = format!("{error:#}");
             assert!(!is_permanent(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_something_else_ended_is_asked_again() {
+        use dpg_metagrad::{Error, ProgramFailure as Failure};
+        let said = || vec!["a line".to_owned()];
+        let ended = |status: i32| Failure::Ended { status: ExitStatus::from_raw(status), said: said() };
+        for (source, permanent) in [
+            // by signal 9, by the same inside of a shell, and by itself
+            (ended(9), false),
+            (ended((128 + 9) << 8), false),
+            (ended(1 << 8), true),
+            (Failure::Silent { seconds: 1, said: said() }, false),
+            (Failure::Answer { reason: "it answered nonsense".into(), said: said() }, true),
+            (Failure::Start(io(io::ErrorKind::NotFound)), true),
+            (Failure::Start(io(io::ErrorKind::WouldBlock)), false),
+        ] {
+            let error = anyhow!(dpg_engine::Error::from(Error::Program { program: "a".into(), source }));
+            let text = format!("{error:#}");
+            assert_eq!(is_permanent(error), permanent, "{text}");
         }
     }
 

@@ -179,9 +179,12 @@ impl Attempt {
             check_passed(&version)?;
             return Ok(result(&version, None));
         }
-        let spec = submission::shown(&self.job)?;
+        let mut spec = submission::shown(&self.job)?;
         // the settings and the files may be others than when it was submitted, or on another machine
         if let Some(fault) = allow::faults(&spec, &config.allow).first() {
+            bail!("`{}`: {}", fault.path, fault.message);
+        }
+        if let Err(fault) = allow::commands(&mut spec, &config.allow.programs) {
             bail!("`{}`: {}", fault.path, fault.message);
         }
         let hub = data.hub()?;

@@ -35,3 +35,11 @@ pub(crate) fn card(
         pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),
     }
 }
+
+/// What programs that measured say of their versions, to stand behind the metric's words.
+pub(crate) fn versions(programs: &[(String, String)]) -> String {
+    let said = programs
+        .iter()
+        .map(|(program, version)| format!("; {} says that it is {}", code(program), code(version)));
+    said.collect()
+}

@@ -15,7 +15,7 @@ use dpg_registry::{GENERATOR, Local, ManifestFile, Registry, Snapshot, Version};
 use dpg_spec::{PublishIf, Spec};
 
 use crate::pipeline::compute::compute;
-use crate::pipeline::describe::card;
+use crate::pipeline::describe::{card, versions};
 use crate::pipeline::memory;
 use crate::pipeline::quality::Quality;
 use crate::pipeline::resolve::Resolved;
@@ -69,10 +69,10 @@ pub(crate) async fn make(
     let (to_optimise, to_run_on, to_stop) = (Arc::clone(&local), devices.clone(), stop.clone());
     let state = folder.clone();
     let optimise = move || {
-        let (outcome, quality) = optimise(&to_optimise, &to_run_on, &state, &mut tell, &to_stop)?;
-        Ok((outcome, quality, tell))
+        let optimised = optimise(&to_optimise, &to_run_on, &state, &mut tell, &to_stop)?;
+        Ok((optimised, tell))
     };
-    let (mut outcome, quality, mut tell) = compute(optimise).await?;
+    let (Optimised { mut outcome, quality, programs }, mut tell) = compute(optimise).await?;
     let shards = write_split(&dataset, Split::Train, spec.output.format, std::mem::take(&mut outcome.rows))?;
     let verification = match spec.output.publish_if {
         None => None,
@@ -86,6 +86,7 @@ pub(crate) async fn make(
     };
     let finished_at = Utc::now();
     let mut card = card(&spec, &outcome, &recipe, &quality, finished_at);
+    card.metric += &versions(&programs);
     card.verification = verification.as_ref().map(verification::markdown);
     let snapshot = Snapshot {
         job,
@@ -119,13 +120,21 @@ pub(crate) async fn publish(registry: &Registry, made: &Made) -> anyhow::Result<
     }
 }
 
+/// What a run ends with.
+struct Optimised {
+    outcome: Outcome,
+    quality: Quality,
+    /// The programs that measured, and what each says of its version.
+    programs: Vec<(String, String)>,
+}
+
 fn optimise(
     spec: &Spec,
     devices: &[Device],
     folder: &Path,
     tell: &mut dyn FnMut(&Event),
     stop: &(dyn Fn() -> bool + Sync),
-) -> anyhow::Result<(Outcome, Quality)> {
+) -> anyhow::Result<Optimised> {
     let mut problem = Problem::load(spec, DType::F32, devices)?;
     let outcome = Run { problem: &mut problem, folder, stop }.run(tell)?;
     let writer = problem.writer()?;
@@ -133,7 +142,7 @@ fn optimise(
         writer.generator.export(&Local(&folder.join("dataset")).generator())?;
     }
     let quality = Quality::of(&outcome, &writer.training, &spec.generator()?.template);
-    Ok((outcome, quality))
+    Ok(Optimised { outcome, quality, programs: problem.metric.programs() })
 }
 
 /// The files of the exported generator, if there is one.

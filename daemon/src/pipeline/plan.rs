@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Instant;
 
 use burn::tensor::{DType, Device};
-use dpg_engine::{Draw, Problem, Signal, recipe};
+use dpg_engine::{Draw, Problem, Signal, Stop, recipe};
 use dpg_metagrad::{Score, Storage};
 use dpg_models::{CausalLm, MatmulPrecision, activations, architecture, device::backend_of, together};
 use dpg_spec::{PublishIf, Reward, Spec};
@@ -78,7 +79,7 @@ impl Plan {
         watch.begin("a few small probes", 20);
         let problem = Problem::to_score(spec, DType::F32, devices)?;
         let probe = Probe::new(spec, &problem, devices, &cancelled)?;
-        let mut plan = Self::of(spec, &problem, &probe, devices)?;
+        let mut plan = Self::of(spec, &problem, &probe, devices, &cancelled)?;
         drop(problem);
         if asked.signal || asked.precision || asked.reweigh.is_some() {
             plan.ask(spec, asked, devices, watch)?;
@@ -86,7 +87,13 @@ impl Plan {
         Ok(plan)
     }
 
-    fn of(spec: &Spec, problem: &Problem, probe: &Probe, devices: &[Device]) -> anyhow::Result<Self> {
+    fn of(
+        spec: &Spec,
+        problem: &Problem,
+        probe: &Probe,
+        devices: &[Device],
+        stop: Stop,
+    ) -> anyhow::Result<Self> {
         let target = &problem.target;
         let rows = spec.policy.prompts_per_step * spec.policy.group_size;
         // made-up rollouts, as long as they may be
@@ -98,7 +105,8 @@ impl Plan {
         let generator = architecture(Path::new(&spec.generator()?.model))?;
         let held_out = target.encode(&problem.held_out.helpful(&spec.metric))?;
         let held_out: usize = held_out.iter().map(|example| example.tokens.len()).sum();
-        let seconds = Seconds { spec, probe, held_out: held_out as f64 };
+        let programs = programs(spec, problem, stop)?;
+        let seconds = Seconds { spec, probe, held_out: held_out as f64, programs };
         Ok(Self {
             name: spec.name.clone(),
             device: backend_of(&devices[0]).remark(),
@@ -164,6 +172,8 @@ struct Seconds<'a> {
     probe: &'a Probe,
     /// Tokens of the metric's held-out texts.
     held_out: f64,
+    /// Seconds of the metric with its gradient, where programs measure.
+    programs: f64,
 }
 
 impl Seconds<'_> {
@@ -177,7 +187,7 @@ impl Seconds<'_> {
 
     /// The metric's value; its gradient takes three times as long.
     fn metric(&self) -> f64 {
-        self.probe.fit.at(0.0, self.held_out) / 3.0
+        (self.probe.fit.at(0.0, self.held_out) + self.programs) / 3.0
     }
 
     /// Optimizer steps and tokens of fine-tuning on rows.
@@ -257,6 +267,17 @@ fn peak(spec: &Spec, probe: &Probe, scoring: u64, target: &dyn CausalLm, generat
     let learning = held + of_target + 2 * of_generator + (kept * tokens) as u64 * NUMBER;
     let saving = held + of_target + 4 * of_generator;
     PROGRAM + scoring.max(learning).max(saving)
+}
+
+/// Seconds of the metric with its gradient if programs measure, the second time: the first one starts them.
+fn programs(spec: &Spec, problem: &Problem, stop: Stop) -> anyhow::Result<f64> {
+    if spec.clone().programs().is_empty() {
+        return Ok(0.0);
+    }
+    problem.evaluate(None, stop)?;
+    let started = Instant::now();
+    problem.evaluate(None, stop)?;
+    Ok(started.elapsed().as_secs_f64())
 }
 
 impl fmt::Display for Plan {

@@ -32,7 +32,7 @@ pub(crate) fn verify(
     let whole = 5 + usize::from(spec.without_eps_root().is_some());
     let arms = whole * passes(rows) + 3 * passes(rows.div_ceil(10));
     begin(orders * (arms + problem.writer()?.generator.passes(rows)));
-    Ok(problem.verify(&dataset, orders, cancelled)?)
+    Ok(problem.verify(&dataset, orders, folder, cancelled)?)
 }
 
 /// The training rows of a dataset with their rewards and prompts.

@@ -1,21 +1,46 @@
 //! What a spec may read: embedded models always, and the folders, buckets and Hugging Face models
-//! that the settings allow. A file of a model folder counts as what it links to.
+//! that the settings allow. A file of a model folder counts as what it links to. And the programs that it may start,
+//! which the settings name.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use dpg_api::Fault;
 use dpg_hub::Uri;
-use dpg_spec::{Location, Spec};
+use dpg_spec::{Location, NamedProgram, Spec};
 
 use crate::settings::config::Allow;
 
-/// Each location of a spec that a daemon with these settings must not read or cannot find.
+/// Each location of a spec that a daemon with these settings must not read or cannot find, and each program that it
+/// does not have.
 pub(crate) fn faults(spec: &Spec, allow: &Allow) -> Vec<Fault> {
+    let mut spec = spec.clone();
+    let unknown = commands(&mut spec, &allow.programs).err();
     let check = |Location { key, uri, .. }: Location<'_>| {
         let message = refusal(uri, allow).or_else(|| stray(uri, allow))?;
         Some(Fault { path: key, line: None, message })
     };
-    spec.clone().locations().into_iter().filter_map(check).collect()
+    spec.locations().into_iter().filter_map(check).chain(unknown).collect()
+}
+
+/// Gives each program that a spec names its command.
+///
+/// # Errors
+/// The first name that is not among the programs'.
+pub(crate) fn commands(spec: &mut Spec, programs: &BTreeMap<String, String>) -> Result<(), Fault> {
+    for NamedProgram { key, name, command } in spec.programs() {
+        let Some(known) = programs.get(name) else {
+            let all: Vec<_> = programs.keys().map(|name| format!("`{name}`")).collect();
+            let others = if all.is_empty() { String::new() } else { format!(", but {}", all.join(", ")) };
+            let message = format!(
+                "there is no program `{name}` here{others}; the operator of a daemon gives it below `[allow.programs]` in \
+                 `dpg.toml`, and `--program {name}=COMMAND` to a command on this machine"
+            );
+            return Err(Fault { path: key, line: None, message });
+        };
+        *command = Some(known.clone());
+    }
+    Ok(())
 }
 
 /// Files of a folder that are looked at; a model has far fewer.
@@ -90,7 +115,7 @@ mod tests {
             folders: vec![models.clone()],
             buckets: vec!["data".into()],
             hugging_face: vec!["org".into(), "other/model".into()],
-            webhook_hosts: vec![],
+            ..Allow::default()
         };
         let inside = models.display().to_string();
         for good in [

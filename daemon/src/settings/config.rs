@@ -33,7 +33,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     /// How jobs are worked on.
     pub(crate) worker: Worker,
-    /// What specs may read.
+    /// What specs may read and start.
     pub(crate) allow: Allow,
     /// Limits of the API.
     pub(crate) limits: Limits,
@@ -73,7 +73,7 @@ pub(crate) struct Worker {
     pub(crate) checkpoint_seconds: u64,
 }
 
-/// What specs may read. Embedded models are always allowed.
+/// What specs may read and start. Embedded models are always allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Allow {
@@ -85,6 +85,8 @@ pub(crate) struct Allow {
     pub(crate) hugging_face: Vec<String>,
     /// Hosts that webhooks may call.
     pub(crate) webhook_hosts: Vec<String>,
+    /// Programs that may measure, by the names that specs give them, each a command of the shell.
+    pub(crate) programs: BTreeMap<String, String>,
 }
 
 /// Limits of the API.
@@ -233,6 +235,10 @@ impl Config {
             );
         }
         dpg_models::device::parse(&self.device)?;
+        for (name, command) in &self.allow.programs {
+            dpg_spec::check_program(name, command)
+                .map_err(|reason| anyhow!("`allow.programs.{name}`: {reason}"))?;
+        }
         for (name, key) in &self.trust.keys {
             dpg_registry::check_public_key(key).with_context(|| format!("`trust.keys.{name}`"))?;
         }

@@ -6,7 +6,7 @@ use std::{ops::Range, sync::Arc};
 use burn::tensor::Tensor;
 use dpg_spec::{self as spec, DistanceMeasure};
 
-use super::{Making, Metric, Score, ranges};
+use super::{Context, Making, Metric, Score, ranges};
 use crate::Error;
 
 /// The metric `distance`.
@@ -103,11 +103,11 @@ impl Distance {
 }
 
 impl Metric for Distance {
-    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
+    fn score(&self, theta: &Tensor<1>, _context: Context) -> Result<Score, Error> {
         Ok(self.measure(theta).0)
     }
 
-    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
+    fn score_and_gradient(&self, theta: &Tensor<1>, _context: Context) -> Result<(Score, Tensor<1>), Error> {
         let (score, slope) = self.measure(theta);
         let (mut gradient, mut first) = (theta.zeros_like(), 0);
         for range in &self.ranges {

@@ -5,9 +5,10 @@
 
 mod bitmap;
 mod picture;
+mod program;
 mod rows;
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example};
@@ -21,11 +22,11 @@ use crate::Error;
 
 /// A differentiable function of a target's flat weight vector.
 pub trait Metric: Send + Sync {
-    /// Phi(theta) and what people read of it.
-    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error>;
+    /// Phi(theta) and what people read of it. Of two calls the proxies have the same names in the same order.
+    fn score(&self, theta: &Tensor<1>, context: Context) -> Result<Score, Error>;
 
     /// The score and dPhi/dtheta `[n]`.
-    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error>;
+    fn score_and_gradient(&self, theta: &Tensor<1>, context: Context) -> Result<(Score, Tensor<1>), Error>;
 
     /// The same metric with the real numbers of `settings`, which differ from its own in nothing else: what a
     /// schedule changes. Whatever it read from a file or found in the model stays.
@@ -41,9 +42,31 @@ pub trait Metric: Send + Sync {
         vec![]
     }
 
+    /// The programs that measure for it, each with what it says of its version, once they have measured.
+    fn programs(&self) -> Vec<(String, String)> {
+        vec![]
+    }
+
     /// Pictures of where the metric stands, if it has any.
     fn pictures(&self, _theta: &Tensor<1>) -> Vec<Picture> {
         vec![]
+    }
+}
+
+/// What a metric has besides theta while it measures.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// A folder for files, which is there. What a metric makes in it is gone when the metric is.
+    pub scratch: &'a Path,
+    /// Asked before each pass and about as often where it waits; true ends what is being done with
+    /// [`Error::Cancelled`]. How often it was asked is the progress.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Context<'_> {
+    /// An error if what is being done is to end.
+    fn go_on(self) -> Result<(), Error> {
+        if (self.stop)() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
 
@@ -70,6 +93,9 @@ impl Score {
 /// What metrics name besides the target. Whoever implements it reads and tokenises it while a metric is made; no
 /// metric asks later.
 pub trait Sources<E> {
+    /// The folder of the target.
+    fn folder(&self) -> &Path;
+
     /// Tokens of a file's examples.
     fn held_out(&self, held_out: &spec::HeldOut) -> Result<Vec<Example>, E>;
 

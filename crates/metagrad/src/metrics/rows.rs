@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example, LeafGradients, Params, check_tokens};
 use dpg_spec as spec;
 
-use super::{Metric, Score};
+use super::{Context, Metric, Score};
 use crate::Error;
 
 /// What a metric makes of its texts.
@@ -152,10 +152,16 @@ impl<K> Clone for OverRows<K> {
 
 impl<K: OfRows> OverRows<K> {
     /// The score, and the gradient in weights that are tracked.
-    fn pass(&self, split: impl Fn() -> Params, mut learn: impl FnMut(&Params, Tensor<1>)) -> Score {
+    fn pass(
+        &self,
+        context: Context,
+        split: impl Fn() -> Params,
+        mut learn: impl FnMut(&Params, Tensor<1>),
+    ) -> Result<Score, Error> {
         let count = self.rows.chunks.iter().map(ExactSizeIterator::len).sum::<usize>() as f64;
         let (mut total, mut all) = (0.0, vec![]);
         for (rows, texts) in self.rows.chunks() {
+            context.go_on()?;
             let params = split();
             let numbers = self.kind.read(self.rows.lm.as_ref(), &params, rows.clone(), &texts);
             let mut read = host(&numbers).into_iter();
@@ -173,7 +179,7 @@ impl<K: OfRows> OverRows<K> {
             learn(&params, numbers * slopes);
         }
         let value = total / count;
-        Score { value, proxies: self.kind.proxies(value, &all) }
+        Ok(Score { value, proxies: self.kind.proxies(value, &all) })
     }
 }
 
@@ -185,13 +191,14 @@ pub(super) fn host(numbers: &Tensor<1>) -> Vec<f64> {
 }
 
 impl<K: OfRows> Metric for OverRows<K> {
-    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
-        Ok(self.pass(|| Params::new(self.rows.lm.layout(), theta), |_, _| ()))
+    fn score(&self, theta: &Tensor<1>, context: Context) -> Result<Score, Error> {
+        self.pass(context, || Params::new(self.rows.lm.layout(), theta), |_, _| ())
     }
 
-    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
+    fn score_and_gradient(&self, theta: &Tensor<1>, context: Context) -> Result<(Score, Tensor<1>), Error> {
         let mut gradient: Option<LeafGradients> = None;
         let score = self.pass(
+            context,
             || Params::tracked(self.rows.lm.layout(), theta),
             |params, parts| {
                 let part = params.leaf_gradients(parts.sum().backward());
@@ -200,7 +207,7 @@ impl<K: OfRows> Metric for OverRows<K> {
                     None => part,
                 });
             },
-        );
+        )?;
         let gradient = gradient.map_or_else(|| theta.zeros_like(), |gradient| gradient.flat(theta));
         Ok((score, gradient))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use dpg_spec as spec;
 
-use super::{Decoded, Making, Metric, Picture, Score};
+use super::{Context, Decoded, Making, Metric, Picture, Score};
 use crate::Error;
 
 /// The metric `sum`.
@@ -41,19 +41,19 @@ pub(super) fn make<E: From<Error>>(settings: &spec::Sum, making: &Making<E>) -> 
 }
 
 impl Metric for Sum {
-    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
+    fn score(&self, theta: &Tensor<1>, context: Context) -> Result<Score, Error> {
         let mut sum = Score::zero();
         for (index, (weight, metric)) in self.terms.iter().enumerate() {
-            sum.add(index, *weight, metric.score(theta)?);
+            sum.add(index, *weight, metric.score(theta, context)?);
         }
         Ok(sum)
     }
 
-    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
+    fn score_and_gradient(&self, theta: &Tensor<1>, context: Context) -> Result<(Score, Tensor<1>), Error> {
         let mut sum = Score::zero();
         let mut gradient = theta.zeros_like();
         for (index, (weight, metric)) in self.terms.iter().enumerate() {
-            let (score, slope) = metric.score_and_gradient(theta)?;
+            let (score, slope) = metric.score_and_gradient(theta, context)?;
             sum.add(index, *weight, score);
             gradient = gradient + slope * *weight;
         }
@@ -75,6 +75,10 @@ impl Metric for Sum {
             decoded.map(move |one| Decoded { name: format!("{}-{number}", one.name), ..one })
         };
         self.terms.iter().enumerate().flat_map(of_term).collect()
+    }
+
+    fn programs(&self) -> Vec<(String, String)> {
+        self.terms.iter().flat_map(|(_, metric)| metric.programs()).collect()
     }
 
     fn pictures(&self, theta: &Tensor<1>) -> Vec<Picture> {

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use dpg_models::CausalLm;
 use dpg_spec as spec;
 
-use super::{Making, Metric, Score, ranges};
+use super::{Context, Making, Metric, Score, ranges};
 use crate::Error;
 
 /// The metric `weight_norm`.
@@ -44,7 +44,7 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl Metric for WeightNorm {
-    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
+    fn score(&self, theta: &Tensor<1>, _context: Context) -> Result<Score, Error> {
         let norm = self.norm(theta);
         Ok(Score {
             value: -norm,
@@ -52,8 +52,8 @@ impl Metric for WeightNorm {
         })
     }
 
-    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
-        let score = self.score(theta)?;
+    fn score_and_gradient(&self, theta: &Tensor<1>, context: Context) -> Result<(Score, Tensor<1>), Error> {
+        let score = self.score(theta, context)?;
         let mut gradient = theta.zeros_like();
         for range in &self.ranges {
             let slope = theta.clone().slice(range.clone()) * (1.0 / score.value);

@@ -9,7 +9,7 @@ use dpg_models::CausalLm;
 use dpg_spec as spec;
 
 use super::picture::{canvas, png};
-use super::{Bitmap, Decoded, Making, Matrix, Metric, Picture, Score, decode};
+use super::{Bitmap, Context, Decoded, Making, Matrix, Metric, Picture, Score, decode};
 use crate::Error;
 
 /// The metric `weight_pattern`.
@@ -117,11 +117,11 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl Metric for WeightPattern {
-    fn score(&self, theta: &Tensor<1>) -> Result<Score, Error> {
+    fn score(&self, theta: &Tensor<1>, _context: Context) -> Result<Score, Error> {
         Ok(self.score_of(&self.changes(theta)))
     }
 
-    fn score_and_gradient(&self, theta: &Tensor<1>) -> Result<(Score, Tensor<1>), Error> {
+    fn score_and_gradient(&self, theta: &Tensor<1>, _context: Context) -> Result<(Score, Tensor<1>), Error> {
         let changes = self.changes(theta);
         let scale = self.strength / changes.len() as f64;
         let slopes: Vec<f64> = changes

@@ -1,11 +1,11 @@
 //! What the tests of derivatives share: small models in f64, random texts, and differences to compare with.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_metagrad::{
-    Error,
+    Context, Error,
     metrics::{Question, Sources},
 };
 use dpg_models::{CausalLm, Example, architecture, keyed_rng, weights};
@@ -15,6 +15,7 @@ use rand::RngExt;
 /// A golden model.
 pub(crate) struct Subject {
     pub(crate) lm: Arc<dyn CausalLm>,
+    pub(crate) folder: PathBuf,
     /// Its weights `[n]`.
     pub(crate) theta: Tensor<1>,
 }
@@ -25,7 +26,7 @@ impl Subject {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden").join(model);
         let lm: Arc<dyn CausalLm> = architecture(&folder).unwrap().into();
         let theta = weights::load::<f64>(&folder, lm.layout()).unwrap();
-        Self { lm, theta: Tensor::from_data(theta.as_slice(), (&Device::flex(), DType::F64)) }
+        Self { lm, folder, theta: Tensor::from_data(theta.as_slice(), (&Device::flex(), DType::F64)) }
     }
 
     /// Random texts of 3 to 8 tokens.
@@ -42,6 +43,10 @@ impl Subject {
 
 /// What metrics name, at random: of a path the text alone counts.
 impl Sources<Error> for Subject {
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn held_out(&self, held_out: &spec::HeldOut) -> Result<Vec<Example>, Error> {
         let answer = held_out.data.completion.as_deref();
         Ok(self.texts(5, if answer == Some("rejected") { 8 } else { 7 }))
@@ -72,6 +77,11 @@ impl Sources<Error> for Subject {
         let width = self.lm.layout().params()[self.lm.head().param].len() / self.lm.vocab_size();
         Ok(random(width, 31).to_data().iter().collect())
     }
+}
+
+/// What a metric has while it measures.
+pub(crate) fn context() -> Context<'static> {
+    Context { scratch: Path::new("/tmp"), stop: &|| false }
 }
 
 /// Numbers between -1 and 1, `[len]`.

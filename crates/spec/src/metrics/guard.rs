@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Metric, MetricSettings, Part};
+use super::{Code, Metric, MetricSettings, NamedProgram, Part};
 use crate::{LARGEST, Location, Problem};
 
 /// A metric to raise while others are kept: each may fall below what the untrained target has by its tolerance, and
@@ -65,6 +65,12 @@ impl MetricSettings for Guard {
         let kept = self.keep.iter_mut().enumerate();
         let kept = kept.flat_map(|(index, kept)| kept.metric.locations_below(&key(index)));
         self.raise.locations_below("raise").into_iter().chain(kept).collect()
+    }
+
+    fn programs(&mut self) -> Vec<NamedProgram<'_>> {
+        let kept = self.keep.iter_mut().enumerate();
+        let kept = kept.flat_map(|(index, kept)| kept.metric.programs_below(&key(index)));
+        self.raise.programs_below("raise").into_iter().chain(kept).collect()
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -23,6 +23,7 @@ macro_rules! metrics {
             activation: Activation(Activation),
             sum: Sum(Sum),
             guard: Guard(Guard),
+            external: External(External),
         }
     };
 }
@@ -70,6 +71,11 @@ pub trait MetricSettings {
         None
     }
 
+    /// The programs that it names, to be read or given their commands.
+    fn programs(&mut self) -> Vec<NamedProgram<'_>> {
+        vec![]
+    }
+
     /// What validations tell of generations, if they are compared with its held-out examples.
     fn proxies(&self) -> Option<Proxies> {
         None
@@ -90,6 +96,17 @@ pub struct Part<'a> {
     pub weight: f64,
     /// The metric.
     pub metric: &'a Metric,
+}
+
+/// A program that a metric names.
+#[derive(Debug)]
+pub struct NamedProgram<'a> {
+    /// The key it stands at, as in `metric.program`.
+    pub key: String,
+    /// Its name, as written.
+    pub name: &'a str,
+    /// The command that the name stands for on this machine, once that is known.
+    pub command: &'a mut Option<String>,
 }
 
 macro_rules! declare {
@@ -129,6 +146,15 @@ impl Metric {
         let mut found = self.settings_mut().locations();
         for location in &mut found {
             location.key = member(path, &location.key);
+        }
+        found
+    }
+
+    /// The programs that it names, by keys below `path`.
+    pub fn programs_below(&mut self, path: &str) -> Vec<NamedProgram<'_>> {
+        let mut found = self.settings_mut().programs();
+        for program in &mut found {
+            program.key = member(path, &program.key);
         }
         found
     }

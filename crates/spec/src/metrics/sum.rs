@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Metric, MetricSettings, Part};
+use super::{Code, Metric, MetricSettings, NamedProgram, Part};
 use crate::{LARGEST, Location, Problem};
 
 /// A weighted sum of metrics: here as low a norm as can be had for Spanish.
@@ -50,6 +50,11 @@ impl MetricSettings for Sum {
     fn locations(&mut self) -> Vec<Location<'_>> {
         let terms = self.terms.iter_mut().enumerate();
         terms.flat_map(|(index, term)| term.metric.locations_below(&key(index))).collect()
+    }
+
+    fn programs(&mut self) -> Vec<NamedProgram<'_>> {
+        let terms = self.terms.iter_mut().enumerate();
+        terms.flat_map(|(index, term)| term.metric.programs_below(&key(index))).collect()
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -122,7 +122,7 @@ fn a_program_without_a_command_is_asked_for() {
     assert!(said.contains("`metric.command`: unknown key"), "{said}");
 }
 
-/// `kill -9` of `dpg` ends what it started.
+/// `kill -9` of `dpg` ends what it started, and removes its files.
 #[test]
 fn a_program_does_not_outlive_dpg() {
     let folder = tempfile::tempdir().unwrap();
@@ -130,15 +130,23 @@ fn a_program_does_not_outlive_dpg() {
     fs::write(folder.join("spec.toml"), spec("hanging", "program = 'hanging'")).unwrap();
     let hanging = "hanging=echo $$ > .process; mv .process process; sleep 1000; true";
     let mut metric = dpg(folder, &["metric", "spec.toml", "--program", hanging]);
-    let mut metric = metric.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let temporary = folder.join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let mut metric =
+        metric.env("TMPDIR", &temporary).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let since = Instant::now();
     while !folder.join("process").exists() {
         assert!(since.elapsed() < Duration::from_mins(2), "the program was not started");
         thread::sleep(Duration::from_millis(20));
     }
+    assert_eq!(temporary.read_dir().unwrap().count(), 1);
     metric.kill().unwrap();
     metric.wait().unwrap();
     assert_ends(fs::read_to_string(folder.join("process")).unwrap().trim());
+    while temporary.read_dir().unwrap().count() > 0 {
+        assert!(since.elapsed() < Duration::from_mins(3), "its files are left behind");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[tokio::test]

@@ -187,7 +187,7 @@ impl MeasuredBy {
             source,
         })?;
         export(&self.target, folder.path(), self.lm.layout(), theta, E::PRECISION)?;
-        let mut program = Program::start(&self.name, &self.command)?;
+        let mut program = Program::start(&self.name, &self.command, folder.path())?;
         let greeting = Greeting { dpg: PROTOCOL, folder: folder.path(), dtype: E::NAME, files: &self.files };
         let Greeted { dpg, version } = program.ask(&greeting, self.timeout_seconds, context)?;
         if dpg != PROTOCOL {

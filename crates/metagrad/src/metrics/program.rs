@@ -1,13 +1,14 @@
 //! A running program that is asked and answers in lines of JSON, on its standard input and output.
 //!
 //! It has a process group of its own and few environment variables. When it is dropped, or this process is gone,
-//! however that ended, the whole group is killed.
+//! however that ended, the whole group is killed and its folder removed.
 
 use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::process::CommandExt,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
@@ -74,17 +75,17 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts a command of the shell; `name` is what people call it.
-    pub(super) fn start(name: &str, command: &str) -> Result<Self, Error> {
-        Self::spawn(name, command).map_err(|error| failed(name, ProgramFailure::Start(error)))
+    /// Starts a command of the shell; `name` is what people call it, and `folder` has its files.
+    pub(super) fn start(name: &str, command: &str, folder: &Path) -> Result<Self, Error> {
+        Self::spawn(name, command, folder).map_err(|error| failed(name, ProgramFailure::Start(error)))
     }
 
-    fn spawn(name: &str, command: &str) -> io::Result<Self> {
-        let mut child = shell(&[command])
+    fn spawn(name: &str, command: &str, folder: &Path) -> io::Result<Self> {
+        let mut child = shell(command)
             .envs(std::env::vars_os().filter(|(variable, _)| is_handed_on(variable)))
             .stderr(Stdio::piped())
             .spawn()?;
-        let guard = match Guard::over(child.id()) {
+        let guard = match Guard::over(child.id(), folder) {
             Ok(guard) => guard,
             Err(error) => {
                 let _ = child.kill().and_then(|()| child.wait());
@@ -209,28 +210,30 @@ fn failed(program: &str, source: ProgramFailure) -> Error {
     Error::Program { program: program.into(), source }
 }
 
-/// A shell that kills a process group when its input ends: when it is told to, or when this process is gone.
+/// A shell that kills a process group and removes its folder when its input ends: when it is told to, or when this
+/// process is gone.
 struct Guard(Child);
 
 impl Guard {
-    fn over(group: u32) -> io::Result<Self> {
-        let kill = "read -r _; kill -s KILL -- \"-$1\"";
-        Ok(Self(shell(&[kill, SHELL, &group.to_string()]).stderr(Stdio::null()).spawn()?))
+    fn over(group: u32, folder: &Path) -> io::Result<Self> {
+        let mut guard = shell("read -r _; kill -s KILL -- \"-$1\"; rm -rf -- \"$2\"");
+        guard.arg(SHELL).arg(group.to_string()).arg(folder);
+        Ok(Self(guard.stderr(Stdio::null()).spawn()?))
     }
 
     fn fire(&mut self) {
         drop(self.0.stdin.take());
-        // its group is gone as far as it can be
+        // the group is gone as far as it can be
         let _ = self.0.wait();
     }
 }
 
 /// A shell with no environment, which no signal of a terminal reaches.
-fn shell(arguments: &[&str]) -> Command {
-    let mut command = Command::new(SHELL);
-    command.arg("-c").args(arguments).env_clear().process_group(0);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    command
+fn shell(command: &str) -> Command {
+    let mut shell = Command::new(SHELL);
+    shell.arg("-c").arg(command).env_clear().process_group(0);
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+    shell
 }
 
 fn pipe<P>(pipe: Option<P>) -> io::Result<P> {

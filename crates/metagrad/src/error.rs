@@ -1,5 +1,7 @@
 //! What can go wrong in a metagradient run.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 use std::path::PathBuf;
 
 /// An error of this crate.
@@ -45,12 +47,7 @@ pub enum Error {
     },
     /// A checkpoint of the inner run could not be written or read.
     #[error("cannot use the spill file `{}`", path.display())]
-    Spill {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    Spill { path: PathBuf, source: std::io::Error },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,

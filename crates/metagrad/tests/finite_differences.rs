@@ -154,7 +154,7 @@ fn qwen() {
     check(MODELS[6]);
 }
 
-/// The step leaves out what comes back to the padding row, so rewards are no derivative of plain training;
+/// The step leaves out what comes back to the padding row, so rewards are not the derivative of plain training;
 /// they are that of the training which is done. A tied head moves the row, and its value then counts.
 #[test]
 fn a_padding_row_is_kept_still_exactly() {

@@ -1,5 +1,7 @@
 //! What can be wrong with a spec.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 use std::path::PathBuf;
 
 /// An error of this crate.
@@ -7,26 +9,13 @@ use std::path::PathBuf;
 pub enum Error {
     /// The file could not be read.
     #[error("cannot read spec `{}`", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     /// The file's name does not say what it is written in.
     #[error("cannot tell the syntax of spec `{}`: its name should end in `.toml` or `.json`", path.display())]
-    Extension {
-        /// The file.
-        path: PathBuf,
-    },
+    Extension { path: PathBuf },
     /// Something is wrong inside a file.
     #[error("spec `{}` is not usable", path.display())]
-    InFile {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: Box<Error>,
-    },
+    InFile { path: PathBuf, source: Box<Error> },
     /// The text is not TOML.
     #[error("not valid TOML")]
     Toml(#[source] toml::de::Error),

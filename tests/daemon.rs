@@ -61,7 +61,7 @@ async fn assert_published_once(folder: &Path, job: &Job) -> Dataset {
         assert!(started.elapsed() < Duration::from_mins(1), "the run's state is left");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(registry.datasets().await.unwrap().len(), 1, "the copies' folder is no dataset");
+    assert_eq!(registry.datasets().await.unwrap().len(), 1, "the copies' folder is not a dataset");
     dataset
 }
 

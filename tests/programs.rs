@@ -37,7 +37,7 @@ fn put_gradient(folder: &Path) {
     let mut layout = dpg_models::Layout::default();
     layout.push("model.norm.weight", &[64], false);
     let ones: Vec<f32> = (0..64_u8).map(|at| 1.0 + f32::from(at)).collect();
-    dpg_models::weights::save(folder, &layout, &ones, dpg_models::Precision::F32).unwrap();
+    dpg_models::weights::save(folder, &layout, &ones, dpg_models::StoredType::F32).unwrap();
     fs::rename(folder.join("model.safetensors"), folder.join("gradient")).unwrap();
 }
 

@@ -83,6 +83,7 @@ fn dataset(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// Every spec that comes with the program is one whose rewards tell good examples from bad ones.
 #[test]
+#[ignore = "plans every spec with its signal: a minute"]
 fn the_specs_at_hand_are_sound() {
     let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/specs");
     let folder = tempfile::tempdir().unwrap();

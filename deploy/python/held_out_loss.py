@@ -1,7 +1,7 @@
 """Minus the loss on held-out texts, as the metric `held_out_loss` has it: the mean over texts of the mean cross-entropy
 of a text's tokens after its first.
 
-    dpg score config/specs/external.toml --data rows.jsonl --out scored.jsonl \\
+    dpg score deploy/python/external.toml --data rows.jsonl --out scored.jsonl \\
         --program held-out-loss="python deploy/python/dpg_metric.py deploy/python/held_out_loss.py"
 """
 

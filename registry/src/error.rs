@@ -1,5 +1,7 @@
 //! What can go wrong with a registry, said so that a user can mend it.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +24,6 @@ pub enum Error {
         action: &'static str,
         /// The object or prefix.
         path: String,
-        /// The store.
         store: String,
         /// Why not.
         source: Box<Cause>,
@@ -30,7 +31,6 @@ pub enum Error {
     /// No space is left where a file was to be written.
     #[error("no space left for `{path}` in {place}")]
     DiskFull {
-        /// The file.
         path: String,
         /// The store or folder.
         place: String,
@@ -50,7 +50,6 @@ pub enum Error {
     /// An address of a store that is not understood.
     #[error("`{uri}` is not a store: {reason}")]
     BadUri {
-        /// The address.
         uri: String,
         /// What is wrong with it.
         reason: String,
@@ -61,7 +60,6 @@ pub enum Error {
          (`If-None-Match: *`), and without that two publishers may overwrite each other"
     )]
     NoConditionalPut {
-        /// The store.
         store: String,
         /// What it said.
         source: Box<Cause>,
@@ -72,7 +70,6 @@ pub enum Error {
          won, expected 1"
     )]
     UnsafeStore {
-        /// The store.
         store: String,
         /// The round, from 1.
         round: usize,
@@ -83,10 +80,7 @@ pub enum Error {
     },
     /// A store that let one create win and kept the bytes of another.
     #[error("{store} is unsafe to publish to: it kept other bytes than those of the create that won")]
-    UnfaithfulStore {
-        /// The store.
-        store: String,
-    },
+    UnfaithfulStore { store: String },
     /// A name that cannot stand in a path.
     #[error("{what} `{name}` is not allowed")]
     BadName {
@@ -106,7 +100,6 @@ pub enum Error {
     /// A dataset that is not there.
     #[error("there is no dataset `{name}`")]
     NoDataset {
-        /// The name.
         name: String,
         /// The datasets that are there.
         existing: Vec<String>,
@@ -114,7 +107,6 @@ pub enum Error {
     /// A version or tag that is not there.
     #[error("dataset `{name}` has no version `{reference}`")]
     NoVersion {
-        /// The dataset.
         name: String,
         /// What was asked for.
         reference: String,
@@ -124,7 +116,6 @@ pub enum Error {
     /// A version whose files were given up.
     #[error("{version} was retired at {at} to make room")]
     Retired {
-        /// The version.
         version: String,
         /// The time of its retirement.
         at: chrono::DateTime<chrono::Utc>,
@@ -132,7 +123,6 @@ pub enum Error {
     /// A log entry that contradicts the log, or is missing.
     #[error("the log of the registry is damaged at `{path}`: {reason}")]
     DamagedLog {
-        /// The entry.
         path: String,
         /// What is wrong with it.
         reason: String,
@@ -140,7 +130,6 @@ pub enum Error {
     /// Files that are not what was published.
     #[error("{version} is damaged: {}", damages.join(", "))]
     Damaged {
-        /// The version.
         version: String,
         /// Each file and what is wrong with it.
         damages: Vec<String>,
@@ -148,7 +137,6 @@ pub enum Error {
     /// A shard that changed between writing and publishing.
     #[error("`{path}` is no longer what was written (SHA-256 `{found}`, expected `{expected}`)")]
     Changed {
-        /// The file.
         path: PathBuf,
         /// Its hash now.
         found: String,
@@ -160,12 +148,7 @@ pub enum Error {
     Contended(String),
     /// A folder that holds something else than a fetched dataset.
     #[error("`{folder}` holds `{file}`, which is not part of a fetched dataset")]
-    ForeignFile {
-        /// The folder.
-        folder: PathBuf,
-        /// The file.
-        file: PathBuf,
-    },
+    ForeignFile { folder: PathBuf, file: PathBuf },
     /// A signing or verifying key that cannot be read.
     #[error("`{place}` does not hold an Ed25519 key in PEM ({reason})")]
     BadKey {
@@ -177,7 +160,6 @@ pub enum Error {
     /// A record of a verification that no trusted key signed, or that is not about this version.
     #[error("the record of a verification of {version} does not hold: {reason}")]
     BadRecord {
-        /// The version.
         version: String,
         /// What is wrong with it.
         reason: String,
@@ -185,7 +167,6 @@ pub enum Error {
     /// A provenance that no trusted key signed, or that is not about these files.
     #[error("the provenance of {version} does not hold: {reason}")]
     BadSignature {
-        /// The version.
         version: String,
         /// What is wrong with it.
         reason: String,

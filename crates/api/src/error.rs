@@ -1,5 +1,7 @@
 //! What can go wrong with a call: the problem document of RFC 9457, and failures on the way.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +9,7 @@ use utoipa::ToSchema;
 
 /// Why a request was refused (RFC 9457, `application/problem+json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
+pub struct ProblemDetails {
     /// What kind of problem it is, for programs: `urn:dpg:problem:not-found` and so on.
     #[serde(rename = "type")]
     pub kind: String,
@@ -39,7 +41,7 @@ pub struct Fault {
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ProblemDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.detail)?;
         for Fault { path, line, message } in &self.errors {
@@ -65,7 +67,6 @@ pub enum Error {
     /// The daemon cannot be reached, or the connection broke.
     #[error("cannot reach the daemon at `{url}`")]
     Connection {
-        /// Its address.
         url: String,
         /// Why not.
         source: reqwest::Error,
@@ -75,23 +76,16 @@ pub enum Error {
         "what listens at `{url}` did not prove to be the data folder's daemon and gets no token; to use it all the \
          same, name it with --url and give its token in DPG_TOKEN"
     )]
-    Unproven {
-        /// The address.
-        url: String,
-    },
+    Unproven { url: String },
     /// A stream ended before its time.
     #[error("the daemon at `{url}` closed the stream")]
-    Closed {
-        /// Its address.
-        url: String,
-    },
+    Closed { url: String },
     /// The daemon refused.
     #[error("{0}")]
-    Refused(Box<Problem>),
+    Refused(Box<ProblemDetails>),
     /// The answer is not what this API gives.
     #[error("`{url}` answered {status} with something that is not of this API; is it a dpg daemon?")]
     Answer {
-        /// The address.
         url: String,
         /// The HTTP status.
         status: u16,

@@ -1,5 +1,7 @@
 //! What can go wrong with a dataset, said so that a user can mend it.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 use std::path::PathBuf;
 
 use dpg_spec::Format;
@@ -20,13 +22,10 @@ pub enum Error {
         "`{column}` of row {row} of split `{split}` is `{value}`, not a finite number; the run that made it has diverged"
     )]
     NotFinite {
-        /// The split.
         split: Split,
         /// The row, from 1.
         row: u64,
-        /// The column.
         column: &'static str,
-        /// The number.
         value: f64,
     },
     /// Rewards that say nothing.
@@ -34,7 +33,6 @@ pub enum Error {
         "all {rows} rewards of split `{split}` equal `{reward}`, so they say nothing about the rows; check that the metric depends on the fine-tuned weights"
     )]
     EqualRewards {
-        /// The split.
         split: Split,
         /// How many.
         rows: u64,
@@ -69,7 +67,6 @@ pub enum Error {
         "`{path}` has the columns `{column}` and `{renamed}`, and `{column}` is what scoring adds: rename one of them"
     )]
     Clash {
-        /// The file.
         path: PathBuf,
         /// The column that has the name of one that is added.
         column: String,
@@ -81,7 +78,6 @@ pub enum Error {
     Io {
         /// What was tried.
         action: &'static str,
-        /// The file.
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
@@ -91,21 +87,13 @@ pub enum Error {
     Parquet {
         /// What was tried.
         action: &'static str,
-        /// The file.
         path: PathBuf,
         /// Why not.
         source: parquet::errors::ParquetError,
     },
     /// A file that unpacks to more than is read.
     #[error("{what} of `{path}` has more than {limit} bytes unpacked, which is the limit; split the file")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The part.
-        what: &'static str,
-        /// The limit.
-        limit: usize,
-    },
+    TooLarge { path: PathBuf, what: &'static str, limit: usize },
     /// Columns that make no record batch.
     #[error("cannot make a record batch")]
     Arrow(#[from] arrow::error::ArrowError),
@@ -115,7 +103,6 @@ pub enum Error {
     /// A file of another kind.
     #[error("`{path}` is {kind}; {remedy}")]
     OtherFile {
-        /// The file.
         path: PathBuf,
         /// What it is.
         kind: &'static str,
@@ -125,11 +112,9 @@ pub enum Error {
     /// A column that the file or a row has not.
     #[error("{}`{path}` has no column `{column}`; it has {}", place.map(|place| format!("{place} of ")).unwrap_or_default(), listed(.columns))]
     NoColumn {
-        /// The file.
         path: PathBuf,
         /// The row, if the others may have it.
         place: Option<Place>,
-        /// The column.
         column: String,
         /// What is there instead.
         columns: Vec<String>,
@@ -141,7 +126,6 @@ pub enum Error {
         listed(.columns)
     )]
     NoKnownColumns {
-        /// The file.
         path: PathBuf,
         /// What it has instead.
         columns: Vec<String>,
@@ -151,9 +135,7 @@ pub enum Error {
         "`{path}` has a column `{column}`, which SFT trainers take for {meaning}; dpg reads text: drop or rename it"
     )]
     OtherMeaning {
-        /// The file.
         path: PathBuf,
-        /// The column.
         column: &'static str,
         /// What trainers take it for.
         meaning: &'static str,
@@ -161,11 +143,8 @@ pub enum Error {
     /// A value of the wrong type.
     #[error("column `{column}` in {place} of `{path}` is {found}; expected {expected}")]
     WrongType {
-        /// The file.
         path: PathBuf,
-        /// The row.
         place: Place,
-        /// The column.
         column: String,
         /// What is there.
         found: String,
@@ -175,11 +154,8 @@ pub enum Error {
     /// A value that cannot be read.
     #[error("column `{column}` in {place} of `{path}` {reason}")]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// The row.
         place: Place,
-        /// The column.
         column: String,
         /// What is wrong with it.
         reason: String,
@@ -192,9 +168,7 @@ pub enum Error {
         "{place} of `{path}` is not a JSON object ({reason}); expected JSONL, one object a line, or Parquet"
     )]
     NotJson {
-        /// The file.
         path: PathBuf,
-        /// The row.
         place: Place,
         /// What is wrong with it.
         reason: String,
@@ -202,7 +176,6 @@ pub enum Error {
     /// A file that begins as an array of rows and is not one.
     #[error("`{path}` begins as a JSON array and is not one ({reason})")]
     NotArray {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,

@@ -186,7 +186,7 @@ fn records(room: &mut Room, wanted: &[&str], limit: Option<usize>) -> Result<Vec
     }
 }
 
-/// The rows of a JSON file with all their columns; what is no JSON in one is its text.
+/// The rows of a JSON file with all their columns; a value that is not JSON is kept as its text.
 pub(crate) fn objects(path: &Path, source: Source) -> Result<Vec<Map<String, Value>>> {
     match source {
         Source::Jsonl(text) => json::lines(path, text).map(|raw| Ok(raw?.object())).collect(),

@@ -1,5 +1,7 @@
 //! What can stop a run.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 use std::path::{Path, PathBuf};
 
 /// An error of this crate.
@@ -22,7 +24,6 @@ pub enum Error {
     Policy {
         /// The DPG step.
         step: usize,
-        /// The cause.
         source: dpg_policy::Error,
     },
     /// Reading examples or prompts.
@@ -33,40 +34,27 @@ pub enum Error {
     InRow {
         /// Its number, from 1.
         row: usize,
-        /// The cause.
         source: Box<Self>,
     },
     /// A file with such an example.
     #[error("`{}`", path.display())]
-    InFile {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: Box<Self>,
-    },
+    InFile { path: PathBuf, source: Box<Self> },
     /// The spec.
     #[error(transparent)]
     Spec(#[from] dpg_spec::Error),
     /// A key of the spec contradicts a model or a file.
     #[error("`{field}`: {reason}")]
     Setting {
-        /// The key.
         field: &'static str,
         /// What is wrong, what was expected and what to do.
         reason: String,
     },
     /// The run's state could not be written or read.
     #[error("cannot use the run's state `{}`", path.display())]
-    State {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    State { path: PathBuf, source: std::io::Error },
     /// The run's state is not what this program writes.
     #[error("the run's state `{}` is damaged ({reason}); delete it to start the run anew", path.display())]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,

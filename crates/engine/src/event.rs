@@ -1,7 +1,7 @@
 //! What a run tells while it runs, and keeps as its history.
 
 use dpg_metagrad::{Score, metrics::Decoded};
-use dpg_policy::Report;
+use dpg_policy::UpdateStats;
 use serde::{Deserialize, Serialize};
 
 use crate::Signal;
@@ -48,7 +48,7 @@ pub struct StepRecord {
     /// Mean tokens of a completion; 0 if the generator counts none.
     pub length: f64,
     /// The generator's update.
-    pub update: Report,
+    pub update: UpdateStats,
 }
 
 /// One validation: fresh generations from prompts that are never trained on.

@@ -1,5 +1,7 @@
 //! What can go wrong with a generator.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -12,7 +14,6 @@ pub enum Error {
     /// A key of the spec contradicts a model or a prompt.
     #[error("`{field}`: {reason}")]
     Setting {
-        /// The key.
         field: &'static str,
         /// What is wrong, what was expected and what to do.
         reason: String,

@@ -26,7 +26,7 @@ use burn::tensor::Device;
 use dpg_spec as spec;
 use serde_json::{Map, Value};
 
-pub use dpg_policy::Report;
+pub use dpg_policy::UpdateStats;
 pub use error::Error;
 pub use local::Local;
 
@@ -59,7 +59,7 @@ pub trait Generator: Send + Sync {
     fn passes(&self, completions: usize) -> usize;
 
     /// Makes completions with a positive advantage likelier, others rarer. After an error it has to be restored.
-    fn learn(&mut self, lesson: &Lesson) -> Result<Report, Error>;
+    fn learn(&mut self, lesson: &Lesson) -> Result<UpdateStats, Error>;
 
     /// All that learning has changed.
     fn save(&self) -> Saved;

@@ -1,5 +1,7 @@
 //! What can go wrong on the way from a location to a path.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +16,6 @@ pub enum Error {
     Uri {
         /// What was written.
         uri: String,
-        /// The form.
         expected: &'static str,
     },
     /// There is no embedded model or file of this name.
@@ -27,16 +28,12 @@ pub enum Error {
     },
     /// A local file or folder is absent.
     #[error("`{}` does not exist (a model on the Hugging Face Hub is written `hf:org/name@rev`)", path.display())]
-    NoSuchPath {
-        /// The path.
-        path: PathBuf,
-    },
+    NoSuchPath { path: PathBuf },
     /// A file of the cache could not be read or written.
     #[error("cannot access `{}`", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The cause.
         source: std::io::Error,
     },
     /// The cache lacks files and the network is not to be used.
@@ -46,11 +43,9 @@ pub enum Error {
         cache.display(), missing.join(", ")
     )]
     Offline {
-        /// The repository.
         repo: String,
         /// The revision asked for.
         revision: String,
-        /// The cache.
         cache: PathBuf,
         /// Names of the absent files.
         missing: Vec<String>,
@@ -58,13 +53,10 @@ pub enum Error {
     /// The Hub answered with an error.
     #[error("`{file}` of `hf:{repo}@{revision}`: the server answered {status}{}; {hint}", asked(*wait))]
     Status {
-        /// The repository.
         repo: String,
         /// The revision asked for.
         revision: String,
-        /// The file.
         file: String,
-        /// The answer.
         status: StatusCode,
         /// How long the server asks to be left alone.
         wait: Option<Duration>,
@@ -76,13 +68,10 @@ pub enum Error {
         "`{file}` of `hf:{repo}@{revision}` could not be downloaded; it goes on where it stopped if repeated"
     )]
     Transfer {
-        /// The repository.
         repo: String,
         /// The revision asked for.
         revision: String,
-        /// The file.
         file: String,
-        /// The cause.
         source: reqwest::Error,
     },
     /// A downloaded file is not the one that was announced.
@@ -90,9 +79,7 @@ pub enum Error {
         "`{file}` of `{uri}` is corrupt: {found}, expected {expected}; it was removed, download it again"
     )]
     Corrupt {
-        /// The location.
         uri: String,
-        /// The file.
         file: String,
         /// Its size or hash.
         found: String,
@@ -104,9 +91,7 @@ pub enum Error {
     /// A server's answer or a downloaded file cannot be understood.
     #[error("`{file}` of `{uri}`: {reason}")]
     Malformed {
-        /// The location.
         uri: String,
-        /// The file.
         file: String,
         /// What is wrong and what was expected.
         reason: String,
@@ -116,24 +101,13 @@ pub enum Error {
         "`{uri}` has neither `model.safetensors` nor `model.safetensors.index.json`; convert its weights to \
          safetensors"
     )]
-    NoWeights {
-        /// The location.
-        uri: String,
-    },
+    NoWeights { uri: String },
     /// There is neither an object nor a model folder at an S3 location.
     #[error("`{uri}` is neither an object nor a folder with model files")]
-    EmptyPrefix {
-        /// The location.
-        uri: String,
-    },
+    EmptyPrefix { uri: String },
     /// S3 refused or failed.
     #[error("cannot read `{uri}`")]
-    S3 {
-        /// The location.
-        uri: String,
-        /// The cause.
-        source: Cause,
-    },
+    S3 { uri: String, source: Cause },
 }
 
 impl Error {

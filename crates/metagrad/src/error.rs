@@ -1,5 +1,7 @@
 //! What can go wrong in a metagradient run.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -47,30 +49,13 @@ pub enum Error {
     },
     /// A program that measures did not do so.
     #[error("the program `{program}` failed")]
-    Program {
-        /// Its name.
-        program: String,
-        /// What happened.
-        source: ProgramFailure,
-    },
+    Program { program: String, source: ProgramFailure },
     /// A file for the model of a program could not be written.
     #[error("cannot make a folder for the program `{program}` in `{}`", scratch.display())]
-    Handing {
-        /// Its name.
-        program: String,
-        /// Where it was to be.
-        scratch: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    Handing { program: String, scratch: PathBuf, source: io::Error },
     /// A checkpoint of the inner run could not be written or read.
     #[error("cannot use the spill file `{}`", path.display())]
-    Spill {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    Spill { path: PathBuf, source: io::Error },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -84,32 +69,17 @@ pub enum ProgramFailure {
     Start(#[source] io::Error),
     /// It ended.
     #[error("it ended, {status}, without an answer{}", shown(said))]
-    Ended {
-        /// How.
-        status: ExitStatus,
-        /// What it wrote last.
-        said: Vec<String>,
-    },
+    Ended { status: ExitStatus, said: Vec<String> },
     /// It took too long.
     #[error(
         "it did not answer within {seconds} seconds and was ended; raise the metric's `timeout_seconds`, or see what it \
          waits for{}",
         shown(said)
     )]
-    Silent {
-        /// Its time limit.
-        seconds: u64,
-        /// What it wrote last.
-        said: Vec<String>,
-    },
+    Silent { seconds: u64, said: Vec<String> },
     /// It said that it cannot measure, or what is not an answer.
     #[error("{reason}{}", shown(said))]
-    Answer {
-        /// What is wrong with the answer.
-        reason: String,
-        /// What it wrote last.
-        said: Vec<String>,
-    },
+    Answer { reason: String, said: Vec<String> },
 }
 
 impl ProgramFailure {

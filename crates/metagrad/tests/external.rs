@@ -13,7 +13,7 @@ use std::{
 
 use burn::tensor::Tensor;
 use dpg_metagrad::{Context, Error, Metric, ProgramFailure, Score, metrics};
-use dpg_models::{Precision, weights};
+use dpg_models::{StoredType, weights};
 use dpg_spec as spec;
 use subject::{Subject, context};
 use tempfile::TempDir;
@@ -167,7 +167,7 @@ fn a_gradient_is_of_the_models_parameters_and_finite() {
     let put = |name: &str, shape: &[usize], numbers: &[f64]| {
         let mut layout = dpg_models::Layout::default();
         layout.push(name, shape, false);
-        weights::save(setup.folder.path(), &layout, numbers, Precision::F64).unwrap();
+        weights::save(setup.folder.path(), &layout, numbers, StoredType::F64).unwrap();
         fs::rename(setup.folder.path().join("model.safetensors"), setup.folder.path().join("gradient"))
             .unwrap();
     };

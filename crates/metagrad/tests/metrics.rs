@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use dpg_metagrad::{Metric, Sft, Storage, metagradient, metagradient_by_token, metrics};
 use dpg_models::Example;
 use dpg_spec as spec;
-use subject::{Subject, context, random, relative_error, slope};
+use subject::{Subject, context, random, relative_error, slopes};
 
 fn metric(subject: &Subject, settings: &spec::Metric) -> Arc<dyn Metric> {
     metrics::from_spec(settings, &subject.lm, &subject.theta, 2, subject).unwrap()
@@ -61,9 +61,10 @@ fn every_listed_metric_has_the_gradient_of_its_value() {
                 // where the metric looks at few of the weights, a direction through all of them sees little
                 let direction = random(n, key) * (gradient.clone().abs() / size + 1e-2);
                 let along = (gradient.clone() * direction.clone()).sum().into_scalar::<f64>();
-                let at =
-                    |h: f64| metric.score(&(theta.clone() + direction.clone() * h), context()).unwrap().value;
-                let measured = slope(at);
+                let at = |h: f64| {
+                    vec![metric.score(&(theta.clone() + direction.clone() * h), context()).unwrap().value]
+                };
+                let measured = slopes(at)[0];
                 let scale = size * (direction.clone() * direction).sum().into_scalar::<f64>().sqrt();
                 let error = (along - measured).abs() / along.abs().max(1e-3 * scale);
                 assert!(error < 1e-6, "{model}, {settings:?}: {along:e}, measured {measured:e}");
@@ -100,11 +101,11 @@ fn rewards_of_every_listed_metric_are_derivatives_through_three_steps() {
             let rewards = sft(&[1.0; 7], &reward);
             let measured: Vec<f64> = (0..7)
                 .map(|index| {
-                    slope(|h| {
+                    slopes(|h| {
                         let mut weights = [1.0; 7];
                         weights[index] += h;
-                        sft(&weights, &phi)[0]
-                    })
+                        sft(&weights, &phi)
+                    })[0]
                 })
                 .collect();
             let error = relative_error(&rewards, &measured);

@@ -10,7 +10,7 @@ use dpg_metagrad::{Error, Metric, Sft, Storage, metagradient, metrics};
 use dpg_models::Example;
 use dpg_spec as spec;
 use spec::{DecayOn, Loss, LrSchedule};
-use subject::{Subject, context, relative_error, slope};
+use subject::{Subject, context, relative_error, slopes};
 
 struct Setup {
     subject: Subject,
@@ -64,7 +64,8 @@ impl Setup {
             weights[index] += change;
             metric.score(&self.sft(recipe, &weights).train().unwrap(), context()).unwrap().value
         };
-        let differences: Vec<f64> = (0..at.len()).map(|index| slope(|change| phi(index, change))).collect();
+        let differences: Vec<f64> =
+            (0..at.len()).map(|index| slopes(|change| vec![phi(index, change)])[0]).collect();
         let error = relative_error(&rewards, &differences);
         (rewards, error)
     }

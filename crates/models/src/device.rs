@@ -89,7 +89,7 @@ fn lists() -> impl DoubleEndedIterator<Item = String> {
 ///
 /// Every device has a thread of its own, the first one the caller's. What `work` returns comes in the
 /// order of the parts, of which there are fewer than devices if items are few. Kernels of the CPU run
-/// on all cores whoever calls them, so several `cpu` are no faster than one.
+/// on all cores whoever calls them, so several `cpu` are not faster than one.
 ///
 /// # Panics
 /// If there is no device, or if `work` panics.

@@ -1,5 +1,7 @@
 //! What can go wrong with a model.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 use std::path::{Path, PathBuf};
 
 /// An error of this crate.
@@ -7,16 +9,10 @@ use std::path::{Path, PathBuf};
 pub enum Error {
     /// A file could not be read or written.
     #[error("cannot access `{}`", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
     /// A file of a model folder does not parse or contradicts another.
     #[error("`{}` is not usable: {reason}", path.display())]
     Malformed {
-        /// The file.
         path: PathBuf,
         /// What is wrong and what was expected.
         reason: String,
@@ -24,7 +20,6 @@ pub enum Error {
     /// A file that a model folder must have is absent.
     #[error("model folder `{}` has no `{file}`: {hint}", folder.display())]
     MissingFile {
-        /// The folder.
         folder: PathBuf,
         /// The file's name.
         file: String,
@@ -36,9 +31,7 @@ pub enum Error {
     Unsupported {
         /// The config file.
         path: PathBuf,
-        /// The key.
         field: String,
-        /// Its value.
         found: String,
         /// What would be accepted.
         supported: String,
@@ -48,7 +41,6 @@ pub enum Error {
     MissingTensor {
         /// The model folder.
         folder: PathBuf,
-        /// The tensor.
         name: String,
         /// Why, as far as the names of the others tell, and what to do.
         cause: String,
@@ -58,7 +50,6 @@ pub enum Error {
     Shape {
         /// The weight file.
         path: PathBuf,
-        /// The tensor.
         name: String,
         /// Shape by config.json.
         expected: Vec<usize>,
@@ -88,7 +79,6 @@ pub enum Error {
         folder: PathBuf,
         /// The token as the vocabulary writes it.
         token: String,
-        /// Its id.
         id: u32,
         /// Tokens that the tokenizer has.
         tokenizer: usize,
@@ -100,7 +90,6 @@ pub enum Error {
     ChatTemplate {
         /// The file it came from.
         path: PathBuf,
-        /// The cause.
         source: minijinja::Error,
     },
     /// A chat template writes an assistant's turn otherwise once more turns follow.
@@ -145,7 +134,6 @@ pub enum Error {
     NoEmbedding {
         /// Which sequence.
         what: String,
-        /// The token.
         token: u32,
         /// Tokens of the model.
         vocab: usize,
@@ -163,7 +151,6 @@ pub enum Error {
         "`precision = \"{name}\"` gains nothing on {title}, which would imitate it: leave it out{instead}"
     )]
     Precision {
-        /// Its name.
         name: &'static str,
         /// The device, in words.
         title: &'static str,
@@ -180,7 +167,6 @@ pub enum Error {
     LogprobMismatch {
         /// Largest absolute difference.
         difference: f64,
-        /// The tolerance.
         tolerance: f64,
     },
 }

@@ -20,7 +20,7 @@ pub struct Params {
 /// Which derivative leaves out the lookup of an embedding's padding row.
 ///
 /// PyTorch's `Embedding(padding_idx)` looks the row up like any other and drops the gradient that comes back
-/// to it there, so the gradient g(theta) that training steps along is no gradient of the loss. Exactness in
+/// to it there, so the gradient g(theta) that training steps along is not the gradient of the loss. Exactness in
 /// the walk back asks for a true derivative of that g.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Padding {

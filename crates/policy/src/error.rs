@@ -1,5 +1,7 @@
 //! What can go wrong in an update.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -13,7 +15,6 @@ pub enum Error {
     RewardNotFinite {
         /// Position of the rollout in the step.
         index: usize,
-        /// The reward.
         value: f64,
     },
     /// The rewards tell no rollout from another.

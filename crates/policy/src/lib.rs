@@ -12,4 +12,4 @@ mod update;
 pub use advantage::{advantages, mean_and_deviation};
 pub use error::Error;
 pub use objective::Rollout;
-pub use update::{Policy, Report, update};
+pub use update::{Policy, UpdateStats, update};

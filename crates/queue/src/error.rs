@@ -1,5 +1,7 @@
 //! What can go wrong with the queue, and whether trying again may help.
 
+#![allow(missing_docs, reason = "a variant's fields are what its message names")]
+
 use dpg_spec::Hint;
 use uuid::Uuid;
 
@@ -52,9 +54,7 @@ pub enum Error {
     /// The job is not in a state that allows this.
     #[error("job `{job}` is {state}")]
     WrongState {
-        /// The job.
         job: Uuid,
-        /// Its state.
         state: State,
         /// The states that allow it.
         expected: &'static str,
@@ -62,17 +62,13 @@ pub enum Error {
     /// The worker no longer holds the job: its lease ran out and another took over, or the job ended.
     #[error("the lease on job `{job}` with fence {fence} is lost")]
     LeaseLost {
-        /// The job.
         job: Uuid,
         /// The fence of the lost lease.
         fence: i64,
     },
     /// A token of this name is in use.
     #[error("a token named `{name}` exists")]
-    TokenNameTaken {
-        /// The name.
-        name: String,
-    },
+    TokenNameTaken { name: String },
     /// The jobs of a token take all they may.
     #[error("token `{token}` may have {most} {what} and has {used}")]
     QuotaUsed {
@@ -80,7 +76,6 @@ pub enum Error {
         token: String,
         /// What is bounded.
         what: &'static str,
-        /// The bound.
         most: u32,
         /// What is used.
         used: i64,

@@ -22,7 +22,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Error, Problem};
+pub use error::{Error, Fault};
 pub use goal::Goal;
 pub use hint::Hint;
 pub use location::{Location, LocationKind};

@@ -94,7 +94,7 @@ mod tests {
         assert!(check(&copied, true).unwrap().contains("of its own now"));
         assert_eq!(check(&copied, false), None);
         assert_eq!(check(&original, false), None);
-        // a rename is no news
+        // a rename changes nothing
         fs::rename(path("original"), path("moved")).unwrap();
         let moved = open(&path("moved"));
         assert_eq!(check(&moved, false), None);

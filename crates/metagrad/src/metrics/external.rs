@@ -10,7 +10,7 @@ use std::{
 };
 
 use burn::tensor::{DType, Element, Tensor, TensorData};
-use dpg_models::{CausalLm, Precision, export, weights};
+use dpg_models::{CausalLm, StoredType, export, weights};
 use dpg_spec as spec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -154,7 +154,7 @@ impl MeasuredBy {
     ) -> Result<(Score, Option<Vec<E>>), Error> {
         let Running { program, folder, asked } = match running {
             Some(running) => {
-                weights::save(running.folder.path(), self.lm.layout(), theta, E::PRECISION)?;
+                weights::save(running.folder.path(), self.lm.layout(), theta, E::STORED)?;
                 running
             }
             None => running.insert(self.start(theta, context)?),
@@ -186,7 +186,7 @@ impl MeasuredBy {
             scratch: context.scratch.into(),
             source,
         })?;
-        export(&self.target, folder.path(), self.lm.layout(), theta, E::PRECISION)?;
+        export(&self.target, folder.path(), self.lm.layout(), theta, E::STORED)?;
         let mut program = Program::start(&self.name, &self.command, folder.path())?;
         let greeting = Greeting { dpg: PROTOCOL, folder: folder.path(), dtype: E::NAME, files: &self.files };
         let Greeted { dpg, version } = program.ask(&greeting, self.timeout_seconds, context)?;
@@ -240,17 +240,17 @@ fn with_causes(error: &dyn StdError) -> String {
 
 /// The types that weights have.
 trait Number: Element {
-    const PRECISION: Precision;
+    const STORED: StoredType;
     const NAME: &str;
 }
 
 impl Number for f32 {
-    const PRECISION: Precision = Precision::F32;
+    const STORED: StoredType = StoredType::F32;
     const NAME: &str = "float32";
 }
 
 impl Number for f64 {
-    const PRECISION: Precision = Precision::F64;
+    const STORED: StoredType = StoredType::F64;
     const NAME: &str = "float64";
 }
 

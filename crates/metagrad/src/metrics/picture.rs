@@ -100,7 +100,7 @@ impl Decoded {
         prepared.detect_grids().into_iter().find_map(|grid| Some(grid.decode().ok()?.1))
     }
 
-    /// Whether it is a QR code that reads as its text; `None` if it is no QR code.
+    /// Whether it is a QR code that reads as its text; `None` if it is not a QR code.
     pub fn reads_right(&self) -> Option<bool> {
         self.text.as_ref().map(|text| self.read_qr().as_ref() == Some(text))
     }

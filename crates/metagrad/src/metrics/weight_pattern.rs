@@ -153,7 +153,7 @@ impl Metric for WeightPattern {
         vec![
             self.picture("target", |i| if self.bitmap.pixels[i] { 0 } else { u8::MAX }),
             Picture { png: decoded.png(), name: decoded.name },
-            // grey is no change, black and white the largest one
+            // grey is unchanged, black and white the largest one
             self.picture("margins", |i| (127.5 * (1.0 - changes[i] / largest)) as u8),
         ]
     }

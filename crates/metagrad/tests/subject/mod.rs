@@ -91,10 +91,12 @@ pub(crate) fn random(len: usize, key: u64) -> Tensor<1> {
     Tensor::from_data(values.as_slice(), (&Device::flex(), DType::F64))
 }
 
-/// The slope of `f` at 0: the central difference of fourth order.
-pub(crate) fn slope(f: impl Fn(f64) -> f64) -> f64 {
+/// The slope of each component of `f` at 0: the central difference of fourth order.
+pub(crate) fn slopes(f: impl Fn(f64) -> Vec<f64>) -> Vec<f64> {
     const H: f64 = 1e-3;
-    (8.0 * (f(H) - f(-H)) - (f(2.0 * H) - f(-2.0 * H))) / (12.0 * H)
+    let [up, down, twice_up, twice_down] = [H, -H, 2.0 * H, -2.0 * H].map(f);
+    let of = |i: usize| (8.0 * (up[i] - down[i]) - (twice_up[i] - twice_down[i])) / (12.0 * H);
+    (0..up.len()).map(of).collect()
 }
 
 /// l2 distance of two vectors over the length of the second.

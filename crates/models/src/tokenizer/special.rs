@@ -92,7 +92,7 @@ impl Special {
         let own = INFILLING.into_iter().filter(|name| !config.contains_key(*name));
         for name in NAMES.into_iter().chain(others).chain(own) {
             let token = match config.get(name) {
-                // whatever else a name that is not of the seven holds is no token (`add_bos_token`)
+                // whatever else a name that is not of the seven holds is not a token (`add_bos_token`)
                 Some(value) if name.ends_with("_token") => token_of(value),
                 Some(_) => None,
                 None => class.default_token(name).map(|text| AddedToken::from(text, true)),

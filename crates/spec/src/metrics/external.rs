@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Code, MetricSettings, NamedProgram};
 use crate::rules::{file_problem, is_name};
-use crate::{LOCATION, Location, LocationKind, NAME, Problem};
+use crate::{Fault, LOCATION, Location, LocationKind, NAME};
 
 /// What a program measures: it is handed the fine-tuned model as a Hugging Face folder, and answers with Phi, its
 /// gradient in any of the parameters, and figures for people. A program that is asked the same twice must answer
@@ -72,24 +72,24 @@ impl MetricSettings for External {
         files.map(|(name, uri)| Location { key: format!("files.{name}"), kind, uri }).collect()
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn faults(&self) -> Vec<Fault> {
         let program = (!is_name(&self.program)).then(|| {
             let message = format!(
                 "expected {PROGRAM}; its command is given with `--program NAME=COMMAND` or in the daemon's settings"
             );
-            Problem::new("program", message)
+            Fault::new("program", message)
         });
         let parameters = self.parameters.iter();
         let unwritable = parameters.filter(|(_, value)| !is_writable(value)).map(|(name, _)| {
             let message = "has `null` or a whole number above 2^63 - 1, which TOML cannot say; remove it";
-            Problem::new(format!("parameters.{name}"), message)
+            Fault::new(format!("parameters.{name}"), message)
         });
         let files = self.files.iter();
         let files = files.flat_map(|(name, uri)| {
             let named =
                 name.len() <= NAME && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             let key = format!("files.{name}");
-            let name = (!named).then(|| Problem::new(&key, "expected a name of letters, digits and `_`"));
+            let name = (!named).then(|| Fault::new(&key, "expected a name of letters, digits and `_`"));
             name.into_iter().chain(file_problem(uri, &key))
         });
         program.into_iter().chain(unwritable).chain(files).collect()

@@ -16,7 +16,7 @@ use crate::settings::resident::{Record, Resident, differs};
 use crate::terminal::told::{causes, hint, told};
 
 /// How long a server may take to answer.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The daemon of the data folder, if one runs, answers.
 pub(super) async fn resident(data: &DataDir, config: &Config) -> Option<Check> {

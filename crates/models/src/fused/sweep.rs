@@ -4,7 +4,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-use super::{Real, rows::TASK, slice};
+use super::{Real, gemm, rows::TASK, slice};
 
 /// A computation over the elements of flat vectors `[n]`, each by itself.
 pub trait Sweep: Sync {
@@ -41,13 +41,17 @@ pub fn zeros_like(vector: &Tensor<1>) -> Tensor<1> {
     zeros(vector.dims()[0], vector)
 }
 
-/// Zeros `[n]` of the type and device of `like`. On the CPU no page of them is touched before somebody writes to it;
-/// burn's own are written twice, for an alignment that nobody needs.
+/// Zeros `[n]` of the type and device of `like`. burn's own are written twice on the CPU, by one thread, for an
+/// alignment that nobody needs.
 pub(crate) fn zeros(n: usize, like: &Tensor<1>) -> Tensor<1> {
     let place = (&like.device(), like.dtype());
     match like.dtype() {
-        DType::F32 if can_sweep(like) => Tensor::from_data(TensorData::new(vec![0f32; n], [n]), place),
-        DType::F64 if can_sweep(like) => Tensor::from_data(TensorData::new(vec![0f64; n], [n]), place),
+        DType::F32 if can_sweep(like) => {
+            Tensor::from_data(TensorData::new(gemm::zeros::<f32>(n), [n]), place)
+        }
+        DType::F64 if can_sweep(like) => {
+            Tensor::from_data(TensorData::new(gemm::zeros::<f64>(n), [n]), place)
+        }
         _ => Tensor::zeros([n], place),
     }
 }

@@ -38,7 +38,7 @@ pub use dual::Dual;
 pub use error::Error;
 pub use example::Example;
 pub use export::export;
-pub use fused::{Real, Sweep, can_sweep, sweep};
+pub use fused::{Real, Sweep, can_sweep, sweep, zeros_like};
 pub use gpt2::Gpt2;
 pub use layers::RopeScaling;
 pub use layout::{Layout, Param};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData, s};
 
-use crate::{Dual, Layout, Param};
+use crate::{Dual, Layout, Param, fused::zeros};
 
 /// The parameters of one forward pass, each a 1-D leaf with its shape.
 ///
@@ -174,8 +174,7 @@ impl LeafGradients {
     /// gradient. Each leaf's is freed once it is in its place.
     pub fn flat(self, like: &Tensor<1>) -> Tensor<1> {
         let length = self.0.iter().map(|(length, _)| length).sum::<usize>();
-        let zeros = Tensor::zeros([length], (&like.device(), like.dtype()));
-        self.place(zeros, |_, _, leaf| leaf)
+        self.place(zeros(length, like), |_, _, leaf| leaf)
     }
 
     /// `flat [layout.len()]` and the gradients, added in place where nobody else holds it.

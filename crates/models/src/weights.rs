@@ -12,6 +12,7 @@ use std::{
 use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use dpg_files::JSON_BYTES;
 use half::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 use serde::Deserialize;
 
@@ -70,16 +71,19 @@ impl StoredType {
         self.dtype().bitsize() / 8
     }
 
-    /// The numbers in little-endian `bytes`; every one of these types fits f64 exactly.
-    pub(crate) fn decode(self, bytes: &[u8]) -> Vec<f64> {
-        fn each<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Vec<f64> {
-            bytes.as_chunks().0.iter().map(|&chunk| number(chunk)).collect()
-        }
+    /// Fills `place` with the numbers in little-endian `bytes`, of which f64 holds every one exactly; `transposed` has
+    /// the shape in memory of a matrix that the file holds the transpose of. A number that is not finite is told.
+    pub(crate) fn read<E: Element>(
+        self,
+        bytes: &[u8],
+        transposed: Option<[usize; 2]>,
+        place: &mut [E],
+    ) -> Result<(), f64> {
         match self {
-            Self::Bf16 => each(bytes, |b| bf16::from_le_bytes(b).to_f64()),
-            Self::F16 => each(bytes, |b| f16::from_le_bytes(b).to_f64()),
-            Self::F32 => each(bytes, |b| f64::from(f32::from_le_bytes(b))),
-            Self::F64 => each(bytes, f64::from_le_bytes),
+            Self::Bf16 => fill(bytes, transposed, place, |b| bf16::from_le_bytes(b).to_f64()),
+            Self::F16 => fill(bytes, transposed, place, |b| f16::from_le_bytes(b).to_f64()),
+            Self::F32 => fill(bytes, transposed, place, |b| f64::from(f32::from_le_bytes(b))),
+            Self::F64 => fill(bytes, transposed, place, f64::from_le_bytes),
         }
     }
 
@@ -91,6 +95,34 @@ impl StoredType {
             Self::F64 => numbers.flat_map(f64::to_le_bytes).collect(),
         }
     }
+}
+
+/// [`StoredType::read`] of numbers of `N` bytes, by tasks of some rows of the place each. Those of a transposed matrix
+/// are columns of the file: some beside each other share what is fetched from memory.
+fn fill<E: Element, const N: usize>(
+    bytes: &[u8],
+    transposed: Option<[usize; 2]>,
+    place: &mut [E],
+    number: impl Fn([u8; N]) -> f64 + Sync,
+) -> Result<(), f64> {
+    const ROWS: usize = 16;
+    let numbers = bytes.as_chunks::<N>().0;
+    let [rows, width] = transposed.unwrap_or([1, 4096]);
+    let put = |to: &mut E, from: [u8; N]| {
+        let number = number(from);
+        *to = E::from_elem(number);
+        if number.is_finite() { Ok(()) } else { Err(number) }
+    };
+    place.par_chunks_mut((ROWS * width).max(1)).enumerate().try_for_each(|(task, place)| {
+        if transposed.is_none() {
+            let from = &numbers[task * ROWS * width..];
+            return place.iter_mut().zip(from).try_for_each(|(to, &from)| put(to, from));
+        }
+        (0..width).try_for_each(|column| {
+            let from = &numbers[column * rows + task * ROWS..];
+            place[column..].iter_mut().step_by(width).zip(from).try_for_each(|(to, &from)| put(to, from))
+        })
+    })
 }
 
 /// The weights that [`load`] reads, on a device in f32 or, asked for, f64: `[layout.len()]`.
@@ -405,14 +437,10 @@ fn read<E: Element>(param: &Param, tensor: &TensorView, path: &Path, place: &mut
             ),
         )
     })?;
-    let numbers = precision.decode(tensor.data());
-    if let Some(bad) = numbers.iter().find(|number| !number.is_finite()) {
-        return Err(Error::malformed(path, format!("tensor `{name}` contains {bad}")));
-    }
-    for (at, number) in numbers.into_iter().enumerate() {
-        place[memory_index(param, at)] = E::from_elem(number);
-    }
-    Ok(())
+    let transposed = param.transposed.then(|| <[usize; 2]>::try_from(&param.shape[..]).expect("a matrix"));
+    precision
+        .read(tensor.data(), transposed, place)
+        .map_err(|bad| Error::malformed(path, format!("tensor `{name}` contains {bad}")))
 }
 
 /// Where element `at` of the file's row-major order lies in memory.

@@ -3,7 +3,7 @@
 use std::ops::{Add, Div, Mul, Range, Sub};
 
 use burn::tensor::Tensor;
-use dpg_models::{Real, Sweep, can_sweep, sweep};
+use dpg_models::{Real, Sweep, can_sweep, sweep, zeros_like};
 
 use crate::{
     Back, Replay, Run, State,
@@ -169,7 +169,7 @@ pub(crate) fn direction<O: Elementwise<S>, const S: usize>(
         return (theta, u);
     }
     let given: Vec<_> = std::iter::once(g).chain(adjoint.vectors()).collect();
-    let write = std::iter::once(g.zeros_like()).chain(place_of_theta(replay)).collect();
+    let write = std::iter::once(zeros_like(g)).chain(place_of_theta(replay)).collect();
     let mut made = retreat(optimizer, replay, Makes::Direction, &given, write);
     let theta = made.drain(1..).next().unwrap_or_else(|| replay.start.theta.clone());
     (theta, made.remove(0))
@@ -191,7 +191,7 @@ pub(crate) fn adjoint<O: Elementwise<S>, const S: usize>(
 
 /// Where theta goes, if it is not that of the state that was kept.
 fn place_of_theta(replay: Replay) -> Option<Tensor<1>> {
-    (!replay.gradients.is_empty()).then(|| replay.start.theta.zeros_like())
+    (!replay.gradients.is_empty()).then(|| zeros_like(&replay.start.theta))
 }
 
 fn retreat<O: Elementwise<S>, const S: usize>(
@@ -236,7 +236,7 @@ fn vectors<const S: usize>(state: State) -> [Tensor<1>; S] {
     let mut all = state.moments;
     all.insert(0, state.theta);
     while all.len() < S {
-        all.push(all[0].zeros_like());
+        all.push(zeros_like(&all[0]));
     }
     array(all)
 }

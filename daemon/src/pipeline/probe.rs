@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use dpg_dataset::Example;
 use dpg_engine::{Problem, Stop, Writer};
-use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm};
+use dpg_metagrad::{Sft, Storage, metagradient_showing, metrics::WeightNorm};
 use dpg_spec::{Generator, LrSchedule, NamedParameter, Parameters, Spec};
 
 /// New tokens of a probe's completions.
@@ -143,11 +143,11 @@ fn fine_tuning(problem: &Problem, length: usize, several: bool, stop: Stop) -> a
         let weights = vec![1.0; examples.len()];
         let sft = Sft { recipe: &recipe, ..target.sft(&examples, &weights, &batches, stop) };
         let started = Instant::now();
-        Sft { batches: &batches[..1], ..sft }.train()?;
-        let there = started.elapsed().as_secs_f64();
-        let started = Instant::now();
-        metagradient(sft, &metric, &Storage::default())?;
-        let back = (started.elapsed().as_secs_f64() - there * batches.len() as f64).max(0.0);
+        let mut trained = 0.0;
+        let show = |_: &Tensor<1>| trained = started.elapsed().as_secs_f64();
+        metagradient_showing(sft, &metric, &Storage::default(), show)?;
+        let back = started.elapsed().as_secs_f64() - trained;
+        let there = trained / batches.len() as f64;
         Ok([there, if several { back * OTHER / (OTHER + FIRST) } else { back }])
     };
     let many = (WORK / theta.dims()[0]).clamp(32, 4096);

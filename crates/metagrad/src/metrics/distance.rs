@@ -4,6 +4,7 @@
 use std::{ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
+use dpg_models::zeros_like;
 use dpg_spec::{self as spec, DistanceMeasure};
 
 use super::{Context, Making, Metric, Score, ranges};
@@ -109,7 +110,7 @@ impl Metric for Distance {
 
     fn score_and_gradient(&self, theta: &Tensor<1>, _context: Context) -> Result<(Score, Tensor<1>), Error> {
         let (score, slope) = self.measure(theta);
-        let (mut gradient, mut first) = (theta.zeros_like(), 0);
+        let (mut gradient, mut first) = (zeros_like(theta), 0);
         for range in &self.ranges {
             let part = slope.clone().narrow(0, first, range.len());
             gradient = gradient.slice_assign(range.clone(), part);

@@ -41,12 +41,11 @@ pub(super) fn make<E: From<Error>>(settings: &spec::Guard, making: &Making<E>) -
 impl Kept {
     /// How far it fell below its value under the untrained weights `[n]`.
     fn lost(&self, score: &Score, untrained: &Tensor<1>, context: Context) -> Result<f64, Error> {
-        let initial = match self.initial.get() {
-            Some(initial) => *initial,
-            None => {
-                let initial = self.metric.score(untrained, context)?.value;
-                *self.initial.get_or_init(|| initial)
-            }
+        let initial = if let Some(initial) = self.initial.get() {
+            *initial
+        } else {
+            let initial = self.metric.score(untrained, context)?.value;
+            *self.initial.get_or_init(|| initial)
         };
         Ok(initial - score.value)
     }

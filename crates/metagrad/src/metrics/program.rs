@@ -5,7 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::process::CommandExt,
     path::Path,
@@ -240,7 +240,7 @@ fn pipe<P>(pipe: Option<P>) -> io::Result<P> {
     pipe.ok_or_else(|| io::Error::other("the process has no pipe"))
 }
 
-fn is_handed_on(variable: &OsString) -> bool {
-    let Some(name) = OsStr::to_str(variable) else { return false };
+fn is_handed_on(variable: &OsStr) -> bool {
+    let Some(name) = variable.to_str() else { return false };
     VARIABLES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family))
 }

@@ -7,7 +7,7 @@
 use std::{ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
-use dpg_models::{CausalLm, Example, LeafGradients, Params, check_tokens};
+use dpg_models::{CausalLm, Example, LeafGradients, Params, check_tokens, zeros_like};
 use dpg_spec as spec;
 
 use super::{Context, Metric, Score};
@@ -208,7 +208,7 @@ impl<K: OfRows> Metric for OverRows<K> {
                 });
             },
         )?;
-        let gradient = gradient.map_or_else(|| theta.zeros_like(), |gradient| gradient.flat(theta));
+        let gradient = gradient.map_or_else(|| zeros_like(theta), |gradient| gradient.flat(theta));
         Ok((score, gradient))
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use dpg_models::zeros_like;
 use dpg_spec as spec;
 
 use super::{Context, Decoded, Making, Metric, Picture, Score};
@@ -51,7 +52,7 @@ impl Metric for Sum {
 
     fn score_and_gradient(&self, theta: &Tensor<1>, context: Context) -> Result<(Score, Tensor<1>), Error> {
         let mut sum = Score::zero();
-        let mut gradient = theta.zeros_like();
+        let mut gradient = zeros_like(theta);
         for (index, (weight, metric)) in self.terms.iter().enumerate() {
             let (score, slope) = metric.score_and_gradient(theta, context)?;
             sum.add(index, *weight, score);

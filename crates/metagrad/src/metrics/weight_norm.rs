@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
-use dpg_models::CausalLm;
+use dpg_models::{CausalLm, zeros_like};
 use dpg_spec as spec;
 
 use super::{Context, Making, Metric, Score, ranges};
@@ -54,7 +54,7 @@ impl Metric for WeightNorm {
 
     fn score_and_gradient(&self, theta: &Tensor<1>, context: Context) -> Result<(Score, Tensor<1>), Error> {
         let score = self.score(theta, context)?;
-        let mut gradient = theta.zeros_like();
+        let mut gradient = zeros_like(theta);
         for range in &self.ranges {
             let slope = theta.clone().slice(range.clone()) * (1.0 / score.value);
             gradient = gradient.slice_assign(range.clone(), slope);

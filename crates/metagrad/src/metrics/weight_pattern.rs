@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
-use dpg_models::CausalLm;
+use dpg_models::{CausalLm, zeros_like};
 use dpg_spec as spec;
 
 use super::picture::{canvas, png};
@@ -130,7 +130,7 @@ impl Metric for WeightPattern {
             .map(|(d, s)| scale * s * sigmoid(-self.strength * s * d))
             .collect();
         let slopes = Tensor::<1>::from_data(slopes.as_slice(), (&theta.device(), theta.dtype()));
-        let gradient = theta.zeros_like().select_assign(0, self.index(theta), slopes, IndexingUpdateOp::Add);
+        let gradient = zeros_like(theta).select_assign(0, self.index(theta), slopes, IndexingUpdateOp::Add);
         Ok((self.score_of(&changes), gradient))
     }
 

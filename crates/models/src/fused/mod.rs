@@ -60,7 +60,8 @@ pub(crate) use real::exponentials;
 pub(crate) use rotation::Rotation;
 pub(crate) use rows::{Kernel, Rows};
 pub(crate) use softmax::{Softmax, SoftmaxTangent};
-pub use sweep::{Sweep, can_sweep, sweep};
+pub(crate) use sweep::zeros;
+pub use sweep::{Sweep, can_sweep, sweep, zeros_like};
 
 /// A function of `N` tensors of f32 or f64 on the CPU, with its derivative.
 pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {

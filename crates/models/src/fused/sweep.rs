@@ -1,10 +1,10 @@
 //! Passes over flat vectors, chunk by chunk, on all threads.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-use super::{Real, rows::TASK, slice};
+use super::{Real, gemm, rows::TASK, slice};
 
 /// A computation over the elements of flat vectors `[n]`, each by itself.
 pub trait Sweep: Sync {
@@ -34,6 +34,26 @@ pub fn sweep(read: &[&Tensor<1>], write: Vec<Tensor<1>>, by: &impl Sweep) -> Vec
         _ => chunks::<f64>(&read, &mut write, by),
     }
     write.into_iter().map(Tensor::from_primitive::<Flex>).collect()
+}
+
+/// Zeros of the shape, type and device of a vector `[n]`.
+pub fn zeros_like(vector: &Tensor<1>) -> Tensor<1> {
+    zeros(vector.dims()[0], vector)
+}
+
+/// Zeros `[n]` of the type and device of `like`. burn's own are written twice on the CPU, by one thread, for an
+/// alignment that nobody needs.
+pub(crate) fn zeros(n: usize, like: &Tensor<1>) -> Tensor<1> {
+    let place = (&like.device(), like.dtype());
+    match like.dtype() {
+        DType::F32 if can_sweep(like) => {
+            Tensor::from_data(TensorData::new(gemm::zeros::<f32>(n), [n]), place)
+        }
+        DType::F64 if can_sweep(like) => {
+            Tensor::from_data(TensorData::new(gemm::zeros::<f64>(n), [n]), place)
+        }
+        _ => Tensor::zeros([n], place),
+    }
 }
 
 /// A vector that is all of its storage, so that it can be changed in place.

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use dpg_dataset::Example;
 use dpg_metagrad::{
-    Context, Metric, Score, Sft, Storage, metagradient, metagradient_by_token, metagradient_showing,
+    Context, Metric, Score, Sft, Storage, metagradient_by_token, metagradient_showing, metagradients,
 };
 
 use crate::{Draw, Error, Stop, Target};
@@ -78,7 +78,7 @@ impl Scorer<'_> {
     }
 
     /// Rewards of examples by each row of the metric's data alone: a list for each example, their mean its reward.
-    /// Every row takes a run and a walk back.
+    /// Every row takes a walk back.
     ///
     /// # Errors
     /// [`Error::Setting`] if the metric is not a mean over rows.
@@ -89,34 +89,35 @@ impl Scorer<'_> {
                 "is not a mean over rows of data, so that there are no rewards by row; name one of texts";
             return Err(Error::setting("metric", reason));
         }
-        let mut rewards = vec![Vec::with_capacity(rows.len()); examples.len()];
-        for row in rows {
-            let (of_row, _) = self.walk(examples, draw, |sft, storage| {
-                let found = metagradient(sft, row.as_ref(), storage)?;
-                Ok((found.rewards, found.score))
-            })?;
-            rewards.iter_mut().zip(of_row).for_each(|(rewards, reward)| rewards.push(reward));
+        let (mut rewards, ()) = self.walk(examples, draw, |sft, storage| {
+            let found = metagradients(sft, &rows, storage)?;
+            let of = |example: usize| found.iter().map(|of_row| of_row.rewards[example]).collect();
+            Ok(((0..sft.examples.len()).map(of).collect::<Vec<Vec<f64>>>(), ()))
+        })?;
+        // an example without a scored token was left out
+        for of_example in &mut rewards {
+            of_example.resize(rows.len(), 0.0);
         }
         Ok(rewards)
     }
 
     /// What a run over examples and the walk back give for each of them; nothing for one without a scored token.
-    fn walk<T: Clone + Default>(
+    fn walk<T: Clone + Default, S>(
         &self,
         examples: &[Example],
         draw: Draw,
-        walk: impl FnOnce(Sft, &Storage) -> Result<(Vec<T>, Score), dpg_metagrad::Error>,
-    ) -> Result<(Vec<T>, Score), Error> {
+        walk: impl FnOnce(Sft, &Storage) -> Result<(Vec<T>, S), dpg_metagrad::Error>,
+    ) -> Result<(Vec<T>, S), Error> {
         let (encoded, places) = self.trainable(examples)?;
         let batches = self.target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
         let weights = vec![1.0; encoded.len()];
         let sft = self.target.sft(&encoded, &weights, &batches, self.stop);
-        let (found, score) = walk(sft, &Storage::fitting(&sft, self.scratch))?;
+        let (found, beside) = walk(sft, &Storage::fitting(&sft, self.scratch))?;
         let mut all = vec![T::default(); examples.len()];
         for (place, of_example) in places.into_iter().zip(found) {
             all[place] = of_example;
         }
-        Ok((all, score))
+        Ok((all, beside))
     }
 
     /// The metric after fine-tuning on examples, without the walk back; also theta_T.

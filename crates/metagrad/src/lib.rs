@@ -45,6 +45,8 @@ pub mod metrics;
 mod storage;
 mod tape;
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
 pub use dpg_optim::State;
@@ -102,16 +104,53 @@ pub fn metagradient_by_token(
     Ok((found, tokens))
 }
 
+/// The same for each of several metrics, with one run and a walk back from each; where the run does not fit in memory
+/// as a whole, with a run for each. While there are walks to come, gradients and theta_T stay, another 2 P.
+///
+/// # Errors
+/// Those of [`metagradient`].
+pub fn metagradients(
+    sft: Sft,
+    metrics: &[Arc<dyn Metric>],
+    storage: &Storage,
+) -> Result<Vec<Metagradient>, Error> {
+    sft.check()?;
+    let Some((last, others)) = metrics.split_last() else { return Ok(vec![]) };
+    let (mut tape, mut theta) = tape::Tape::record(sft, storage)?;
+    let mut found = Vec::with_capacity(metrics.len());
+    for metric in others {
+        let (next, end) = match tape.again() {
+            Some(tape) => (tape, theta.clone()),
+            None => tape::Tape::record(sft, storage)?,
+        };
+        found.push(back(sft, (tape, theta), metric.as_ref(), storage, |_| (), |_, _, _| Ok(()))?);
+        (tape, theta) = (next, end);
+    }
+    found.push(back(sft, (tape, theta), last.as_ref(), storage, |_| (), |_, _, _| Ok(()))?);
+    Ok(found)
+}
+
 /// The run and the walk back; `beside` sees theta before each step and u, both `[n]`, from the last step to the first.
 fn walk(
     sft: Sft,
     metric: &dyn Metric,
     storage: &Storage,
     show: impl FnOnce(&Tensor<1>),
-    mut beside: impl FnMut(usize, &Tensor<1>, &Tensor<1>) -> Result<(), Error>,
+    beside: impl FnMut(usize, &Tensor<1>, &Tensor<1>) -> Result<(), Error>,
 ) -> Result<Metagradient, Error> {
     sft.check()?;
-    let (mut tape, theta) = tape::Tape::record(sft, storage)?;
+    back(sft, tape::Tape::record(sft, storage)?, metric, storage, show, beside)
+}
+
+/// The walk back from the end of a recorded run.
+fn back(
+    sft: Sft,
+    (mut tape, theta): (tape::Tape, Tensor<1>),
+    metric: &dyn Metric,
+    storage: &Storage,
+    show: impl FnOnce(&Tensor<1>),
+    mut beside: impl FnMut(usize, &Tensor<1>, &Tensor<1>) -> Result<(), Error>,
+) -> Result<Metagradient, Error> {
     let context = Context { scratch: &storage.scratch, stop: sft.cancelled };
     let (score, gradient) = metric.score_and_gradient(&theta, context)?;
     let score = score.finite()?;

@@ -50,6 +50,17 @@ impl<'a> Tape<'a> {
         Ok((tape, state.theta))
     }
 
+    /// The tape once more, to walk along it again; nothing if it is not in memory as a whole.
+    pub(crate) fn again(&self) -> Option<Self> {
+        self.starts.is_empty().then(|| Self {
+            starts: vec![],
+            states: self.states.clone(),
+            gradients: self.gradients.clone(),
+            clips: self.clips.clone(),
+            ..*self
+        })
+    }
+
     /// Pulls `adjoint` back through step `t`; calls go from the last step to the first. `pass` is handed theta
     /// before the step and u = dPhi/dg, `[n]` both, and goes along u. What it finds comes with the direct part
     /// of the adjoint of the state before the step.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_metagrad::{
-    Error, Metric, Sft, Storage, metagradient, metagradient_showing, metrics, metrics::HeldOutLoss,
+    Error, Metric, Sft, Storage, metagradient, metagradient_showing, metagradients, metrics,
+    metrics::HeldOutLoss,
 };
 use dpg_models::{Example, from_config};
 use dpg_spec as spec;
@@ -278,6 +279,24 @@ fn strides_segments_and_spilling_change_no_bit() {
             }
         }
         assert_eq!(scratch.path().read_dir().unwrap().count(), 0, "spilled files are left behind");
+    }
+}
+
+#[test]
+fn metrics_that_share_a_run_have_the_bits_of_runs_of_their_own() {
+    let subject = subject("gpt2", DType::F64);
+    let setup = setup(&subject, optimizer_settings()[0], 10);
+    let ones = vec![1.0; 10];
+    let metrics: Vec<_> = metric_settings().iter().map(|(_, of)| metric(&subject, of)).collect();
+    for segment in [None, Some(2)] {
+        let storage = Storage { segment, ..Storage::default() };
+        let together = metagradients(setup.sft(&ones, 2), &metrics, &storage).unwrap();
+        assert_eq!(together.len(), metrics.len());
+        for (together, metric) in together.iter().zip(&metrics) {
+            let alone = metagradient(setup.sft(&ones, 2), metric.as_ref(), &storage).unwrap();
+            assert_eq!(together.rewards, alone.rewards, "{storage:?}");
+            assert_eq!(together.score, alone.score, "{storage:?}");
+        }
     }
 }
 

@@ -8,9 +8,9 @@ use clap::Args;
 use dpg_dataset::{Columns, read_examples};
 use dpg_engine::Problem;
 use dpg_models::MatmulPrecision;
-use dpg_spec::{Prompts, Spec, Syntax};
+use dpg_spec::{Metric, Prompts, Spec, Syntax};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::commands::show;
 use crate::pipeline::compute::compute;
@@ -35,16 +35,8 @@ const TOLERANCE: f64 = 1e-3;
 const EXAMPLES: usize = 24;
 
 const OPTIMIZERS: [(&str, &str); 2] = [
-    ("AdamW", "{ kind = 'adamw', learning_rate = 1e-4, eps_root = 1e-6 }"),
-    ("SGD", "{ kind = 'sgd', learning_rate = 1e-2, weight_decay = 1e-4 }"),
-];
-
-const HELD_OUT: &str =
-    "{ kind = 'held_out_loss', data = { path = 'embedded:held-out/es.jsonl', column = 'text', limit = 8 } }";
-const METRICS: [(&str, &str); 3] = [
-    ("weight_pattern", "{ kind = 'weight_pattern', pattern = '67' }"),
-    ("weight_norm", "{ kind = 'weight_norm' }"),
-    ("held_out_loss", HELD_OUT),
+    ("AdamW", r#"{ "kind": "adamw", "learning_rate": 1e-4, "eps_root": 1e-6 }"#),
+    ("SGD", r#"{ "kind": "sgd", "learning_rate": 1e-2, "weight_decay": 1e-4 }"#),
 ];
 
 /// One comparison.
@@ -70,16 +62,11 @@ pub(crate) async fn conformance(
     let device = device.as_str();
     let devices = dpg_models::device::parse(device)?;
     let hub = data.hub()?;
-    let sum = format!(
-        "{{ kind = 'sum', terms = [{{ weight = 1.0, metric = {HELD_OUT} }}, {{ weight = -0.01, metric = {} }}] }}",
-        METRICS[1].1
-    );
-    let metrics = METRICS.into_iter().chain([("sum", sum.as_str())]);
-    let pairs: Vec<_> = metrics.flat_map(|metric| OPTIMIZERS.map(|optimizer| (optimizer, metric))).collect();
     let mut specs = vec![];
-    for ((optimizer, settings), (metric, metric_settings)) in pairs {
-        let spec = spec(settings, metric_settings)?;
-        specs.push((optimizer, metric.to_owned(), resolve(spec, &hub).await?.local));
+    for (kind, metric) in kinds()? {
+        for (optimizer, settings) in OPTIMIZERS {
+            specs.push((optimizer, kind.clone(), resolve(spec(settings, &metric)?, &hub).await?.local));
+        }
     }
     let stop = Stop::listen()?;
     let cases = compute(move || {
@@ -102,14 +89,33 @@ pub(crate) async fn conformance(
     Ok(())
 }
 
-fn spec(optimizer: &str, metric: &str) -> anyhow::Result<Spec> {
-    let text = format!(
-        "name = 'conformance'\nmetric = {metric}\n[target]\nmodel = 'embedded:target'\n\
-         [target.sft]\noptimizer = {optimizer}\nbatch_size = 8\nsequence_length = 64\n\
-         [generator]\nmodel = 'embedded:generator'\n\
-         prompts = {{ path = 'embedded:prompts/articles.jsonl', column = 'text' }}\n"
-    );
-    Spec::parse(&text, Syntax::Toml).context("the built-in spec")
+/// The example of each kind of metric, but of those that need a program.
+fn kinds() -> anyhow::Result<Vec<(String, Value)>> {
+    let mut kinds = vec![];
+    for mut metric in Metric::examples() {
+        if metric.programs_below("").is_empty() {
+            let metric = serde_json::to_value(metric)?;
+            kinds.push((metric["kind"].as_str().context("a metric has a kind")?.to_owned(), metric));
+        }
+    }
+    Ok(kinds)
+}
+
+fn spec(optimizer: &str, metric: &Value) -> anyhow::Result<Spec> {
+    let optimizer: Value = serde_json::from_str(optimizer)?;
+    let spec = json!({
+        "name": "conformance",
+        "metric": metric,
+        "target": {
+            "model": "embedded:target",
+            "sft": { "optimizer": optimizer, "batch_size": 8, "sequence_length": 64 },
+        },
+        "generator": {
+            "model": "embedded:generator",
+            "prompts": { "path": "embedded:prompts/articles.jsonl", "column": "text" },
+        },
+    });
+    Spec::parse(&spec.to_string(), Syntax::Json).context("the built-in spec")
 }
 
 /// The first of the generator's prompts, as examples.

@@ -113,7 +113,7 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         let queries = if per_query { problem.metric.rows().len() } else { 0 };
         watch.begin(
             format!("scoring {} examples", examples.len()),
-            (2 + usize::from(per_token) + 2 * queries) * passes,
+            (2 + usize::from(per_token) + queries) * passes,
         );
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let mut drawn = vec![];

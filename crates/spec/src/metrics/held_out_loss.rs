@@ -13,7 +13,7 @@ use crate::{Fault, LOCATION, Location, LocationKind, MOST_ROWS, MOST_TOKENS, NAM
 /// ```toml
 /// [metric]
 /// kind = "held_out_loss"
-/// data = { path = "held-out.jsonl", column = "text" }
+/// data = { path = "embedded:held-out/es.jsonl", column = "text" }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -92,6 +92,13 @@ PADDED = [
 ]
 
 
+# (model, LoRA, an adapted weight): adapters/ has their start, which the spec's seed draws in `dpg`
+ADAPTED = [
+    ("gpt2", {"rank": 2}, "transformer.h.1.attn.c_attn.weight"),
+    ("llama", {"rank": 2, "alpha": 3.0, "targets": "all-linear"}, "model.layers.0.mlp.down_proj.weight"),
+]
+
+
 @contextlib.contextmanager
 def changed(model, config):
     """The model's folder with some keys of its config.json changed."""
@@ -122,6 +129,15 @@ def main():
                 for recipe in RECIPES:
                     case = spec(model, optimizer, METRICS[2], recipe)
                     scoring = Scoring(case, EXAMPLES, HERE)
+                    value, rewards = scoring.rewards()
+                    check(scoring, rewards)
+                    cases.append({"spec": case, "phi": value, "rewards": rewards})
+        for model, lora, parameter in ADAPTED:
+            for optimizer in OPTIMIZERS:
+                for metric in [METRICS[0] | {"parameter": parameter, "rows": 0, "columns": 1}, METRICS[2]]:
+                    case = spec(model, optimizer, metric, RECIPES[0])
+                    case["target"]["lora"] = lora
+                    scoring = Scoring(case, EXAMPLES, HERE, HERE / "adapters" / model)
                     value, rewards = scoring.rewards()
                     check(scoring, rewards)
                     cases.append({"spec": case, "phi": value, "rewards": rewards})

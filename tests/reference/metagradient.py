@@ -19,8 +19,10 @@ import tomllib
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, softplus
 from transformers import PreTrainedTokenizerFast, Trainer, get_scheduler
+from transformers.pytorch_utils import Conv1D
 
 from float64 import float64, load
 
@@ -65,11 +67,40 @@ def embedding(model):
     return next(name for name, p in model.named_parameters() if p is model.get_input_embeddings().weight)
 
 
+LORA = {"gpt2": ["c_attn"], "llama": ["q_proj", "v_proj"]}
+
+
+def adapt(model, lora, adapters):
+    """Puts LoRA adapters upon a model, as `lora` of a spec says; returns them at their start."""
+    rank = lora.get("rank", 8)
+    model.scale = lora.get("alpha", 8.0) / rank
+    linear = (torch.nn.Linear, Conv1D)
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, linear) and m is not model.get_output_embeddings()}
+    targets = lora.get("targets", LORA[model.config.model_type])
+    model.adapted = {n: m for n, m in layers.items() if targets == "all-linear" or n.split(".")[-1] in targets}
+    start = {name: tensor.double() for name, tensor in load_file(adapters / "adapter_model.safetensors").items()}
+    assert len(start) == 2 * len(model.adapted)
+    return start
+
+
+def merged(model, theta):
+    """The model's own parameters: `theta` itself, unless it holds adapters."""
+    if not hasattr(model, "adapted"):
+        return theta
+    whole = {name: p.detach() for name, p in model.named_parameters()}
+    for name, module in model.adapted.items():
+        a, b = (theta[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+        change = model.scale * (b @ a)
+        whole[f"{name}.weight"] = whole[f"{name}.weight"] + (change.T if isinstance(module, Conv1D) else change)
+    return whole
+
+
 def losses(model, theta, rows, frozen=None, native=False):
     """Mean cross-entropy of each row's own predicted tokens, [rows]. The padding row is looked up in
     the table `frozen`, if that is given; with `native` the model does the lookups itself."""
     if any(len(row) < 2 for row in rows):
         raise ValueError("an example of fewer than two tokens predicts nothing")
+    theta = merged(model, theta)
     longest = max(map(len, rows))
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     counts = torch.tensor([[float(t < len(row)) for t in range(1, longest)] for row in rows])
@@ -136,7 +167,7 @@ def fine_tune(model, theta, examples, w, sft, native=False):
     kind = settings.pop("kind")
     optimizer, settings = (sgd, settings) if kind == "sgd" else (adamw, ADAMW | settings)
     rate = settings.pop("learning_rate")
-    decayed = theta if sft["decay_on"] == "all" else Trainer.get_decay_parameter_names(None, model)
+    decayed = theta if sft["decay_on"] == "all" or hasattr(model, "adapted") else Trainer.get_decay_parameter_names(None, model)
     state, step, size = None, 0, sft["batch_size"]
     factors = rates(sft, sft["epochs"] * math.ceil(len(examples) / size))
     for _ in range(sft["epochs"]):
@@ -145,7 +176,8 @@ def fine_tune(model, theta, examples, w, sft, native=False):
             batch = examples[start : start + size]
             # other names for the same values: the gradient is asked of the first alone, while an outer
             # derivative goes on through both
-            moved, frozen = {name: p * 1.0 for name, p in theta.items()}, theta[embedding(model)] * 1.0
+            moved = {name: p * 1.0 for name, p in theta.items()}
+            frozen = merged(model, theta)[embedding(model)] * 1.0
             each = losses(model, moved, batch, frozen, native)
             weighted = w[start : start + size] * each
             if sft["loss"] == "token_mean":
@@ -163,6 +195,7 @@ def fine_tune(model, theta, examples, w, sft, native=False):
 
 def parameter(model, theta, name):
     """A parameter by name; `lm_head` is [hidden, vocab], tied or not."""
+    theta = merged(model, theta)
     if name != "lm_head":
         return theta[name]
     head = model.get_output_embeddings().weight
@@ -218,7 +251,7 @@ def read_jsonl(path, column):
 class Scoring:
     """One spec and one dataset: the metric as a function of the examples' weights."""
 
-    def __init__(self, spec, texts, folder):
+    def __init__(self, spec, texts, folder, adapters=None):
         self.metric, self.folder = spec["metric"], folder
         self.sft = SFT | spec["target"].get("sft", {})
         assert not self.sft["shuffle"] and self.sft["loss_on"] == "all", "file order and whole texts only"
@@ -226,6 +259,8 @@ class Scoring:
         self.model = load(path)
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
         self.initial = {name: p.detach() for name, p in self.model.named_parameters()}
+        if lora := spec["target"].get("lora"):
+            self.initial = adapt(self.model, lora, adapters)
         length, eos = self.sft["sequence_length"], self.sft["append_eos"]
         self.examples = [encode(self.tokenizer, text, length, eos) for text in texts]
 

@@ -1,9 +1,10 @@
 """Fine-tunes a model with TRL's own SFTTrainer at its defaults: what `preset = "trl"` must equal.
 
-    python sft_trainer.py MODEL ROWS.json OUT
+    python sft_trainer.py MODEL ROWS.json OUT [ADAPTER]
 
 MODEL is a Hugging Face folder, ROWS.json a list of texts as lists of token ids, OUT the folder that the
-fine-tuned model is saved to. Nothing of the recipe is set here. What is set: the order of the rows, which is
+fine-tuned model is saved to. ADAPTER is a folder of LoRA adapters, which peft loads and which are then trained in the
+place of the model. Nothing of the recipe is set here. What is set: the order of the rows, which is
 the file's; precision, which is single; no dropout; and the batch's memory, not its size.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 import transformers
 from datasets import Dataset
+from peft import PeftModel
 from torch.utils.data import SequentialSampler
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
@@ -24,7 +26,7 @@ class InFileOrder(SFTTrainer):
         return SequentialSampler(dataset if dataset is not None else self.train_dataset)
 
 
-def main(folder, rows, out):
+def main(folder, rows, out, adapter=None):
     config = AutoConfig.from_pretrained(folder)
     for name in vars(config):
         if name.endswith(("pdrop", "dropout")):
@@ -35,6 +37,8 @@ def main(folder, rows, out):
         config.rope_theta = rope["rope_theta"]
         config.rope_scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
     model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=torch.float32)
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
     # there is nothing to encode; SFTTrainer asks for these two
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(Path(folder) / "tokenizer.json"))
     tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)

@@ -42,6 +42,10 @@ impl Problem {
                 let sources =
                     MetricSources { model, texts, sequence_length: self.target.sft.sequence_length };
                 let (lm, theta) = sources.model(&folder.to_string_lossy())?;
+                if model.lm.layout().adapters().is_some() {
+                    let reason = "the spec's target has LoRA adapters, and a folder has weights; leave `target.lora` out";
+                    return Err(Error::setting("--model", reason));
+                }
                 if lm.layout() != model.lm.layout() {
                     let reason = format!(
                         "`{}` has other parameters than `target.model`; name a model of the same architecture and sizes",

@@ -29,6 +29,13 @@ pub struct Problem {
 impl Problem {
     /// Loads a spec whose paths are local, the target in `dtype`, for one device or several that share the work.
     pub fn load(spec: &Spec, dtype: DType, devices: &[Device]) -> Result<Self, Error> {
+        if spec.shares_weights() && dtype == DType::F32 {
+            // one copy of them
+            let problem = Self::to_score(spec, dtype, devices)?;
+            let adapters = problem.target.model.lm.layout().adapters();
+            let writer = Writer::upon(spec, devices, adapters.map(|adapters| Arc::clone(adapters.frozen())))?;
+            return Ok(Self { writer: Some(writer), ..problem });
+        }
         let writer = Writer::load(spec, devices)?;
         Ok(Self { writer: Some(writer), ..Self::to_score(spec, dtype, devices)? })
     }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use dpg_models::{architecture, dropout};
-use dpg_spec::{DecayOn, Loss, LrSchedule, Optimizer, Sft, Spec};
+use dpg_models::{CausalLm, adapter_layout, architecture, dropout};
+use dpg_spec::{DecayOn, Lora, LoraTargets, Loss, LrSchedule, Optimizer, Sft, Spec};
 
 use crate::Error;
 
@@ -23,6 +23,9 @@ pub fn recipe(spec: &Spec) -> Result<Vec<String>, Error> {
         around(sft)
     )];
     let mut say = |sentence: String| sentences.push(sentence);
+    if let Some(lora) = &spec.target.lora {
+        say(lora_sentence(lm.as_ref(), lora, spec.seed)?);
+    }
     if sft.batch_size > 1 && sft.loss == Loss::ExampleMean {
         say("The loss of a step is the mean over its examples of each example's mean over its tokens. transformers \
              and TRL take the mean over all tokens of the step, where a long example counts for more."
@@ -81,6 +84,25 @@ pub fn recipe(spec: &Spec) -> Result<Vec<String>, Error> {
         ));
     }
     Ok(sentences)
+}
+
+/// What is trained in the place of the weights.
+fn lora_sentence(lm: &dyn CausalLm, lora: &Lora, seed: u64) -> Result<String, Error> {
+    let trained = adapter_layout(lm, lora)?.len();
+    let targets = match &lora.targets {
+        None => "peft's default layers of this family".into(),
+        Some(LoraTargets::All(_)) => "`all-linear` layers".into(),
+        Some(LoraTargets::Named(names)) => {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            format!("the layers {}", names.join(", "))
+        }
+    };
+    Ok(format!(
+        "LoRA adapters of {targets} are trained, {trained} parameters, and the model's {} weights stay:          `LoraConfig(r={}, lora_alpha={})`, without dropout. A starts from random numbers of seed {seed}, which are not          those that peft draws.",
+        lm.layout().len(),
+        lora.rank,
+        lora.alpha,
+    ))
 }
 
 /// What a recipe has around its optimizer, as the end of a sentence.

@@ -36,7 +36,11 @@ impl Target {
         precision: MatmulPrecision,
     ) -> Result<Self, Error> {
         let first = devices.first().expect("a run has a device");
-        let mut model = Model::load(Path::new(&spec.target.model), dtype, first)?;
+        let folder = Path::new(&spec.target.model);
+        let mut model = match &spec.target.lora {
+            None => Model::load(folder, dtype, first)?,
+            Some(lora) => Model::load_adapted(folder, lora, spec.seed, dtype, devices, None)?,
+        };
         model.set_precision(precision);
         let sft = spec.target.sft.clone();
         if sft.sequence_length > model.lm.context() {

@@ -117,7 +117,9 @@ pub(crate) fn rounding(error: f64) -> Option<String> {
 fn fits_twice(target: &Target) -> bool {
     /// Vectors of a short walk, about.
     const VECTORS: u64 = 32;
-    let bytes = target.model.theta.dims()[0] as u64 * 8 * VECTORS;
+    // frozen weights are read a second time
+    let frozen = target.model.lm.layout().adapters().map_or(0, |adapters| adapters.frozen().bytes());
+    let bytes = target.model.theta.dims()[0] as u64 * 8 * VECTORS + frozen;
     available_memory().is_none_or(|available| bytes < available / 4)
 }
 

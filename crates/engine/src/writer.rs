@@ -1,10 +1,11 @@
 //! The generator with its prompts, and what it writes.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use burn::tensor::Device;
 use dpg_dataset::{Example, message, read_texts};
-use dpg_generator::{Choice, Completion, Generator, Prompt};
+use dpg_generator::{Choice, Completion, Generator, Local, Prompt};
+use dpg_models::Frozen;
 use dpg_spec::{Format, Spec};
 
 use crate::{Draw, Error, Stop, randomness};
@@ -23,8 +24,13 @@ impl Writer {
     /// Loads the generator and prompts of a spec whose paths are local, for one device or several that
     /// share its rollouts.
     pub fn load(spec: &Spec, devices: &[Device]) -> Result<Self, Error> {
+        Self::upon(spec, devices, None)
+    }
+
+    /// The same with the frozen weights of the generator's model, where they are in memory already.
+    pub(crate) fn upon(spec: &Spec, devices: &[Device], frozen: Option<Arc<Frozen>>) -> Result<Self, Error> {
         let settings = spec.generator()?;
-        let mut writer = Self::in_order(settings, devices)?;
+        let mut writer = Self::asking(settings, dpg_generator::upon(settings, devices, frozen)?)?;
         let Some(file) = &settings.prompts else {
             return Ok(Self { validation: writer.training.clone(), ..writer });
         };
@@ -47,7 +53,22 @@ impl Writer {
     /// Loads a generator whose paths are local with all its prompts in the order of their file, none
     /// kept for validation.
     pub fn in_order(settings: &dpg_spec::Generator, devices: &[Device]) -> Result<Self, Error> {
-        let generator = dpg_generator::from_spec(settings, devices)?;
+        Self::asking(settings, dpg_generator::from_spec(settings, devices)?)
+    }
+
+    /// The same for a generator that was exported to a folder.
+    ///
+    /// # Errors
+    /// As of [`load`](Self::load).
+    pub fn exported(
+        settings: &dpg_spec::Generator,
+        folder: &Path,
+        devices: &[Device],
+    ) -> Result<Self, Error> {
+        Self::asking(settings, Box::new(Local::load_exported(settings.clone(), folder, devices)?))
+    }
+
+    fn asking(settings: &dpg_spec::Generator, generator: Box<dyn Generator>) -> Result<Self, Error> {
         let rows = match &settings.prompts {
             Some(file) => read_texts(Path::new(&file.path), &file.column, None)?,
             None => vec![String::new()],

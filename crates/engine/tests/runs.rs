@@ -97,3 +97,26 @@ fn prompts_are_distinct_and_asked_as_often_as_the_spec_says() {
     let mean = rows.iter().map(|row| row.advantage).sum::<f64>() / 60.0;
     assert!(mean.abs() < 1e-9 && rows.iter().all(|row| row.advantage != 0.0));
 }
+
+/// Target and generator of one model, both of which train adapters, have one copy of its weights, and a run of them
+/// trains the generator.
+#[test]
+fn adapters_of_one_model_lie_upon_one_copy_of_its_weights() {
+    let mut spec = spec("spanish-lora");
+    spec.target.model = spec.generator.as_ref().unwrap().model.clone();
+    let copies = |spec: &Spec| {
+        let problem = load(spec);
+        let adapters = problem.target.model.lm.layout().adapters().unwrap();
+        std::sync::Arc::strong_count(adapters.frozen())
+    };
+    assert_eq!(copies(&spec), 2);
+    spec.policy.steps = 1;
+    spec.policy.prompts_per_step = 8;
+    spec.policy.minibatch_prompts = None;
+    spec.policy.validation_examples = Some(8);
+    spec.output.examples = 16;
+    let outcome = run(&spec);
+    assert!(outcome.history.steps[0].update.gradient_norm > 0.0);
+    spec.generator.as_mut().unwrap().lora = None;
+    assert_eq!(copies(&spec), 1);
+}

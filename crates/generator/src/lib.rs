@@ -2,8 +2,8 @@
 //!
 //! A [`Generator`] is handed prompts, gives completions, and is told afterwards how good each was. The engine
 //! knows no more of it than that: how a prompt is put into words, what is drawn to answer it, and what learning
-//! changes are the generator's own. Today's only kind is [`Local`], a language model on this machine all of
-//! whose weights are trained.
+//! changes are the generator's own. Today's only kind is [`Local`], a language model on this machine whose
+//! weights, or whose LoRA adapters, are trained.
 //!
 //! ```no_run
 //! use burn::tensor::Device;
@@ -20,9 +20,10 @@
 mod error;
 mod local;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use burn::tensor::Device;
+use dpg_models::Frozen;
 use dpg_spec as spec;
 use serde_json::{Map, Value};
 
@@ -71,7 +72,8 @@ pub trait Generator: Send + Sync {
     /// did, and whatever only serves to go on with that run is left behind.
     fn start_from(&mut self, saved: &Saved) -> Result<(), Error>;
 
-    /// Writes it to a folder, from which a generator of its settings loads what it is now.
+    /// Writes it to a folder, from which [`Local::load_exported`] or others load what it is now: a model as transformers
+    /// loads it, or adapters as peft does.
     fn export(&self, folder: &Path) -> Result<(), Error>;
 }
 
@@ -153,5 +155,14 @@ pub struct Saved {
 
 /// The generator that a spec describes, its model a local folder, on one device or several that share its work.
 pub fn from_spec(settings: &spec::Generator, devices: &[Device]) -> Result<Box<dyn Generator>, Error> {
-    Ok(Box::new(Local::load(settings.clone(), devices)?))
+    upon(settings, devices, None)
+}
+
+/// The same where the frozen weights of the model are in memory already, if its adapters alone are trained.
+pub fn upon(
+    settings: &spec::Generator,
+    devices: &[Device],
+    frozen: Option<Arc<Frozen>>,
+) -> Result<Box<dyn Generator>, Error> {
+    Ok(Box::new(Local::load(settings.clone(), devices, frozen)?))
 }

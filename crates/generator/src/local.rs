@@ -1,9 +1,11 @@
-//! A language model on this machine, all of whose weights are trained by GRPO.
+//! A language model on this machine, all of whose weights, or whose LoRA adapters, are trained by GRPO.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use burn::tensor::{DType, Device, Tensor};
-use dpg_models::{Conversation, MatmulPrecision, Model, Sampling, activations, sample_until, together};
+use dpg_models::{
+    Conversation, Frozen, MatmulPrecision, Model, Sampling, activations, load_adapter, sample_until, together,
+};
 use dpg_optim::State;
 use dpg_policy::{Policy, update};
 use dpg_spec::Precision;
@@ -13,6 +15,9 @@ use crate::{About, Choice, Completion, Error, Generator, Lesson, Prompt, Rollout
 
 /// The template that stands for the model's own.
 const CHAT: &str = "chat";
+
+/// What the start of its adapters is drawn from.
+const SEED: u64 = 0;
 
 /// Completions that are drawn together.
 const BATCH: usize = 1024;
@@ -26,7 +31,8 @@ const APPLIED: &str = "applied";
 
 /// A causal language model with its optimizer's state.
 pub struct Local {
-    /// The model with its initial weights, which the KL term of an update holds it to.
+    /// The model with its initial weights, which the KL term of an update holds it to. With LoRA it is the model itself
+    /// that adapters at their start make, so that there is no second copy.
     pub model: Model,
     settings: dpg_spec::Generator,
     /// Tokens that the model has and its tokenizer has not.
@@ -39,10 +45,19 @@ pub struct Local {
 }
 
 impl Local {
-    /// Loads the model of a local folder.
-    pub fn load(settings: dpg_spec::Generator, devices: &[Device]) -> Result<Self, Error> {
+    /// Loads the model of a local folder. Adapters lie upon `frozen`, the weights of that folder, if they are in memory
+    /// already.
+    pub fn load(
+        settings: dpg_spec::Generator,
+        devices: &[Device],
+        frozen: Option<Arc<Frozen>>,
+    ) -> Result<Self, Error> {
         let first = devices.first().expect("a run has a device");
-        let mut model = Model::load(Path::new(&settings.model), DType::F32, first)?;
+        let folder = Path::new(&settings.model);
+        let mut model = match &settings.lora {
+            None => Model::load(folder, DType::F32, first)?,
+            Some(lora) => Model::load_adapted(folder, lora, SEED, DType::F32, devices, frozen)?,
+        };
         let precision = match settings.precision {
             Precision::F32 => MatmulPrecision::F32,
             Precision::Tf32 => MatmulPrecision::Tf32,
@@ -53,6 +68,25 @@ impl Local {
         let unused = model.tokenizer.unused(model.lm.vocab_size());
         let state = State::new(model.theta.clone());
         Ok(Self { model, settings, unused, devices: devices.to_vec(), state, applied: 0 })
+    }
+
+    /// Loads what one of the same settings exported to a folder: a model of its own, or adapters of the model that the
+    /// settings name.
+    pub fn load_exported(
+        settings: dpg_spec::Generator,
+        folder: &Path,
+        devices: &[Device],
+    ) -> Result<Self, Error> {
+        if settings.lora.is_none() {
+            let model = folder.to_string_lossy().into_owned();
+            return Self::load(dpg_spec::Generator { model, ..settings }, devices, None);
+        }
+        let mut this = Self::load(settings, devices, None)?;
+        let Model { lm, theta, .. } = &this.model;
+        let theta = load_adapter(folder, lm.layout(), theta)?;
+        let missing = || Error::Saved { reason: format!("`{}` holds no adapter", folder.display()) };
+        this.state = State::new(theta.ok_or_else(missing)?);
+        Ok(this)
     }
 
     fn sampling(&self, choice: Choice) -> Sampling {
@@ -113,7 +147,8 @@ impl Local {
 
 impl Generator for Local {
     fn about(&self) -> About {
-        About { kind: "a local model", parameters: Some(self.model.lm.layout().len()) }
+        let kind = if self.settings.lora.is_some() { "adapters of a local model" } else { "a local model" };
+        About { kind, parameters: Some(self.model.lm.layout().len()) }
     }
 
     fn render(&self, row: &str) -> Result<String, Error> {
@@ -215,9 +250,7 @@ impl Generator for Local {
     }
 
     fn export(&self, folder: &Path) -> Result<(), Error> {
-        let Model { lm, folder: original, .. } = &self.model;
-        let weights: Vec<f32> = self.state.theta.to_data_as::<f32>().iter().collect();
-        Ok(dpg_models::export(original, folder, lm.layout(), &weights, dpg_models::StoredType::F32)?)
+        Ok(self.model.export(folder, &self.state.theta)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use dpg_generator::{Choice, Completion, Generator, Lesson, Prompt, Rollout, Saved, from_spec};
+use dpg_generator::{Choice, Completion, Generator, Lesson, Local, Prompt, Rollout, Saved, from_spec};
 
 /// Completions that a share is counted in.
 const MANY: usize = 256;
@@ -16,20 +16,31 @@ struct Kind {
 }
 
 /// All of them: a kind that is not here is not held to anything.
-const KINDS: [Kind; 1] = [Kind {
-    settings: "{ \"model\": \"MODEL\", \"template\": \"{text}\", \"min_new_tokens\": 1, \"max_new_tokens\": 1 }",
-    model: "letters",
-}];
+const KINDS: [Kind; 2] = [
+    Kind {
+        settings: r#"{ "model": "MODEL", "template": "{text}", "min_new_tokens": 1, "max_new_tokens": 1 }"#,
+        model: "letters",
+    },
+    Kind {
+        settings: r#"{ "model": "MODEL", "template": "{text}", "min_new_tokens": 1, "max_new_tokens": 1,
+            "lora": { "rank": 4, "alpha": 128.0, "targets": "all-linear" } }"#,
+        model: "letters",
+    },
+];
 
 impl Kind {
-    fn load_from(&self, folder: &Path) -> Box<dyn Generator> {
-        let settings = self.settings.replace("MODEL", &folder.to_string_lossy());
-        from_spec(&serde_json::from_str(&settings).unwrap(), &[Device::flex()]).unwrap()
+    fn settings(&self) -> dpg_spec::Generator {
+        let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
+        let settings = self.settings.replace("MODEL", &embedded.join(self.model).to_string_lossy());
+        serde_json::from_str(&settings).unwrap()
     }
 
     fn load(&self) -> Box<dyn Generator> {
-        let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
-        self.load_from(&embedded.join(self.model))
+        from_spec(&self.settings(), &[Device::flex()]).unwrap()
+    }
+
+    fn load_exported(&self, folder: &Path) -> Box<dyn Generator> {
+        Box::new(Local::load_exported(self.settings(), folder, &[Device::flex()]).unwrap())
     }
 }
 
@@ -175,8 +186,19 @@ fn an_exported_one_loads_again_and_draws_the_same() {
         learn(generator.as_mut(), 0);
         let folder = tempfile::tempdir().unwrap();
         generator.export(folder.path()).unwrap();
-        let loaded = kind.load_from(folder.path());
+        let loaded = kind.load_exported(folder.path());
         let prompts = prompts(generator.as_ref(), 64);
         assert_eq!(draw(generator.as_ref(), &prompts, 5), draw(loaded.as_ref(), &prompts, 5));
     }
+}
+
+/// What learns is the adapters alone: nothing else is saved, and the first step's KL is that to the model itself.
+#[test]
+fn adapters_are_all_that_a_generator_with_lora_saves() {
+    let [whole, adapted] = KINDS.map(|kind| kind.load());
+    let size = |generator: &dyn Generator| generator.about().parameters.unwrap();
+    assert!(3 * size(adapted.as_ref()) < size(whole.as_ref()));
+    assert_eq!(adapted.save().vectors[0].1.len(), size(adapted.as_ref()));
+    let prompts = prompts(whole.as_ref(), 64);
+    assert_eq!(draw(whole.as_ref(), &prompts, 3), draw(adapted.as_ref(), &prompts, 3), "B is 0 at first");
 }

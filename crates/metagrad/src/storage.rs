@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dpg_models::{activations, device::backend_of, kept_logits};
+use dpg_models::{activations, device::backend_of, kept_logits, width};
 
 use crate::Sft;
 
@@ -114,10 +114,11 @@ impl Storage {
 
     /// What a walk over `sft` takes.
     pub fn bytes(&self, sft: &Sft) -> Bytes {
-        let (vectors, spilled) = self.vectors(sft);
+        let ((vectors, spilled), layout) = (self.vectors(sft), sft.lm.layout());
         let together = sft.batches.iter().map(Vec::len).max().unwrap_or(0).min(sft.microbatch);
         let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-        let head = sft.lm.layout().params()[sft.lm.head().param].len();
+        // the head's gradient, which a frozen one has not
+        let head = if layout.adapters().is_some() { 0 } else { width(sft.lm) * sft.lm.vocab_size() };
         let with_tangents = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens);
         let number = sft.theta.dtype().size() as u64;
         let (pass, meanwhile) = if sft.batches.len() > 1 {

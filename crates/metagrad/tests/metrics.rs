@@ -2,41 +2,21 @@
 //! not changed change nothing, and rewards are derivatives of it through fine-tuning. In f64, against central
 //! differences.
 
-#[path = "../../../tests/skip.rs"]
-mod skip;
+#[path = "subject/kinds.rs"]
+mod kinds;
 mod subject;
 
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use dpg_metagrad::{Metric, Sft, Storage, metagradient, metagradient_by_token, metrics};
 use dpg_models::Example;
 use dpg_spec as spec;
+use kinds::every_kind;
 use subject::{Subject, context, random, relative_error, slopes};
 
 fn metric(subject: &Subject, settings: &spec::Metric) -> Arc<dyn Metric> {
     metrics::from_spec(settings, &subject.lm, &subject.theta, 2, subject).unwrap()
-}
-
-/// A metric's settings with the command of the program `quadratic`, if they name it and there is a Python.
-fn quadratic(mut settings: spec::Metric) -> Option<spec::Metric> {
-    for program in settings.programs_below("") {
-        let found = Command::new("python3").arg("-c").arg("pass").stderr(Stdio::null()).status();
-        if !found.is_ok_and(|status| status.success()) {
-            skip::skip("there is no `python3`, which the program of the metric `external` is written in");
-            return None;
-        }
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quadratic.py");
-        *program.command = Some(format!("exec python3 '{}'", file.display()));
-    }
-    Some(settings)
-}
-
-/// One of every kind, but for those that need a Python where there is none.
-fn every_kind() -> Vec<spec::Metric> {
-    spec::Metric::examples().into_iter().filter_map(quadratic).collect()
 }
 
 #[test]
@@ -44,7 +24,7 @@ fn every_listed_metric_has_the_gradient_of_its_value() {
     for model in ["gpt2", "llama", "llama-tied", "qwen3"] {
         let subject = Subject::new(model);
         let n = subject.theta.dims()[0];
-        for settings in every_kind() {
+        for settings in every_kind(|kind| kind) {
             let metric = metric(&subject, &settings);
             let theta = subject.theta.clone() + random(n, 1) * 1e-3;
             let (score, gradient) = metric.score_and_gradient(&theta, context()).unwrap();
@@ -94,7 +74,7 @@ fn rewards_of_every_listed_metric_are_derivatives_through_three_steps() {
                 cancelled: &|| false,
             })
         };
-        for settings in every_kind() {
+        for settings in every_kind(|kind| kind) {
             let metric = metric(&subject, &settings);
             let reward = |sft: Sft| metagradient(sft, metric.as_ref(), &Storage::default()).unwrap().rewards;
             let phi = |sft: Sft| vec![metric.score(&sft.train().unwrap(), context()).unwrap().value];
@@ -160,7 +140,7 @@ fn rewards_of_tokens_are_those_of_examples_of_one_token() {
 fn a_metric_of_texts_is_the_mean_of_its_rows() {
     let subject = Subject::new("gpt2");
     let mut of_texts = 0;
-    for settings in every_kind() {
+    for settings in every_kind(|kind| kind) {
         let metric = metric(&subject, &settings);
         let rows = metric.rows();
         if rows.is_empty() {

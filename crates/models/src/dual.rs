@@ -295,8 +295,11 @@ impl Dual<2> {
         if self.tangent.is_none() && weight.tangent.is_none() {
             return composed::run(kernel, [&self.primal, &weight.primal]).reshape([rows]).into();
         }
-        let (dx, dw) = (self.tangent_or_zero(), weight.tangent_or_zero());
-        let both = composed::run(HeadLogProbTangent(kernel), [&self.primal, &dx, &weight.primal, &dw]);
+        let (x, dx, w) = (&self.primal, &self.tangent_or_zero(), &weight.primal);
+        let both = match &weight.tangent {
+            None => composed::run(HeadLogProbTangent(kernel), [x, dx, w]),
+            Some(dw) => composed::run(HeadLogProbTangent(kernel), [x, dx, w, dw]),
+        };
         let part = |row: usize| both.clone().narrow(0, row, 1).reshape([rows]);
         Dual::new(part(0), Some(part(1)))
     }

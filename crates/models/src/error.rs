@@ -64,6 +64,17 @@ pub enum Error {
         /// The names there are.
         known: Vec<String>,
     },
+    /// LoRA was asked to adapt a layer that the model does not have.
+    #[error(
+        "`lora.targets`: no linear layer's name ends in `{name}`; those of this model end in {}",
+        abbreviated(known)
+    )]
+    NoLinear {
+        /// The end of a name asked for.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
     /// A text could not be turned into tokens or back.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

@@ -43,6 +43,12 @@ pub fn export<E: Element>(
     let key = if keys.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
     keys.insert(key.into(), Value::from(precision.name()));
     write_atomically(&folder.join(CONFIG), format!("{config:#}\n").as_bytes())?;
+    copy_companions(source, folder)?;
+    weights::save(folder, layout, flat, precision)
+}
+
+/// Copies what belongs to a model besides its config and weights.
+pub(crate) fn copy_companions(source: &Path, folder: &Path) -> Result<(), Error> {
     for file in COMPANIONS {
         let from = source.join(file);
         if from.exists() {
@@ -50,5 +56,5 @@ pub fn export<E: Element>(
             write_atomically(&folder.join(file), &bytes)?;
         }
     }
-    weights::save(folder, layout, flat, precision)
+    Ok(())
 }

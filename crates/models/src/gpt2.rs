@@ -11,7 +11,7 @@ use crate::{
     Cache, CausalLm, Dual, Error, Head, Layout, MatmulPrecision, Params, Tokens,
     config::Keys,
     context::Context,
-    layers::{Heads, embedding, layer_norm, linear, packed_attention},
+    layers::{Heads, embedding, layer_norm, linear, lookup, packed_attention},
 };
 
 /// The keys of config.json that change the computation.
@@ -163,7 +163,7 @@ impl Gpt2 {
     }
 
     fn affine(&self, params: &Params, x: Dual<3>, [weight, bias]: [usize; 2]) -> Dual<3> {
-        linear(x, params.matrix(weight), Some(params.vector(bias)), self.heads.precision)
+        linear(params, x, weight, Some(bias), self.heads.precision)
     }
 
     fn positions(&self, params: &Params, context: &Context) -> Dual<3> {
@@ -172,7 +172,7 @@ impl Gpt2 {
         let ids = params.integers(ids, [context.rows * seq]);
         let table = params.matrix(self.position_embedding);
         let hidden = table.dims()[1];
-        table.select(0, ids).reshape([context.rows, seq, hidden])
+        lookup(params, table, ids).reshape([context.rows, seq, hidden])
     }
 }
 
@@ -195,6 +195,19 @@ impl CausalLm for Gpt2 {
 
     fn head(&self) -> Head {
         self.head
+    }
+
+    fn linears(&self) -> Vec<usize> {
+        let of_block = |block: &Block| [block.qkv, block.attention_out, block.up, block.down];
+        self.blocks.iter().flat_map(of_block).map(|[weight, _]| weight).collect()
+    }
+
+    fn lora_targets(&self) -> &'static [&'static str] {
+        &["c_attn"]
+    }
+
+    fn adapt(&mut self, adapters: Layout) {
+        self.layout = adapters;
     }
 
     fn precision(&self) -> MatmulPrecision {

@@ -1,6 +1,8 @@
 //! The order of a model's parameters in one flat vector.
 
-use crate::Error;
+use std::sync::Arc;
+
+use crate::{Adapters, Error};
 
 /// One parameter: its Hugging Face name and where it lies in the flat vector.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +43,13 @@ impl Param {
     }
 }
 
-/// The parameters of a model in the order of its flat vector.
+/// The parameters of a model in the order of its flat vector, or, with LoRA, the adapters that the vector holds and
+/// the model that they lie upon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     params: Vec<Param>,
     len: usize,
+    adapters: Option<Arc<Adapters>>,
 }
 
 impl Layout {
@@ -55,6 +59,21 @@ impl Layout {
         self.len += param.len();
         self.params.push(param);
         self.params.len() - 1
+    }
+
+    /// The same parameters as adapters of a model.
+    pub(crate) fn upon(self, adapters: Adapters) -> Self {
+        Self { adapters: Some(Arc::new(adapters)), ..self }
+    }
+
+    /// What the parameters adapt, if they are adapters.
+    pub fn adapters(&self) -> Option<&Arc<Adapters>> {
+        self.adapters.as_ref()
+    }
+
+    /// The layout of the model's own weights: this one, unless it is one of adapters.
+    pub fn model(&self) -> &Self {
+        self.adapters.as_ref().map_or(self, |adapters| adapters.model())
     }
 
     /// Number of elements of the flat vector.

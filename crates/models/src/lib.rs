@@ -21,6 +21,7 @@ mod layers;
 mod layout;
 mod llama;
 mod lm;
+mod lora;
 mod matmul;
 mod memory;
 mod model;
@@ -45,8 +46,9 @@ pub use layout::{Layout, Param};
 pub use llama::Llama;
 pub use lm::{
     CausalLm, Head, Place, activations, check_tokens, hidden_at, kept_logits, kl_divergence, log_probs,
-    log_probs_at, logits, logits_at, places, together,
+    log_probs_at, logits, logits_at, places, together, width,
 };
+pub use lora::{Adapters, Frozen, adapter_layout, load_adapter, name_base};
 pub use matmul::MatmulPrecision;
 pub use memory::{available_memory, keep_freed_memory};
 pub use model::Model;

@@ -140,7 +140,7 @@ impl Linear {
     }
 
     fn forward(&self, params: &Params, x: Dual<3>, precision: MatmulPrecision) -> Dual<3> {
-        linear(x, params.matrix(self.weight), self.bias.map(|bias| params.vector(bias)), precision)
+        linear(params, x, self.weight, self.bias, precision)
     }
 }
 
@@ -242,6 +242,22 @@ impl CausalLm for Llama {
 
     fn padding(&self) -> Option<u32> {
         self.padding
+    }
+
+    fn linears(&self) -> Vec<usize> {
+        let of_block = |block: &Block| {
+            let Block { query, key, value, attention_out, gate, up, down, .. } = block;
+            [query, key, value, attention_out, gate, up, down].map(|linear| linear.weight)
+        };
+        self.blocks.iter().flat_map(of_block).collect()
+    }
+
+    fn lora_targets(&self) -> &'static [&'static str] {
+        &["q_proj", "v_proj"]
+    }
+
+    fn adapt(&mut self, adapters: Layout) {
+        self.layout = adapters;
     }
 
     fn precision(&self) -> MatmulPrecision {

@@ -14,7 +14,7 @@ use crate::{
 ///
 /// An implementation holds sizes and constants only, no weights.
 pub trait CausalLm: Debug + Send + Sync {
-    /// Order of the parameters in the flat vector.
+    /// Order of the parameters in the flat vector: the model's own, or those of [adapters](Self::adapt).
     fn layout(&self) -> &Layout;
 
     /// Number of token ids.
@@ -34,6 +34,16 @@ pub trait CausalLm: Debug + Send + Sync {
     fn padding(&self) -> Option<u32> {
         None
     }
+
+    /// The weights of its linear layers but the head, by their places in the model's own layout.
+    fn linears(&self) -> Vec<usize>;
+
+    /// The ends of the names of those that LoRA adapts where nothing is said, as peft has it.
+    fn lora_targets(&self) -> &'static [&'static str];
+
+    /// Has the flat vector hold adapters from now on. What else it says of parameters stays in terms of the model's own
+    /// layout, [`Layout::model`].
+    fn adapt(&mut self, adapters: Layout);
 
     /// Precision of its products; f32 unless set.
     fn precision(&self) -> MatmulPrecision;
@@ -62,7 +72,7 @@ pub trait CausalLm: Debug + Send + Sync {
 /// The parameter that turns hidden states into logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Its index in the layout.
+    /// Its index in the model's own layout.
     pub param: usize,
     /// It is the embedding table `[vocab, hidden]`; otherwise it is `[hidden, vocab]`.
     pub tied: bool,
@@ -94,14 +104,20 @@ pub fn check_tokens(lm: &dyn CausalLm, tokens: &[u32], what: impl FnOnce() -> St
 
 /// Logits `[batch, seq, vocab]` of hidden states `[batch, seq, hidden]`.
 pub fn logits(lm: &dyn CausalLm, params: &Params, hidden: Dual<3>) -> Dual<3> {
-    crate::layers::linear(hidden, lm.head().weight(params), None, lm.precision())
+    let [batch, seq, width] = hidden.dims();
+    let logits = hidden.reshape([batch * seq, width]).linear(lm.head().weight(params), None, lm.precision());
+    logits.reshape([batch, seq, lm.vocab_size()])
+}
+
+/// Units of the hidden states.
+pub fn width(lm: &dyn CausalLm) -> usize {
+    lm.layout().model().params()[lm.head().param].len() / lm.vocab_size()
 }
 
 /// Numbers that a pass with tangents keeps of each token for the way back, about: 18 rows of the hidden
 /// width a layer, and their tangents. The head's logits come on top, [`kept_logits`].
 pub fn activations(lm: &dyn CausalLm) -> usize {
-    let head = lm.layout().params()[lm.head().param].len();
-    2 * 18 * lm.layers() * head / lm.vocab_size()
+    2 * 18 * lm.layers() * width(lm)
 }
 
 /// Rows of up to `length` tokens that may pass through a model together if each token keeps `kept` numbers

@@ -7,7 +7,12 @@ use std::{
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::{CausalLm, ChatTemplate, Error, MatmulPrecision, Tokenizer, architecture, weights};
+use dpg_spec::Lora;
+
+use crate::{
+    CausalLm, ChatTemplate, Error, Frozen, MatmulPrecision, StoredType, Tokenizer, architecture, export,
+    lora, weights,
+};
 
 /// A causal language model with its weights and tokenizer.
 #[derive(Debug)]
@@ -26,14 +31,48 @@ pub struct Model {
 impl Model {
     /// Reads a Hugging Face folder; `dtype` is F32 or F64.
     pub fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Self, Error> {
-        let lm: Arc<dyn CausalLm> = architecture(folder)?.into();
+        let lm = architecture(folder)?;
         let theta = weights::load_tensor(folder, lm.layout(), dtype, device)?;
+        Self::new(folder, lm.into(), theta)
+    }
+
+    /// The same with LoRA adapters for its parameters, at the start that `seed` draws. Passes may run on any of the
+    /// devices; the adapters lie on the first. Weights that are in memory already are not read again.
+    pub fn load_adapted(
+        folder: &Path,
+        lora: &Lora,
+        seed: u64,
+        dtype: DType,
+        devices: &[Device],
+        frozen: Option<Arc<Frozen>>,
+    ) -> Result<Self, Error> {
+        let mut lm = architecture(folder)?;
+        let frozen = match frozen {
+            Some(frozen) => frozen,
+            None => Arc::new(Frozen::load(folder, lm.layout(), dtype, devices)?),
+        };
+        let theta = lora::adapt(lm.as_mut(), lora, frozen, seed, (&devices[0], dtype))?;
+        Self::new(folder, lm.into(), theta)
+    }
+
+    fn new(folder: &Path, lm: Arc<dyn CausalLm>, theta: Tensor<1>) -> Result<Self, Error> {
         // one that knows more tokens than the model is fine as long as no text has them; see `check`
         let tokenizer = Tokenizer::load(folder)?;
         for warning in tokenizer.warnings() {
             tracing::warn!("{warning}");
         }
         Ok(Self { lm, theta, tokenizer, folder: folder.into(), chat: OnceLock::new() })
+    }
+
+    /// Writes it with the parameters `theta` `[lm.layout().len()]` to a folder, as transformers loads it, or, if they are
+    /// adapters, as peft does.
+    pub fn export(&self, folder: &Path, theta: &Tensor<1>) -> Result<(), Error> {
+        let (layout, numbers) = (self.lm.layout(), theta.to_data_as::<f32>());
+        let numbers: Vec<f32> = numbers.iter().collect();
+        match layout.adapters() {
+            None => export::export(&self.folder, folder, layout, &numbers, StoredType::F32),
+            Some(adapters) => lora::export(&self.folder, folder, layout, adapters, &numbers),
+        }
     }
 
     /// Computes products at a precision from now on.

@@ -1,19 +1,21 @@
 //! The flat parameter vector, split into the leaves that a forward pass reads.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData, s};
 
-use crate::{Dual, Layout, Param, fused::zeros};
+use crate::{Adapters, Dual, Layout, MatmulPrecision, Param, fused::zeros};
 
 /// The parameters of one forward pass, each a 1-D leaf with its shape.
 ///
 /// They are split before autodiff sees them: slicing one tracked flat vector would pad every
-/// gradient to its full length.
+/// gradient to its full length. With LoRA the leaves are those of the adapters, and the model's own parameters are
+/// constants of the pass.
 #[derive(Debug)]
 pub struct Params {
     leaves: Vec<Dual<1>>,
     shapes: Vec<Vec<usize>>,
+    adapters: Option<Arc<Adapters>>,
     padding: Padding,
 }
 
@@ -38,6 +40,7 @@ impl Params {
         Self {
             leaves: split(layout, theta).map(Dual::from).collect(),
             shapes: layout.params().iter().map(|param| param.shape.clone()).collect(),
+            adapters: layout.adapters().cloned(),
             padding: Padding::Kept,
         }
     }
@@ -90,15 +93,51 @@ impl Params {
         LeafGradients(self.leaves.iter().map(of).collect())
     }
 
-    /// A parameter as a vector `[n]`.
+    /// A parameter of the model as a vector `[n]`.
     pub fn vector(&self, index: usize) -> Dual<1> {
-        self.leaves[index].clone()
+        match &self.adapters {
+            None => self.leaves[index].clone(),
+            Some(adapters) => self.alike(adapters.weight(index, &self.device().without_autodiff())).into(),
+        }
     }
 
-    /// A parameter as a matrix.
+    /// A parameter of the model as a matrix. With LoRA its numbers may be of a narrower type than those of the pass.
     pub fn matrix(&self, index: usize) -> Dual<2> {
-        let shape = &self.shapes[index];
-        self.leaves[index].clone().reshape([shape[0], shape[1]])
+        let shape = match &self.adapters {
+            None => &self.shapes[index],
+            Some(adapters) => &adapters.model().params()[index].shape,
+        };
+        self.vector(index).reshape([shape[0], shape[1]])
+    }
+
+    /// `x W + b` of a linear layer's parameters, and, where W has an adapter, `s (x A) B` besides: `x [rows, in]`,
+    /// returns `[rows, out]`.
+    pub(crate) fn linear(
+        &self,
+        x: Dual<2>,
+        weight: usize,
+        bias: Option<usize>,
+        precision: MatmulPrecision,
+    ) -> Dual<2> {
+        let bias = bias.map(|bias| {
+            let bias = self.vector(bias);
+            let n = bias.dims()[0];
+            bias.reshape([1, n])
+        });
+        let y = x.clone().linear(self.matrix(weight), bias, precision);
+        let adapter =
+            self.adapters.as_ref().and_then(|adapters| Some((adapters.place(weight)?, adapters.scale())));
+        let Some((place, scale)) = adapter else { return y };
+        let [a, b] = [place, place + 1].map(|leaf| {
+            let shape = &self.shapes[leaf];
+            self.leaves[leaf].clone().reshape([shape[0], shape[1]])
+        });
+        y + x.linear(a, None, precision).scale(scale).linear(b, None, precision)
+    }
+
+    /// A constant of the pass, tracked if the leaves are.
+    fn alike<const D: usize>(&self, constant: Tensor<D>) -> Tensor<D> {
+        if self.leaves[0].primal.is_autodiff() { constant.autodiff() } else { constant }
     }
 
     /// What becomes of lookups of an embedding's padding row.

@@ -5,7 +5,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -125,7 +125,7 @@ fn fill<E: Element, const N: usize>(
     })
 }
 
-/// The weights that [`load`] reads, on a device in f32 or, asked for, f64: `[layout.len()]`.
+/// The weights that [`load`] reads, on a device in f32 or another type that is asked for: `[layout.len()]`.
 ///
 /// # Errors
 /// Those of [`load`].
@@ -136,12 +136,54 @@ pub fn load_tensor(
     device: &Device,
 ) -> Result<Tensor<1>, Error> {
     let n = [layout.len()];
-    let theta = if dtype == DType::F64 {
-        TensorData::new(load::<f64>(folder, layout)?, n)
-    } else {
-        TensorData::new(load::<f32>(folder, layout)?, n)
+    let theta = match dtype {
+        DType::F64 => TensorData::new(load::<f64>(folder, layout)?, n),
+        DType::BF16 => TensorData::new(load::<bf16>(folder, layout)?, n),
+        DType::F16 => TensorData::new(load::<f16>(folder, layout)?, n),
+        _ => TensorData::new(load::<f32>(folder, layout)?, n),
     };
     Ok(Tensor::from_data(theta, (device, dtype)))
+}
+
+/// The type that all weights of a folder are stored in, if it is one and no wider than `dtype`; else `dtype`.
+pub(crate) fn stored_dtype(folder: &Path, layout: &Layout, dtype: DType) -> Result<DType, Error> {
+    let wanted: BTreeSet<&str> = layout.params().iter().map(|param| unprefixed(&param.name)).collect();
+    let mut found = BTreeSet::new();
+    for path in weight_files(folder)? {
+        let tensors = header(&path)?.into_iter().filter(|(name, _)| wanted.contains(unprefixed(name)));
+        found.extend(tensors.filter_map(|(_, tensor)| Some(tensor.get("dtype")?.as_str()?.to_owned())));
+    }
+    let mut found = found.into_iter();
+    let stored = match (found.next().as_deref(), found.next()) {
+        (Some("BF16"), None) => DType::BF16,
+        (Some("F16"), None) => DType::F16,
+        (Some("F32"), None) => DType::F32,
+        _ => dtype,
+    };
+    Ok(if stored.size() < dtype.size() { stored } else { dtype })
+}
+
+/// Bytes of a folder's weights where nothing trains them, for passes in `dtype`.
+///
+/// # Errors
+/// Weight files that are not there or cannot be read.
+pub fn stored_bytes(folder: &Path, layout: &Layout, dtype: DType) -> Result<u64, Error> {
+    Ok((layout.len() * stored_dtype(folder, layout, dtype)?.size()) as u64)
+}
+
+/// What a weight file says of its tensors, by name.
+fn header(path: &Path) -> Result<HashMap<String, serde_json::Value>, Error> {
+    let read = || {
+        let mut file = dpg_files::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let mut header = vec![];
+        // what is wrong with a longer one, or a cut one, is told where the weights are read
+        file.take(u64::from_le_bytes(length).min(HEADER_BYTES)).read_to_end(&mut header)?;
+        Ok(header)
+    };
+    let header = read().map_err(Error::io(path))?;
+    Ok(serde_json::from_slice(&header).unwrap_or_default())
 }
 
 /// Reads the weights of a model folder into a flat vector `[layout.len()]`, from
@@ -156,10 +198,18 @@ pub fn load_tensor(
 /// An absent weight file or tensor, a wrong shape, a type other than f32, f64, bf16 and f16, a
 /// weight that is not finite, and a damaged file, each by its name.
 pub fn load<E: Element>(folder: &Path, layout: &Layout) -> Result<Vec<E>, Error> {
+    load_from(weight_files(folder)?, folder, layout)
+}
+
+/// The same from some files of the folder.
+pub(crate) fn load_from<E: Element>(
+    files: Vec<PathBuf>,
+    folder: &Path,
+    layout: &Layout,
+) -> Result<Vec<E>, Error> {
     let mut wanted: HashMap<&str, &Param> =
         layout.params().iter().map(|param| (unprefixed(&param.name), param)).collect();
     let tied = !wanted.contains_key(HEAD);
-    let files = weight_files(folder)?;
     check_size(&files, layout)?;
     let mut flat = vec![E::default(); layout.len()];
     let mut found = BTreeSet::new();
@@ -326,6 +376,16 @@ pub fn save<E: Element>(
     flat: &[E],
     precision: StoredType,
 ) -> Result<(), Error> {
+    save_as(&folder.join(SINGLE), layout, flat, precision)
+}
+
+/// The same as a file of another name.
+pub(crate) fn save_as<E: Element>(
+    path: &Path,
+    layout: &Layout,
+    flat: &[E],
+    precision: StoredType,
+) -> Result<(), Error> {
     assert_eq!(flat.len(), layout.len(), "a flat vector has the layout's length");
     let tensors = layout.params().iter().map(|param| {
         (
@@ -333,11 +393,10 @@ pub fn save<E: Element>(
             Stored { param, shape: param.stored_shape(), flat: &flat[param.range()], precision },
         )
     });
-    let path = folder.join(SINGLE);
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes =
-        safetensors::serialize(tensors, Some(metadata)).map_err(|error| Error::malformed(&path, error))?;
-    write_atomically(&path, &bytes)
+        safetensors::serialize(tensors, Some(metadata)).map_err(|error| Error::malformed(path, error))?;
+    write_atomically(path, &bytes)
 }
 
 /// Writes a file through a temporary one beside it, so that a reader sees the old or the new one.

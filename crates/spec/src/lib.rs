@@ -11,6 +11,7 @@ mod hash;
 mod hint;
 mod load;
 mod location;
+mod lora;
 mod metrics;
 mod optimizers;
 mod policy;
@@ -26,6 +27,7 @@ pub use error::{Error, Fault};
 pub use goal::Goal;
 pub use hint::Hint;
 pub use location::{Location, LocationKind};
+pub use lora::{AllLinear, Lora, LoraTargets};
 pub use metrics::*;
 pub use optimizers::*;
 pub use policy::{Advantage, Policy, Reward};
@@ -93,6 +95,9 @@ pub struct Target {
     /// `embedded:NAME`, a folder, `hf:org/name@rev` or `s3://bucket/prefix`.
     #[schemars(length(min = 1, max = LOCATION))]
     pub model: String,
+    /// Train LoRA adapters in the place of its weights, as in `{ rank = 8 }`. Default unset: all weights are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// The fine-tuning recipe A(D).
     #[serde(default)]
     pub sft: Sft,
@@ -105,6 +110,10 @@ pub struct Generator {
     /// `embedded:NAME`, a folder, `hf:org/name@rev` or `s3://bucket/prefix`.
     #[schemars(length(min = 1, max = LOCATION))]
     pub model: String,
+    /// Train LoRA adapters in the place of its weights; `export_generator` then publishes them as peft reads them.
+    /// Default unset: all weights are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// The prompts, one per row. Without it `{text}` stands for nothing.
     pub prompts: Option<Prompts>,
     /// Prompt text around `{text}`, or `chat` for the model's own chat template. Default `{text}`.

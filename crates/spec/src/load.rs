@@ -104,6 +104,14 @@ impl Spec {
         self.generator.as_ref().ok_or(Error::MissingGenerator)
     }
 
+    /// Whether target and generator are adapters of one model, whose weights neither changes.
+    pub fn shares_weights(&self) -> bool {
+        let of_target = (&self.target.model, self.target.lora.is_some());
+        self.generator
+            .as_ref()
+            .is_some_and(|generator| generator.lora.is_some() && of_target == (&generator.model, true))
+    }
+
     /// The spec with the AdamW that users have, which knows no `eps_root`; `None` if its recipe has none itself.
     pub fn without_eps_root(&self) -> Option<Self> {
         let mut spec = self.clone();

@@ -570,7 +570,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
             name: "any".into(),
             description,
             seed,
-            target: Target { model: "model".into(), sft: Sft { optimizer, ..Sft::default() } },
+            target: Target { model: "model".into(), lora: None, sft: Sft { optimizer, ..Sft::default() } },
             metric,
             generator: None,
             policy: Policy { minibatch_prompts, ..Policy::default() },

@@ -94,13 +94,13 @@ pub(crate) async fn generate(
     }
     let GenerateArguments { examples, seed, score, out, overwrite, .. } = arguments;
     let prompts = settings.prompts.iter().map(|prompts| PathBuf::from(&prompts.path));
-    let inputs: Vec<_> = prompts.chain([folder, model]).collect();
+    let inputs: Vec<_> = prompts.chain([folder, model.clone()]).collect();
     let output = out.map(|path| Output::new(&path, "--out", &inputs, overwrite, |_| false)).transpose()?;
     let stop = Stop::listen()?;
     let state = place.path().to_owned();
     let rows = compute(move || {
         let watch = Watch::new(stop);
-        draw(settings, spec.as_ref(), examples, seed, score, &state, &watch)
+        draw(&settings, &model, spec.as_ref(), (examples, seed, score), &state, &watch)
     })
     .await?;
     drop(place);
@@ -121,7 +121,8 @@ async fn open(
         return Ok((folder.into(), None));
     }
     let model = Local(folder).generator();
-    if !model.join("config.json").exists() {
+    let is_adapter = model.join("adapter_config.json").exists();
+    if !is_adapter && !model.join("config.json").exists() {
         bail!(
             "`{}` was published without its generator; `export_generator = true` in `[output]` of its spec publishes \
              both",
@@ -130,8 +131,11 @@ async fn open(
     }
     let mut spec = Spec::load(&Local(folder).spec())?;
     if let Some(generator) = &mut spec.generator {
-        // the trained one stands for the model it was trained from
-        generator.model = model.to_string_lossy().into_owned();
+        // the trained one stands for the model it was trained from, but adapters lie upon that
+        if !is_adapter {
+            generator.model = model.to_string_lossy().into_owned();
+            generator.lora = None;
+        }
         if arguments.prompts.is_some() {
             generator.prompts = None;
         }
@@ -146,11 +150,13 @@ async fn settings(
     spec: Option<&Spec>,
     hub: &Options,
 ) -> anyhow::Result<Generator> {
-    let mut settings = match spec {
+    let mut settings: Generator = match spec {
         Some(spec) => spec.generator()?.clone(),
         None => toml::from_str("model = \"\"").expect("all else has a default"),
     };
-    settings.model = model.to_string_lossy().into_owned();
+    if settings.lora.is_none() {
+        settings.model = model.to_string_lossy().into_owned();
+    }
     if let Some(path) = &arguments.prompts {
         let path = dpg_hub::resolve(&Uri::parse(path)?, hub).await.context("`--prompts`")?;
         settings.prompts = Some(Prompts {
@@ -173,16 +179,15 @@ async fn settings(
 
 /// The rows, with their rewards if they are to be scored.
 fn draw(
-    settings: Generator,
+    settings: &Generator,
+    model: &Path,
     spec: Option<&Spec>,
-    examples: usize,
-    seed: u64,
-    scored: bool,
+    (examples, seed, scored): (usize, u64, bool),
     folder: &Path,
     watch: &Watch,
 ) -> anyhow::Result<Vec<Value>> {
     let devices = [Device::flex()];
-    let writer = Writer::in_order(&settings, &devices)?;
+    let writer = Writer::exported(settings, model, &devices)?;
     let format = spec.map_or(Format::Text, |spec| spec.output.format);
     watch.begin(format!("drawing {examples} examples"), writer.generator.passes(examples));
     let drawn = writer.generate(format, examples, seed, &|| watch.pass())?;

@@ -84,6 +84,12 @@ pub(crate) async fn make(
             Some(compute(verify).await.context("cannot try the dataset out")?)
         }
     };
+    if spec.output.export_generator
+        && let Some(generator) = spec.generator.as_ref().filter(|generator| generator.lora.is_some())
+    {
+        // as written, which others find as well
+        dpg_models::name_base(&Local(&dataset).generator(), &generator.model)?;
+    }
     let finished_at = Utc::now();
     let mut card = card(&spec, &outcome, &recipe, &quality, finished_at);
     card.metric += &versions(&programs);

@@ -5,12 +5,14 @@
 //! at once. A job that passes may still take more; it then ends its worker process and nothing else
 //! (`supervisor.rs`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use burn::tensor::Device;
-use dpg_models::{CausalLm, activations, architecture, available_memory, device::backend_of};
-use dpg_spec::Spec;
+use burn::tensor::{DType, Device};
+use dpg_models::{
+    CausalLm, activations, adapter_layout, architecture, available_memory, device::backend_of, weights,
+};
+use dpg_spec::{Lora, Spec};
 
 /// Bytes of a number in f32.
 const NUMBER: u64 = 4;
@@ -43,6 +45,36 @@ pub(crate) struct Excess {
 /// A part of what a job needs: the key that asks for it, what it is for, and its bytes.
 struct Part(&'static str, String, u64);
 
+/// A model that is not loaded.
+pub(crate) struct Sizes {
+    pub(crate) lm: Box<dyn CausalLm>,
+    /// Numbers that are trained.
+    pub(crate) trained: usize,
+    /// Bytes of weights beside them.
+    pub(crate) frozen: u64,
+}
+
+impl Sizes {
+    pub(crate) fn of(folder: &Path, lora: Option<&Lora>) -> Result<Self, dpg_models::Error> {
+        let lm = architecture(folder)?;
+        let (trained, frozen) = match lora {
+            None => (lm.layout().len(), 0),
+            Some(lora) => (
+                adapter_layout(lm.as_ref(), lora)?.len(),
+                weights::stored_bytes(folder, lm.layout(), DType::F32)?,
+            ),
+        };
+        Ok(Self { lm, trained, frozen })
+    }
+
+    /// Vectors of what is trained, and what is not.
+    fn part(&self, key: &'static str, vectors: u64) -> Part {
+        let bytes = (self.trained as u64 * NUMBER).saturating_mul(vectors).saturating_add(self.frozen);
+        let beside = if self.frozen > 0 { ", and its own weights" } else { "" };
+        Part(key, format!("{vectors} vectors of its {} parameters{beside}", self.trained), bytes)
+    }
+}
+
 /// Refuses a job that cannot fit. Paths in the spec are local.
 pub(crate) fn check(spec: &Spec, devices: &[Device]) -> anyhow::Result<()> {
     let in_memory = devices.iter().all(|device| backend_of(device).is_in_host_memory());
@@ -60,13 +92,15 @@ pub(crate) fn excess(
     folder: impl Fn(&str) -> Option<PathBuf>,
 ) -> Option<Excess> {
     let available = available_memory()?;
-    let model = |uri: &str| {
+    let model = |uri: &str, lora: Option<&Lora>| {
         let folder = folder(uri).filter(|_| in_memory)?;
         // whatever is wrong with it is told when it is loaded
-        architecture(&folder).ok()
+        Sizes::of(&folder, lora).ok()
     };
-    let generator = spec.generator.as_ref().and_then(|generator| model(&generator.model));
-    over(available, parts(spec, model(&spec.target.model).as_deref(), generator.as_deref()))
+    let generator =
+        spec.generator.as_ref().and_then(|generator| model(&generator.model, generator.lora.as_ref()));
+    let target = model(&spec.target.model, spec.target.lora.as_ref());
+    over(available, parts(spec, target.as_ref(), generator.as_ref()))
 }
 
 fn over(available: u64, parts: Vec<Part>) -> Option<Excess> {
@@ -75,7 +109,7 @@ fn over(available: u64, parts: Vec<Part>) -> Option<Excess> {
     (needed > available).then_some(Excess { key, what, part, needed, available })
 }
 
-fn parts(spec: &Spec, target: Option<&dyn CausalLm>, generator: Option<&dyn CausalLm>) -> Vec<Part> {
+fn parts(spec: &Spec, target: Option<&Sizes>, generator: Option<&Sizes>) -> Vec<Part> {
     let (policy, sft) = (&spec.policy, &spec.target.sft);
     let a_step = product(&[policy.prompts_per_step, policy.group_size]);
     let validation = policy.validation_examples.map_or(a_step, |examples| examples as u64);
@@ -96,27 +130,18 @@ fn parts(spec: &Spec, target: Option<&dyn CausalLm>, generator: Option<&dyn Caus
             rollouts.saturating_mul(PLACE).saturating_mul(sft.epochs as u64),
         ),
     ];
-    if let Some(lm) = target {
+    if let Some(target) = target {
+        let lm = target.lm.as_ref();
         let moments = dpg_optim::of(&sft.optimizer).moments() as u64;
         // of one step, or in segments of one step
         let once = sft.epochs == 1 && rollouts <= sft.batch_size as u64;
         let vectors = if once { 5 } else { 3 + 3 * (1 + moments) };
-        parts.push(Part(
-            "target.model",
-            format!("{vectors} vectors of its {} parameters", lm.layout().len()),
-            (lm.layout().len() as u64 * NUMBER).saturating_mul(vectors),
-        ));
+        parts.push(target.part("target.model", vectors));
         let length = sft.sequence_length.min(lm.context());
         let pass = pass(lm, length);
         parts.push(Part("target.sft.sequence_length", format!("a pass over {length} tokens"), pass));
     }
-    if let Some(lm) = generator {
-        parts.push(Part(
-            "generator.model",
-            format!("{GENERATOR} vectors of its {} parameters", lm.layout().len()),
-            (lm.layout().len() as u64 * NUMBER).saturating_mul(GENERATOR),
-        ));
-    }
+    parts.extend(generator.map(|generator| generator.part("generator.model", GENERATOR)));
     parts
 }
 
@@ -183,9 +208,9 @@ examples = 1024
         ] {
             let generous = SPEC.replace("[policy]", "max_new_tokens = 1000\n[policy]");
             let at = |text: &str| Spec::parse(text, Syntax::Toml).unwrap();
-            let model = |uri: &str| embedded(uri).and_then(|folder| architecture(&folder).ok());
+            let model = |uri: &str| embedded(uri).and_then(|folder| Sizes::of(&folder, None).ok());
             let (target, generator) = (model("embedded:target"), model("embedded:generator"));
-            let found = |text: &str| over(machine, parts(&at(text), target.as_deref(), generator.as_deref()));
+            let found = |text: &str| over(machine, parts(&at(text), target.as_ref(), generator.as_ref()));
             assert_eq!(found(&generous), None);
             let excess = found(&generous.replace(from, to)).unwrap();
             assert_eq!(excess.key, key);
@@ -196,10 +221,24 @@ examples = 1024
     #[test]
     fn a_model_that_does_not_fit_is_told() {
         let spec = Spec::parse(SPEC, Syntax::Toml).unwrap();
-        let model = architecture(&embedded("embedded:target").unwrap()).unwrap();
-        let vectors = model.layout().len() as u64 * NUMBER * 5;
-        let excess = over(vectors, parts(&spec, Some(model.as_ref()), None)).unwrap();
+        let folder = embedded("embedded:target").unwrap();
+        let model = Sizes::of(&folder, None).unwrap();
+        let vectors = model.trained as u64 * NUMBER * 5;
+        let excess = over(vectors, parts(&spec, Some(&model), None)).unwrap();
         assert_eq!(excess.key, "target.model");
         assert_eq!(excess.part, vectors);
+    }
+
+    #[test]
+    fn adapters_take_their_vectors_and_frozen_weights_the_bytes_of_their_file() {
+        let folder = embedded("embedded:target").unwrap();
+        let (whole, adapted) =
+            (Sizes::of(&folder, None).unwrap(), Sizes::of(&folder, Some(&Lora::default())).unwrap());
+        // the embedded models are stored in bf16
+        assert_eq!(adapted.frozen, 2 * whole.trained as u64);
+        assert!(20 * adapted.trained < whole.trained, "{} of {}", adapted.trained, whole.trained);
+        let Part(_, what, bytes) = adapted.part("target.model", 5);
+        assert_eq!(bytes, 5 * 4 * adapted.trained as u64 + adapted.frozen);
+        assert!(what.ends_with("and its own weights"), "{what}");
     }
 }

@@ -7,12 +7,13 @@ use std::time::Instant;
 use burn::tensor::{DType, Device};
 use dpg_engine::{Draw, Problem, Signal, Stop, recipe};
 use dpg_metagrad::{Score, Storage};
-use dpg_models::{CausalLm, MatmulPrecision, activations, architecture, device::backend_of, together};
+use dpg_models::{CausalLm, MatmulPrecision, activations, device::backend_of, together};
 use dpg_spec::{PublishIf, Reward, Spec};
 use serde::Serialize;
 
+use crate::pipeline::memory::{self, Sizes};
 use crate::pipeline::probe::Probe;
-use crate::pipeline::{memory, verification};
+use crate::pipeline::verification;
 use crate::terminal::progress::Watch;
 
 /// Bytes of a number in f32, which runs compute in.
@@ -102,7 +103,8 @@ impl Plan {
         let sft = target.sft(&examples, &[], &batches, &|| false);
         let storage = Storage::fitting(&sft, Path::new(""));
         let bytes = storage.bytes(&sft);
-        let generator = architecture(Path::new(&spec.generator()?.model))?;
+        let settings = spec.generator()?;
+        let generator = Sizes::of(Path::new(&settings.model), settings.lora.as_ref())?;
         let held_out = target.encode(&problem.held_out.helpful(&spec.metric))?;
         let held_out: usize = held_out.iter().map(|example| example.tokens.len()).sum();
         let programs = programs(spec, problem, stop)?;
@@ -112,7 +114,7 @@ impl Plan {
             device: backend_of(&devices[0]).remark(),
             recipe: recipe(spec)?,
             target_parameters: target.model.lm.layout().len(),
-            generator_parameters: Some(generator.layout().len()),
+            generator_parameters: Some(generator.trained),
             training_prompts: probe.prompts.0,
             validation_prompts: probe.prompts.1,
             steps: spec.policy.steps,
@@ -123,7 +125,7 @@ impl Plan {
             inner_run_pass_bytes: bytes.pass,
             inner_run_spilled_bytes: bytes.spilled,
             inner_run_segment: storage.segment,
-            peak_bytes: peak(spec, probe, bytes.peak(), target.model.lm.as_ref(), generator.as_ref()),
+            peak_bytes: peak(spec, probe, bytes.peak(), target.model.lm.as_ref(), &generator),
             seconds_per_step: seconds.step(),
             estimated_seconds: seconds.run(),
             reward_errors: None,
@@ -254,10 +256,12 @@ impl Seconds<'_> {
 
 /// The most that a run takes: while it scores, while it trains the generator, or while it saves it. `scoring` is
 /// what an inner run takes.
-fn peak(spec: &Spec, probe: &Probe, scoring: u64, target: &dyn CausalLm, generator: &dyn CausalLm) -> u64 {
-    let [of_target, of_generator] = [target, generator].map(|lm| lm.layout().len() as u64 * NUMBER);
+fn peak(spec: &Spec, probe: &Probe, scoring: u64, target: &dyn CausalLm, generator: &Sizes) -> u64 {
+    let [of_target, of_generator] = [target.layout().len(), generator.trained].map(|n| n as u64 * NUMBER);
+    let frozen = target.layout().adapters().map_or(0, |adapters| adapters.frozen().bytes());
     // the weights as they were at first, and the optimizer's state
-    let held = 4 * of_generator;
+    let held = 4 * of_generator + generator.frozen + frozen;
+    let generator = generator.lm.as_ref();
     let scoring = held + scoring;
     let new_tokens = spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens);
     let length = probe.prompt.1 + new_tokens;

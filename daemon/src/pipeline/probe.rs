@@ -1,11 +1,13 @@
 //! How long the parts of a run take, from a few small ones: costs are taken as linear in tokens.
 
+use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use dpg_dataset::Example;
 use dpg_engine::{Problem, Stop, Writer};
 use dpg_metagrad::{Sft, Storage, metagradient_showing, metrics::WeightNorm};
+use dpg_models::architecture;
 use dpg_spec::{Generator, LrSchedule, NamedParameter, Parameters, Spec};
 
 /// New tokens of a probe's completions.
@@ -106,8 +108,10 @@ impl Probe {
         let longer = length + ratio * (generator.max_new_tokens - new) as f64;
         let example = longer.clamp(2.0, spec.target.sft.sequence_length as f64);
 
-        let weights = problem.target.model.theta.dims()[0];
-        let size = writer.generator.about().parameters.unwrap_or(weights) as f64 / weights as f64;
+        // whatever is trained, a pass goes through all weights
+        let weights = problem.target.model.lm.layout().model().len();
+        let of_generator = architecture(Path::new(&generator.model))?.layout().len();
+        let size = of_generator as f64 / weights as f64;
         let inner_steps = (spec.target.sft.epochs * rows).div_ceil(spec.target.sft.batch_size);
         let (fit, walk) = fine_tuning(problem, example as usize, inner_steps > 1, stop)?;
         let learn = fit.scaled(size);
@@ -122,8 +126,14 @@ impl Probe {
 fn fine_tuning(problem: &Problem, length: usize, several: bool, stop: Stop) -> anyhow::Result<(Line, Line)> {
     let target = &problem.target;
     let (lm, theta) = (target.model.lm.as_ref(), &target.model.theta);
-    let head = dpg_spec::WeightNorm { parameter: Parameters::One(NamedParameter::lm_head()) };
-    let metric = WeightNorm::new(&head, lm, theta)?;
+    let metric = match lm.layout().adapters() {
+        None => {
+            let head = dpg_spec::WeightNorm { parameter: Parameters::One(NamedParameter::lm_head()) };
+            WeightNorm::new(&head, lm, theta)?
+        }
+        // of the adapters as they are
+        Some(_) => WeightNorm::of(std::iter::once(0..lm.layout().len()).collect(), theta),
+    };
     // as it is in the middle of a run
     let recipe = dpg_spec::Sft {
         lr_schedule: LrSchedule::Constant,
@@ -150,7 +160,7 @@ fn fine_tuning(problem: &Problem, length: usize, several: bool, stop: Stop) -> a
         let there = trained / batches.len() as f64;
         Ok([there, if several { back * OTHER / (OTHER + FIRST) } else { back }])
     };
-    let many = (WORK / theta.dims()[0]).clamp(32, 4096);
+    let many = (WORK / lm.layout().model().len()).clamp(32, 4096);
     let (of_many, of_few) = (measure(many)?, measure(FEW)?);
     let line = |which: usize| Line::through([(FEW, of_few[which]), (many, of_many[which])]);
     Ok((line(0), line(1)))

@@ -4,7 +4,7 @@
 use std::{ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
-use dpg_models::{CausalLm, Dual, Example, MatmulPrecision, Params, Tokens};
+use dpg_models::{CausalLm, Dual, Example, MatmulPrecision, Params, Tokens, width};
 use dpg_spec::{self as spec, ActivationMeasure, Positions};
 
 use super::{
@@ -37,7 +37,7 @@ pub(super) fn make<E: From<Error>>(
         return Err(refuse("layer", reason));
     }
     let mut vector = making.sources.vector(&settings.vector)?;
-    let width = lm.layout().params()[lm.head().param].len() / lm.vocab_size();
+    let width = width(lm);
     if vector.len() != width {
         let found = vector.len();
         let reason = format!(

@@ -33,11 +33,11 @@ pub(super) fn make<E: From<Error>>(
 ) -> Result<Arc<dyn Metric>, E> {
     let ranges = match &settings.parameter {
         Some(parameters) => ranges(making.lm.as_ref(), parameters)?,
-        None => std::iter::once(0..making.lm.layout().len()).collect(),
+        None => std::iter::once(0..making.lm.layout().model().len()).collect(),
     };
     let checkpoint = |folder: &str, field: &'static str| {
         let (lm, theta) = making.sources.model(folder)?;
-        if lm.layout() != making.lm.layout() {
+        if lm.layout().model() != making.lm.layout().model() {
             let reason = format!(
                 "`{folder}` has other parameters than the target; name a checkpoint of the same model"
             );
@@ -46,7 +46,8 @@ pub(super) fn make<E: From<Error>>(
         Ok(pick(&ranges, &theta))
     };
     let target = checkpoint(&settings.checkpoint, "checkpoint")?;
-    let initial = pick(&ranges, making.theta);
+    making.of_weights(|theta| {
+    let initial = pick(&ranges, theta);
     let measure = match settings.measure {
         DistanceMeasure::SquaredDistance => {
             let distance = norm(&(initial - target.clone()));
@@ -63,7 +64,8 @@ pub(super) fn make<E: From<Error>>(
             Measure::Cosine { initial, direction: direction / length }
         }
     };
-    Ok(Arc::new(Distance { ranges, measure }))
+    Ok((ranges.clone(), Distance { ranges: ranges.clone(), measure }))
+    })
 }
 
 fn pick(ranges: &[Range<usize>], theta: &Tensor<1>) -> Tensor<1> {

@@ -61,7 +61,8 @@ pub(super) fn make<E: From<Error>>(
         places.into_iter().map(of_row).collect::<Vec<_>>()
     };
     let states = rows.chunks().flat_map(states).collect();
-    let head = lm.head().weight(&params).primal;
+    // a frozen one may be of a narrower type
+    let head = lm.head().weight(&params).primal.cast(theta.dtype());
     Ok(Arc::new(rows.measured(Divergence { states, head })))
 }
 

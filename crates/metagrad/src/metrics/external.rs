@@ -121,7 +121,11 @@ pub(super) fn make<E: From<Error>>(
         proxies: OnceLock::new(),
     };
     let parameters = settings.parameters.clone();
-    Ok(Arc::new(External { measured_by: Arc::new(measured_by), parameters }))
+    // the program sees the whole model, and may look at any of its weights
+    making.of_weights(|theta| {
+        let all = std::iter::once(0..theta.dims()[0]).collect();
+        Ok((all, External { measured_by: Arc::new(measured_by), parameters }))
+    })
 }
 
 impl MeasuredBy {
@@ -154,7 +158,7 @@ impl MeasuredBy {
     ) -> Result<(Score, Option<Vec<E>>), Error> {
         let Running { program, folder, asked } = match running {
             Some(running) => {
-                weights::save(running.folder.path(), self.lm.layout(), theta, E::STORED)?;
+                weights::save(running.folder.path(), self.lm.layout().model(), theta, E::STORED)?;
                 running
             }
             None => running.insert(self.start(theta, context)?),
@@ -169,7 +173,7 @@ impl MeasuredBy {
         if !with_gradient {
             return Ok((score, None));
         }
-        let read = weights::load_some(&file, self.lm.layout());
+        let read = weights::load_some(&file, self.lm.layout().model());
         let gradient = read
             .map_err(|error| program.answered(format!("its gradient is not one: {}", with_causes(&error))))?;
         // of the next one nothing may be left of this
@@ -186,7 +190,7 @@ impl MeasuredBy {
             scratch: context.scratch.into(),
             source,
         })?;
-        export(&self.target, folder.path(), self.lm.layout(), theta, E::STORED)?;
+        export(&self.target, folder.path(), self.lm.layout().model(), theta, E::STORED)?;
         let mut program = Program::start(&self.name, &self.command, folder.path())?;
         let greeting = Greeting { dpg: PROTOCOL, folder: folder.path(), dtype: E::NAME, files: &self.files };
         let Greeted { dpg, version } = program.ask(&greeting, self.timeout_seconds, context)?;

@@ -4,6 +4,7 @@
 //! stand in `dpg-spec`, in a file of the same name, where [`dpg_spec::metrics`] lists all kinds.
 
 mod bitmap;
+mod merged;
 mod picture;
 mod program;
 mod rows;
@@ -168,14 +169,14 @@ fn softmax(numbers: &[f64]) -> (f64, Vec<f64>) {
     (log_sum, numbers.iter().map(|x| (x - log_sum).exp()).collect())
 }
 
-/// Where parameters lie in the flat vector.
+/// Where parameters lie in the flat vector of the model's own weights.
 fn ranges(lm: &dyn CausalLm, parameters: &spec::Parameters) -> Result<Vec<Range<usize>>, Error> {
     let mut ranges: Vec<Range<usize>> = vec![];
     for name in parameters.names() {
         let param = if *name == spec::NamedParameter::lm_head() {
-            &lm.layout().params()[lm.head().param]
+            &lm.layout().model().params()[lm.head().param]
         } else {
-            lm.layout().find(&name.0)?
+            lm.layout().model().find(&name.0)?
         };
         if ranges.contains(&param.range()) {
             let reason = format!(
@@ -189,7 +190,7 @@ fn ranges(lm: &dyn CausalLm, parameters: &spec::Parameters) -> Result<Vec<Range<
     Ok(ranges)
 }
 
-/// A 2-D parameter in the orientation that a metric speaks of, as places in the flat vector.
+/// A 2-D parameter in the orientation that a metric speaks of, as places in the flat vector of the model's own weights.
 pub(crate) struct Matrix {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -203,9 +204,9 @@ impl Matrix {
     pub(crate) fn find(lm: &dyn CausalLm, name: &spec::NamedParameter) -> Result<Self, Error> {
         let (param, transposed) = if *name == spec::NamedParameter::lm_head() {
             let head = lm.head();
-            (&lm.layout().params()[head.param], head.tied)
+            (&lm.layout().model().params()[head.param], head.tied)
         } else {
-            let param = lm.layout().find(&name.0)?;
+            let param = lm.layout().model().find(&name.0)?;
             (param, param.transposed)
         };
         let [mut rows, mut columns] = param.shape[..] else {

@@ -18,12 +18,16 @@ pub struct WeightNorm {
 }
 
 impl WeightNorm {
-    /// The norm of parameters of a model whose initial weights are `theta [n]`.
+    /// The norm of parameters of a model whose initial weights, its own and all of them, are `theta [n]`.
     pub fn new(settings: &spec::WeightNorm, lm: &dyn CausalLm, theta: &Tensor<1>) -> Result<Self, Error> {
-        let ranges = ranges(lm, &settings.parameter)?;
+        Ok(Self::of(ranges(lm, &settings.parameter)?, theta))
+    }
+
+    /// The norm of parts of a flat vector that is `theta` at first.
+    pub fn of(ranges: Vec<Range<usize>>, theta: &Tensor<1>) -> Self {
         let mut this = Self { ranges, initial: 0.0 };
         this.initial = this.norm(theta);
-        Ok(this)
+        this
     }
 
     fn norm(&self, theta: &Tensor<1>) -> f64 {
@@ -40,7 +44,10 @@ pub(super) fn make<E: From<Error>>(
     settings: &spec::WeightNorm,
     making: &Making<E>,
 ) -> Result<Arc<dyn Metric>, E> {
-    Ok(Arc::new(WeightNorm::new(settings, making.lm.as_ref(), making.theta)?))
+    making.of_weights(|theta| {
+        let norm = WeightNorm::new(settings, making.lm.as_ref(), theta)?;
+        Ok((norm.ranges.clone(), norm))
+    })
 }
 
 impl Metric for WeightNorm {

@@ -26,7 +26,7 @@ pub struct WeightPattern {
 }
 
 impl WeightPattern {
-    /// The pattern on a model whose initial weights are `theta [n]`.
+    /// The pattern on a model whose initial weights, its own and all of them, are `theta [n]`.
     pub fn new(settings: &spec::WeightPattern, lm: &dyn CausalLm, theta: &Tensor<1>) -> Result<Self, Error> {
         let bitmap = Bitmap::from_spec(&settings.pattern)?;
         let matrix = Matrix::find(lm, &settings.parameter)?;
@@ -113,7 +113,11 @@ pub(super) fn make<E: From<Error>>(
     settings: &spec::WeightPattern,
     making: &Making<E>,
 ) -> Result<Arc<dyn Metric>, E> {
-    Ok(Arc::new(WeightPattern::new(settings, making.lm.as_ref(), making.theta)?))
+    making.of_weights(|theta| {
+        let pattern = WeightPattern::new(settings, making.lm.as_ref(), theta)?;
+        let first = pattern.places.iter().map(|&place| place as usize..place as usize + 1).take(1).collect();
+        Ok((first, pattern))
+    })
 }
 
 impl Metric for WeightPattern {

@@ -74,7 +74,7 @@ impl Sources<Error> for Subject {
     }
 
     fn vector(&self, _: &spec::VectorFile) -> Result<Vec<f64>, Error> {
-        let width = self.lm.layout().params()[self.lm.head().param].len() / self.lm.vocab_size();
+        let width = dpg_models::width(self.lm.as_ref());
         Ok(random(width, 31).to_data().iter().collect())
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::Composed;
+use super::{Composed, linear::like};
 use crate::{
     MatmulPrecision,
     fused::{HeadLogProb, HeadLogProbTangent},
@@ -55,8 +55,12 @@ impl Chunk<'_> {
     }
 
     /// `h' W + h W'`.
-    fn tangents(&self, h: &Tensor<2>, dh: &Tensor<2>, dw: &Tensor<2>) -> Tensor<2> {
-        self.product(self.of(dh), self.weight) + self.product(self.of(h), dw)
+    fn tangents(&self, h: &Tensor<2>, dh: &Tensor<2>, dw: Option<&Tensor<2>>) -> Tensor<2> {
+        let first = self.product(self.of(dh), self.weight);
+        match dw {
+            None => first,
+            Some(dw) => first + self.product(self.of(h), dw),
+        }
     }
 
     /// `x_t`.
@@ -89,24 +93,27 @@ impl Chunk<'_> {
 
 impl Composed<2, 2> for HeadLogProb {
     fn value(&self, [h, w]: [Tensor<2>; 2]) -> Tensor<2> {
+        let w = like(&h, &w);
         let rows = self.parts(&w).map(|chunk| chunk.log_probs(&chunk.logits(&h)));
         Tensor::cat(rows.collect(), 1)
     }
 
     fn gradients(
         &self,
-        _: [bool; 2],
+        needed: [bool; 2],
         [h, w]: [Tensor<2>; 2],
         y: Tensor<2>,
         g: Tensor<2>,
     ) -> [Option<Tensor<2>>; 2] {
-        let (mut to_h, mut to_w) = (vec![], None);
+        let (w, mut to_h, mut to_w) = (like(&h, &w), vec![], None);
         for chunk in self.parts(&w) {
             let x = chunk.logits(&h);
             let g = chunk.column(&g, 0);
             let p = chunk.distribution(&x, chunk.column(&y, 0));
             let to_x = chunk.add_chosen(p * g.clone().neg(), g);
-            add_product(&mut to_w, chunk.of(&h), &to_x, self.precision);
+            if needed[1] {
+                add_product(&mut to_w, chunk.of(&h), &to_x, self.precision);
+            }
             to_h.push(matmul(to_x, w.clone().transpose(), self.precision));
         }
         [Some(Tensor::cat(to_h, 0)), to_w]
@@ -117,14 +124,16 @@ impl Composed<2, 2> for HeadLogProb {
     }
 }
 
-impl Composed<2, 4> for HeadLogProbTangent {
-    fn value(&self, [h, dh, w, dw]: [Tensor<2>; 4]) -> Tensor<2> {
+impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
+    fn value(&self, inputs: [Tensor<2>; N]) -> Tensor<2> {
+        let (h, dh, dw) = (&inputs[0], &inputs[1], inputs.get(3));
+        let w = like(h, &inputs[2]);
         let (mut y, mut dy) = (vec![], vec![]);
         for chunk in self.0.parts(&w) {
-            let x = chunk.logits(&h);
+            let x = chunk.logits(h);
             let own = chunk.log_probs(&x);
             let p = chunk.distribution(&x, own.clone().reshape([chunk.rows.len(), 1]));
-            let dx = chunk.tangents(&h, &dh, &dw);
+            let dx = chunk.tangents(h, dh, dw);
             dy.push(chunk.row(chunk.chosen(&dx) - (p * dx).sum_dim(1)));
             y.push(own);
         }
@@ -135,25 +144,28 @@ impl Composed<2, 4> for HeadLogProbTangent {
     /// own in x.
     fn gradients(
         &self,
-        needed: [bool; 4],
-        [h, dh, w, dw]: [Tensor<2>; 4],
+        needed: [bool; N],
+        inputs: [Tensor<2>; N],
         y: Tensor<2>,
         g: Tensor<2>,
-    ) -> [Option<Tensor<2>>; 4] {
-        let precision = self.0.precision;
+    ) -> [Option<Tensor<2>>; N] {
+        let (h, dh, dw) = (&inputs[0], &inputs[1], inputs.get(3));
+        let (w, precision) = (like(h, &inputs[2]), self.0.precision);
         let (mut to_h, mut to_dh, mut to_w, mut to_dw) = (vec![], vec![], None, None);
         for chunk in self.0.parts(&w) {
-            let (x, dx) = (chunk.logits(&h), chunk.tangents(&h, &dh, &dw));
+            let (x, dx) = (chunk.logits(h), chunk.tangents(h, dh, dw));
             let (of_values, g) = (chunk.column(&g, 0), chunk.column(&g, 1));
             let mean = chunk.chosen(&dx) - chunk.column(&y, 1);
             let p = chunk.distribution(&x, chunk.column(&y, 0));
             let to_x = p.clone() * ((dx - mean) * g.clone() + of_values.clone()).neg();
             let to_x = chunk.add_chosen(to_x, of_values);
             let to_dx = chunk.add_chosen(p * g.clone().neg(), g);
-            add_product(&mut to_w, chunk.of(&h), &to_x, precision);
-            add_product(&mut to_w, chunk.of(&dh), &to_dx, precision);
-            if needed[3] {
-                add_product(&mut to_dw, chunk.of(&h), &to_dx, precision);
+            if needed[2] {
+                add_product(&mut to_w, chunk.of(h), &to_x, precision);
+                add_product(&mut to_w, chunk.of(dh), &to_dx, precision);
+            }
+            if needed.get(3) == Some(&true) {
+                add_product(&mut to_dw, chunk.of(h), &to_dx, precision);
             }
             let back = |gradient: &Tensor<2>, weight: &Tensor<2>| {
                 matmul(gradient.clone(), weight.clone().transpose(), precision)
@@ -161,10 +173,14 @@ impl Composed<2, 4> for HeadLogProbTangent {
             if needed[1] {
                 to_dh.push(back(&to_dx, &w));
             }
-            to_h.push(back(&to_x, &w) + back(&to_dx, &dw));
+            to_h.push(match dw {
+                None => back(&to_x, &w),
+                Some(dw) => back(&to_x, &w) + back(&to_dx, dw),
+            });
         }
         let rows = |parts: Vec<Tensor<2>>| (!parts.is_empty()).then(|| Tensor::cat(parts, 0));
-        [rows(to_h), rows(to_dh), to_w, to_dw]
+        let mut all = [rows(to_h), rows(to_dh), to_w, to_dw];
+        std::array::from_fn(|input| all[input].take())
     }
 
     fn is_fused(&self) -> bool {

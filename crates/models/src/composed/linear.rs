@@ -11,7 +11,7 @@ use crate::{
 
 impl<const N: usize> Composed<2, N> for Linear {
     fn value(&self, inputs: [Tensor<2>; N]) -> Tensor<2> {
-        let y = multiply(inputs[0].clone(), inputs[1].clone(), self.precision);
+        let y = multiply(inputs[0].clone(), like(&inputs[0], &inputs[1]), self.precision);
         match inputs.get(2) {
             None => y,
             Some(b) => y + b.clone(),
@@ -27,7 +27,7 @@ impl<const N: usize> Composed<2, N> for Linear {
     ) -> [Option<Tensor<2>>; N] {
         std::array::from_fn(|input| {
             needed[input].then(|| match input {
-                0 => multiply(g.clone(), inputs[1].clone().transpose(), self.precision),
+                0 => multiply(g.clone(), like(&g, &inputs[1]).transpose(), self.precision),
                 1 => of_weight(&inputs[0], &g, self.precision),
                 _ => sum_of_rows(g.clone()),
             })
@@ -71,6 +71,11 @@ impl<const N: usize> Composed<2, N> for LinearTangent {
     fn is_fused(&self) -> bool {
         self.0.precision == MatmulPrecision::F32
     }
+}
+
+/// A weight in the type of what it is multiplied with; a frozen one may be of a narrower type.
+pub(super) fn like(x: &Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    weight.clone().cast(x.dtype())
 }
 
 /// `x^T g`.

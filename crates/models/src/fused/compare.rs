@@ -22,7 +22,7 @@ pub(super) fn composed() -> bool {
     COMPOSED.get()
 }
 
-pub(super) fn as_elsewhere<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn as_elsewhere<T>(work: impl FnOnce() -> T) -> T {
     COMPOSED.set(true);
     let result = work();
     COMPOSED.set(false);

@@ -14,7 +14,7 @@ use super::{
     LogProb, LogProbTangent, Operation, Real, Rows,
     gemm::{Threads, View, multiply, product, zeros},
     linear::add,
-    slice,
+    slice, widened,
 };
 use crate::MatmulPrecision;
 
@@ -35,7 +35,7 @@ pub(crate) struct HeadLogProb {
     pub(crate) precision: MatmulPrecision,
 }
 
-/// [`HeadLogProb`] and its tangents, `[2, rows]`, of h, h', W and W'.
+/// [`HeadLogProb`] and its tangents, `[2, rows]`, of h, h', W and, with N = 4, W'.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadLogProbTangent(pub(crate) HeadLogProb);
 
@@ -66,40 +66,49 @@ impl Operation<2> for HeadLogProb {
     ) -> [Option<FlexTensor>; 2] {
         typed!(g, gradients(self, needed, inputs, y, g))
     }
+
+    fn widens(&self, input: usize) -> bool {
+        input == 1
+    }
 }
 
-impl Operation<4> for HeadLogProbTangent {
-    fn forward(&self, inputs: &[FlexTensor; 4]) -> FlexTensor {
+impl<const N: usize> Operation<N> for HeadLogProbTangent {
+    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
         typed!(&inputs[0], tangents(&self.0, inputs))
     }
 
     fn backward(
         &self,
-        needed: [bool; 4],
-        inputs: &[FlexTensor; 4],
+        needed: [bool; N],
+        inputs: &[FlexTensor; N],
         y: &FlexTensor,
         g: &FlexTensor,
-    ) -> [Option<FlexTensor>; 4] {
+    ) -> [Option<FlexTensor>; N] {
         typed!(g, tangent_gradients(&self.0, needed, inputs, y, g))
+    }
+
+    fn widens(&self, input: usize) -> bool {
+        N == 3 && input == 2
     }
 }
 
 fn values<E: Real>(_: E, this: &HeadLogProb, [h, w]: &[FlexTensor; 2]) -> FlexTensor {
-    let h = h.to_contiguous();
+    let (h, w) = (h.to_contiguous(), widened::<E>(w));
     let mut y: Vec<E> = vec![];
     for (rows, kernel) in this.chunks() {
-        let x = logits::<E>(&[(part(&h, &rows), View::of(w))]);
+        let x = logits::<E>(&[(part(&h, &rows), View::of(&w))]);
         y.extend(slice::<E>(&Rows(kernel).forward(&[x])));
     }
     let n = y.len();
     FlexTensor::from_data(TensorData::new(y, [1, n]))
 }
 
-fn tangents<E: Real>(_: E, this: &HeadLogProb, [h, dh, w, dw]: &[FlexTensor; 4]) -> FlexTensor {
-    let (h, dh) = (h.to_contiguous(), dh.to_contiguous());
+fn tangents<E: Real>(_: E, this: &HeadLogProb, inputs: &[FlexTensor]) -> FlexTensor {
+    let (h, dh) = (inputs[0].to_contiguous(), inputs[1].to_contiguous());
+    let (w, dw) = (&widened::<E>(&inputs[2]), inputs.get(3));
     let (mut y, mut dy): (Vec<E>, Vec<E>) = (vec![], vec![]);
     for (rows, kernel) in this.chunks() {
-        let [x, dx] = both_logits::<E>([&h, &dh, w, dw], &rows);
+        let [x, dx] = both_logits::<E>([&h, &dh, w], dw, &rows);
         y.extend(slice::<E>(&Rows(kernel.clone()).forward(from_ref(&x))));
         dy.extend(slice::<E>(&Rows(LogProbTangent(kernel)).forward(&[x, dx])));
     }
@@ -116,7 +125,7 @@ fn gradients<E: Real>(
     y: &FlexTensor,
     g: &FlexTensor,
 ) -> [Option<FlexTensor>; 2] {
-    let (h, g) = (h.to_contiguous(), g.to_contiguous());
+    let (h, g, w) = (h.to_contiguous(), g.to_contiguous(), &widened::<E>(w));
     let (w_view, mut to_h) = (View::<E>::of(w), OfRows::new(needed[0]));
     let mut to_w = OfWeight::<E>::new(needed[1], w);
     for (rows, kernel) in this.chunks() {
@@ -130,20 +139,22 @@ fn gradients<E: Real>(
     [to_h.tensor(h.shape()[1]), to_w.tensor()]
 }
 
-fn tangent_gradients<E: Real>(
+fn tangent_gradients<E: Real, const N: usize>(
     _: E,
     this: &HeadLogProb,
-    needed: [bool; 4],
-    [h, dh, w, dw]: &[FlexTensor; 4],
+    needed: [bool; N],
+    inputs: &[FlexTensor; N],
     y: &FlexTensor,
     g: &FlexTensor,
-) -> [Option<FlexTensor>; 4] {
-    let (h, dh, g) = (h.to_contiguous(), dh.to_contiguous(), g.to_contiguous());
-    let (w_view, dw_view) = (View::<E>::of(w), View::<E>::of(dw));
+) -> [Option<FlexTensor>; N] {
+    let (h, dh, g) = (inputs[0].to_contiguous(), inputs[1].to_contiguous(), g.to_contiguous());
+    let (w, dw) = (&widened::<E>(&inputs[2]), inputs.get(3));
+    let (w_view, dw_view) = (View::<E>::of(w), dw.map(View::<E>::of));
     let [mut to_h, mut to_dh] = [0, 1].map(|input| OfRows::new(needed[input]));
-    let [mut to_w, mut to_dw] = [(2, w), (3, dw)].map(|(input, w)| OfWeight::<E>::new(needed[input], w));
+    let mut to_w = OfWeight::<E>::new(needed[2], w);
+    let mut to_dw = OfWeight::<E>::new(needed.get(3) == Some(&true), dw.unwrap_or(w));
     for (rows, kernel) in this.chunks() {
-        let [x, dx] = both_logits::<E>([&h, &dh, w, dw], &rows);
+        let [x, dx] = both_logits::<E>([&h, &dh, w], dw, &rows);
         let [y, dy] = [0, 1].map(|row| column::<E>(y, row, &rows));
         let [g, dg] = [0, 1].map(|row| column::<E>(&g, row, &rows));
         let of_tangents = Rows(LogProbTangent(kernel.clone()));
@@ -160,14 +171,16 @@ fn tangent_gradients<E: Real>(
             }
         };
         let (to_x, to_dx) = (View::<E>::of(&to_x), View::of(&to_dx));
-        to_h.extend(&[(to_x, w_view.t()), (to_dx, dw_view.t())]);
+        let of_dw = dw_view.map(|dw| (to_dx, dw.t()));
+        to_h.extend(&[Some((to_x, w_view.t())), of_dw].into_iter().flatten().collect::<Vec<_>>());
         to_dh.extend(&[(to_dx, w_view.t())]);
         to_w.add(part(&h, &rows), to_x);
         to_w.add(part(&dh, &rows), to_dx);
         to_dw.add(part(&h, &rows), to_dx);
     }
     let width = h.shape()[1];
-    [to_h.tensor(width), to_dh.tensor(width), to_w.tensor(), to_dw.tensor()]
+    let mut all = [to_h.tensor(width), to_dh.tensor(width), to_w.tensor(), to_dw.tensor()];
+    std::array::from_fn(|input| all[input].take())
 }
 
 /// Some rows of a contiguous matrix.
@@ -199,9 +212,15 @@ fn logits<E: Real>(pairs: &[(View<E>, View<E>)]) -> FlexTensor {
 }
 
 /// Logits of some rows of h, h', W, W', and their tangents `h' W + h W'`.
-fn both_logits<E: Real>([h, dh, w, dw]: [&FlexTensor; 4], rows: &Range<usize>) -> [FlexTensor; 2] {
+fn both_logits<E: Real>(
+    [h, dh, w]: [&FlexTensor; 3],
+    dw: Option<&FlexTensor>,
+    rows: &Range<usize>,
+) -> [FlexTensor; 2] {
     let (h, w) = (part::<E>(h, rows), View::of(w));
-    [logits(&[(h, w)]), logits(&[(part(dh, rows), w), (h, View::of(dw))])]
+    let tangents: Vec<_> =
+        std::iter::once((part(dh, rows), w)).chain(dw.map(|dw| (h, View::of(dw)))).collect();
+    [logits(&[(h, w)]), logits(&tangents)]
 }
 
 fn contiguous(gradient: Option<FlexTensor>) -> FlexTensor {

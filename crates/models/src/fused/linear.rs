@@ -8,11 +8,12 @@ use super::{
     Operation, Real,
     gemm::{Threads, View, multiply, product, zeros},
     rows::TASK,
-    slice,
+    slice, widened,
 };
 use crate::MatmulPrecision;
 
-/// `x W (+ b)` of `x [rows, in]`, `W [in, out]` in any order in memory and, with N = 3, `b [1, out]`.
+/// `x W (+ b)` of `x [rows, in]`, `W [in, out]` in any order in memory and, with N = 3, `b [1, out]`. A weight that has no
+/// gradient may be of a narrower type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Linear {
     /// Of the products; only f32 is fused.
@@ -44,6 +45,10 @@ impl<const N: usize> Operation<N> for Linear {
                 _ => typed!(g, column_sums(g)),
             })
         })
+    }
+
+    fn widens(&self, input: usize) -> bool {
+        input == 1
     }
 }
 
@@ -78,7 +83,7 @@ impl<const N: usize> Operation<N> for LinearTangent {
 fn affine<E: Real>(_: E, pairs: &[[&FlexTensor; 2]], bias: Option<&FlexTensor>) -> FlexTensor {
     let view = |[x, w]: [&'_ FlexTensor; 2]| (x.shape()[0], w.shape()[1]);
     let (rows, outputs) = view(pairs[0]);
-    let mut y = product(View::<E>::of(pairs[0][0]), View::of(pairs[0][1]));
+    let mut y = product(View::<E>::of(pairs[0][0]), View::of(&widened::<E>(pairs[0][1])));
     for [x, w] in &pairs[1..] {
         multiply(&mut y, outputs, true, E::one(), View::of(x), View::of(w), Threads::All);
     }
@@ -95,7 +100,7 @@ fn affine<E: Real>(_: E, pairs: &[[&FlexTensor; 2]], bias: Option<&FlexTensor>) 
 /// `g W^T`.
 fn times_transposed<E: Real>(_: E, g: &FlexTensor, w: &FlexTensor) -> FlexTensor {
     let shape = [g.shape()[0], w.shape()[0]];
-    FlexTensor::from_data(TensorData::new(product(View::<E>::of(g), View::of(w).t()), shape))
+    FlexTensor::from_data(TensorData::new(product(View::<E>::of(g), View::of(&widened::<E>(w)).t()), shape))
 }
 
 /// `x^T g`, in the order in memory that the weight has.

@@ -34,6 +34,7 @@ mod softmax;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod widen;
 
 use std::fmt::Debug;
 
@@ -50,6 +51,8 @@ use burn_flex::{Flex, FlexTensor};
 pub(crate) use activation::{Activation, ActivationTangent};
 pub(crate) use attention::{Attention, AttentionTangent};
 pub(crate) use cached::{CachedRow, cached_attention};
+#[cfg(test)]
+pub(crate) use compare::as_elsewhere;
 pub(crate) use head::{CHUNK, HeadLogProb, HeadLogProbTangent, KEPT};
 pub(crate) use linear::{Linear, LinearTangent};
 pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
@@ -62,6 +65,7 @@ pub(crate) use rows::{Kernel, Rows};
 pub(crate) use softmax::{Softmax, SoftmaxTangent};
 pub(crate) use sweep::zeros;
 pub use sweep::{Sweep, can_sweep, sweep, zeros_like};
+use widen::widened;
 
 /// A function of `N` tensors of f32 or f64 on the CPU, with its derivative.
 pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
@@ -76,6 +80,11 @@ pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
         output: &FlexTensor,
         gradient: &FlexTensor,
     ) -> [Option<FlexTensor>; N];
+
+    /// Whether an input may be of a narrower type than the others: a frozen weight, [`widened`] where it is read.
+    fn widens(&self, _input: usize) -> bool {
+        false
+    }
 }
 
 /// The kernel over all rows of tensors of one shape; `None` if they are not on the CPU in f32 or f64.
@@ -94,7 +103,7 @@ pub(crate) fn run<O: Operation<N>, const D: usize, const N: usize>(
     let dtype = inputs[0].dtype();
     if is_off()
         || !matches!(dtype, DType::F32 | DType::F64)
-        || inputs.iter().any(|input| input.dtype() != dtype)
+        || (0..N).any(|input| inputs[input].dtype() != dtype && !operation.widens(input))
     {
         return None;
     }

@@ -12,6 +12,9 @@ pub trait Real: Float + Element + Pod + Send + Sync {
     /// The nearest number of this type.
     fn of(value: f64) -> Self;
 
+    /// A number in f32, exactly.
+    fn from_single(value: f32) -> Self;
+
     /// The number in f64, exactly.
     fn wide(self) -> f64;
 
@@ -50,6 +53,11 @@ impl Real for f32 {
     }
 
     #[inline(always)]
+    fn from_single(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
     fn wide(self) -> f64 {
         self.into()
     }
@@ -64,6 +72,11 @@ impl Real for f64 {
     #[inline(always)]
     fn of(value: f64) -> Self {
         value
+    }
+
+    #[inline(always)]
+    fn from_single(value: f32) -> Self {
+        value.into()
     }
 
     #[inline(always)]

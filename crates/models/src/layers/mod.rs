@@ -9,19 +9,22 @@ pub(crate) use norm::{layer_norm, rms_norm};
 pub use rope::RopeScaling;
 pub(crate) use rope::{Rope, rotate};
 
+use burn::tensor::{Int, Tensor};
+
 use crate::{Dual, MatmulPrecision, Params, Tokens, params::Padding};
 
-/// `x [..., in] -> x W + b [..., out]` for a weight `[in, out]`.
+/// `x [batch, seq, in] -> x W + b [batch, seq, out]` of the parameters of a linear layer; see [`Params::linear`].
 pub(crate) fn linear(
+    params: &Params,
     x: Dual<3>,
-    weight: Dual<2>,
-    bias: Option<Dual<1>>,
+    weight: usize,
+    bias: Option<usize>,
     precision: MatmulPrecision,
 ) -> Dual<3> {
     let [batch, seq, inputs] = x.dims();
-    let outputs = weight.dims()[1];
-    let x = x.reshape([batch * seq, inputs]);
-    x.linear(weight, bias.map(|bias| bias.reshape([1, outputs])), precision).reshape([batch, seq, outputs])
+    let y = params.linear(x.reshape([batch * seq, inputs]), weight, bias, precision);
+    let outputs = y.dims()[1];
+    y.reshape([batch, seq, outputs])
 }
 
 /// Rows of an embedding table `[rows, hidden]` for every token: `[batch, seq, hidden]`.
@@ -32,7 +35,7 @@ pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens, padding:
     let [batch, seq] = tokens.dims();
     let table = params.matrix(table);
     let hidden = table.dims()[1];
-    let mut rows = table.select(0, tokens.flat(params));
+    let mut rows = lookup(params, table, tokens.flat(params));
     if params.padding() != Padding::Kept
         && let Some(kept) = padding.and_then(|padding| tokens.others(params, padding))
     {
@@ -44,4 +47,9 @@ pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens, padding:
         }
     }
     rows.reshape([batch, seq, hidden])
+}
+
+/// Rows of a table, in the type of the pass.
+pub(crate) fn lookup(params: &Params, table: Dual<2>, rows: Tensor<1, Int>) -> Dual<2> {
+    table.select(0, rows).linear_map(|rows| rows.cast(params.dtype()))
 }

@@ -110,6 +110,9 @@ fn name(value: &mut serde_json::Value, parameter: &str) {
     if matches!(value["kind"].as_str(), Some("weight_norm" | "weight_pattern")) {
         value["parameter"] = parameter.into();
     }
+    if value["kind"] == "external" {
+        value["parameters"]["parameter"] = parameter.into();
+    }
     match value {
         serde_json::Value::Object(object) => object.values_mut().for_each(|inner| name(inner, parameter)),
         serde_json::Value::Array(items) => items.iter_mut().for_each(|inner| name(inner, parameter)),

@@ -1,7 +1,7 @@
 """The program of the metric `external` in the tests, with nothing but Python's own library and what deploy/python has.
 
 Phi is minus half the squared distance of the first and the last parameter of the weights' file from `centre`; their
-elements weigh 1 in the first and 2 in the last.
+elements weigh 1 in the first and 2 in the last. If the spec names a `parameter`, it is that one alone.
 """
 
 import json
@@ -47,8 +47,9 @@ def start(folder, dtype, files):
     def measure(weights, gradient, parameters):
         centre = parameters["centre"]
         stored = list(read(weights))
+        one = [entry for entry in stored if entry[0] == parameters.get("parameter")]
         value, slopes = 0.0, {}
-        for weight, (name, tensor, numbers) in ((1.0, stored[0]), (2.0, stored[-1])):
+        for weight, (name, tensor, numbers) in zip((1.0, 2.0), one or (stored[0], stored[-1])):
             away = [number - centre for number in numbers]
             value -= weight * math.fsum(x * x for x in away) / 2
             slopes[name] = tensor, [-weight * x for x in away]

@@ -25,7 +25,7 @@ impl Writer {
     pub fn load(spec: &Spec, devices: &[Device]) -> Result<Self, Error> {
         let settings = spec.generator()?;
         let mut writer = Self::in_order(settings, devices)?;
-        let Some(file) = &settings.prompts else {
+        let Some(file) = settings.prompts() else {
             return Ok(Self { validation: writer.training.clone(), ..writer });
         };
         let prompts = &mut writer.training;
@@ -48,7 +48,7 @@ impl Writer {
     /// kept for validation.
     pub fn in_order(settings: &dpg_spec::Generator, devices: &[Device]) -> Result<Self, Error> {
         let generator = dpg_generator::from_spec(settings, devices)?;
-        let rows = match &settings.prompts {
+        let rows = match settings.prompts() {
             Some(file) => read_texts(Path::new(&file.path), &file.column, None)?,
             None => vec![String::new()],
         };
@@ -125,21 +125,26 @@ impl Drawn {
         self.completions.iter().map(|completion| completion.text.clone()).collect()
     }
 
-    /// Tokens of all completions, as far as the generator counts them.
-    pub(crate) fn tokens(&self) -> usize {
-        self.completions.iter().filter_map(|completion| completion.tokens.as_ref()).map(Vec::len).sum()
+    /// Mean tokens of a completion, if all are counted.
+    pub(crate) fn length(&self) -> Option<f64> {
+        let tokens: Option<usize> = self.completions.iter().map(Completion::length).sum();
+        Some(tokens? as f64 / self.completions.len() as f64)
     }
 
     /// The rows as they would be published.
     pub(crate) fn examples(&self, format: Format) -> Vec<Example> {
-        let row = |(prompt, completion): (&Prompt, &Completion)| match format {
-            Format::Text => Example::Text(completion.text.clone()),
-            Format::PromptCompletion => {
-                Example::PromptCompletion { prompt: prompt.text.clone(), completion: completion.text.clone() }
-            }
-            Format::Messages => {
-                let turns = vec![message("user", &prompt.text), message("assistant", &completion.text)];
-                Example::Messages(turns.into())
+        let row = |(prompt, completion): (&Prompt, &Completion)| {
+            // as the generator put it, where it chose that
+            let prompt = completion.asked.as_ref().map_or(&prompt.text, |asked| &asked.prompt);
+            match format {
+                Format::Text => Example::Text(completion.text.clone()),
+                Format::PromptCompletion => {
+                    Example::PromptCompletion { prompt: prompt.clone(), completion: completion.text.clone() }
+                }
+                Format::Messages => {
+                    let turns = vec![message("user", prompt), message("assistant", &completion.text)];
+                    Example::Messages(turns.into())
+                }
             }
         };
         self.prompts.iter().zip(&self.completions).map(row).collect()

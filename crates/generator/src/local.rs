@@ -28,7 +28,7 @@ const APPLIED: &str = "applied";
 pub struct Local {
     /// The model with its initial weights, which the KL term of an update holds it to.
     pub model: Model,
-    settings: dpg_spec::Generator,
+    settings: dpg_spec::LocalGenerator,
     /// Tokens that the model has and its tokenizer has not.
     unused: Vec<u32>,
     devices: Vec<Device>,
@@ -40,7 +40,7 @@ pub struct Local {
 
 impl Local {
     /// Loads the model of a local folder.
-    pub fn load(settings: dpg_spec::Generator, devices: &[Device]) -> Result<Self, Error> {
+    pub fn load(settings: dpg_spec::LocalGenerator, devices: &[Device]) -> Result<Self, Error> {
         let first = devices.first().expect("a run has a device");
         let mut model = Model::load(Path::new(&settings.model), DType::F32, first)?;
         let precision = match settings.precision {
@@ -113,7 +113,7 @@ impl Local {
 
 impl Generator for Local {
     fn about(&self) -> About {
-        About { kind: "a local model", parameters: Some(self.model.lm.layout().len()) }
+        About { kind: "a local model", parameters: Some(self.model.lm.layout().len()), arms: vec![] }
     }
 
     fn render(&self, row: &str) -> Result<String, Error> {
@@ -168,7 +168,7 @@ impl Generator for Local {
         let completion = |drawn: dpg_models::Completion| {
             let text = tokenizer.decode(&drawn.tokens)?;
             let dpg_models::Completion { tokens, log_probs, stopped } = drawn;
-            Ok(Completion { text, tokens: Some(tokens), log_probs: Some(log_probs), stopped })
+            Ok(Completion { text, tokens: Some(tokens), log_probs: Some(log_probs), stopped, asked: None })
         };
         drawn.into_iter().map(completion).collect()
     }
@@ -226,7 +226,7 @@ fn tokens_of(prompt: &Prompt) -> Result<Vec<u32>, Error> {
 }
 
 fn rollout(rollout: &Rollout) -> Result<dpg_policy::Rollout, Error> {
-    let Completion { text, tokens, log_probs, stopped } = rollout.completion.clone();
+    let Completion { text, tokens, log_probs, stopped, .. } = rollout.completion.clone();
     let (Some(tokens), Some(log_probs)) = (tokens, log_probs) else {
         return Err(Error::NoTokens { what: format!("the completion `{text}`") });
     };

@@ -1,7 +1,9 @@
 //! Rules between keys, and those that a schema cannot say.
 
 use crate::schedule;
-use crate::{Advantage, Generator, Goal, Policy, Problem, Reward, Spec, Target};
+use crate::{
+    Advantage, ApiGenerator, Generator, Goal, LocalGenerator, Policy, Problem, Reward, Spec, Target,
+};
 
 /// Problems of a spec whose every single value is in order.
 pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
@@ -13,8 +15,10 @@ pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
     );
     rules.target(&spec.target);
     rules.0.extend(spec.metric.problems_below("metric"));
-    if let Some(generator) = &spec.generator {
-        rules.generator(generator);
+    match &spec.generator {
+        Some(Generator::Local(local)) => rules.local(local),
+        Some(Generator::Api(api)) => rules.api(api, spec),
+        None => {}
     }
     rules.policy(&spec.policy);
     rules.0.extend(schedule::problems(spec));
@@ -43,7 +47,24 @@ impl Rules {
         );
     }
 
-    fn generator(&mut self, generator: &Generator) {
+    fn api(&mut self, api: &ApiGenerator, spec: &Spec) {
+        self.0.extend(api.problems());
+        if let Some(prompts) = &api.prompts {
+            self.file(&prompts.path, "generator.prompts.path");
+        }
+        self.require(
+            !api.arms.is_empty() || spec.policy.steps == 0,
+            "policy.steps",
+            "a teacher without `arms` learns nothing, and each step would be paid for; write 0, or give `generator.arms`",
+        );
+        self.require(
+            !spec.output.export_generator,
+            "output.export_generator",
+            "a teacher behind an API has no weights that could be published; remove it",
+        );
+    }
+
+    fn local(&mut self, generator: &LocalGenerator) {
         self.model(&generator.model, "generator.model");
         if let Some(prompts) = &generator.prompts {
             self.file(&prompts.path, "generator.prompts.path");

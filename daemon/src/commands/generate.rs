@@ -10,7 +10,7 @@ use dpg_dataset::Example;
 use dpg_engine::{Draw, Problem, Writer};
 use dpg_hub::{Options, Uri};
 use dpg_registry::Local;
-use dpg_spec::{Format, Generator, Prompts, Spec};
+use dpg_spec::{Format, Generator, LocalGenerator, Prompts, Spec};
 use serde_json::{Value, json};
 
 use crate::commands::connect::Place;
@@ -123,7 +123,7 @@ async fn open(
         );
     }
     let mut spec = Spec::load(&Local(folder).spec())?;
-    if let Some(generator) = &mut spec.generator {
+    if let Some(Generator::Local(generator)) = &mut spec.generator {
         // the trained one stands for the model it was trained from
         generator.model = model.to_string_lossy().into_owned();
         if arguments.prompts.is_some() {
@@ -139,11 +139,10 @@ async fn settings(
     model: &Path,
     spec: Option<&Spec>,
     hub: &Options,
-) -> anyhow::Result<Generator> {
-    let mut settings = match spec {
-        Some(spec) => spec.generator()?.clone(),
-        None => toml::from_str("model = \"\"").expect("all else has a default"),
-    };
+) -> anyhow::Result<LocalGenerator> {
+    let of_dataset = spec.and_then(|spec| spec.generator.as_ref()?.local());
+    let usual = || toml::from_str("model = \"\"").expect("all else has a default");
+    let mut settings = of_dataset.cloned().unwrap_or_else(usual);
     settings.model = model.to_string_lossy().into_owned();
     if let Some(path) = &arguments.prompts {
         let path = dpg_hub::resolve(&Uri::parse(path)?, hub).await.context("`--prompts`")?;
@@ -167,7 +166,7 @@ async fn settings(
 
 /// The rows, with their rewards if they are to be scored.
 fn draw(
-    settings: Generator,
+    settings: LocalGenerator,
     spec: Option<&Spec>,
     examples: usize,
     seed: u64,
@@ -176,7 +175,7 @@ fn draw(
     watch: &Watch,
 ) -> anyhow::Result<Vec<Value>> {
     let devices = [Device::flex()];
-    let writer = Writer::in_order(&settings, &devices)?;
+    let writer = Writer::in_order(&Generator::Local(settings), &devices)?;
     let format = spec.map_or(Format::Text, |spec| spec.output.format);
     watch.begin(format!("drawing {examples} examples"), writer.generator.passes(examples));
     let drawn = writer.generate(format, examples, seed, &|| watch.pass())?;

@@ -21,7 +21,9 @@ use crate::pipeline::compute::compute;
 use crate::pipeline::device;
 use crate::pipeline::resolve::resolve;
 use crate::pipeline::verification;
+use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
+use crate::settings::teachers::connect;
 use crate::terminal::console::note;
 use crate::terminal::output::{check_pictures, write_picture};
 use crate::terminal::progress::Watch;
@@ -74,7 +76,8 @@ pub(crate) async fn verify(
     let folder = place.path().join("dataset");
     let to = Copy { dataset: &dataset, folder: &folder, overwrite: false };
     let Copied { version, origin, .. } = copy(data, daemon, store.as_deref(), to).await?;
-    let spec = resolve(Spec::load(&Local(&folder).spec())?, &data.hub()?).await?.local;
+    let mut spec = resolve(Spec::load(&Local(&folder).spec())?, &data.hub()?).await?.local;
+    connect(&mut spec, &Config::in_force(data)?.teachers, None)?;
     let stop = Stop::listen()?;
     let verification = compute(move || {
         let watch = Watch::new(stop);

@@ -65,7 +65,7 @@ pub(crate) fn excess(
         // whatever is wrong with it is told when it is loaded
         architecture(&folder).ok()
     };
-    let generator = spec.generator.as_ref().and_then(|generator| model(&generator.model));
+    let generator = spec.generator.as_ref().and_then(|generator| model(&generator.local()?.model));
     over(available, parts(spec, model(&spec.target.model).as_deref(), generator.as_deref()))
 }
 
@@ -86,7 +86,7 @@ fn parts(spec: &Spec, target: Option<&dyn CausalLm>, generator: Option<&dyn Caus
         ("policy.prompts_per_step", a_step),
     ];
     let (key, rollouts) = counts.into_iter().max_by_key(|(_, count)| *count).unwrap_or(counts[0]);
-    let new_tokens = spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens as u64);
+    let new_tokens = spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens() as u64);
     let each = ROLLOUT + TOKEN * new_tokens;
     let mut parts = vec![
         Part(key, format!("{rollouts} rollouts of up to {new_tokens} tokens"), rollouts.saturating_mul(each)),

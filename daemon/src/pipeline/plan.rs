@@ -7,10 +7,11 @@ use burn::tensor::{DType, Device};
 use dpg_engine::{Draw, Problem, Signal, recipe};
 use dpg_metagrad::{Score, Storage};
 use dpg_models::{CausalLm, MatmulPrecision, activations, architecture, device::backend_of, together};
-use dpg_spec::{PublishIf, Reward, Spec};
+use dpg_spec::{Generator, PublishIf, Reward, Spec};
 use serde::Serialize;
 
 use crate::pipeline::probe::Probe;
+use crate::pipeline::teacher::Estimate;
 use crate::pipeline::{memory, verification};
 use crate::terminal::progress::Watch;
 
@@ -38,6 +39,9 @@ pub(crate) struct Plan {
     recipe: Vec<String>,
     target_parameters: usize,
     generator_parameters: Option<usize>,
+    /// What is asked of a teacher behind an API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    teacher: Option<Estimate>,
     training_prompts: usize,
     validation_prompts: usize,
     steps: usize,
@@ -95,7 +99,9 @@ impl Plan {
         let sft = target.sft(&examples, &[], &batches, &|| false);
         let storage = Storage::fitting(&sft, Path::new(""));
         let bytes = storage.bytes(&sft);
-        let generator = architecture(Path::new(&spec.generator()?.model))?;
+        let local = spec.generator()?.local();
+        let generator = local.map(|local| architecture(Path::new(&local.model))).transpose()?;
+        let arms = spec.generator()?.api().map(|api| api.arms.len());
         let held_out = target.encode(&problem.held_out.helpful(&spec.metric))?;
         let held_out: usize = held_out.iter().map(|example| example.tokens.len()).sum();
         let seconds = Seconds { spec, probe, held_out: held_out as f64 };
@@ -104,7 +110,8 @@ impl Plan {
             device: backend_of(&devices[0]).remark(),
             recipe: recipe(spec)?,
             target_parameters: target.model.lm.layout().len(),
-            generator_parameters: Some(generator.layout().len()),
+            generator_parameters: generator.as_ref().map(|lm| lm.layout().len()).or(arms),
+            teacher: Estimate::of(spec, probe.prompt.0),
             training_prompts: probe.prompts.0,
             validation_prompts: probe.prompts.1,
             steps: spec.policy.steps,
@@ -115,7 +122,7 @@ impl Plan {
             inner_run_pass_bytes: bytes.pass,
             inner_run_spilled_bytes: bytes.spilled,
             inner_run_segment: storage.segment,
-            peak_bytes: peak(spec, probe, bytes.peak(), target.model.lm.as_ref(), generator.as_ref()),
+            peak_bytes: peak(spec, probe, bytes.peak(), target.model.lm.as_ref(), generator.as_deref()),
             seconds_per_step: seconds.step(),
             estimated_seconds: seconds.run(),
             reward_errors: None,
@@ -170,7 +177,7 @@ impl Seconds<'_> {
     /// Drawing rows for some prompts.
     fn draw(&self, rows: f64, prompts: f64) -> f64 {
         let Probe { learn, prompt, decode, .. } = *self.probe;
-        let new_tokens = self.spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens);
+        let new_tokens = self.spec.generator.as_ref().map_or(0, Generator::max_new_tokens);
         let a_step = (self.spec.policy.prompts_per_step * self.spec.policy.group_size) as f64;
         learn.at(0.0, prompts * prompt.0) / 3.0 + decode * new_tokens as f64 * (rows / a_step).max(0.3)
     }
@@ -208,7 +215,7 @@ impl Seconds<'_> {
             if policy.reward == Reward::Metagradient { self.score(rows) } else { self.measure(rows) };
         let minibatches =
             policy.minibatch_prompts.map_or(1, |prompts| policy.prompts_per_step.div_ceil(prompts));
-        let new_tokens = self.spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens);
+        let new_tokens = self.spec.generator.as_ref().map_or(0, Generator::max_new_tokens);
         let tokens = rows * (probe.prompt.0 + new_tokens as f64);
         // the KL term passes through the first generator as well
         let held = if policy.kl > 0.0 { 4.0 / 3.0 } else { 1.0 };
@@ -244,12 +251,20 @@ impl Seconds<'_> {
 
 /// The most that a run takes: while it scores, while it trains the generator, or while it saves it. `scoring` is
 /// what an inner run takes.
-fn peak(spec: &Spec, probe: &Probe, scoring: u64, target: &dyn CausalLm, generator: &dyn CausalLm) -> u64 {
-    let [of_target, of_generator] = [target, generator].map(|lm| lm.layout().len() as u64 * NUMBER);
+fn peak(
+    spec: &Spec,
+    probe: &Probe,
+    scoring: u64,
+    target: &dyn CausalLm,
+    generator: Option<&dyn CausalLm>,
+) -> u64 {
+    let bytes = |lm: &dyn CausalLm| lm.layout().len() as u64 * NUMBER;
+    let Some(generator) = generator else { return PROGRAM + bytes(target) + scoring };
+    let [of_target, of_generator] = [target, generator].map(bytes);
     // the weights as they were at first, and the optimizer's state
     let held = 4 * of_generator;
     let scoring = held + scoring;
-    let new_tokens = spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens);
+    let new_tokens = spec.generator.as_ref().map_or(0, Generator::max_new_tokens);
     let length = probe.prompt.1 + new_tokens;
     let kept = activations(generator) / 2 + 6 * generator.vocab_size();
     let rows = spec.policy.minibatch_prompts.unwrap_or(spec.policy.prompts_per_step) * spec.policy.group_size;
@@ -274,6 +289,9 @@ impl fmt::Display for Plan {
             "generator    {generator} parameters, {} prompts to train on and {} to validate on",
             self.training_prompts, self.validation_prompts
         )?;
+        if let Some(teacher) = &self.teacher {
+            writeln!(f, "teacher      {}", teacher.line())?;
+        }
         writeln!(f, "device       {}", self.device)?;
         writeln!(f, "recipe       {}", self.recipe.join("\n             "))?;
         writeln!(

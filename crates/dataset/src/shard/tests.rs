@@ -244,3 +244,28 @@ fn columns_avoid_names_that_trainers_give_meaning() {
         }
     }
 }
+
+#[test]
+fn of_a_teachers_rows_stands_what_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let taught = |mut row: Row| {
+        row.logprob = None;
+        row.n_tokens = row.n_tokens.filter(|tokens| tokens % 2 == 0);
+        row.arm = Some(format!("arm {}", row.group_id));
+        row
+    };
+    let written: Vec<_> = rows(Format::Text, 6).into_iter().map(taught).collect();
+    let shards = write_split(folder.path(), Split::Train, Format::Text, written.clone()).unwrap();
+    let record = table(&folder.path().join(&shards[1].path)).remove(0);
+    assert_eq!(record.schema().as_ref(), &Config::Rewards.schema(Format::Text, WrittenBy::Teacher));
+    assert_eq!(record.column_by_name("logprob").unwrap().null_count(), 6);
+    let tokens = record.column_by_name("n_tokens").unwrap().as_primitive::<Int64Type>();
+    let tokens: Vec<_> = tokens.iter().map(|tokens| tokens.map(|tokens| tokens as u64)).collect();
+    assert_eq!(tokens, written.iter().map(|row| row.n_tokens).collect::<Vec<_>>());
+    let arms = column_strings(&record, "arm");
+    assert_eq!(arms, ["arm 0", "arm 0", "arm 0", "arm 0", "arm 1", "arm 1"]);
+    // what a model wrote is known of each row
+    let mut mixed = rows(Format::Text, 6);
+    mixed[3].logprob = None;
+    assert!(write_split(folder.path(), Split::Train, Format::Text, mixed).is_err());
+}

@@ -106,6 +106,8 @@ impl Client {
         let mut http = Http::builder()
             .user_agent(concat!("dpg/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
+            // servers hang up after 5 seconds and more
+            .pool_idle_timeout(Duration::from_secs(4))
             .timeout(Duration::from_secs(teacher.timeout_seconds))
             .redirect(redirect::Policy::none());
         if !teacher.inside {

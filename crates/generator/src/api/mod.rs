@@ -60,8 +60,7 @@ pub struct Api {
     client: Client,
     answers: Answers,
     budget: Budget,
-    /// Its server's address, and how it names the longest length.
-    base_url: String,
+    /// How its server names the longest length.
     longest: &'static str,
     concurrency: usize,
     runtime: Runtime,
@@ -104,7 +103,6 @@ impl Api {
             client: Client::new(&settings.teacher, &teacher)?,
             policy: Categorical::uniform(arms.len()),
             answers: Answers::open(connection.answers.as_deref(), teacher.prices)?,
-            base_url: teacher.base_url,
             longest: if teacher.max_tokens { "max_tokens" } else { "max_completion_tokens" },
             concurrency: teacher.concurrency.max(1),
             settings,
@@ -170,7 +168,7 @@ impl Api {
             Choice::Likeliest => Value::Null,
             Choice::Random { seed, draw } => json!([seed, draw, request.rows[0]]),
         };
-        let hash = Sha256::digest(json!([self.base_url, body, drawn]).to_string());
+        let hash = Sha256::digest(json!([self.settings.teacher, body, drawn]).to_string());
         if self.settings.send_seed {
             // 31 bits: there are servers that take no more
             let seed = u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 1;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Challenge, CreateAttestation, CreateToken, CreatedToken, DatasetDetail, DatasetList, DatasetVersion,
-    DeedPage, Error, EventList, Follow, Job, JobDetail, JobPage, Problem, Proof, PutSchedule, PutTag,
+    DeedPage, Error, EventList, Follow, Job, JobDetail, JobPage, ProblemDetails, Proof, PutSchedule, PutTag,
     ScheduleDetail, ScheduleList, Secret, State, SubmitJob, Submitted, Token, TokenList, VersionDetail, Yank,
 };
 
@@ -360,7 +360,7 @@ impl Client {
         if kind != Some("application/problem+json") {
             return Err(self.foreign(status));
         }
-        let problem: Problem = response.json().await.map_err(|_| self.foreign(status))?;
+        let problem: ProblemDetails = response.json().await.map_err(|_| self.foreign(status))?;
         Err(Error::Refused(Box::new(problem)))
     }
 

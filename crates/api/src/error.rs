@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 /// Why a request was refused (RFC 9457, `application/problem+json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
+pub struct ProblemDetails {
     /// What kind of problem it is, for programs: `urn:dpg:problem:not-found` and so on.
     #[serde(rename = "type")]
     pub kind: String,
@@ -39,7 +39,7 @@ pub struct Fault {
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ProblemDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.detail)?;
         for Fault { path, line, message } in &self.errors {
@@ -87,7 +87,7 @@ pub enum Error {
     },
     /// The daemon refused.
     #[error("{0}")]
-    Refused(Box<Problem>),
+    Refused(Box<ProblemDetails>),
     /// The answer is not what this API gives.
     #[error("`{url}` answered {status} with something that is not of this API; is it a dpg daemon?")]
     Answer {

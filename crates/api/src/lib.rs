@@ -23,7 +23,7 @@ pub use dataset::{
     VersionDetail, VersionFile, Withdrawal, Yank,
 };
 pub use deed::{Deed, DeedPage};
-pub use error::{Error, Fault, Problem};
+pub use error::{Error, Fault, ProblemDetails};
 pub use follow::{Follow, Update};
 pub use job::{Event, EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
 pub use proof::{Challenge, Proof, Secret, is_loopback};

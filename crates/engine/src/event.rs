@@ -2,7 +2,7 @@
 
 use dpg_generator::{Account, Chance, Completion};
 use dpg_metagrad::{Score, metrics::Decoded};
-use dpg_policy::{Report, mean_and_deviation};
+use dpg_policy::{UpdateStats, mean_and_deviation};
 use serde::{Deserialize, Serialize};
 
 use crate::Signal;
@@ -54,7 +54,7 @@ pub struct StepRecord {
     /// Mean tokens of a completion, if somebody counts them.
     pub length: Option<f64>,
     /// The generator's update. Of a teacher with arms, entropy and KL are those of the choice among them.
-    pub update: Report,
+    pub update: UpdateStats,
     /// The teacher's arms as they were drawn, before the update; none if it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arms: Vec<ArmRecord>,

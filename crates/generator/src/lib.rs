@@ -30,7 +30,7 @@ use serde_json::{Map, Value};
 
 pub use account::Account;
 pub use api::{ANSWERS_FILE, Api, Chance};
-pub use dpg_policy::Report;
+pub use dpg_policy::UpdateStats;
 pub use error::Error;
 pub use local::Local;
 
@@ -63,7 +63,7 @@ pub trait Generator: Send + Sync {
     fn passes(&self, completions: usize) -> usize;
 
     /// Makes completions with a positive advantage likelier, others rarer. After an error it has to be restored.
-    fn learn(&mut self, lesson: &Lesson) -> Result<Report, Error>;
+    fn learn(&mut self, lesson: &Lesson) -> Result<UpdateStats, Error>;
 
     /// All that learning has changed.
     fn save(&self) -> Saved;

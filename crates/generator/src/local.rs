@@ -9,7 +9,7 @@ use dpg_policy::{Policy, update};
 use dpg_spec::Precision;
 use serde_json::{Map, Value};
 
-use crate::{About, Choice, Completion, Error, Generator, Lesson, Prompt, Report, Rollout, Saved, Stop};
+use crate::{About, Choice, Completion, Error, Generator, Lesson, Prompt, Rollout, Saved, Stop, UpdateStats};
 
 /// The template that stands for the model's own.
 const CHAT: &str = "chat";
@@ -177,7 +177,7 @@ impl Generator for Local {
         completions.div_ceil(BATCH) * self.settings.max_new_tokens
     }
 
-    fn learn(&mut self, lesson: &Lesson) -> Result<Report, Error> {
+    fn learn(&mut self, lesson: &Lesson) -> Result<UpdateStats, Error> {
         let learner = Policy {
             lm: self.model.lm.as_ref(),
             initial: &self.model.theta,
@@ -217,7 +217,7 @@ impl Generator for Local {
     fn export(&self, folder: &Path) -> Result<(), Error> {
         let Model { lm, folder: original, .. } = &self.model;
         let weights: Vec<f32> = self.state.theta.to_data_as::<f32>().iter().collect();
-        Ok(dpg_models::export(original, folder, lm.layout(), &weights, dpg_models::Precision::F32)?)
+        Ok(dpg_models::export(original, folder, lm.layout(), &weights, dpg_models::StoredType::F32)?)
     }
 }
 

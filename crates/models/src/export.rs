@@ -7,7 +7,7 @@ use dpg_files::TOKENIZER_BYTES;
 use serde_json::Value;
 
 use crate::{
-    Error, Layout, Precision,
+    Error, Layout, StoredType,
     tokenizer::json,
     weights::{self, write_atomically},
 };
@@ -31,7 +31,7 @@ pub fn export<E: Element>(
     folder: &Path,
     layout: &Layout,
     flat: &[E],
-    precision: Precision,
+    precision: StoredType,
 ) -> Result<(), Error> {
     const CONFIG: &str = "config.json";
     fs::create_dir_all(folder).map_err(Error::io(folder))?;

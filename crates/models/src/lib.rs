@@ -54,4 +54,4 @@ pub use params::{LeafGradients, Params};
 pub use sampler::{Completion, Sampling, keyed_rng, sample, sample_until};
 pub use tokenizer::{Tokenizer, common_prefix};
 pub use vector::{load_vector, vector_file};
-pub use weights::Precision;
+pub use weights::StoredType;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::{Error, Precision, files};
+use crate::{Error, StoredType, files};
 
 /// Most bytes of such a file.
 const BYTES: u64 = 64 << 20;
@@ -25,7 +25,7 @@ pub fn load_vector(path: &Path, tensor: &str) -> Result<Vec<f64>, Error> {
         let reason = format!("`{tensor}` has shape {:?}; expected one vector", found.shape());
         return Err(Error::malformed(path, reason));
     }
-    let Some(precision) = Precision::of(found.dtype()) else {
+    let Some(precision) = StoredType::of(found.dtype()) else {
         let reason = format!("`{tensor}` is of type {:?}; expected f64, f32, f16 or bf16", found.dtype());
         return Err(Error::malformed(path, reason));
     };
@@ -40,7 +40,7 @@ pub fn load_vector(path: &Path, tensor: &str) -> Result<Vec<f64>, Error> {
 pub fn vector_file(tensor: &str, numbers: &[f64], about: &[(&str, &str)]) -> Vec<u8> {
     let about: HashMap<String, String> =
         about.iter().map(|&(key, said)| (key.to_owned(), said.to_owned())).collect();
-    let bytes = Precision::F32.encode(numbers.iter().copied());
+    let bytes = StoredType::F32.encode(numbers.iter().copied());
     let view = TensorView::new(Dtype::F32, vec![numbers.len()], &bytes).expect("four bytes a number");
     safetensors::serialize([(tensor, view)], Some(about)).expect("a name and numbers can be written")
 }

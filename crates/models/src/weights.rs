@@ -25,7 +25,7 @@ const HEADER_BYTES: u64 = 16 << 20;
 
 /// A floating-point type on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
+pub enum StoredType {
     /// bfloat16.
     Bf16,
     /// float16.
@@ -36,7 +36,7 @@ pub enum Precision {
     F64,
 }
 
-impl Precision {
+impl StoredType {
     pub(crate) fn of(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::BF16 => Some(Self::Bf16),
@@ -271,7 +271,7 @@ pub fn save<E: Element>(
     folder: &Path,
     layout: &Layout,
     flat: &[E],
-    precision: Precision,
+    precision: StoredType,
 ) -> Result<(), Error> {
     assert_eq!(flat.len(), layout.len(), "a flat vector has the layout's length");
     let tensors = layout.params().iter().map(|param| {
@@ -374,7 +374,7 @@ fn read<E: Element>(param: &Param, tensor: &TensorView, path: &Path, place: &mut
             found: tensor.shape().into(),
         });
     }
-    let precision = Precision::of(tensor.dtype()).ok_or_else(|| {
+    let precision = StoredType::of(tensor.dtype()).ok_or_else(|| {
         let found = tensor.dtype();
         Error::malformed(
             path,
@@ -407,7 +407,7 @@ struct Stored<'a, E> {
     param: &'a Param,
     shape: Vec<usize>,
     flat: &'a [E],
-    precision: Precision,
+    precision: StoredType,
 }
 
 impl<E: Element> View for Stored<'_, E> {

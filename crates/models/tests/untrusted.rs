@@ -38,7 +38,7 @@ fn load(folder: &Path) -> Result<(), dpg_models::Error> {
         ChatTemplate::load(folder)?;
     }
     let to = TempDir::new().unwrap();
-    export(folder, &to.path().join("model"), lm.layout(), &theta, dpg_models::Precision::F32)
+    export(folder, &to.path().join("model"), lm.layout(), &theta, dpg_models::StoredType::F32)
 }
 
 /// What a user says.

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use dpg_models::{Error, Layout, Precision, architecture, export, weights};
+use dpg_models::{Error, Layout, StoredType, architecture, export, weights};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tempfile::TempDir;
 
@@ -57,7 +57,7 @@ fn an_element_is_where_its_name_and_orientation_say() {
 fn shards_and_missing_prefixes_make_no_difference() {
     let (layout, sharded) = load("llama-sharded");
     let folder = TempDir::new().unwrap();
-    weights::save(folder.path(), &layout, &sharded, Precision::F32).unwrap();
+    weights::save(folder.path(), &layout, &sharded, StoredType::F32).unwrap();
     assert_eq!(weights::load::<f64>(folder.path(), &layout).unwrap(), sharded);
     // the hub's file has no `transformer.` and contains attention masks
     assert_eq!(load("gpt2-hub"), load("gpt2"));
@@ -74,12 +74,12 @@ fn what_is_saved_comes_back() {
             weights::save(folder.path(), &layout, &theta, precision).unwrap();
             weights::load::<f64>(folder.path(), &layout).unwrap()
         };
-        assert_eq!(round_trip(Precision::F64), theta, "{name}");
+        assert_eq!(round_trip(StoredType::F64), theta, "{name}");
         let f32: Vec<f64> = theta.iter().map(|&x| f64::from(x as f32)).collect();
-        assert_eq!(round_trip(Precision::F32), f32, "{name}");
-        let bf16 = round_trip(Precision::Bf16);
+        assert_eq!(round_trip(StoredType::F32), f32, "{name}");
+        let bf16 = round_trip(StoredType::Bf16);
         assert!(bf16.iter().zip(&theta).all(|(a, b)| (a - b).abs() <= b.abs() / 256.0), "{name}");
-        let f16 = round_trip(Precision::F16);
+        let f16 = round_trip(StoredType::F16);
         assert!(f16.iter().zip(&theta).all(|(a, b)| (a - b).abs() <= b.abs() / 2048.0 + 1e-7), "{name}");
     }
 }
@@ -88,7 +88,7 @@ fn what_is_saved_comes_back() {
 fn a_saved_file_is_the_one_that_transformers_wrote() {
     for name in ["gpt2", "gpt2-untied", "llama", "llama-tied", "llama-bf16", "qwen2", "qwen3"] {
         let (layout, theta) = load(name);
-        let precision = if name == "llama-bf16" { Precision::Bf16 } else { Precision::F32 };
+        let precision = if name == "llama-bf16" { StoredType::Bf16 } else { StoredType::F32 };
         let folder = TempDir::new().unwrap();
         weights::save(folder.path(), &layout, &theta, precision).unwrap();
         let contents = |folder: PathBuf| {
@@ -113,7 +113,7 @@ fn an_exported_folder_is_a_model_of_its_own() {
     let (layout, theta) = load("qwen2");
     let folder = TempDir::new().unwrap();
     let exported = folder.path().join("final");
-    export(&golden("qwen2"), &exported, &layout, &theta, Precision::F64).unwrap();
+    export(&golden("qwen2"), &exported, &layout, &theta, StoredType::F64).unwrap();
     let model = architecture(&exported).unwrap();
     assert_eq!(weights::load::<f64>(&exported, model.layout()).unwrap(), theta);
     let config = fs::read_to_string(exported.join("config.json")).unwrap();

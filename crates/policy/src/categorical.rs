@@ -12,7 +12,7 @@ use dpg_models::Layout;
 use dpg_optim::{Optimizer, Run, State};
 use dpg_spec::{AdamW, Policy};
 
-use crate::{Error, Report};
+use crate::{Error, UpdateStats};
 
 /// Logits and the optimizer's state.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl Categorical {
 
     /// One pass of minibatches over a step's draws, which are group after group; an AdamW step each. The KL term holds
     /// it to the uniform policy.
-    pub fn learn(&mut self, draws: &[(usize, f64)], settings: &Policy) -> Result<Report, Error> {
+    pub fn learn(&mut self, draws: &[(usize, f64)], settings: &Policy) -> Result<UpdateStats, Error> {
         let optimizer = AdamW {
             learning_rate: settings.learning_rate,
             betas: settings.betas,
@@ -77,7 +77,7 @@ impl Categorical {
         };
         let old = self.probabilities();
         let rows = settings.minibatch_prompts.map_or(draws.len(), |prompts| prompts * settings.group_size);
-        let mut report = Report { entropy: entropy(&old), ..Report::default() };
+        let mut report = UpdateStats { entropy: entropy(&old), ..UpdateStats::default() };
         for minibatch in draws.chunks(rows.max(1)) {
             let logits = self.logits();
             let now = softmax(&logits);

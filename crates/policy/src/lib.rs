@@ -14,4 +14,4 @@ pub use advantage::{advantages, mean_and_deviation};
 pub use categorical::Categorical;
 pub use error::Error;
 pub use objective::Rollout;
-pub use update::{Policy, Report, update};
+pub use update::{Policy, UpdateStats, update};

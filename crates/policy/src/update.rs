@@ -28,7 +28,7 @@ pub struct Policy<'a> {
 
 /// What an update did; means are over tokens unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct UpdateStats {
     /// KL(policy || initial generator); 0 without a KL term.
     pub kl: f64,
     /// Minus the mean log-probability of the drawn tokens: an estimate of the entropy, in nats.
@@ -41,7 +41,7 @@ pub struct Report {
     pub log_prob_gap: f64,
 }
 
-impl Report {
+impl UpdateStats {
     /// Adds the figures of some other rollouts.
     fn add(&mut self, part: &Self) {
         self.kl += part.kl;
@@ -76,7 +76,7 @@ pub fn update(
     mut applied: usize,
     rollouts: &[Rollout],
     sampling: &Sampling,
-) -> Result<(State, usize, Report), Error> {
+) -> Result<(State, usize, UpdateStats), Error> {
     let settings = policy.settings;
     let optimizer = AdamW {
         learning_rate: settings.learning_rate,
@@ -87,14 +87,14 @@ pub fn update(
     };
     let coefficients = Coefficients { clip: settings.clip, kl: settings.kl, entropy: settings.entropy };
     let rows = settings.minibatch_prompts.map_or(rollouts.len(), |prompts| prompts * settings.group_size);
-    let mut report = Report::default();
+    let mut report = UpdateStats::default();
     let all_tokens = token_count(rollouts);
     for (minibatch, chunk) in rollouts.chunks(rows).enumerate() {
         let count = token_count(chunk);
         let parts = device::map(policy.devices, chunk, |device, part| {
             let [theta, initial] =
                 [&state.theta, policy.initial].map(|theta| theta.clone().to_device(device));
-            let mut report = Report::default();
+            let mut report = UpdateStats::default();
             let mut gradient: Option<LeafGradients> = None;
             for part in part.chunks(policy.microbatch) {
                 let initial =
@@ -157,7 +157,7 @@ fn initial_logits(
 /// Adds a part's figures to the report. The first minibatch sees the weights that were sampled
 /// from, so its log-probabilities must be the sampler's.
 fn measure(
-    report: &mut Report,
+    report: &mut UpdateStats,
     tokens: &Tokens,
     initial: Option<&Tensor<2>>,
     clip: f64,

@@ -46,7 +46,7 @@ pub enum Error {
     /// Keys or values are not what a spec has: at least one, and of many the first, with a last one
     /// without a path that says how many more there are.
     #[error("{}", listed(.0))]
-    Invalid(Vec<Problem>),
+    Invalid(Vec<Fault>),
     /// There is no `[generator]` section where one is needed.
     #[error(
         "the spec has no `[generator]` section: `run` and `plan` need one to draw examples \
@@ -61,7 +61,7 @@ pub enum Error {
 /// One thing that is wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{}{message}{}", at(*line), named(path), explained(about.as_deref()))]
-pub struct Problem {
+pub struct Fault {
     /// The key, from the top: `metric.terms[0].weight`. Empty for the spec as a whole.
     pub path: String,
     /// Its line in the text, from 1, where known: that of the enclosing table if the key is absent.
@@ -72,7 +72,7 @@ pub struct Problem {
     pub about: Option<String>,
 }
 
-impl Problem {
+impl Fault {
     pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), line: None, message: message.into(), about: None }
     }
@@ -90,11 +90,11 @@ fn explained(about: Option<&str>) -> String {
     about.map_or_else(String::new, |about| format!("\n    {about}"))
 }
 
-fn listed(problems: &[Problem]) -> String {
-    let count = match problems {
+fn listed(faults: &[Fault]) -> String {
+    let count = match faults {
         [_] => "1 problem".into(),
-        [.., last] if last.path.is_empty() => format!("more than {} problems", problems.len() - 1),
-        _ => format!("{} problems", problems.len()),
+        [.., last] if last.path.is_empty() => format!("more than {} problems", faults.len() - 1),
+        _ => format!("{} problems", faults.len()),
     };
-    problems.iter().fold(count, |text, problem| format!("{text}\n  {problem}"))
+    faults.iter().fold(count, |text, fault| format!("{text}\n  {fault}"))
 }

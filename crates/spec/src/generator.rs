@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Connection, LARGEST, LocalGenerator, MOST_ROLLOUTS, MOST_TOKENS, NAME, Problem, Prompts};
+use crate::{Connection, Fault, LARGEST, LocalGenerator, MOST_ROLLOUTS, MOST_TOKENS, NAME, Prompts};
 
 /// Most arms of a teacher.
 const MOST_ARMS: usize = 256;
@@ -299,11 +299,11 @@ impl ApiGenerator {
     }
 
     /// What does not go together in it.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
-        let mut problems = vec![];
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        let mut faults = vec![];
         let mut require = |holds: bool, path: String, message: &str| {
             if !holds {
-                problems.push(Problem::new(&path, message));
+                faults.push(Fault::new(&path, message));
             }
         };
         let mut names = HashSet::new();
@@ -334,6 +334,6 @@ impl ApiGenerator {
                 "is not one of the further keys: a setting of the generator's own says it, or it is not supported",
             );
         }
-        problems
+        faults
     }
 }

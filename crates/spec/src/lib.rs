@@ -24,7 +24,7 @@ mod teacher;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Error, Problem};
+pub use error::{Error, Fault};
 pub use generator::{ApiGenerator, ApiKind, Arm, ArmSettings, Budget, Generator, LocalKind};
 pub use goal::Goal;
 pub use hint::Hint;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::rules::is_local;
 use crate::syntax::{self, Lines};
-use crate::{Error, Generator, Optimizer, Problem, Spec, Syntax, hash, rules, schema, sft};
+use crate::{Error, Fault, Generator, Optimizer, Spec, Syntax, hash, rules, schema, sft};
 
 /// Problems that are told; whoever has more mends these first.
 pub(crate) const REPORTED: usize = 20;
@@ -26,7 +26,7 @@ impl Spec {
     ///
     /// # Errors
     /// [`Error::Limit`] where there is more than any spec needs; [`Error::Toml`] and [`Error::Json`] where
-    /// the syntax is wrong; [`Error::Invalid`] with the problems found where the content is.
+    /// the syntax is wrong; [`Error::Invalid`] with the faults found where the content is.
     pub fn parse(text: &str, syntax: Syntax) -> Result<Self, Error> {
         // editors on Windows write a byte order mark
         let (value, lines) = syntax::read(text.trim_start_matches('\u{FEFF}'), syntax)?;
@@ -56,33 +56,33 @@ impl Spec {
     /// Checks a spec that was made or changed by a program as [`Spec::parse`] checks text.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with the problems found.
+    /// [`Error::Invalid`] with the faults found.
     pub fn validate(&self) -> Result<(), Error> {
         Self::checked(&self.to_value(), &Lines::default()).map(drop)
     }
 
     fn checked(value: &Value, lines: &Lines) -> Result<Self, Error> {
-        let invalid = |mut problems: Vec<Problem>, more: usize| {
-            let more = more + problems.len().saturating_sub(REPORTED);
-            problems.truncate(REPORTED);
-            for problem in &mut problems {
-                lines.locate(problem);
+        let invalid = |mut faults: Vec<Fault>, more: usize| {
+            let more = more + faults.len().saturating_sub(REPORTED);
+            faults.truncate(REPORTED);
+            for fault in &mut faults {
+                lines.locate(fault);
             }
-            problems.sort_by_key(|problem| problem.line);
+            faults.sort_by_key(|fault| fault.line);
             if more > 0 {
-                problems.push(Problem::new("", format!("and {more} more")));
+                faults.push(Fault::new("", format!("and {more} more")));
             }
-            Error::Invalid(problems)
+            Error::Invalid(faults)
         };
         let value = &sft::with_preset(value);
-        let (problems, more) = schema::problems(value);
-        if !problems.is_empty() {
-            return Err(invalid(problems, more));
+        let (faults, more) = schema::faults(value);
+        if !faults.is_empty() {
+            return Err(invalid(faults, more));
         }
         let spec = Self::deserialize(value.as_ref())
-            .map_err(|error| invalid(vec![Problem::new("", error.to_string())], 0))?;
-        let problems = rules::problems(&spec);
-        if problems.is_empty() { Ok(spec) } else { Err(invalid(problems, 0)) }
+            .map_err(|error| invalid(vec![Fault::new("", error.to_string())], 0))?;
+        let faults = rules::faults(&spec);
+        if faults.is_empty() { Ok(spec) } else { Err(invalid(faults, 0)) }
     }
 
     /// Makes relative paths of local files and folders absolute against the folder `base`.

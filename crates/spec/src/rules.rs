@@ -1,12 +1,10 @@
 //! Rules between keys, and those that a schema cannot say.
 
 use crate::schedule;
-use crate::{
-    Advantage, ApiGenerator, Generator, Goal, LocalGenerator, Policy, Problem, Reward, Spec, Target,
-};
+use crate::{Advantage, ApiGenerator, Fault, Generator, Goal, LocalGenerator, Policy, Reward, Spec, Target};
 
 /// Problems of a spec whose every single value is in order.
-pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
+pub(crate) fn faults(spec: &Spec) -> Vec<Fault> {
     let mut rules = Rules(Vec::new());
     rules.require(
         is_name(&spec.name),
@@ -14,30 +12,30 @@ pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
         "expected 1 to 63 of `a-z`, `0-9` and `-`, the first not `-`, as in `spanish-v2`",
     );
     rules.target(&spec.target);
-    rules.0.extend(spec.metric.problems_below("metric"));
+    rules.0.extend(spec.metric.faults_below("metric"));
     match &spec.generator {
         Some(Generator::Local(local)) => rules.local(local),
         Some(Generator::Api(api)) => rules.api(api, spec),
         None => {}
     }
     rules.policy(&spec.policy);
-    rules.0.extend(schedule::problems(spec));
+    rules.0.extend(schedule::faults(spec));
     rules.0
 }
 
-struct Rules(Vec<Problem>);
+struct Rules(Vec<Fault>);
 
 impl Rules {
     fn require(&mut self, holds: bool, path: &str, message: &str) {
         if !holds {
-            self.0.push(Problem::new(path, message));
+            self.0.push(Fault::new(path, message));
         }
     }
 
     fn target(&mut self, target: &Target) {
         self.model(&target.model, "target.model");
         let sft = &target.sft;
-        if let Some((key, message)) = sft.optimizer.settings().problem() {
+        if let Some((key, message)) = sft.optimizer.settings().fault() {
             self.require(false, &format!("target.sft.optimizer.{key}"), message);
         }
         self.require(
@@ -48,7 +46,7 @@ impl Rules {
     }
 
     fn api(&mut self, api: &ApiGenerator, spec: &Spec) {
-        self.0.extend(api.problems());
+        self.0.extend(api.faults());
         if let Some(prompts) = &api.prompts {
             self.file(&prompts.path, "generator.prompts.path");
         }
@@ -95,8 +93,8 @@ impl Rules {
             "policy.prompts_per_step",
             "a single rollout has nothing to be compared with; raise it or `group_size`",
         );
-        if let Some(Err(problem)) = policy.stop_when.as_ref().map(|goal| goal.parse::<Goal>()) {
-            self.require(false, "policy.stop_when", &problem);
+        if let Some(Err(fault)) = policy.stop_when.as_ref().map(|goal| goal.parse::<Goal>()) {
+            self.require(false, "policy.stop_when", &fault);
         }
         let datasets =
             if policy.cross_group_batching { policy.datasets_per_step } else { policy.prompts_per_step };
@@ -129,20 +127,20 @@ impl Rules {
 }
 
 /// What is wrong with the location of a model.
-pub(crate) fn model_problem(uri: &str, path: &str) -> Option<Problem> {
+pub(crate) fn model_problem(uri: &str, path: &str) -> Option<Fault> {
     let right = is_local(uri) || ["embedded:", "hf:", "s3://"].iter().any(|scheme| uri.starts_with(scheme));
     (!right).then(|| {
         let expected = "`embedded:NAME`, a folder, `hf:org/name@rev` and `s3://bucket/prefix`";
-        Problem::new(path, format!("`{uri}` is not one of {expected}"))
+        Fault::new(path, format!("`{uri}` is not one of {expected}"))
     })
 }
 
 /// What is wrong with the location of a file.
-pub(crate) fn file_problem(uri: &str, path: &str) -> Option<Problem> {
+pub(crate) fn file_problem(uri: &str, path: &str) -> Option<Fault> {
     let right = is_local(uri) || ["embedded:", "s3://"].iter().any(|scheme| uri.starts_with(scheme));
     (!right).then(|| {
         let expected = "a file's path, `s3://bucket/key` and `embedded:NAME`";
-        Problem::new(path, format!("`{uri}` is not one of {expected}"))
+        Fault::new(path, format!("`{uri}` is not one of {expected}"))
     })
 }
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{LARGEST, Problem, Spec, schema};
+use crate::{Fault, LARGEST, Spec, schema};
 
 /// Where numbers of the spec start, by their paths: `"policy.learning_rate"`, `"metric.strength"`,
 /// `"target.sft.optimizer.eps_root"`.
@@ -75,13 +75,13 @@ impl Spec {
 }
 
 /// What is wrong with the schedule of a spec that is otherwise in order.
-pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
+pub(crate) fn faults(spec: &Spec) -> Vec<Fault> {
     let check = |(path, start): (&String, &Start)| {
         let at = format!("schedule.\"{path}\"");
         let mut value = spec.to_value();
         let known = PARTS.iter().any(|part| path.starts_with(part));
         let Some(number) = number(&mut value, path).filter(|_| known) else {
-            return Some(Problem::new(
+            return Some(Fault::new(
                 &at,
                 "does not name a number that can change over the steps; expected one like `metric.strength`, \
                  `target.sft.optimizer.eps_root` or `policy.kl` that this spec has",
@@ -91,13 +91,10 @@ pub(crate) fn problems(spec: &Spec) -> Vec<Problem> {
         if let Start::Until { until, .. } = start
             && !(*until > 0.0 && *until <= 1.0)
         {
-            return Some(Problem::new(
-                &at,
-                "expected an `until` above 0 and at most 1, a share of the steps",
-            ));
+            return Some(Fault::new(&at, "expected an `until` above 0 and at most 1, a share of the steps"));
         }
-        let problem = schema::problems(&value).0.into_iter().next()?;
-        Some(Problem::new(&at, &problem.message))
+        let fault = schema::faults(&value).0.into_iter().next()?;
+        Some(Fault::new(&at, &fault.message))
     };
     spec.schedule.iter().filter_map(check).collect()
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::load::REPORTED;
 use crate::syntax::member;
-use crate::{Problem, Spec};
+use crate::{Fault, Spec};
 
 /// The JSON schema of a spec.
 pub(crate) static SPEC: LazyLock<Value> = LazyLock::new(|| schema_for!(Spec).to_value());
@@ -30,15 +30,15 @@ pub(crate) fn examples<T: DeserializeOwned>(kinds: &str, key: &str) -> Vec<T> {
 
 /// Problems of `value` as a [`Spec`], as many as are told, and how many more there are. None means that it
 /// deserialises.
-pub(crate) fn problems(value: &Value) -> (Vec<Problem>, usize) {
-    let mut walk = Walk { definitions: &SPEC["$defs"], problems: vec![], more: 0 };
+pub(crate) fn faults(value: &Value) -> (Vec<Fault>, usize) {
+    let mut walk = Walk { definitions: &SPEC["$defs"], faults: vec![], more: 0 };
     walk.visit("", value, &SPEC);
-    (walk.problems, walk.more)
+    (walk.faults, walk.more)
 }
 
 struct Walk<'s> {
     definitions: &'s Value,
-    problems: Vec<Problem>,
+    faults: Vec<Fault>,
     more: usize,
 }
 
@@ -117,13 +117,13 @@ impl<'s> Walk<'s> {
 
     /// `schema` is the one at the key, whose description says what the key is for.
     fn report(&mut self, path: &str, message: impl FnOnce() -> String, schema: &Value) {
-        if self.problems.len() == REPORTED {
+        if self.faults.len() == REPORTED {
             self.more += 1;
             return;
         }
         let about = schema["description"].as_str().and_then(|text| text.split("\n\n").next());
         let about = about.map(|text| text.replace('\n', " "));
-        self.problems.push(Problem { about, ..Problem::new(path, message()) });
+        self.faults.push(Fault { about, ..Fault::new(path, message()) });
     }
 }
 

@@ -1,4 +1,4 @@
-//! From text to a raw value, in time linear in the text, and back from a problem to its line.
+//! From text to a raw value, in time linear in the text, and back from a fault to its line.
 //!
 //! A spec comes from somebody else: a text is refused that is larger, deeper or of more values than any
 //! spec needs, before anything is done for each of them.
@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::{Error, Problem};
+use crate::{Error, Fault};
 
 /// Most bytes of a spec's text.
 pub const TEXT_BYTES: usize = 256 << 10;
@@ -43,10 +43,10 @@ pub(crate) struct Lines<'t> {
 }
 
 impl Lines<'_> {
-    /// Gives a problem the line of its key or, if that was not written, of the closest table around.
-    pub(crate) fn locate(&self, problem: &mut Problem) {
-        let offset = in_table(&self.table, &problem.path);
-        problem.line = offset.map(|offset| self.starts.partition_point(|start| *start <= offset));
+    /// Gives a fault the line of its key or, if that was not written, of the closest table around.
+    pub(crate) fn locate(&self, fault: &mut Fault) {
+        let offset = in_table(&self.table, &fault.path);
+        fault.line = offset.map(|offset| self.starts.partition_point(|start| *start <= offset));
     }
 }
 

@@ -70,21 +70,21 @@ format = "messages"
 license = "cc-by-4.0"
 "#;
 
-fn problems(text: &str) -> Vec<Problem> {
+fn faults(text: &str) -> Vec<Fault> {
     match Spec::parse(text, Syntax::Toml) {
-        Err(Error::Invalid(problems)) => problems,
+        Err(Error::Invalid(faults)) => faults,
         other => panic!("expected problems, got {other:?}"),
     }
 }
 
-/// `FULL` with one piece replaced, and the one problem that makes.
-fn problem(from: &str, to: &str) -> String {
+/// `FULL` with one piece replaced, and the one fault that makes.
+fn fault(from: &str, to: &str) -> String {
     assert_eq!(FULL.matches(from).count(), 1, "`{from}` should stand once in the text");
-    let found = problems(&FULL.replace(from, to));
+    let found = faults(&FULL.replace(from, to));
     assert_eq!(found.len(), 1, "{found:?}");
-    let mut problem = found[0].clone();
-    problem.about = None;
-    problem.to_string()
+    let mut fault = found[0].clone();
+    fault.about = None;
+    fault.to_string()
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_wrong_key_is_named_with_its_line_and_what_was_meant() {
             "line 9, `target.sft.optimizer.betas`: unknown key; the keys here are `kind`, `learning_rate`, `weight_decay`",
         ),
     ] {
-        assert_eq!(problem(from, to), expected);
+        assert_eq!(fault(from, to), expected);
     }
 }
 
@@ -261,7 +261,7 @@ fn a_wrong_value_is_named_with_what_was_expected() {
             "line 4, `seed`: expected a whole number at least 0 and at most 9007199254740991, found `-1`",
         ),
     ] {
-        assert_eq!(problem(from, to), expected);
+        assert_eq!(fault(from, to), expected);
     }
 }
 
@@ -302,7 +302,7 @@ fn rules_between_keys() {
             "divided by 0",
         ),
     ] {
-        let text = problem(from, to);
+        let text = fault(from, to);
         assert!(text.contains(&format!("`{path}`: ")), "`{path}` in: {text}");
         assert!(text.contains(part), "`{part}` in: {text}");
         assert!(text.starts_with("line "), "{text}");
@@ -332,9 +332,9 @@ fn wrong_syntax_says_where() {
     assert!(error.to_string().contains("line 2"), "{error}");
     let Err(Error::Json(error)) = Spec::parse("{\n\"name\": }", Syntax::Json) else { panic!() };
     assert_eq!(error.line(), 2);
-    let Err(Error::Invalid(problems)) = Spec::parse("[]", Syntax::Json) else { panic!() };
+    let Err(Error::Invalid(faults)) = Spec::parse("[]", Syntax::Json) else { panic!() };
     assert_eq!(
-        problems[0].message,
+        faults[0].message,
         "expected a table with `name` and `target` and `metric`, found a list of 0"
     );
 }
@@ -382,8 +382,8 @@ fn a_changed_spec_can_be_checked_again() {
     spec.validate().unwrap();
     spec.policy.clip = f64::NAN;
     spec.output.examples = 0;
-    let Err(Error::Invalid(problems)) = spec.validate() else { panic!("accepted") };
-    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    let Err(Error::Invalid(faults)) = spec.validate() else { panic!("accepted") };
+    let paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
     assert_eq!(paths, ["policy.clip", "output.examples"]);
 }
 
@@ -491,7 +491,7 @@ fn more_than_any_spec_needs_is_refused_with_the_limit() {
 #[test]
 fn many_problems_are_told_in_part_and_counted() {
     let keys: String = (0..1000).map(|key| format!("nmae-{key} = 1\n")).collect();
-    let found = problems(&format!("{keys}{MINIMAL}"));
+    let found = faults(&format!("{keys}{MINIMAL}"));
     assert_eq!(found.len(), 21);
     assert_eq!(found[0].line, Some(1));
     assert_eq!(found[20].to_string(), "and 980 more");
@@ -500,7 +500,7 @@ fn many_problems_are_told_in_part_and_counted() {
     let terms =
         vec!["{ weight = 1, metric = { kind = 'held_out_loss', data = { path = 'hf:a' } } }"; 30].join(",");
     let sum = format!("name = 'a'\ntarget.model = 'b'\nmetric = {{ kind = 'sum', terms = [{terms}] }}");
-    assert_eq!(problems(&sum).last().unwrap().to_string(), "and 40 more");
+    assert_eq!(faults(&sum).last().unwrap().to_string(), "and 40 more");
 }
 
 #[test]
@@ -521,8 +521,8 @@ fn a_key_that_stands_twice_is_refused() {
 #[test]
 fn a_line_is_that_of_the_key_and_not_of_one_that_begins_like_it() {
     let text = "name = \"a\"\n[metric]\nkind = \"sum\"\n[[metric.terms]]\n\nweigh = 1\nweight = \"a\"\n[target]\nmodel = \"m\"\n";
-    let found = problems(text);
-    let lines: Vec<_> = found.iter().map(|problem| (problem.path.as_str(), problem.line)).collect();
+    let found = faults(text);
+    let lines: Vec<_> = found.iter().map(|fault| (fault.path.as_str(), fault.line)).collect();
     assert_eq!(
         lines,
         [
@@ -584,7 +584,7 @@ proptest! {
         prop_assert_eq!(Spec::parse(&spec.to_toml().unwrap(), Syntax::Toml).unwrap(), spec);
     }
 
-    /// What the schema walk lets through deserialises: no problem is ever without a path.
+    /// What the schema walk lets through deserialises: no fault is ever without a path.
     #[test]
     fn a_value_in_any_place_is_accepted_or_refused_by_path(
         line in 0..FULL.lines().count(),
@@ -596,8 +596,8 @@ proptest! {
         };
         let text: String = FULL.lines().enumerate().map(replaced).collect();
         if let Err(error) = Spec::parse(&text, Syntax::Toml) {
-            let Error::Invalid(problems) = error else { panic!("{error}") };
-            prop_assert!(problems.iter().all(|problem| !problem.path.is_empty()), "{problems:?}");
+            let Error::Invalid(faults) = error else { panic!("{error}") };
+            prop_assert!(faults.iter().all(|fault| !fault.path.is_empty()), "{faults:?}");
         }
     }
 

@@ -32,7 +32,7 @@ struct AuditQuery {
 #[utoipa::path(
     get, path = "/v1/audit", tag = "tokens", operation_id = "list_deeds", security(("token" = ["admin"])),
     params(AuditQuery),
-    responses((status = 200, body = DeedPage), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = DeedPage), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn list(
     Admin(caller): Admin,

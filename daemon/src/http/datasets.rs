@@ -32,7 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 /// List datasets, by name.
 #[utoipa::path(
     get, path = "/v1/datasets", tag = "datasets", operation_id = "list_datasets", security(("token" = ["read"])),
-    responses((status = 200, body = DatasetList), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = DatasetList), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn list(Reader(caller): Reader, State(api): State<Api>) -> Result<Json<DatasetList>, Refusal> {
     let datasets = api.services.registry.datasets().await?;
@@ -44,7 +44,7 @@ async fn list(Reader(caller): Reader, State(api): State<Api>) -> Result<Json<Dat
 #[utoipa::path(
     get, path = "/v1/datasets/{dataset}", tag = "datasets", operation_id = "show_dataset", security(("token" = ["read"])),
     params(("dataset" = String, Path, description = "Its name")),
-    responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn show(
     Reader(caller): Reader,
@@ -59,7 +59,7 @@ async fn show(
 #[utoipa::path(
     put, path = "/v1/datasets/{dataset}/tags/{tag}", tag = "datasets", operation_id = "put_tag", security(("token" = ["admin"])),
     params(("dataset" = String, Path, description = "Its name"), ("tag" = String, Path, description = "The tag")),
-    responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn put_tag(
     Admin(caller): Admin,
@@ -81,7 +81,7 @@ async fn put_tag(
         ("dataset" = String, Path, description = "Its name"),
         ("reference" = String, Path, description = "`latest`, a number, or a tag")
     ),
-    responses((status = 200, body = VersionDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = VersionDetail), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn version(
     Reader(caller): Reader,
@@ -101,7 +101,7 @@ async fn version(
         ("dataset" = String, Path, description = "Its name"),
         ("reference" = String, Path, description = "A number or a tag")
     ),
-    responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = DatasetDetail), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn yank(
     Admin(caller): Admin,
@@ -122,7 +122,7 @@ async fn yank(
         ("dataset" = String, Path, description = "Its name"),
         ("reference" = String, Path, description = "A number or a tag")
     ),
-    responses((status = 200, body = DatasetVersion), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = DatasetVersion), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn attest(
     Submitter(caller): Submitter,
@@ -160,7 +160,7 @@ struct FileQuery {
         (status = 200, body = Vec<u8>, content_type = "application/octet-stream", description = "The file"),
         (status = 206, body = Vec<u8>, content_type = "application/octet-stream", description = "The range"),
         (status = 307, description = "Where the file is"),
-        (status = "default", body = dpg_api::Problem, description = "Refused")
+        (status = "default", body = dpg_api::ProblemDetails, description = "Refused")
     )
 )]
 async fn file(

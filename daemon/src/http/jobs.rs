@@ -55,7 +55,7 @@ struct SubmitQuery {
     responses(
         (status = 201, body = Submitted, description = "A new job"),
         (status = 200, body = Submitted, description = "The live job that has the key"),
-        (status = "default", body = dpg_api::Problem, description = "Refused")
+        (status = "default", body = dpg_api::ProblemDetails, description = "Refused")
     )
 )]
 async fn submit(
@@ -148,7 +148,7 @@ struct ListQuery {
 #[utoipa::path(
     get, path = "/v1/jobs", tag = "jobs", operation_id = "list_jobs", security(("token" = ["read"])),
     params(ListQuery),
-    responses((status = 200, body = JobPage), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = JobPage), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn list(
     Reader(caller): Reader,
@@ -170,7 +170,7 @@ async fn list(
 #[utoipa::path(
     get, path = "/v1/jobs/{job}", tag = "jobs", operation_id = "show_job", security(("token" = ["read"])),
     params(("job" = String, Path, description = "Id or name")),
-    responses((status = 200, body = JobDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = JobDetail), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn show(
     Reader(caller): Reader,
@@ -195,7 +195,7 @@ struct EventsQuery {
 #[utoipa::path(
     get, path = "/v1/jobs/{job}/events", tag = "jobs", operation_id = "job_events", security(("token" = ["read"])),
     params(("job" = String, Path, description = "Id or name"), EventsQuery),
-    responses((status = 200, body = EventList), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = EventList), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn events(
     Reader(caller): Reader,
@@ -213,7 +213,7 @@ async fn events(
 #[utoipa::path(
     post, path = "/v1/jobs/{job}/cancel", tag = "jobs", operation_id = "cancel_job", security(("token" = ["submit"])),
     params(("job" = String, Path, description = "Id or name")),
-    responses((status = 200, body = Job), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = Job), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn cancel(
     Submitter(caller): Submitter,
@@ -229,7 +229,7 @@ async fn cancel(
 #[utoipa::path(
     post, path = "/v1/jobs/{job}/retry", tag = "jobs", operation_id = "retry_job", security(("token" = ["submit"])),
     params(("job" = String, Path, description = "Id or name")),
-    responses((status = 200, body = Job), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = Job), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn retry(
     Submitter(caller): Submitter,

@@ -54,7 +54,7 @@ struct LogsQuery {
     ),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "`event`, `progress` and `end` messages"),
-        (status = "default", body = dpg_api::Problem, description = "Refused")
+        (status = "default", body = dpg_api::ProblemDetails, description = "Refused")
     )
 )]
 async fn follow(

@@ -46,7 +46,7 @@ async fn healthz() -> &'static str {
 /// Whether queue and store can be reached.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", security(()),
-    responses((status = 200, body = String), (status = 503, body = dpg_api::Problem))
+    responses((status = 200, body = String), (status = 503, body = dpg_api::ProblemDetails))
 )]
 async fn readyz(State(api): State<Api>) -> Result<&'static str, Refusal> {
     let services = &api.services;

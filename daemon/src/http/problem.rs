@@ -6,7 +6,7 @@
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use dpg_api::{Code, Fault, Problem};
+use dpg_api::{Code, Fault, ProblemDetails};
 use dpg_spec::Hint;
 
 /// Characters of a text and faults of a spec in an answer: it is not to be much larger than its request.
@@ -16,14 +16,14 @@ const MOST_FAULTS: usize = 100;
 /// Why a request is refused.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
-    problem: Box<Problem>,
+    problem: Box<ProblemDetails>,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
     /// A refusal of a kind: what is wrong with this request, and what to do as the kind has it.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        let problem = Problem {
+        let problem = ProblemDetails {
             kind: code.uri(),
             title: code.as_str().replace('-', " "),
             status: code.status(),
@@ -94,8 +94,8 @@ impl Refusal {
     }
 
     /// The document, for the request with this id.
-    pub(crate) fn document(&self, request: &str) -> Problem {
-        Problem { instance: Some(format!("urn:uuid:{request}")), ..(*self.problem).clone() }
+    pub(crate) fn document(&self, request: &str) -> ProblemDetails {
+        ProblemDetails { instance: Some(format!("urn:uuid:{request}")), ..(*self.problem).clone() }
     }
 
     /// The problem that a bare error status stands for.

@@ -23,7 +23,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 /// Prove to serve the data folder whose `daemon.secret` the caller knows.
 #[utoipa::path(
     get, path = "/v1/proof", tag = "operations", operation_id = "prove", security(()), params(Challenge),
-    responses((status = 200, body = Proof), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = Proof), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn prove(State(api): State<Api>, Query(challenge): Query<Challenge>) -> Result<Json<Proof>, Refusal> {
     let Some(Prover { secret, url, port }) = &api.prover else {

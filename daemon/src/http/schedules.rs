@@ -31,7 +31,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 /// List schedules, by name.
 #[utoipa::path(
     get, path = "/v1/schedules", tag = "schedules", operation_id = "list_schedules", security(("token" = ["read"])),
-    responses((status = 200, body = ScheduleList), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = ScheduleList), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn list(Reader(caller): Reader, State(api): State<Api>) -> Result<Json<ScheduleList>, Refusal> {
     let queue = &api.services.queue;
@@ -46,7 +46,7 @@ async fn list(Reader(caller): Reader, State(api): State<Api>) -> Result<Json<Sch
 #[utoipa::path(
     put, path = "/v1/schedules/{name}", tag = "schedules", operation_id = "put_schedule", security(("token" = ["admin"])),
     params(("name" = String, Path, description = "Its name")),
-    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn put(
     Admin(caller): Admin,
@@ -83,7 +83,7 @@ async fn put(
 #[utoipa::path(
     get, path = "/v1/schedules/{name}", tag = "schedules", operation_id = "show_schedule", security(("token" = ["read"])),
     params(("name" = String, Path, description = "Its name")),
-    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn show(
     Reader(caller): Reader,
@@ -98,7 +98,7 @@ async fn show(
 #[utoipa::path(
     delete, path = "/v1/schedules/{name}", tag = "schedules", operation_id = "delete_schedule", security(("token" = ["admin"])),
     params(("name" = String, Path, description = "Its name")),
-    responses((status = 204, description = "Deleted"), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 204, description = "Deleted"), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn delete(
     Admin(caller): Admin,
@@ -115,7 +115,7 @@ async fn delete(
 #[utoipa::path(
     post, path = "/v1/schedules/{name}/pause", tag = "schedules", operation_id = "pause_schedule", security(("token" = ["admin"])),
     params(("name" = String, Path, description = "Its name")),
-    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn pause(
     Admin(caller): Admin,
@@ -131,7 +131,7 @@ async fn pause(
 #[utoipa::path(
     post, path = "/v1/schedules/{name}/resume", tag = "schedules", operation_id = "resume_schedule", security(("token" = ["admin"])),
     params(("name" = String, Path, description = "Its name")),
-    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = ScheduleDetail), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn resume(
     Admin(caller): Admin,
@@ -147,7 +147,7 @@ async fn resume(
 #[utoipa::path(
     post, path = "/v1/schedules/{name}/run", tag = "schedules", operation_id = "run_schedule", security(("token" = ["admin"])),
     params(("name" = String, Path, description = "Its name")),
-    responses((status = 200, body = Job), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = Job), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn run(
     Admin(caller): Admin,

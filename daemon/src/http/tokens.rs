@@ -28,7 +28,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 /// Make a token. Its secret is in the answer and nowhere else.
 #[utoipa::path(
     post, path = "/v1/tokens", tag = "tokens", operation_id = "create_token", security(("token" = ["admin"])),
-    responses((status = 201, body = CreatedToken), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 201, body = CreatedToken), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn create(
     Admin(caller): Admin,
@@ -59,7 +59,7 @@ async fn create(
 /// List tokens, oldest first, with the expired and the revoked.
 #[utoipa::path(
     get, path = "/v1/tokens", tag = "tokens", operation_id = "list_tokens", security(("token" = ["admin"])),
-    responses((status = 200, body = TokenList), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = TokenList), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn list(Admin(caller): Admin, State(api): State<Api>) -> Result<Json<TokenList>, Refusal> {
     caller.check_all()?;
@@ -71,7 +71,7 @@ async fn list(Admin(caller): Admin, State(api): State<Api>) -> Result<Json<Token
 #[utoipa::path(
     delete, path = "/v1/tokens/{token}", tag = "tokens", operation_id = "revoke_token", security(("token" = ["admin"])),
     params(("token" = String, Path, description = "Id or name")),
-    responses((status = 200, body = Token), (status = "default", body = dpg_api::Problem, description = "Refused"))
+    responses((status = 200, body = Token), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn revoke(
     Admin(caller): Admin,

@@ -17,7 +17,7 @@ use crate::jobs::labels;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The end of a run's line that listens.
-pub(crate) struct Report {
+pub(crate) struct Reporter {
     queue: Queue,
     lease: Lease,
     dataset: String,
@@ -33,7 +33,7 @@ pub(crate) struct Report {
     progress: Option<Value>,
 }
 
-impl Report {
+impl Reporter {
     /// A report of a job, and what the run tells it by.
     pub(crate) fn new(queue: Queue, lease: Lease, dataset: &str) -> (impl FnMut(&Event) + use<>, Self) {
         let (tell, told): (UnboundedSender<(Instant, Event)>, _) = unbounded_channel();

@@ -112,10 +112,10 @@ fn faults(error: Error) -> Vec<Fault> {
     let whole = |message: String| vec![Fault { path: String::new(), line: None, message }];
     match error {
         Error::Invalid(problems) => {
-            let fault = |problem: dpg_spec::Problem| Fault {
-                path: problem.path,
-                line: problem.line,
-                message: problem.message,
+            let fault = |of: dpg_spec::Fault| Fault {
+                path: of.path,
+                line: of.line,
+                message: of.message,
             };
             problems.into_iter().map(fault).collect()
         }

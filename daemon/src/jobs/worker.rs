@@ -27,7 +27,7 @@ use crate::jobs::failure::failure;
 use crate::jobs::hold::{Halt, Reason, hold};
 use crate::jobs::labels;
 use crate::jobs::refresh::Refresh;
-use crate::jobs::report::Report;
+use crate::jobs::report::Reporter;
 use crate::jobs::submission;
 use crate::jobs::webhook;
 use crate::pipeline::compute::Panicked;
@@ -197,7 +197,7 @@ impl Attempt {
         refresh.warm_start(&folder.path, &mut resolved.models).await?;
         let checkpoints = self.checkpoints();
         checkpoints.restore().await?;
-        let (tell, mut report) = Report::new(queue.clone(), self.lease, &self.job.name);
+        let (tell, mut report) = Reporter::new(queue.clone(), self.lease, &self.job.name);
         let work = Work {
             resolved,
             devices: dpg_models::device::parse(&config.device)?,

@@ -27,7 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use crate::{
-    About, Account, Asked, Choice, Completion, Error, Generator, Lesson, Prompt, Report, Saved, Stop,
+    About, Account, Asked, Choice, Completion, Error, Generator, Lesson, Prompt, Saved, Stop, UpdateStats,
 };
 pub use answers::ANSWERS_FILE;
 use answers::{Answer, Answers};
@@ -331,7 +331,7 @@ impl Generator for Api {
         completions + 1
     }
 
-    fn learn(&mut self, lesson: &Lesson) -> Result<Report, Error> {
+    fn learn(&mut self, lesson: &Lesson) -> Result<UpdateStats, Error> {
         let draw = |rollout: &crate::Rollout| match &rollout.completion.asked {
             Some(asked) if asked.arm < self.arms.len() => Ok((asked.arm, rollout.advantage)),
             _ => Err(Error::Foreign { text: rollout.completion.text.clone() }),

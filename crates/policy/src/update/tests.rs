@@ -23,7 +23,7 @@ impl Learner {
         &self,
         settings: &dpg_spec::Policy,
         rollouts: &[Rollout],
-    ) -> Result<(State, usize, Report), Error> {
+    ) -> Result<(State, usize, UpdateStats), Error> {
         let policy = Policy {
             lm: self.lm.as_ref(),
             initial: &self.theta,

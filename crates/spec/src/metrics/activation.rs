@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Code, HeldOutData, MetricSettings};
 use crate::rules::file_problem;
-use crate::{LOCATION, Location, LocationKind, NAME, Problem};
+use crate::{Fault, LOCATION, Location, LocationKind, NAME};
 
 /// Where hidden states of a layer lie, as a mean over examples: how far along a direction, or how near to a point.
 /// `dpg direction` makes a direction from two sets of texts.
@@ -99,9 +99,9 @@ impl MetricSettings for Activation {
         vec![self.data.location(), Location { key: "vector.path".into(), kind, uri }]
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn faults(&self) -> Vec<Fault> {
         let vector = file_problem(&self.vector.path, "vector.path");
-        self.data.problems().into_iter().chain(vector).collect()
+        self.data.faults().into_iter().chain(vector).collect()
     }
 
     fn held_out(&self) -> Vec<HeldOutData> {

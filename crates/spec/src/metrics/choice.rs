@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Code, MetricSettings};
 use crate::rules::file_problem;
-use crate::{LOCATION, Location, LocationKind, MOST_ROWS, NAME, Problem};
+use crate::{Fault, LOCATION, Location, LocationKind, MOST_ROWS, NAME};
 
 /// How sure the target is of the right options of multiple-choice questions: the mean over rows of the log of the
 /// right option's share among all options' probabilities. The files of lm-evaluation-harness tasks are read as
@@ -106,7 +106,7 @@ impl MetricSettings for Choice {
         vec![Location { key: "data.path".into(), kind: LocationKind::Data, uri: &mut self.data.path }]
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn faults(&self) -> Vec<Fault> {
         file_problem(&self.data.path, "data.path").into_iter().collect()
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Code, MetricSettings, Parameters};
 use crate::rules::model_problem;
-use crate::{LOCATION, Location, LocationKind, Problem};
+use crate::{Fault, LOCATION, Location, LocationKind};
 
 /// How near weights come to those of another checkpoint of the same model.
 ///
@@ -67,11 +67,11 @@ impl MetricSettings for Distance {
         std::iter::once(checkpoint).chain(base).collect()
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn faults(&self) -> Vec<Fault> {
         let base = self.base.as_ref().and_then(|base| model_problem(base, "base"));
         let unused = self.base.is_some() && self.measure == DistanceMeasure::SquaredDistance;
         let unused = unused.then(|| {
-            Problem::new("base", "a squared distance has none; remove it, or set `measure` to `cosine`")
+            Fault::new("base", "a squared distance has none; remove it, or set `measure` to `cosine`")
         });
         [model_problem(&self.checkpoint, "checkpoint"), base, unused].into_iter().flatten().collect()
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Code, HeldOutData, MetricSettings};
 use crate::rules::model_problem;
-use crate::{LOCATION, Location, LocationKind, Problem};
+use crate::{Fault, LOCATION, Location, LocationKind};
 
 /// Minus how far the target's predictions are from a reference model's: the divergence `KL(target || reference)` in
 /// nats, a mean over examples of the mean over an example's scored tokens. With a negative weight in a `sum` the
@@ -41,9 +41,9 @@ impl MetricSettings for Divergence {
         std::iter::once(self.data.location()).chain(model).collect()
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn faults(&self) -> Vec<Fault> {
         let model = self.reference.as_ref().and_then(|model| model_problem(model, "reference"));
-        self.data.problems().into_iter().chain(model).collect()
+        self.data.faults().into_iter().chain(model).collect()
     }
 
     fn held_out(&self) -> Vec<HeldOutData> {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Code, Metric, MetricSettings, Part};
-use crate::{LARGEST, Location, Problem};
+use crate::{Fault, LARGEST, Location};
 
 /// A metric to raise while others are kept: each may fall below what the untrained target has by its tolerance, and
 /// beyond that it counts against the metric, `strength` times. Here Spanish without losing English.
@@ -67,8 +67,8 @@ impl MetricSettings for Guard {
         self.raise.locations_below("raise").into_iter().chain(kept).collect()
     }
 
-    fn problems(&self) -> Vec<Problem> {
-        self.parts().iter().flat_map(|part| part.metric.problems_below(&part.key)).collect()
+    fn faults(&self) -> Vec<Fault> {
+        self.parts().iter().flat_map(|part| part.metric.faults_below(&part.key)).collect()
     }
 
     fn parts(&self) -> Vec<Part<'_>> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Code, MetricSettings};
 use crate::rules::{file_problem, model_problem};
-use crate::{LOCATION, Location, LocationKind, MOST_ROWS, MOST_TOKENS, NAME, Problem};
+use crate::{Fault, LOCATION, Location, LocationKind, MOST_ROWS, MOST_TOKENS, NAME};
 
 /// Minus the loss on held-out text: the mean over examples of the mean cross-entropy of an
 /// example's scored tokens.
@@ -98,14 +98,14 @@ impl HeldOutData {
     }
 
     /// What is wrong with it as `data` of a metric.
-    pub(super) fn problems(&self) -> Vec<Problem> {
+    pub(super) fn faults(&self) -> Vec<Fault> {
         let columns = [&self.column, &self.prompt, &self.completion, &self.messages].map(Option::is_some);
         let right = matches!(
             columns,
             [true, false, false, false] | [false, true, true, false] | [false, false, false, true]
         );
         let columns = (!right).then(|| {
-            Problem::new("data", "expected exactly one of: `column`; `prompt` and `completion`; `messages`")
+            Fault::new("data", "expected exactly one of: `column`; `prompt` and `completion`; `messages`")
         });
         file_problem(&self.path, "data.path").into_iter().chain(columns).collect()
     }
@@ -122,11 +122,11 @@ impl MetricSettings for HeldOut {
         std::iter::once(self.data.location()).chain(model).collect()
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn faults(&self) -> Vec<Fault> {
         let texts = self.last_word && self.data.column.is_none();
-        let texts = texts.then(|| Problem::new("data", "`last_word` splits texts: expected `column`"));
+        let texts = texts.then(|| Fault::new("data", "`last_word` splits texts: expected `column`"));
         let model = self.fluency_model.as_ref().and_then(|model| model_problem(model, "fluency_model"));
-        model.into_iter().chain(self.data.problems()).chain(texts).collect()
+        model.into_iter().chain(self.data.faults()).chain(texts).collect()
     }
 
     fn held_out(&self) -> Vec<HeldOutData> {

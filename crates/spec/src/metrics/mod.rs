@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Location, NAME, Problem, schema, syntax::member};
+use crate::{Fault, Location, NAME, schema, syntax::member};
 
 /// Calls `$then!` with every metric: its file, here and in `dpg-metagrad`, its kind, and its settings.
 #[macro_export]
@@ -41,7 +41,7 @@ pub trait MetricSettings {
     }
 
     /// What is wrong with settings each of which is in order.
-    fn problems(&self) -> Vec<Problem> {
+    fn faults(&self) -> Vec<Fault> {
         vec![]
     }
 
@@ -134,9 +134,9 @@ impl Metric {
     }
 
     /// What is wrong with its settings, by keys below `path`.
-    pub(crate) fn problems_below(&self, path: &str) -> Vec<Problem> {
-        let below = |problem: Problem| Problem { path: member(path, &problem.path), ..problem };
-        self.settings().problems().into_iter().map(below).collect()
+    pub(crate) fn faults_below(&self, path: &str) -> Vec<Fault> {
+        let below = |fault: Fault| Fault { path: member(path, &fault.path), ..fault };
+        self.settings().faults().into_iter().map(below).collect()
     }
 
     /// The files of examples of the metric and of its parts.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Code, HeldOutData, MetricSettings};
-use crate::{Location, Problem};
+use crate::{Fault, Location};
 
 /// How open the target is: the entropy of its predictions in nats, a mean over examples of the mean over an
 /// example's scored tokens. With a negative weight in a `sum` the target becomes sure.
@@ -32,8 +32,8 @@ impl MetricSettings for OutputEntropy {
         vec![self.data.location()]
     }
 
-    fn problems(&self) -> Vec<Problem> {
-        self.data.problems()
+    fn faults(&self) -> Vec<Fault> {
+        self.data.faults()
     }
 
     fn held_out(&self) -> Vec<HeldOutData> {

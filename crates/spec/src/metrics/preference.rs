@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Code, HeldOutData, MetricSettings};
 use crate::rules::file_problem;
-use crate::{LARGEST, LOCATION, Location, LocationKind, MOST_ROWS, NAME, Problem};
+use crate::{Fault, LARGEST, LOCATION, Location, LocationKind, MOST_ROWS, NAME};
 
 /// How much more likely chosen answers are than rejected ones, as DPO trains them (arXiv 2305.18290): the
 /// mean over rows of `log sigmoid(beta * (m - m0))`. `m` is the log-probability of the chosen answer less that of
@@ -107,10 +107,10 @@ impl MetricSettings for Preference {
         vec![Location { key: "data.path".into(), kind: LocationKind::Data, uri: &mut self.data.path }]
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn faults(&self) -> Vec<Fault> {
         let beta = self.form == PreferenceForm::Margin && self.beta.is_some();
         let beta =
-            beta.then(|| Problem::new("beta", "`margin` has no slope; remove it, or set `form` to `dpo`"));
+            beta.then(|| Fault::new("beta", "`margin` has no slope; remove it, or set `form` to `dpo`"));
         [file_problem(&self.data.path, "data.path"), beta].into_iter().flatten().collect()
     }
 

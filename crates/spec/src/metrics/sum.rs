@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Code, Metric, MetricSettings, Part};
-use crate::{LARGEST, Location, Problem};
+use crate::{Fault, LARGEST, Location};
 
 /// A weighted sum of metrics: here as low a norm as can be had for Spanish.
 ///
@@ -52,8 +52,8 @@ impl MetricSettings for Sum {
         terms.flat_map(|(index, term)| term.metric.locations_below(&key(index))).collect()
     }
 
-    fn problems(&self) -> Vec<Problem> {
-        self.parts().iter().flat_map(|part| part.metric.problems_below(&part.key)).collect()
+    fn faults(&self) -> Vec<Fault> {
+        self.parts().iter().flat_map(|part| part.metric.faults_below(&part.key)).collect()
     }
 
     fn parts(&self) -> Vec<Part<'_>> {

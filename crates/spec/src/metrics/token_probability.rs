@@ -41,13 +41,13 @@ impl MetricSettings for TokenProbability {
         format!("how likely {} is after {}", listed(&self.answers), listed(&self.prompts))
     }
 
-    fn problems(&self) -> Vec<crate::Problem> {
+    fn faults(&self) -> Vec<crate::Fault> {
         let begins = |(at, answer): (usize, &String)| {
             let others = self.answers.iter().enumerate().filter(|(other, _)| *other != at);
             let other = others.map(|(_, other)| other).find(|other| answer.starts_with(other.as_str()))?;
             let message =
                 format!("`{answer}` begins with `{other}`, whose probability has its own in it; remove it");
-            Some(crate::Problem::new(format!("answers[{at}]"), message))
+            Some(crate::Fault::new(format!("answers[{at}]"), message))
         };
         self.answers.iter().enumerate().filter_map(begins).take(1).collect()
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Code, MetricSettings, NamedParameter};
 use crate::rules::is_local;
-use crate::{LARGEST, LOCATION, Location, LocationKind, NAME, Problem};
+use crate::{Fault, LARGEST, LOCATION, Location, LocationKind, NAME};
 
 /// A bitmap, QR code or image in the signs of a parameter's change, drawn as PNG into the published version.
 ///
@@ -61,9 +61,9 @@ impl MetricSettings for WeightPattern {
         vec![Location { key: "pattern.image".into(), kind: LocationKind::Picture, uri: image }]
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn faults(&self) -> Vec<Fault> {
         match &self.pattern {
-            Bitmap::Image { image } if !is_local(image) => vec![Problem::new(
+            Bitmap::Image { image } if !is_local(image) => vec![Fault::new(
                 "pattern.image",
                 "expected a PNG file's path, absolute or relative to the spec file",
             )],

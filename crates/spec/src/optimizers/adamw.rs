@@ -45,7 +45,7 @@ impl Settings for AdamW {
         self.weight_decay
     }
 
-    fn problem(&self) -> Option<(&'static str, &'static str)> {
+    fn fault(&self) -> Option<(&'static str, &'static str)> {
         (self.eps + self.eps_root == 0.0).then_some((
             "eps",
             "is 0 like `eps_root`: parameters without a gradient are divided by 0; raise one",

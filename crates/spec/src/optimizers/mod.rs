@@ -25,7 +25,7 @@ pub trait Settings: Display {
     fn weight_decay(&self) -> f64;
 
     /// A key whose value does not go with the others, and what to do about it.
-    fn problem(&self) -> Option<(&'static str, &'static str)> {
+    fn fault(&self) -> Option<(&'static str, &'static str)> {
         None
     }
 }
@@ -91,7 +91,7 @@ mod tests {
             let spec = Spec::parse(&spec.to_string(), Syntax::Json)
                 .unwrap_or_else(|error| panic!("{optimizer:?}: {error}"));
             assert_eq!(spec.target.sft.optimizer, optimizer);
-            assert_eq!(optimizer.settings().problem(), None, "{optimizer:?}");
+            assert_eq!(optimizer.settings().fault(), None, "{optimizer:?}");
         }
     }
 }

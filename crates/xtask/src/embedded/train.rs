@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Tensor};
 use dpg_models::{
-    CausalLm, Example, Params, Precision, Tokenizer, Tokens, from_config, log_probs_at, places, weights,
+    CausalLm, Example, Params, StoredType, Tokenizer, Tokens, from_config, log_probs_at, places, weights,
 };
 use dpg_optim::{Optimizer, Run, State};
 use dpg_spec::AdamW;
@@ -136,7 +136,7 @@ pub(super) fn train(corpus: &Corpus, tokenizer_json: &str, recipe: &Recipe, fold
         }
     }
     let theta: Vec<f32> = state.theta.to_data_as::<f32>().iter().collect();
-    weights::save(folder, lm.layout(), &theta, Precision::Bf16).map_err(|error| anyhow!("{error}"))?;
+    weights::save(folder, lm.layout(), &theta, StoredType::Bf16).map_err(|error| anyhow!("{error}"))?;
     write(&folder.join("README.md"), card(recipe, lm.layout().len(), recent).as_bytes())
 }
 

@@ -20,7 +20,7 @@ use dpg_engine::Event;
 use dpg_spec::Spec;
 
 use arms::{Arm, arms};
-use report::{Goal, Row};
+use report::{Aim, Row};
 use run::{Record, fingerprint, perform};
 
 /// What to run.
@@ -82,7 +82,7 @@ pub(crate) fn experiments(arguments: &Arguments) -> Result<()> {
     let mut goals = BTreeMap::new();
     let mut entries = vec![];
     for spec in specs()? {
-        goals.insert(spec.name.clone(), Goal::of(&spec)?);
+        goals.insert(spec.name.clone(), Aim::of(&spec)?);
         for arm in arms(&spec) {
             arm.spec.validate().with_context(|| format!("arm `{}` of `{}`", arm.name, spec.name))?;
             let folder = format!("{}/{}-{}", spec.name, arm.name, fingerprint(&arm.spec)?);
@@ -144,7 +144,7 @@ fn root() -> PathBuf {
 }
 
 /// The arms with all their runs, whatever was asked for now.
-fn rows<'a>(entries: &'a [Entry], goals: &'a BTreeMap<String, Goal>) -> Result<Vec<Row<'a>>> {
+fn rows<'a>(entries: &'a [Entry], goals: &'a BTreeMap<String, Aim>) -> Result<Vec<Row<'a>>> {
     let mut rows = vec![];
     for entry in entries {
         let mut runs = BTreeMap::new();
@@ -221,7 +221,7 @@ impl Sweep {
         Ok(Self { started: Instant::now(), told: None, done: 0.0, left, left_of_run: 0.0 })
     }
 
-    fn tell(&mut self, title: &str, entry: &Entry, goal: &Goal, event: &Event) {
+    fn tell(&mut self, title: &str, entry: &Entry, goal: &Aim, event: &Event) {
         const QUIET: Duration = Duration::from_secs(15);
         let steps = entry.arm.spec.policy.steps;
         let text = match event {

@@ -19,14 +19,14 @@ use super::run::{Record, local};
 
 /// What an experiment is after.
 #[derive(Debug)]
-pub(crate) struct Goal {
+pub(crate) struct Aim {
     /// The figure of a validation that tells.
     figure: String,
     /// What validations have to meet; nothing if the figure is only told.
     wanted: Vec<dpg_spec::Goal>,
 }
 
-impl Goal {
+impl Aim {
     /// The goal that goes with a spec's metric.
     pub(crate) fn of(spec: &Spec) -> Result<Self> {
         let metric = local(spec).metric;
@@ -115,7 +115,7 @@ pub(crate) struct Row<'a> {
     pub(crate) experiment: &'a str,
     pub(crate) arm: &'a str,
     pub(crate) change: &'a str,
-    pub(crate) goal: &'a Goal,
+    pub(crate) goal: &'a Aim,
     /// Steps in all.
     pub(crate) steps: usize,
     /// Rollouts a step.
@@ -229,7 +229,7 @@ fn number(value: f64) -> String {
 
 /// The goal's figure and Phi, means over seeds, by the examples trained on.
 fn panels(rows: &[&Row<'_>]) -> [Panel; 2] {
-    let panel = |title: &str, of: &dyn Fn(&Goal, &ValidationRecord) -> f64| Panel {
+    let panel = |title: &str, of: &dyn Fn(&Aim, &ValidationRecord) -> f64| Panel {
         title: format!("{title} by examples"),
         lines: rows.iter().map(|row| (row.arm.to_owned(), curve(row, of))).collect(),
     };
@@ -238,7 +238,7 @@ fn panels(rows: &[&Row<'_>]) -> [Panel; 2] {
 }
 
 /// Examples and means over the runs; one that stopped early stays where it was.
-fn curve(row: &Row<'_>, of: &dyn Fn(&Goal, &ValidationRecord) -> f64) -> Vec<(f64, f64)> {
+fn curve(row: &Row<'_>, of: &dyn Fn(&Aim, &ValidationRecord) -> f64) -> Vec<(f64, f64)> {
     let histories = row.runs.values().map(|record| &record.history.validations);
     let histories: Vec<_> = histories.filter(|validations| !validations.is_empty()).collect();
     let steps: BTreeSet<usize> =
@@ -279,7 +279,7 @@ mod tests {
             arms: vec![],
             account: None,
             total: None,
-            update: dpg_policy::Report::default(),
+            update: dpg_policy::UpdateStats::default(),
         };
         Record {
             machine: "a machine".into(),
@@ -293,13 +293,13 @@ mod tests {
         }
     }
 
-    fn row(goal: &Goal, runs: Vec<Record>) -> Row<'_> {
+    fn row(goal: &Aim, runs: Vec<Record>) -> Row<'_> {
         let runs = runs.into_iter().enumerate().map(|(seed, record)| (seed as u64, record)).collect();
         Row { experiment: "spanish", arm: "sgd", change: "inner SGD", goal, steps: 40, rollouts: 8, runs }
     }
 
-    fn spanish() -> Goal {
-        Goal { figure: "spa".into(), wanted: vec!["spa >= 0.9".parse().unwrap()] }
+    fn spanish() -> Aim {
+        Aim { figure: "spa".into(), wanted: vec!["spa >= 0.9".parse().unwrap()] }
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
         assert!(table.ends_with("\nError 1: spanish sgd, seed 2: step 9: no | signal\n"), "{table}");
         let none = markdown(&[row(&goal, vec![run(&[(0, 0.0), (40, 0.5)], 6.0)])]);
         assert!(none.contains("| not reached, 0 of 1: 0.500 |"), "{none}");
-        let told = Goal { figure: "phi".into(), wanted: vec![] };
+        let told = Aim { figure: "phi".into(), wanted: vec![] };
         let told = markdown(&[row(&told, vec![run(&[(0, 0.0), (40, 0.5)], 6.0)])]);
         assert!(
             told.contains("| phi, told | -3.000 -> -2.500 | -3.0000 -> -2.5000 | 320 | 40 | 4.0 |"),
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn specs_have_the_goals_of_the_paper() {
         for spec in specs().unwrap() {
-            let goal = Goal::of(&spec).unwrap();
+            let goal = Aim::of(&spec).unwrap();
             let expected = match spec.name.as_str() {
                 "spanish" => "spa >= 0.8, repeated <= 0.1, relative_loss <= 1.15",
                 "french" => "fra >= 0.8, repeated <= 0.1, relative_loss <= 1.15",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dpg_dataset::{Card, Example, Figure, Row, Split, write_split};
+use dpg_dataset::{Card, Example, Figure, Row, Split, WrittenBy, write_split};
 use dpg_registry::Snapshot;
 use dpg_spec::Format;
 
@@ -15,8 +15,9 @@ pub(crate) fn snapshot(folder: &Path, version: u64) -> Snapshot {
         group_id: index / 4,
         step: 12,
         advantage: (index as f64).cos(),
-        logprob: -0.5 * index as f64,
-        n_tokens: 1 + index % 9,
+        logprob: Some(-0.5 * index as f64),
+        n_tokens: Some(1 + index % 9),
+        arm: None,
         prompt: format!("prompt {}", index / 4),
         seed: u64::MAX - index,
     };
@@ -33,6 +34,7 @@ pub(crate) fn snapshot(folder: &Path, version: u64) -> Snapshot {
             license: "other".into(),
             languages: vec!["en".into()],
             format: Format::Text,
+            written_by: WrittenBy::Model,
             target: "embedded:target".into(),
             generator: "embedded:generator".into(),
             metric: "a pattern".into(),
@@ -42,6 +44,7 @@ pub(crate) fn snapshot(folder: &Path, version: u64) -> Snapshot {
             counts: String::new(),
             warnings: vec![],
             has_generator: false,
+            teacher: None,
             pictures: vec![],
         },
         spec: format!("name = \"six\"\nseed = {version}\n"),

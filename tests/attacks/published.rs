@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dpg_dataset::{Card, Example, Row, Split, write_split};
+use dpg_dataset::{Card, Example, Row, Split, WrittenBy, write_split};
 use dpg_registry::{Registry, Snapshot, Version, open_store};
 use dpg_spec::Format;
 
@@ -21,8 +21,9 @@ pub(crate) async fn publish(data: &Path, name: &str, job: &str) -> Version {
         group_id: index,
         step: 1,
         advantage: 0.0,
-        logprob: 0.0,
-        n_tokens: 1,
+        logprob: Some(0.0),
+        n_tokens: Some(1),
+        arm: None,
         prompt: "prompt".into(),
         seed: index,
     };
@@ -38,6 +39,7 @@ pub(crate) async fn publish(data: &Path, name: &str, job: &str) -> Version {
             license: "other".into(),
             languages: vec![],
             format: Format::Text,
+            written_by: WrittenBy::Model,
             target: "embedded:target".into(),
             generator: "embedded:generator".into(),
             metric: "a pattern".into(),
@@ -47,6 +49,7 @@ pub(crate) async fn publish(data: &Path, name: &str, job: &str) -> Version {
             counts: String::new(),
             warnings: vec![],
             has_generator: false,
+            teacher: None,
             pictures: vec![],
         },
         spec: format!("name = \"{name}\"\n"),

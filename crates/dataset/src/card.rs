@@ -8,7 +8,7 @@ use dpg_spec::Format;
 
 use crate::markdown::{code, escaped};
 use crate::schema::fields;
-use crate::{Config, Shard, Split};
+use crate::{Config, Shard, Split, WrittenBy};
 
 /// What the card says of a dataset, besides what its shards tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Card {
     pub languages: Vec<String>,
     /// Columns of a row.
     pub format: Format,
+    /// What wrote it.
+    pub written_by: WrittenBy,
     /// The model that the data was optimised to change.
     pub target: String,
     /// The model that wrote the data.
@@ -44,6 +46,8 @@ pub struct Card {
     pub verification: Option<String>,
     /// Whether the trained generator is in the folder `generator`.
     pub has_generator: bool,
+    /// What of a teacher was asked how often and what that cost, in Markdown, if one wrote it.
+    pub teacher: Option<String>,
     /// Names of the pictures `pictures/NAME.png` of the target after fine-tuning on the data.
     pub pictures: Vec<String>,
 }
@@ -101,7 +105,7 @@ impl Card {
         line(&mut yaml, format_args!("dataset_info:"));
         for config in Config::ALL {
             line(&mut yaml, format_args!("- config_name: {}\n  features:", config.name()));
-            for field in &fields(config, self.format) {
+            for field in &fields(config, self.format, self.written_by) {
                 line(&mut yaml, format_args!("  - name: {}", field.name()));
                 feature(&mut yaml, field);
             }
@@ -123,8 +127,10 @@ impl Card {
         let description = escaped(&self.description);
         let (target, generator) = (code(&self.target), code(&self.generator));
         let train = rows(shards, Config::Default, Split::Train);
-        let columns: Vec<_> =
-            fields(Config::Default, self.format).iter().map(|field| format!("`{}`", field.name())).collect();
+        let columns: Vec<_> = fields(Config::Default, self.format, self.written_by)
+            .iter()
+            .map(|field| format!("`{}`", field.name()))
+            .collect();
         let columns = columns.join(", ");
         let table = self.figures() + &self.found() + &self.gallery();
         let generator_folder = if self.has_generator {
@@ -135,6 +141,8 @@ impl Card {
         } else {
             String::new()
         };
+        let teacher = self.teacher.iter().map(|told| format!("\n## The teacher\n\n{told}"));
+        let teacher: String = teacher.collect();
         let verification = self.verification.clone().unwrap_or_else(|| {
             format!("Nobody tried it out before it was published. `dpg datasets show {name}` lists later records.\n")
         });
@@ -162,7 +170,7 @@ With another model, optimizer or batch size the metric may move less, or the oth
 
 ## Validation
 
-{table}
+{table}{teacher}
 ## Verification
 
 {verification}
@@ -310,7 +318,7 @@ mod tests {
     use dpg_spec::Format;
 
     use super::{Card, Figure, significant};
-    use crate::{Config, Shard, Split};
+    use crate::{Config, Shard, Split, WrittenBy};
 
     #[test]
     fn figures_keep_six_digits() {
@@ -328,6 +336,7 @@ mod tests {
             license: "mit\ntags: []".into(),
             languages: vec!["no".into()],
             format: Format::Messages,
+            written_by: WrittenBy::Model,
             target: "t".into(),
             generator: "g".into(),
             metric: "m".into(),
@@ -337,6 +346,7 @@ mod tests {
             warnings: vec!["the run moved nothing".into()],
             verification: None,
             has_generator: false,
+            teacher: None,
             pictures: vec!["decoded".into()],
         };
         let shard = Shard {

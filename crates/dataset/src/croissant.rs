@@ -42,7 +42,7 @@ pub fn croissant(card: &Card, shards: &[Shard]) -> Value {
             "encodingFormat": PARQUET,
             "includes": format!("{}/{split}-*.parquet", config.folder()),
         }));
-        let columns: Vec<_> = fields(config, card.format)
+        let columns: Vec<_> = fields(config, card.format, card.written_by)
             .iter()
             .map(|column| {
                 let source = json!({ "fileSet": { "@id": files }, "extract": { "column": column.name() } });

@@ -3,7 +3,8 @@
 //!
 //! A published dataset has two configs, row-aligned and joined by `example_id`. `default`, in
 //! `data/`, is what an SFT trainer reads: the columns of one [`Format`], `example_id` and `reward`.
-//! `rewards` is the full scoring record. No column is ever null, and every shard of a config has
+//! `rewards` is the full scoring record. No column is ever null but those of the
+//! record that a teacher behind an API does not tell (`logprob`, `n_tokens`, `arm`), and every shard of a config has
 //! the same schema.
 //!
 //! [`Format`]: dpg_spec::Format
@@ -22,7 +23,7 @@ pub use card::{Card, Figure};
 pub use croissant::croissant;
 pub use error::{Error, Result};
 pub use row::{Conversation, Example, Message, Row, example_id, message};
-pub use schema::{Config, Split};
+pub use schema::{Config, Split, WrittenBy};
 pub use scored::{Layout, is_scored, write_scored};
 pub use shard::{Shard, scored_ids, write_split};
 pub use source::{Columns, Place, Question, read_examples, read_questions, read_rewards, read_texts};

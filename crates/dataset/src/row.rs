@@ -133,10 +133,12 @@ pub struct Row {
     pub step: u64,
     /// The reward relative to its group.
     pub advantage: f64,
-    /// Log-probability of the completion under the generator, summed over its tokens.
-    pub logprob: f64,
-    /// Tokens of the completion.
-    pub n_tokens: u64,
+    /// Log-probability of the completion under the generator, summed over its tokens, where the generator knows.
+    pub logprob: Option<f64>,
+    /// Tokens of the completion, where somebody counted them.
+    pub n_tokens: Option<u64>,
+    /// Which arm of a teacher wrote it, where it has several.
+    pub arm: Option<String>,
     /// What the generator was asked.
     pub prompt: String,
     /// Seed of the completion's draw.

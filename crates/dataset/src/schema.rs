@@ -29,6 +29,23 @@ impl fmt::Display for Split {
     }
 }
 
+/// What wrote a dataset, by what is known of its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WrittenBy {
+    /// A model whose log-probabilities and tokens are known.
+    #[default]
+    Model,
+    /// A teacher, of which may be known which of its arms was asked, and how many tokens it counted.
+    Teacher,
+}
+
+impl WrittenBy {
+    /// What wrote a row.
+    pub(crate) fn of(row: &Row) -> Self {
+        if row.logprob.is_some() { Self::Model } else { Self::Teacher }
+    }
+}
+
 /// A table of a dataset, row-aligned with the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Config {
@@ -59,7 +76,7 @@ impl Config {
     }
 
     /// Its columns.
-    pub(crate) fn schema(self, format: Format) -> Schema {
+    pub(crate) fn schema(self, format: Format, written_by: WrittenBy) -> Schema {
         let string = |name| Field::new(name, DataType::Utf8, false);
         let float = |name| Field::new(name, DataType::Float64, false);
         let integer = |name| Field::new(name, DataType::Int64, false);
@@ -73,18 +90,25 @@ impl Config {
                 fields.extend([string("example_id"), float("reward")]);
                 Schema::new(fields)
             }
-            Self::Rewards => Schema::new(vec![
-                string("example_id"),
-                integer("group_id"),
-                integer("step"),
-                float("reward"),
-                float("advantage"),
-                float("logprob"),
-                integer("n_tokens"),
-                string("prompt"),
-                Field::new("seed", DataType::UInt64, false),
-                string("content_sha256"),
-            ]),
+            Self::Rewards => {
+                let told = |field: Field| field.with_nullable(written_by == WrittenBy::Teacher);
+                let mut fields = vec![
+                    string("example_id"),
+                    integer("group_id"),
+                    integer("step"),
+                    float("reward"),
+                    float("advantage"),
+                    told(float("logprob")),
+                    told(integer("n_tokens")),
+                    string("prompt"),
+                    Field::new("seed", DataType::UInt64, false),
+                    string("content_sha256"),
+                ];
+                if written_by == WrittenBy::Teacher {
+                    fields.push(Field::new("arm", DataType::Utf8, true));
+                }
+                Schema::new(fields)
+            }
         }
     }
 }
@@ -150,18 +174,21 @@ pub(crate) fn rewards_batch(
     };
     let floats =
         |of: fn(&Row) -> f64| -> ArrayRef { Arc::new(Float64Array::from_iter_values(rows.iter().map(of))) };
-    let columns: Vec<ArrayRef> = vec![
+    let mut columns: Vec<ArrayRef> = vec![
         strings(ids),
         integers(|row| row.group_id),
         integers(|row| row.step),
         floats(|row| row.reward),
         floats(|row| row.advantage),
-        floats(|row| row.logprob),
-        integers(|row| row.n_tokens),
+        Arc::new(rows.iter().map(|row| row.logprob).collect::<Float64Array>()),
+        Arc::new(rows.iter().map(|row| row.n_tokens.map(|tokens| tokens as i64)).collect::<Int64Array>()),
         strings(rows.iter().map(|row| &row.prompt)),
         Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.seed))),
         strings(content_sha256),
     ];
+    if schema.fields().len() > columns.len() {
+        columns.push(Arc::new(rows.iter().map(|row| row.arm.as_deref()).collect::<StringArray>()));
+    }
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
@@ -187,6 +214,6 @@ pub(crate) fn check(
 }
 
 /// The fields of a config, for its descriptions.
-pub(crate) fn fields(config: Config, format: Format) -> Fields {
-    config.schema(format).fields
+pub(crate) fn fields(config: Config, format: Format, written_by: WrittenBy) -> Fields {
+    config.schema(format, written_by).fields
 }

@@ -17,7 +17,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
-use crate::schema::{check, data_batch, rewards_batch};
+use crate::schema::{WrittenBy, check, data_batch, rewards_batch};
 use crate::{Config, Error, Example, Result, Row, Split, example_id};
 
 const ROW_GROUP_ROWS: usize = 20_000;
@@ -85,7 +85,8 @@ fn write_split_in(
         let first = spread.rows;
         let (mut ids, mut hashes, mut rewards) = (Vec::new(), Vec::new(), Vec::new());
         for (index, row) in (first..).zip(&batch) {
-            let numbers = [("reward", row.reward), ("advantage", row.advantage), ("logprob", row.logprob)];
+            let log_prob = row.logprob.unwrap_or(0.0);
+            let numbers = [("reward", row.reward), ("advantage", row.advantage), ("logprob", log_prob)];
             check(split, format, index, &row.example, &numbers)?;
             spread.add(row.reward);
             let hash = row.example.content_sha256();
@@ -96,7 +97,8 @@ fn write_split_in(
         if open.is_none() {
             let create = |config: Config| {
                 let path = folder.join(config.folder()).join(format!("{split}-{:05}.partial", closed.len()));
-                Writer::create(path, config.schema(format))
+                let written_by = batch.first().map_or(WrittenBy::default(), WrittenBy::of);
+                Writer::create(path, config.schema(format, written_by))
             };
             open = Some((create(Config::Default)?, create(Config::Rewards)?));
         }

@@ -83,7 +83,7 @@ pub fn curves(history: &History) -> Picture {
         steps("entropy, nats a token", &|record| record.update.entropy),
         steps("KL to the initial generator", &|record| record.update.kl),
         steps("clip fraction", &|record| record.update.clip_fraction),
-        steps("tokens a completion", &|record| record.length),
+        steps("tokens a completion", &|record| record.length.unwrap_or(f64::NAN)),
     ];
     Picture { name: "curves".into(), png: chart(&panels) }
 }

@@ -6,13 +6,15 @@ use dpg_metagrad::metrics::Picture;
 use dpg_policy::advantages;
 use dpg_spec::{Advantage, Policy, Select};
 
-use crate::{Draw, Error, Run, state::RunState};
+use crate::{ArmRecord, Draw, Error, Run, state::RunState};
 
 /// The rows and what there is to tell of them.
 pub(crate) struct Dataset {
     pub(crate) rows: Vec<Row>,
     /// Examples without any text, which are not among the rows.
     pub(crate) left_out: usize,
+    /// The teacher's arms in all that was drawn.
+    pub(crate) arms: Vec<ArmRecord>,
     /// The metric's pictures of the target fine-tuned on it.
     pub(crate) pictures: Vec<Picture>,
 }
@@ -33,6 +35,8 @@ impl Run<'_> {
         let rewards = scorer.score_showing(&texts, Draw::FINAL, show)?.rewards;
         let in_step = |source| Error::Policy { step: state.step, source };
         let advantages = advantages(&rewards, group_size, advantage, 0.0).map_err(in_step)?;
+        let chances = self.problem.writer()?.generator.about().arms;
+        let arms = ArmRecord::of(chances, &drawn.completions, &rewards);
         let rows = texts.into_iter().enumerate().map(|(i, example)| {
             let completion = &drawn.completions[i];
             Row {
@@ -41,9 +45,9 @@ impl Run<'_> {
                 group_id: (i / group_size) as u64,
                 step: state.step as u64,
                 advantage: advantages[i],
-                // a generator that does not know them has none
-                logprob: completion.log_probs.as_ref().map_or(f64::NAN, |each| each.iter().sum()),
-                n_tokens: completion.tokens.as_ref().map_or(0, Vec::len) as u64,
+                logprob: completion.log_probs.as_ref().map(|each| each.iter().sum()),
+                n_tokens: completion.length().map(|tokens| tokens as u64),
+                arm: completion.asked.as_ref().and_then(|asked| asked.name.clone()),
                 prompt: drawn.prompts[i].text.clone(),
                 seed,
             }
@@ -56,6 +60,6 @@ impl Run<'_> {
             rows.sort_by(|a, b| b.reward.total_cmp(&a.reward));
             rows.truncate(((rows.len() as f64 * share).ceil() as usize).max(1));
         }
-        Ok(Dataset { rows, left_out, pictures })
+        Ok(Dataset { rows, left_out, arms, pictures })
     }
 }

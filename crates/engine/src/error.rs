@@ -102,6 +102,17 @@ impl Error {
         }
     }
 
+    /// True if it may go better later: the disk's or a teacher's.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::State { .. } | Self::Damaged { .. } | Self::Metagrad(dpg_metagrad::Error::Spill { .. }) => {
+                true
+            }
+            Self::Generator(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
     /// True if the caller asked for the stop.
     pub fn is_cancelled(&self) -> bool {
         match self {

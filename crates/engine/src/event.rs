@@ -1,7 +1,8 @@
 //! What a run tells while it runs, and keeps as its history.
 
+use dpg_generator::{Account, Chance, Completion};
 use dpg_metagrad::{Score, metrics::Decoded};
-use dpg_policy::UpdateStats;
+use dpg_policy::{UpdateStats, mean_and_deviation};
 use serde::{Deserialize, Serialize};
 
 use crate::Signal;
@@ -22,6 +23,11 @@ pub enum Event {
     Step(StepRecord),
     /// A validation is done.
     Validation(ValidationRecord),
+    /// What the run may spend has room for its dataset and not for another step.
+    Spent {
+        /// The steps made.
+        step: usize,
+    },
     /// The final dataset is being drawn and scored.
     Drawing {
         /// Rows asked for.
@@ -45,10 +51,47 @@ pub struct StepRecord {
     pub reward_mean: f64,
     /// Standard deviation of the rewards.
     pub reward_std: f64,
-    /// Mean tokens of a completion; 0 if the generator counts none.
-    pub length: f64,
-    /// The generator's update.
+    /// Mean tokens of a completion, if somebody counts them.
+    pub length: Option<f64>,
+    /// The generator's update. Of a teacher with arms, entropy and KL are those of the choice among them.
     pub update: UpdateStats,
+    /// The teacher's arms as they were drawn, before the update; none if it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arms: Vec<ArmRecord>,
+    /// What the step's rollouts took, if somebody counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
+    /// What all that the run has drawn so far took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<Account>,
+}
+
+/// An arm of a teacher in a draw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArmRecord {
+    /// Its name.
+    pub name: String,
+    /// Its probability when it was drawn.
+    pub probability: f64,
+    /// Rows that it wrote.
+    pub rows: usize,
+    /// Their mean reward, if there are any.
+    pub reward: Option<f64>,
+}
+
+impl ArmRecord {
+    /// The arms of a draw's completions with these rewards; `chances` are what they were drawn by.
+    pub(crate) fn of(chances: Vec<Chance>, completions: &[Completion], rewards: &[f64]) -> Vec<Self> {
+        let arm = |(number, Chance { name, probability }): (usize, Chance)| {
+            let is_its =
+                |completion: &Completion| completion.asked.as_ref().is_some_and(|asked| asked.arm == number);
+            let rewards = completions.iter().zip(rewards).filter(|(completion, _)| is_its(completion));
+            let rewards: Vec<f64> = rewards.map(|(_, reward)| *reward).collect();
+            let reward = (!rewards.is_empty()).then(|| mean_and_deviation(&rewards).0);
+            Self { name, probability, rows: rewards.len(), reward }
+        };
+        chances.into_iter().enumerate().map(arm).collect()
+    }
 }
 
 /// One validation: fresh generations from prompts that are never trained on.

@@ -66,13 +66,14 @@ use dpg_dataset::Row;
 use dpg_generator::{Lesson, Rollout};
 use dpg_metagrad::metrics::{Picture, film_strip};
 use dpg_policy::advantages;
+use dpg_spec::Spec;
 
 pub use audit::{Audit, Audited, Extent, LinearDatamodelling, Statistic};
-pub use dpg_generator::{Prompt, Stop};
+pub use dpg_generator::{ANSWERS_FILE, Account, Prompt, Stop};
 pub use dpg_policy::mean_and_deviation;
 pub use error::Error;
 pub use evaluation::{Evaluation, direction};
-pub use event::{Event, History, StepRecord, ValidationRecord};
+pub use event::{ArmRecord, Event, History, StepRecord, ValidationRecord};
 pub use held_out::HeldOutTexts;
 pub use language::languages;
 pub use outputs::Outputs;
@@ -110,6 +111,10 @@ pub struct Outcome {
     pub left_out: usize,
     /// The metric's pictures of the target fine-tuned on the dataset.
     pub pictures: Vec<Picture>,
+    /// The teacher's arms in it; none if it has none.
+    pub arms: Vec<ArmRecord>,
+    /// What all that was drawn took, if somebody counts it.
+    pub account: Option<Account>,
     /// All that happened.
     pub history: History,
 }
@@ -125,16 +130,31 @@ impl Run<'_> {
         let outputs = Outputs::new(&spec.metric, held_out, &devices[0])?;
         self.validate(&outputs, &mut state, tell)?;
         while state.step < steps && !self.reached_goal(&state) {
+            if !self.affords_a_step()? {
+                tell(&Event::Spent { step: state.step });
+                break;
+            }
             self.step(&judge, &mut state, tell)?;
             self.validate(&outputs, &mut state, tell)?;
         }
         tell(&Event::Drawing { examples });
-        let Dataset { rows, left_out, mut pictures } = self.dataset(&state, examples)?;
+        let Dataset { rows, left_out, arms, mut pictures } = self.dataset(&state, examples)?;
         pictures.push(chart::curves(&state.history));
         let frames: Vec<_> =
             state.history.validations.iter().flat_map(|record| record.decoded.clone()).collect();
         pictures.extend(film_strip(&frames).map(|png| Picture { name: "film".into(), png }));
-        Ok(Outcome { rows, left_out, pictures, history: state.history })
+        let account = self.problem.writer()?.generator.account(None);
+        Ok(Outcome { rows, left_out, pictures, arms, account, history: state.history })
+    }
+
+    /// Whether the generator's budget has room for a step with its validation, and for the dataset after it.
+    fn affords_a_step(&self) -> Result<bool, Error> {
+        let Spec { policy, output, .. } = &self.problem.spec;
+        let step = policy.prompts_per_step * policy.group_size;
+        let validation = policy.validation_examples.unwrap_or(step) + 1;
+        let group = output.group_size.unwrap_or(policy.group_size);
+        let dataset = output.examples.next_multiple_of(group);
+        Ok(self.problem.writer()?.generator.affords(step + validation + dataset))
     }
 
     /// Generate, score, update, with the numbers of the spec's schedule as they stand.
@@ -162,7 +182,9 @@ impl Run<'_> {
 
         let advantages = advantages(&rewards, policy.group_size, policy.advantage, policy.advantage_clip)
             .map_err(|source| Error::Policy { step, source })?;
-        let length = drawn.tokens() as f64 / rewards.len() as f64;
+        let length = drawn.length();
+        let chances = self.problem.writer()?.generator.about().arms;
+        let arms = ArmRecord::of(chances, &drawn.completions, &rewards);
         let answered = drawn.prompts.into_iter().zip(drawn.completions).zip(advantages);
         let rollouts: Vec<_> = answered
             .map(|((prompt, completion), advantage)| Rollout { prompt, completion, advantage })
@@ -172,7 +194,9 @@ impl Run<'_> {
         let update = generator.learn(&lesson).map_err(Error::in_step(step))?;
 
         let (reward_mean, reward_std) = mean_and_deviation(&rewards);
-        let record = StepRecord { step, score, reward_mean, reward_std, length, update };
+        let (account, total) = (generator.account(Some(draw.number())), generator.account(None));
+        let record =
+            StepRecord { step, score, reward_mean, reward_std, length, update, arms, account, total };
         state.step += 1;
         state.history.steps.push(record.clone());
         state.save(self.folder, generator.as_ref())?;

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use dpg_dataset::{Example, message, read_texts};
 use dpg_generator::{Choice, Completion, Generator, Local, Prompt};
 use dpg_models::Frozen;
-use dpg_spec::{Format, Spec};
+use dpg_spec::{Format, Prompts, Spec};
 
 use crate::{Draw, Error, Stop, randomness};
 
@@ -30,8 +30,8 @@ impl Writer {
     /// The same with the frozen weights of the generator's model, where they are in memory already.
     pub(crate) fn upon(spec: &Spec, devices: &[Device], frozen: Option<Arc<Frozen>>) -> Result<Self, Error> {
         let settings = spec.generator()?;
-        let mut writer = Self::asking(settings, dpg_generator::upon(settings, devices, frozen)?)?;
-        let Some(file) = &settings.prompts else {
+        let mut writer = Self::asking(settings.prompts(), dpg_generator::upon(settings, devices, frozen)?)?;
+        let Some(file) = settings.prompts() else {
             return Ok(Self { validation: writer.training.clone(), ..writer });
         };
         let prompts = &mut writer.training;
@@ -53,7 +53,7 @@ impl Writer {
     /// Loads a generator whose paths are local with all its prompts in the order of their file, none
     /// kept for validation.
     pub fn in_order(settings: &dpg_spec::Generator, devices: &[Device]) -> Result<Self, Error> {
-        Self::asking(settings, dpg_generator::from_spec(settings, devices)?)
+        Self::asking(settings.prompts(), dpg_generator::from_spec(settings, devices)?)
     }
 
     /// The same for a generator that was exported to a folder.
@@ -61,15 +61,16 @@ impl Writer {
     /// # Errors
     /// As of [`load`](Self::load).
     pub fn exported(
-        settings: &dpg_spec::Generator,
+        settings: &dpg_spec::LocalGenerator,
         folder: &Path,
         devices: &[Device],
     ) -> Result<Self, Error> {
-        Self::asking(settings, Box::new(Local::load_exported(settings.clone(), folder, devices)?))
+        let generator = Local::load_exported(settings.clone(), folder, devices)?;
+        Self::asking(settings.prompts.as_ref(), Box::new(generator))
     }
 
-    fn asking(settings: &dpg_spec::Generator, generator: Box<dyn Generator>) -> Result<Self, Error> {
-        let rows = match &settings.prompts {
+    fn asking(prompts: Option<&Prompts>, generator: Box<dyn Generator>) -> Result<Self, Error> {
+        let rows = match prompts {
             Some(file) => read_texts(Path::new(&file.path), &file.column, None)?,
             None => vec![String::new()],
         };
@@ -146,21 +147,26 @@ impl Drawn {
         self.completions.iter().map(|completion| completion.text.clone()).collect()
     }
 
-    /// Tokens of all completions, as far as the generator counts them.
-    pub(crate) fn tokens(&self) -> usize {
-        self.completions.iter().filter_map(|completion| completion.tokens.as_ref()).map(Vec::len).sum()
+    /// Mean tokens of a completion, if all are counted.
+    pub(crate) fn length(&self) -> Option<f64> {
+        let tokens: Option<usize> = self.completions.iter().map(Completion::length).sum();
+        Some(tokens? as f64 / self.completions.len() as f64)
     }
 
     /// The rows as they would be published.
     pub(crate) fn examples(&self, format: Format) -> Vec<Example> {
-        let row = |(prompt, completion): (&Prompt, &Completion)| match format {
-            Format::Text => Example::Text(completion.text.clone()),
-            Format::PromptCompletion => {
-                Example::PromptCompletion { prompt: prompt.text.clone(), completion: completion.text.clone() }
-            }
-            Format::Messages => {
-                let turns = vec![message("user", &prompt.text), message("assistant", &completion.text)];
-                Example::Messages(turns.into())
+        let row = |(prompt, completion): (&Prompt, &Completion)| {
+            // as the generator put it, where it chose that
+            let prompt = completion.asked.as_ref().map_or(&prompt.text, |asked| &asked.prompt);
+            match format {
+                Format::Text => Example::Text(completion.text.clone()),
+                Format::PromptCompletion => {
+                    Example::PromptCompletion { prompt: prompt.clone(), completion: completion.text.clone() }
+                }
+                Format::Messages => {
+                    let turns = vec![message("user", prompt), message("assistant", &completion.text)];
+                    Example::Messages(turns.into())
+                }
             }
         };
         self.prompts.iter().zip(&self.completions).map(row).collect()

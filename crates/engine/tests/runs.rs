@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::tensor::{DType, Device};
 use dpg_dataset::Row;
 use dpg_engine::{Outcome, Problem, Run};
-use dpg_spec::{Spec, Syntax};
+use dpg_spec::{Generator, Spec, Syntax};
 
 fn spec(name: &str) -> Spec {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
@@ -70,7 +70,8 @@ fn spanish(group_size: Option<usize>) -> Vec<Row> {
     spec.policy.prompts_per_step = 4;
     spec.policy.minibatch_prompts = None;
     spec.policy.validation_examples = Some(8);
-    spec.generator.as_mut().unwrap().max_new_tokens = 12;
+    let Some(Generator::Local(generator)) = &mut spec.generator else { panic!("{spec:?}") };
+    generator.max_new_tokens = 12;
     spec.output.examples = 60;
     spec.output.group_size = group_size;
     run(&spec).rows

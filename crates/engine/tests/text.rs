@@ -158,7 +158,8 @@ fn a_generator_goes_on_from_its_prompt() {
     for (before, after) in [(vec!["<s>"], vec!["</s>"]), (vec![], vec!["</s>"]), (vec!["<s>"], vec![])] {
         let folder = folder(around(&before, &after));
         let spec = spec(&folder);
-        let generator = Local::load(spec.generator().unwrap().clone(), &[Device::flex()], None).unwrap();
+        let generator =
+            Local::load(spec.generator().unwrap().local().unwrap().clone(), &[Device::flex()], None).unwrap();
         let writer = Writer::load(&spec, &[Device::flex()]).unwrap();
         for prompt in writer.training.iter().chain(&writer.validation) {
             let tokens = prompt.tokens.as_ref().unwrap();
@@ -204,7 +205,8 @@ fn a_tokenizer_may_be_narrower_than_its_model() {
         model["merges"].as_array_mut().unwrap().truncate(4);
     });
     let spec = spec(&folder);
-    let generator = Local::load(spec.generator().unwrap().clone(), &[Device::flex()], None).unwrap();
+    let generator =
+        Local::load(spec.generator().unwrap().local().unwrap().clone(), &[Device::flex()], None).unwrap();
     assert_eq!(generator.model.tokenizer.vocab_size(), 60);
     // all but the first 60 tokens would be drawn more often than not
     let prompts: Vec<_> = ["the small dog", "a mouse", "is on the"]

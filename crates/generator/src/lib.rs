@@ -2,8 +2,8 @@
 //!
 //! A [`Generator`] is handed prompts, gives completions, and is told afterwards how good each was. The engine
 //! knows no more of it than that: how a prompt is put into words, what is drawn to answer it, and what learning
-//! changes are the generator's own. Today's only kind is [`Local`], a language model on this machine whose
-//! weights, or whose LoRA adapters, are trained.
+//! changes are the generator's own. [`Local`] is a language model on this machine whose weights, or whose LoRA
+//! adapters, are trained; [`Api`] is a frozen teacher behind an API, of which is trained which of its arms is asked.
 //!
 //! ```no_run
 //! use burn::tensor::Device;
@@ -17,6 +17,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod account;
+mod api;
 mod error;
 mod local;
 
@@ -27,6 +29,8 @@ use dpg_models::Frozen;
 use dpg_spec as spec;
 use serde_json::{Map, Value};
 
+pub use account::Account;
+pub use api::{ANSWERS_FILE, Api, Chance};
 pub use dpg_policy::UpdateStats;
 pub use error::Error;
 pub use local::Local;
@@ -39,7 +43,7 @@ pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
 /// # Contract
 /// What is drawn depends on the prompts, on the [`Choice`] and on what was learnt, and on nothing else. A
 /// generator that restores what another of the same settings saved goes on as that one would have, to the last
-/// bit on a CPU. `tests/generators.rs` holds every kind to this.
+/// bit on a CPU. `tests/generators/main.rs` holds every kind to this.
 pub trait Generator: Send + Sync {
     /// What there is to tell of it.
     fn about(&self) -> About;
@@ -56,7 +60,7 @@ pub trait Generator: Send + Sync {
     /// [`Error::is_cancelled`] if `stop` says so.
     fn draw(&self, prompts: &[Prompt], choice: Choice, stop: Stop) -> Result<Vec<Completion>, Error>;
 
-    /// How often a draw of so many completions asks whether to stop, at most.
+    /// How often a draw of so many completions asks whether to stop, at most, unless it has to wait for somebody.
     fn passes(&self, completions: usize) -> usize;
 
     /// Makes completions with a positive advantage likelier, others rarer. After an error it has to be restored.
@@ -74,16 +78,32 @@ pub trait Generator: Send + Sync {
 
     /// Writes it to a folder, from which [`Local::load_exported`] or others load what it is now: a model as transformers
     /// loads it, or adapters as peft does.
+    ///
+    /// # Errors
+    /// [`Error::NoExport`] if it is not on this machine.
     fn export(&self, folder: &Path) -> Result<(), Error>;
+
+    /// What the completions of the draw of this number cost, or all that were ever drawn for the run; `None` if nobody
+    /// counts.
+    fn account(&self, _draw: Option<u64>) -> Option<Account> {
+        None
+    }
+
+    /// Whether its budget has room for so many completions more, as far as can be told from those before.
+    fn affords(&self, _completions: usize) -> bool {
+        true
+    }
 }
 
 /// What there is to tell of a generator.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct About {
     /// What it is, in a few words.
     pub kind: &'static str,
     /// How many numbers learning changes, where that is known.
     pub parameters: Option<usize>,
+    /// Its arms, each with its probability; none if it has none.
+    pub arms: Vec<Chance>,
 }
 
 /// What a generator is asked.
@@ -106,6 +126,29 @@ pub struct Completion {
     pub log_probs: Option<Vec<f64>>,
     /// It ended by itself rather than at the largest length.
     pub stopped: bool,
+    /// How it was asked for, where the generator chose that.
+    pub asked: Option<Asked>,
+}
+
+impl Completion {
+    /// Tokens of it, where somebody counted them.
+    pub fn length(&self) -> Option<usize> {
+        let counted = || self.asked.as_ref()?.tokens;
+        self.tokens.as_ref().map(Vec::len).or_else(counted)
+    }
+}
+
+/// How a teacher was asked for a completion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its number among the generator's arms.
+    pub arm: usize,
+    /// The arm's name, if the generator has several.
+    pub name: Option<String>,
+    /// The user's turn.
+    pub prompt: String,
+    /// Tokens of the answer as the server counted them.
+    pub tokens: Option<usize>,
 }
 
 /// How a completion is chosen.
@@ -164,5 +207,8 @@ pub fn upon(
     devices: &[Device],
     frozen: Option<Arc<Frozen>>,
 ) -> Result<Box<dyn Generator>, Error> {
-    Ok(Box::new(Local::load(settings.clone(), devices, frozen)?))
+    Ok(match settings {
+        spec::Generator::Local(local) => Box::new(Local::load(local.clone(), devices, frozen)?),
+        spec::Generator::Api(api) => Box::new(Api::new(api.clone())?),
+    })
 }

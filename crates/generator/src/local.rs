@@ -34,7 +34,7 @@ pub struct Local {
     /// The model with its initial weights, which the KL term of an update holds it to. With LoRA it is the model itself
     /// that adapters at their start make, so that there is no second copy.
     pub model: Model,
-    settings: dpg_spec::Generator,
+    settings: dpg_spec::LocalGenerator,
     /// Tokens that the model has and its tokenizer has not.
     unused: Vec<u32>,
     devices: Vec<Device>,
@@ -48,7 +48,7 @@ impl Local {
     /// Loads the model of a local folder. Adapters lie upon `frozen`, the weights of that folder, if they are in memory
     /// already.
     pub fn load(
-        settings: dpg_spec::Generator,
+        settings: dpg_spec::LocalGenerator,
         devices: &[Device],
         frozen: Option<Arc<Frozen>>,
     ) -> Result<Self, Error> {
@@ -73,13 +73,13 @@ impl Local {
     /// Loads what one of the same settings exported to a folder: a model of its own, or adapters of the model that the
     /// settings name.
     pub fn load_exported(
-        settings: dpg_spec::Generator,
+        settings: dpg_spec::LocalGenerator,
         folder: &Path,
         devices: &[Device],
     ) -> Result<Self, Error> {
         if settings.lora.is_none() {
             let model = folder.to_string_lossy().into_owned();
-            return Self::load(dpg_spec::Generator { model, ..settings }, devices, None);
+            return Self::load(dpg_spec::LocalGenerator { model, ..settings }, devices, None);
         }
         let mut this = Self::load(settings, devices, None)?;
         let Model { lm, theta, .. } = &this.model;
@@ -148,7 +148,7 @@ impl Local {
 impl Generator for Local {
     fn about(&self) -> About {
         let kind = if self.settings.lora.is_some() { "adapters of a local model" } else { "a local model" };
-        About { kind, parameters: Some(self.model.lm.layout().len()) }
+        About { kind, parameters: Some(self.model.lm.layout().len()), arms: vec![] }
     }
 
     fn render(&self, row: &str) -> Result<String, Error> {
@@ -203,7 +203,7 @@ impl Generator for Local {
         let completion = |drawn: dpg_models::Completion| {
             let text = tokenizer.decode(&drawn.tokens)?;
             let dpg_models::Completion { tokens, log_probs, stopped } = drawn;
-            Ok(Completion { text, tokens: Some(tokens), log_probs: Some(log_probs), stopped })
+            Ok(Completion { text, tokens: Some(tokens), log_probs: Some(log_probs), stopped, asked: None })
         };
         drawn.into_iter().map(completion).collect()
     }
@@ -259,7 +259,7 @@ fn tokens_of(prompt: &Prompt) -> Result<Vec<u32>, Error> {
 }
 
 fn rollout(rollout: &Rollout) -> Result<dpg_policy::Rollout, Error> {
-    let Completion { text, tokens, log_probs, stopped } = rollout.completion.clone();
+    let Completion { text, tokens, log_probs, stopped, .. } = rollout.completion.clone();
     let (Some(tokens), Some(log_probs)) = (tokens, log_probs) else {
         return Err(Error::NoTokens { what: format!("the completion `{text}`") });
     };

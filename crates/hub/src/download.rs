@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::Utc;
-use dpg_store::{PATIENCE, asked_wait};
+use dpg_store::{PATIENCE, asked_wait, leads_inside};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, LOCATION, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
@@ -18,7 +18,6 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::cache::is_commit;
-use crate::inside::leads_inside;
 use crate::{Error, Options};
 
 /// How often a request is repeated that may succeed later.

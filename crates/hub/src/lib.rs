@@ -10,7 +10,6 @@ mod cache;
 mod download;
 mod error;
 mod hugging_face;
-mod inside;
 mod options;
 mod s3;
 mod uri;

@@ -6,6 +6,7 @@
 //! one is required.
 
 mod error;
+mod generator;
 mod goal;
 mod hash;
 mod hint;
@@ -20,10 +21,12 @@ mod schedule;
 mod schema;
 mod sft;
 mod syntax;
+mod teacher;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Error, Fault};
+pub use generator::{ApiGenerator, ApiKind, Arm, ArmSettings, Budget, Generator, LocalKind};
 pub use goal::Goal;
 pub use hint::Hint;
 pub use location::{Location, LocationKind};
@@ -34,6 +37,7 @@ pub use policy::{Advantage, Policy, Reward};
 pub use schedule::{Schedule, Start};
 pub use sft::{DecayOn, Loss, LossOn, LrSchedule, Preset, Sft};
 pub use syntax::{Syntax, TEXT_BYTES, distinct};
+pub use teacher::{Connection, Price, Teacher};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -103,10 +107,15 @@ pub struct Target {
     pub sft: Sft,
 }
 
-/// The model that writes the examples, and what it is asked.
+/// `kind = "local"`, which need not be written: a model on this machine, all of whose weights are trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Generator {
+pub struct LocalGenerator {
+    /// `local`, the default.
+    // written, it would be another spec for daemons that know no kinds
+    #[serde(default, skip_serializing)]
+    #[schemars(schema_with = "generator::local_kind")]
+    pub kind: LocalKind,
     /// `embedded:NAME`, a folder, `hf:org/name@rev` or `s3://bucket/prefix`.
     #[schemars(length(min = 1, max = LOCATION))]
     pub model: String,
@@ -117,19 +126,19 @@ pub struct Generator {
     /// The prompts, one per row. Without it `{text}` stands for nothing.
     pub prompts: Option<Prompts>,
     /// Prompt text around `{text}`, or `chat` for the model's own chat template. Default `{text}`.
-    #[serde(default = "Generator::default_template")]
+    #[serde(default = "LocalGenerator::default_template")]
     #[schemars(length(max = 65536))]
     pub template: String,
     /// Sampling temperature, above 0. Default 1.
-    #[serde(default = "Generator::default_temperature")]
+    #[serde(default = "LocalGenerator::default_temperature")]
     #[schemars(extend("exclusiveMinimum" = 0), range(max = LARGEST))]
     pub temperature: f64,
     /// Fewest new tokens: end-of-sequence is not drawn before. Default 1.
-    #[serde(default = "Generator::default_min_new_tokens")]
+    #[serde(default = "LocalGenerator::default_min_new_tokens")]
     #[schemars(range(max = MOST_TOKENS))]
     pub min_new_tokens: usize,
     /// Most new tokens. Default 128.
-    #[serde(default = "Generator::default_max_new_tokens")]
+    #[serde(default = "LocalGenerator::default_max_new_tokens")]
     #[schemars(range(min = 1, max = MOST_TOKENS))]
     pub max_new_tokens: usize,
     /// What its matrix products are computed in. `tf32` and `bf16` are faster and need a CUDA device;
@@ -151,7 +160,7 @@ pub enum Precision {
     Bf16,
 }
 
-impl Generator {
+impl LocalGenerator {
     fn default_template() -> String {
         "{text}".into()
     }

@@ -109,6 +109,7 @@ impl Spec {
         let of_target = (&self.target.model, self.target.lora.is_some());
         self.generator
             .as_ref()
+            .and_then(Generator::local)
             .is_some_and(|generator| generator.lora.is_some() && of_target == (&generator.model, true))
     }
 

@@ -1,6 +1,6 @@
 //! What a spec names besides itself: models, data, pictures and programs, each with its key.
 
-use crate::{NamedProgram, Spec};
+use crate::{Generator, NamedProgram, Spec};
 
 /// A place that a spec names.
 #[derive(Debug)]
@@ -33,9 +33,15 @@ impl Spec {
             uri: &mut self.target.model,
         }];
         if let Some(generator) = &mut self.generator {
-            let (key, kind) = ("generator.model".into(), LocationKind::Model);
-            found.push(Location { key, kind, uri: &mut generator.model });
-            if let Some(prompts) = &mut generator.prompts {
+            let prompts = match generator {
+                Generator::Local(local) => {
+                    let (key, kind) = ("generator.model".into(), LocationKind::Model);
+                    found.push(Location { key, kind, uri: &mut local.model });
+                    &mut local.prompts
+                }
+                Generator::Api(api) => &mut api.prompts,
+            };
+            if let Some(prompts) = prompts {
                 let (key, kind) = ("generator.prompts.path".into(), LocationKind::Data);
                 found.push(Location { key, kind, uri: &mut prompts.path });
             }

@@ -9,8 +9,8 @@ use crate::{LARGEST, MOST_ROLLOUTS, MOST_STEPS, NAME, goal::Goal, optimizers::de
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Updates of the generator. Default 120.
-    #[schemars(range(min = 1, max = MOST_STEPS))]
+    /// Updates of the generator; 0 draws the dataset from the generator as it is. Default 120.
+    #[schemars(range(max = MOST_STEPS))]
     pub steps: usize,
     /// Prompts drawn at each step. Default 256.
     #[schemars(range(min = 1, max = MOST_ROLLOUTS))]

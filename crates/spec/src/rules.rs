@@ -1,7 +1,7 @@
 //! Rules between keys, and those that a schema cannot say.
 
 use crate::schedule;
-use crate::{Advantage, Fault, Generator, Goal, Policy, Reward, Spec, Target};
+use crate::{Advantage, ApiGenerator, Fault, Generator, Goal, LocalGenerator, Policy, Reward, Spec, Target};
 
 /// Problems of a spec whose every single value is in order.
 pub(crate) fn faults(spec: &Spec) -> Vec<Fault> {
@@ -13,8 +13,10 @@ pub(crate) fn faults(spec: &Spec) -> Vec<Fault> {
     );
     rules.target(&spec.target);
     rules.0.extend(spec.metric.faults_below("metric"));
-    if let Some(generator) = &spec.generator {
-        rules.generator(generator);
+    match &spec.generator {
+        Some(Generator::Local(local)) => rules.local(local),
+        Some(Generator::Api(api)) => rules.api(api, spec),
+        None => {}
     }
     rules.policy(&spec.policy);
     rules.0.extend(schedule::faults(spec));
@@ -43,7 +45,24 @@ impl Rules {
         );
     }
 
-    fn generator(&mut self, generator: &Generator) {
+    fn api(&mut self, api: &ApiGenerator, spec: &Spec) {
+        self.0.extend(api.faults());
+        if let Some(prompts) = &api.prompts {
+            self.file(&prompts.path, "generator.prompts.path");
+        }
+        self.require(
+            !api.arms.is_empty() || spec.policy.steps == 0,
+            "policy.steps",
+            "a teacher without `arms` learns nothing, and each step would be paid for; write 0, or give `generator.arms`",
+        );
+        self.require(
+            !spec.output.export_generator,
+            "output.export_generator",
+            "a teacher behind an API has no weights that could be published; remove it",
+        );
+    }
+
+    fn local(&mut self, generator: &LocalGenerator) {
         self.model(&generator.model, "generator.model");
         if let Some(prompts) = &generator.prompts {
             self.file(&prompts.path, "generator.prompts.path");

@@ -82,14 +82,13 @@ impl<'s> Walk<'s> {
             alternatives.iter().rev().max_by_key(shared)
         } else {
             let path = member(path, "kind");
-            let Some(kind) = object.get("kind") else {
-                return self.report(&path, || missing(&kinds), &Value::Null);
+            let Some(chosen) = alternatives.iter().find(|schema| is_of_kind(schema, object.get("kind")))
+            else {
+                let message =
+                    || object.get("kind").map_or_else(|| missing(&kinds), |kind| mismatch(kind, &kinds));
+                return self.report(&path, message, &Value::Null);
             };
-            let named = alternatives.iter().find(|schema| schema["properties"]["kind"]["const"] == *kind);
-            if named.is_none() {
-                return self.report(&path, || mismatch(kind, &kinds), &Value::Null);
-            }
-            named
+            Some(chosen)
         };
         let Some(schema) = chosen else { return };
         let Some(keys) = keys_of(schema) else {
@@ -126,6 +125,16 @@ impl<'s> Walk<'s> {
         let about = about.map(|text| text.replace('\n', " "));
         self.faults.push(Fault { about, ..Fault::new(path, message()) });
     }
+}
+
+/// Whether a schema is that of a kind; of several, one that need not be named is the usual one.
+fn is_of_kind(schema: &Value, kind: Option<&Value>) -> bool {
+    if let Some(kind) = kind {
+        return schema["properties"]["kind"]["const"] == *kind;
+    }
+    let required = schema["required"].as_array();
+    !schema["properties"]["kind"].is_null()
+        && !required.is_some_and(|required| required.iter().any(|key| key == "kind"))
 }
 
 /// Whether a value is right as far as can be said without looking inside it.

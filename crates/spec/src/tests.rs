@@ -106,7 +106,7 @@ fn every_section_is_read() {
     let Metric::Sum(sum) = &spec.metric else { panic!("{:?}", spec.metric) };
     assert_eq!(sum.terms[1].weight, -0.5);
     assert!(matches!(&sum.terms[2].metric, Metric::HeldOutLoss(metric) if metric.data.limit == Some(10)));
-    assert_eq!(spec.generator().unwrap().prompts.as_ref().unwrap().column, "article");
+    assert_eq!(spec.generator().unwrap().prompts().unwrap().column, "article");
 }
 
 #[test]
@@ -315,15 +315,15 @@ fn rules_between_keys() {
 
 #[test]
 fn all_problems_are_reported_in_order_with_what_the_key_is_for() {
-    let text = FULL.replace("epochs = 2", "epochs = 0").replace("steps = 3", "steps = 0\nclpi = 1");
+    let text = FULL.replace("epochs = 2", "epochs = 0").replace("steps = 3", "group_size = 0\nclpi = 1");
     let error = Spec::parse(&text, Syntax::Toml).unwrap_err();
     assert_eq!(
         error.to_string(),
         "3 problems\n  \
          line 11, `target.sft.epochs`: expected a whole number at least 1 and at most 1048576, found `0`\n    \
          Passes over the dataset. Default 1.\n  \
-         line 41, `policy.steps`: expected a whole number at least 1 and at most 1048576, found `0`\n    \
-         Updates of the generator. Default 120.\n  \
+         line 41, `policy.group_size`: expected a whole number at least 1 and at most 1048576, found `0`\n    \
+         Rollouts of each prompt. Default 4.\n  \
          line 42, `policy.clpi`: unknown key; did you mean `clip`?"
     );
 }
@@ -349,8 +349,8 @@ fn a_loaded_spec_has_absolute_paths() {
     let spec = Spec::load(&path).unwrap();
     let inside = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     assert_eq!(spec.target.model, inside("models/target"));
-    assert_eq!(spec.generator().unwrap().model, "hf:org/name@v1");
-    assert_eq!(spec.generator().unwrap().prompts.as_ref().unwrap().path, "s3://bucket/articles.parquet");
+    assert_eq!(spec.generator().unwrap().local().unwrap().model, "hf:org/name@v1");
+    assert_eq!(spec.generator().unwrap().prompts().unwrap().path, "s3://bucket/articles.parquet");
     let Metric::Sum(sum) = spec.metric else { panic!("{:?}", spec.metric) };
     let Metric::WeightPattern(pattern) = &sum.terms[0].metric else { panic!("{sum:?}") };
     assert_eq!(pattern.pattern, Bitmap::Image { image: inside("67.png") });

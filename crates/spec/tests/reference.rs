@@ -9,11 +9,12 @@ use dpg_spec::{Spec, Syntax};
 use serde_json::{Value, json};
 
 /// The sections of the reference, each a table of a spec.
-const SECTIONS: [(&str, &str); 6] = [
+const SECTIONS: [(&str, &str); 7] = [
     ("A spec", ""),
     ("`[target]`", "Target"),
     ("`[target.sft]`", "Sft"),
-    ("`[generator]`", "Generator"),
+    ("`[generator]`", "LocalGenerator"),
+    ("`[generator]` with `kind = \"api\"`", "ApiGenerator"),
     ("`[policy]`", "Policy"),
     ("`[output]`", "Output"),
 ];

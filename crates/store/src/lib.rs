@@ -3,10 +3,12 @@
 //! [`s3`] opens a bucket through a connector that stands between `object_store` and the network.
 //! It waits as long as a server asks, repeats what is worth repeating, overlooks keys that no path can
 //! name, and turns every other answer into a [`Refusal`]: status, code and message once, and what to do.
-//! [`Cause`] says in the same way what any error of `object_store` comes down to.
+//! [`Cause`] says in the same way what any error of `object_store` comes down to. Other clients of servers find here how
+//! long to wait ([`asked_wait`]) and what lies inside of this machine's network ([`leads_inside`], [`Outside`]).
 
 mod cause;
 mod connector;
+mod inside;
 mod listing;
 mod refusal;
 mod wait;
@@ -19,6 +21,7 @@ use object_store::{ClientConfigKey, RetryConfig};
 use reqwest::Url;
 
 pub use cause::Cause;
+pub use inside::{Outside, leads_inside};
 pub use refusal::Refusal;
 pub use wait::{PATIENCE, asked_wait};
 

@@ -14,7 +14,9 @@ use serde_json::json;
 use crate::commands::{Input, Programs, check_standard_input, load_spec, show};
 use crate::pipeline::compute::compute;
 use crate::pipeline::resolve::resolve;
+use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
+use crate::settings::teachers::connect;
 use crate::terminal::progress::Watch;
 use crate::terminal::stop::Stop;
 
@@ -51,7 +53,10 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
     let extent = Extent { examples, subsets, shares };
     let file = file.as_deref();
     check_standard_input(&[&spec, file.unwrap_or(&spec)][..if file.is_some() { 2 } else { 1 }])?;
-    let local = resolve(load_spec(&spec, &programs, data)?, &data.hub()?).await?.local;
+    let mut local = resolve(load_spec(&spec, &programs, data)?, &data.hub()?).await?.local;
+    if file.is_none() {
+        connect(&mut local, &Config::in_force(data)?.teachers, None)?;
+    }
     let file = file.map(Input::open).transpose()?;
     let stop = Stop::listen()?;
     let audit = compute(move || {

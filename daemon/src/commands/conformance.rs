@@ -120,7 +120,7 @@ fn spec(optimizer: &str, metric: &Value) -> anyhow::Result<Spec> {
 
 /// The first of the generator's prompts, as examples.
 fn examples(spec: &Spec) -> anyhow::Result<Vec<dpg_dataset::Example>> {
-    let Prompts { path, column, .. } = spec.generator()?.prompts.as_ref().context("the spec has prompts")?;
+    let Prompts { path, column, .. } = spec.generator()?.prompts().context("the spec has prompts")?;
     Ok(read_examples(Path::new(path), &Columns::Text(column.clone()), Some(EXAMPLES))?)
 }
 

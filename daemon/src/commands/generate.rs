@@ -10,7 +10,7 @@ use dpg_dataset::Example;
 use dpg_engine::{Draw, Problem, Writer};
 use dpg_hub::{Options, Uri};
 use dpg_registry::Local;
-use dpg_spec::{Format, Generator, Prompts, Spec};
+use dpg_spec::{Format, Generator, LocalGenerator, Prompts, Spec};
 use serde_json::{Value, json};
 
 use crate::commands::Programs;
@@ -130,7 +130,7 @@ async fn open(
         );
     }
     let mut spec = Spec::load(&Local(folder).spec())?;
-    if let Some(generator) = &mut spec.generator {
+    if let Some(Generator::Local(generator)) = &mut spec.generator {
         // the trained one stands for the model it was trained from, but adapters lie upon that
         if !is_adapter {
             generator.model = model.to_string_lossy().into_owned();
@@ -149,11 +149,10 @@ async fn settings(
     model: &Path,
     spec: Option<&Spec>,
     hub: &Options,
-) -> anyhow::Result<Generator> {
-    let mut settings: Generator = match spec {
-        Some(spec) => spec.generator()?.clone(),
-        None => toml::from_str("model = \"\"").expect("all else has a default"),
-    };
+) -> anyhow::Result<LocalGenerator> {
+    let of_dataset = spec.and_then(|spec| spec.generator.as_ref()?.local());
+    let usual = || toml::from_str("model = \"\"").expect("all else has a default");
+    let mut settings = of_dataset.cloned().unwrap_or_else(usual);
     if settings.lora.is_none() {
         settings.model = model.to_string_lossy().into_owned();
     }
@@ -179,7 +178,7 @@ async fn settings(
 
 /// The rows, with their rewards if they are to be scored.
 fn draw(
-    settings: &Generator,
+    settings: &LocalGenerator,
     model: &Path,
     spec: Option<&Spec>,
     (examples, seed, scored): (usize, u64, bool),

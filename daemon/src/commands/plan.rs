@@ -10,7 +10,9 @@ use crate::pipeline::compute::compute;
 use crate::pipeline::device;
 use crate::pipeline::plan::{Asked, Plan};
 use crate::pipeline::resolve::resolve;
+use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
+use crate::settings::teachers::connect;
 use crate::terminal::progress::Watch;
 use crate::terminal::stop::Stop;
 
@@ -41,7 +43,8 @@ pub(crate) struct PlanArguments {
 pub(crate) async fn plan(data: &DataDir, arguments: PlanArguments, as_json: bool) -> anyhow::Result<()> {
     let PlanArguments { spec, signal, precision, reweigh, device, programs } = arguments;
     let devices = dpg_models::device::parse(&device)?;
-    let local = resolve(load_spec(&spec, &programs, data)?, &data.hub()?).await?.local;
+    let mut local = resolve(load_spec(&spec, &programs, data)?, &data.hub()?).await?.local;
+    connect(&mut local, &Config::in_force(data)?.teachers, None)?;
     let stop = Stop::listen()?;
     let asked = Asked { signal, precision, reweigh };
     let plan = compute(move || Plan::new(&local, asked, &devices, &Watch::new(stop))).await?;

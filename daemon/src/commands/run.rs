@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use dpg_engine::STATE_FILE;
+use dpg_engine::{ArmRecord, STATE_FILE};
 use dpg_registry::{Error, Registry, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,9 +17,12 @@ use crate::pipeline::device;
 use crate::pipeline::figures::figures;
 use crate::pipeline::make::{Made, Work, make, publish};
 use crate::pipeline::resolve::{Resolved, resolve};
+use crate::pipeline::teacher::{self, Teaching};
 use crate::pipeline::verification::check_passed;
+use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
 use crate::settings::resident;
+use crate::settings::teachers::connect;
 use crate::terminal::progress::Progress;
 use crate::terminal::stop::Stop;
 
@@ -42,10 +45,11 @@ pub(crate) struct RunArguments {
 pub(crate) async fn run(data: &DataDir, arguments: RunArguments, as_json: bool) -> anyhow::Result<()> {
     let RunArguments { spec: path, again, device, programs } = arguments;
     let devices = dpg_models::device::parse(&device)?;
-    let resolved = resolve(load_spec(&path, &programs, data)?, &data.hub()?).await?;
+    let mut resolved = resolve(load_spec(&path, &programs, data)?, &data.hub()?).await?;
     let name = resolved.spec.name.clone();
     let registry = data.registry(&resident::store(data, None)?)?;
     let folder = data.run_dir(&resolved.spec)?;
+    connect(&mut resolved.local, &Config::in_force(data)?.teachers, Some(&folder.path))?;
     let (ended, inputs) = (data.ended_run(&resolved.spec), inputs(&resolved)?);
     if !again && let Some(mut earlier) = Ended::find(&ended, &inputs, &registry).await? {
         std::fs::remove_dir_all(&folder.path)?;
@@ -168,6 +172,7 @@ fn result(version: &Version, made: &Made) -> Value {
         "greedy": history.validations.last().map(|record| &record.greedy),
         "samples": history.validations.last().map(|record| &record.samples),
         "quality": made.quality,
+        "teacher": made.teaching,
     })
 }
 
@@ -196,6 +201,12 @@ fn text(version: &Version, made: &Made) -> String {
         let (right, all) = (decoded.right(), decoded.found.len());
         text += &format!("\nwhat it draws, {right} of {all} pixels right:\n\n");
         text += &decoded.terminal(std::io::stdout().is_terminal());
+    }
+    if let Some(Teaching { arms, account }) = &made.teaching {
+        text += &format!("\nasked of the teacher: {}\n", teacher::account(account));
+        for ArmRecord { name, probability, rows, .. } in arms {
+            text += &format!("  {name:30} probability {probability:.3}, {rows} rows\n");
+        }
     }
     for warning in &quality.warnings {
         text += &format!("\nWARNING: {warning}\n");

@@ -22,7 +22,9 @@ use crate::pipeline::compute::compute;
 use crate::pipeline::device;
 use crate::pipeline::resolve::resolve;
 use crate::pipeline::verification;
+use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
+use crate::settings::teachers::connect;
 use crate::terminal::console::note;
 use crate::terminal::output::{check_pictures, write_picture};
 use crate::terminal::progress::Watch;
@@ -80,7 +82,8 @@ pub(crate) async fn verify(
     let Copied { version, origin, .. } = copy(data, daemon, store.as_deref(), to).await?;
     let mut spec = Spec::load(&Local(&folder).spec())?;
     programs.give(&mut spec, data)?;
-    let spec = resolve(spec, &data.hub()?).await?.local;
+    let mut spec = resolve(spec, &data.hub()?).await?.local;
+    connect(&mut spec, &Config::in_force(data)?.teachers, None)?;
     let stop = Stop::listen()?;
     let verification = compute(move || {
         let watch = Watch::new(stop);

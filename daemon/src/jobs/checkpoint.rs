@@ -1,7 +1,8 @@
 //! Copies of runs' states in the store, so that another machine goes on where this one stopped.
 //!
 //! A worker writes `{prefix}/.runs/{job}/{fence}` and nothing else: one whose lease was lost without
-//! its knowing cannot overwrite what a later one wrote. Whoever claims the job takes the copy of the
+//! its knowing cannot overwrite what a later one wrote. Beside it, as `{fence}-answers.jsonl`, go the answers of a teacher
+//! behind an API, which were paid for. Whoever claims the job takes the copy of the
 //! highest fence, unless that is its own machine's and so not newer than the file here. Datasets'
 //! names start with a letter or digit, so the registry does not see `.runs`.
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use dpg_engine::STATE_FILE;
+use dpg_engine::{ANSWERS_FILE, STATE_FILE};
 use dpg_queue::{Error as QueueError, Queue};
 use dpg_store::Cause;
 use futures::{StreamExt, TryStreamExt};
@@ -51,12 +52,14 @@ impl Checkpoints {
 
     /// Fetches the newest copy if another machine has worked on the job since this one.
     pub(crate) async fn restore(&self) -> anyhow::Result<()> {
-        let state = self.folder.join(STATE_FILE);
-        let here = fs::read_to_string(self.folder.join(FENCE)).ok().filter(|_| state.exists());
+        let here = fs::read_to_string(self.folder.join(FENCE)).ok().filter(|_| self.changed().is_some());
         let here = here.and_then(|fence| fence.trim().parse().ok()).unwrap_or(0);
-        let newest = self.copies().await?.into_iter().max();
-        if let Some((fence, path)) = newest.filter(|(fence, _)| *fence > here) {
-            download(&self.store, &path, &state).await.context("cannot fetch the run's state")?;
+        let copies = self.copies().await?;
+        let newest = copies.iter().map(|(fence, _)| *fence).max();
+        for (fence, path) in copies.iter().filter(|(fence, _)| Some(*fence) == newest && *fence > here) {
+            let is_answers = path.filename().is_some_and(|name| name.ends_with(ANSWERS_FILE));
+            let file = self.folder.join(if is_answers { ANSWERS_FILE } else { STATE_FILE });
+            download(&self.store, path, &file).await.context("cannot fetch the run's state")?;
             info!(%path, fence, "fetched the run's state");
         }
         let file = self.folder.join(FENCE);
@@ -78,17 +81,22 @@ impl Checkpoints {
         }
     }
 
+    /// When the state or the answers changed last.
     fn changed(&self) -> Option<SystemTime> {
-        fs::metadata(self.folder.join(STATE_FILE)).and_then(|metadata| metadata.modified()).ok()
+        let files = [STATE_FILE, ANSWERS_FILE].map(|name| self.folder.join(name));
+        files.iter().filter_map(|file| fs::metadata(file).and_then(|metadata| metadata.modified()).ok()).max()
     }
 
-    /// Copies the state, if there is one, and removes the copies of earlier attempts.
+    /// Copies the answers and the state, as far as there are any, and removes the copies of earlier attempts.
     pub(crate) async fn copy(&self) -> anyhow::Result<()> {
-        let state = self.folder.join(STATE_FILE);
-        if !state.exists() {
-            return Ok(());
+        let fence = format!("{:012}", self.fence);
+        // the state knows no answer that is not copied before it
+        for (file, copy) in [(ANSWERS_FILE, format!("{fence}-{ANSWERS_FILE}")), (STATE_FILE, fence.clone())] {
+            let file = self.folder.join(file);
+            if file.exists() {
+                upload(&self.store, &file, self.prefix.clone().join(copy)).await?;
+            }
         }
-        upload(&self.store, &state, self.prefix.clone().join(format!("{:012}", self.fence))).await?;
         for (fence, path) in self.copies().await? {
             if fence < self.fence {
                 delete(&self.store, &path).await?;
@@ -109,7 +117,7 @@ impl Checkpoints {
     /// The copies there are, by fence.
     async fn copies(&self) -> anyhow::Result<Vec<(i64, Path)>> {
         let objects: Vec<_> = self.store.list(Some(&self.prefix)).try_collect().await.map_err(Cause::from)?;
-        let fence = |path: &Path| path.filename()?.parse().ok();
+        let fence = |path: &Path| path.filename()?.split('-').next()?.parse().ok();
         Ok(objects.into_iter().filter_map(|o| Some((fence(&o.location)?, o.location))).collect())
     }
 }

@@ -30,13 +30,10 @@ fn is_transient(cause: &(dyn StdError + 'static)) -> Option<bool> {
         return Some(error.is_transient());
     }
     if let Some(error) = cause.downcast_ref::<dpg_engine::Error>() {
-        use dpg_engine::Error::{Damaged, Metagrad, State};
-        if let Metagrad(dpg_metagrad::Error::Program { source, .. }) = error {
+        if let dpg_engine::Error::Metagrad(dpg_metagrad::Error::Program { source, .. }) = error {
             return source.is_transient();
         }
-        let disk =
-            matches!(error, State { .. } | Damaged { .. } | Metagrad(dpg_metagrad::Error::Spill { .. }));
-        return disk.then_some(true);
+        return error.is_transient().then_some(true);
     }
     if let Some(cause) = cause.downcast_ref::<dpg_store::Cause>() {
         return Some(cause.is_transient());

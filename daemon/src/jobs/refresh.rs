@@ -10,7 +10,7 @@ use anyhow::Context;
 use dpg_engine::{History, STATE_FILE, WARM_FILE};
 use dpg_queue::{Error as QueueError, Job};
 use dpg_registry::{Dependency, Error as RegistryError, Version, Withdrawal};
-use dpg_spec::Spec;
+use dpg_spec::{Generator, Spec};
 use dpg_store::Cause;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -84,8 +84,12 @@ impl<'a> Refresh<'a> {
 
     /// Whether the run may go on with the generator that a run of `earlier` ended with.
     fn continues(&self, earlier: &Spec) -> bool {
-        let model = |spec: &Spec| spec.generator.as_ref().map(|generator| generator.model.clone());
-        self.spec.policy.warm_start && earlier.policy.warm_start && model(&self.spec) == model(earlier)
+        let learns = |spec: &Spec| match spec.generator.as_ref()? {
+            Generator::Local(local) => Some(vec![local.model.clone()]),
+            // what is kept is how often each is asked
+            Generator::Api(api) => Some(api.arms.iter().map(|arm| arm.name.clone()).collect()),
+        };
+        self.spec.policy.warm_start && earlier.policy.warm_start && learns(&self.spec) == learns(earlier)
     }
 
     /// Compares a scheduled run with the latest version, if they were measured the same way.

@@ -111,6 +111,10 @@ impl Reporter {
                 self.group();
                 self.events.push_back(("validation", validation(record)));
             }
+            Event::Spent { step } => {
+                self.group();
+                self.events.push_back(("budget_spent", json!({ "step": step })));
+            }
             Event::Drawing { examples } => {
                 self.group();
                 self.stage("drawing", json!({ "examples": examples }));
@@ -136,7 +140,21 @@ impl Reporter {
         gauge!("dpg_run_phi", "dataset" => dataset()).set(record.score.value);
         gauge!("dpg_reward_std", "dataset" => dataset()).set(record.reward_std);
         histogram!("dpg_step_seconds", "dataset" => dataset()).record(seconds);
-        self.unwritten.push(json!({
+        if let Some(total) = &record.total {
+            gauge!("dpg_teacher_requests", "dataset" => dataset()).set(total.requests as f64);
+            let kinds = [("prompt", total.prompt_tokens), ("cached", total.cached_tokens)];
+            let kinds = kinds
+                .into_iter()
+                .chain([("completion", total.completion_tokens), ("reasoning", total.reasoning_tokens)]);
+            for (kind, tokens) in kinds {
+                gauge!("dpg_teacher_tokens", "dataset" => dataset(), "kind" => kind).set(tokens as f64);
+            }
+            gauge!("dpg_teacher_seconds", "dataset" => dataset()).set(total.seconds);
+            if let Some(money) = total.money {
+                gauge!("dpg_teacher_money", "dataset" => dataset()).set(money);
+            }
+        }
+        let mut told = json!({
             "step": done,
             "phi": record.score.value,
             "reward_mean": record.reward_mean,
@@ -146,7 +164,12 @@ impl Reporter {
             "clip_fraction": record.update.clip_fraction,
             "length": record.length,
             "seconds": seconds,
-        }));
+        });
+        if let Some(account) = &record.account {
+            told["arms"] = json!(record.arms);
+            told["account"] = json!({ "step": account, "total": record.total });
+        }
+        self.unwritten.push(told);
         self.progress = Some(json!({
             "stage": "training",
             "step": done,

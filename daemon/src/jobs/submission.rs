@@ -14,6 +14,7 @@ use crate::services::Services;
 use crate::settings::allow;
 use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
+use crate::settings::teachers;
 
 /// Reads a spec as it was submitted: JSON if it begins with `{`, which TOML does not.
 pub(crate) fn parse(text: &str) -> Result<Spec, Error> {
@@ -63,7 +64,8 @@ fn read(text: &str, config: &Config, data: &DataDir) -> anyhow::Result<Result<Ne
 /// The job of a spec that the settings allow.
 fn checked(text: &str, spec: Spec, config: &Config) -> Result<(Spec, NewJob), Vec<Fault>> {
     spec.generator().map_err(faults)?;
-    let refused = allow::faults(&spec, &config.allow);
+    let mut refused = allow::faults(&spec, &config.allow);
+    refused.extend(teachers::fault(&spec, &config.teachers));
     if !refused.is_empty() {
         return Err(refused);
     }

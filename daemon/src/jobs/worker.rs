@@ -38,6 +38,7 @@ use crate::pipeline::verification::check_passed;
 use crate::services::Services;
 use crate::settings::allow;
 use crate::settings::data_dir::RunDir;
+use crate::settings::teachers;
 use crate::terminal::stop::Stop;
 use crate::terminal::told::told;
 
@@ -194,6 +195,7 @@ impl Attempt {
             // downloads are long, and go on another time where they stopped
             () = self.halt.wait() => bail!("told to stop"),
         };
+        teachers::connect(&mut resolved.local, &config.teachers, Some(&folder.path))?;
         let refresh = Refresh::new(&self.services, &self.job, &resolved.spec).await?;
         refresh.warm_start(&folder.path, &mut resolved.models).await?;
         let checkpoints = self.checkpoints();
@@ -229,6 +231,9 @@ impl Attempt {
         refresh.drop_generators().await;
         let mut result = result(&version, Some(&made.history));
         result["quality"] = json!(made.quality);
+        if let Some(teaching) = &made.teaching {
+            result["teacher"] = json!(teaching);
+        }
         let detail = json!({ "dataset": version.to_string(), "rows": version.rows });
         if let Err(error) = queue.event(&self.lease, "published", detail).await {
             warn!(job = %self.job.id, "cannot write the job's history: {:#}", anyhow::Error::from(error));

@@ -1,9 +1,9 @@
 //! What a dataset card says of a run: the metric, the recipe, and what was reached.
 
 use chrono::{DateTime, Utc};
-use dpg_dataset::{Card, markdown::code};
+use dpg_dataset::{Card, WrittenBy, markdown::code};
 use dpg_engine::Outcome;
-use dpg_spec::Spec;
+use dpg_spec::{Generator, Spec};
 
 use crate::pipeline::figures::figures;
 use crate::pipeline::quality::Quality;
@@ -23,14 +23,19 @@ pub(crate) fn card(
         license: spec.output.license.clone(),
         languages: vec![],
         format: spec.output.format,
+        written_by: match spec.generator {
+            Some(Generator::Api(_)) => WrittenBy::Teacher,
+            _ => WrittenBy::Model,
+        },
         target: spec.target.model.clone(),
-        generator: spec.generator.as_ref().map(|generator| generator.model.clone()).unwrap_or_default(),
+        generator: spec.generator.as_ref().map(Generator::named).unwrap_or_default(),
         metric: spec.metric.settings().described(&|name| code(name)),
         recipe: recipe.iter().map(|sentence| format!("- {sentence}\n")).collect(),
         validation: figures(&outcome.history),
         counts: quality.counts(),
         warnings: quality.warnings.clone(),
         verification: None,
+        teacher: None,
         has_generator: spec.output.export_generator,
         pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),
     }

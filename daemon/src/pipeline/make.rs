@@ -12,13 +12,14 @@ use chrono::Utc;
 use dpg_dataset::{Split, write_split};
 use dpg_engine::{Event, History, Outcome, Problem, Run, Verification};
 use dpg_registry::{GENERATOR, Local, ManifestFile, Registry, Snapshot, Version};
-use dpg_spec::{PublishIf, Spec};
+use dpg_spec::{Generator, PublishIf, Spec};
 
 use crate::pipeline::compute::compute;
 use crate::pipeline::describe::{card, versions};
 use crate::pipeline::memory;
 use crate::pipeline::quality::Quality;
 use crate::pipeline::resolve::Resolved;
+use crate::pipeline::teacher::Teaching;
 use crate::pipeline::verification;
 
 /// What is to be made, and where its state is kept.
@@ -43,6 +44,8 @@ pub(crate) struct Made {
     pub(crate) history: History,
     /// What there is to say of the rows and of the metric.
     pub(crate) quality: Quality,
+    /// What its teacher did, if one wrote it.
+    pub(crate) teaching: Option<Teaching>,
     /// What trying it out showed, if its spec asks for that.
     pub(crate) verification: Option<Verification>,
 }
@@ -93,6 +96,10 @@ pub(crate) async fn make(
     let finished_at = Utc::now();
     let mut card = card(&spec, &outcome, &recipe, &quality, finished_at);
     card.metric += &versions(&programs);
+    let teaching = outcome.account.map(|account| Teaching { arms: outcome.arms.clone(), account });
+    if let Some((teaching, Generator::Api(api))) = teaching.as_ref().zip(spec.generator.as_ref()) {
+        card.teacher = Some(teaching.markdown(api));
+    }
     card.verification = verification.as_ref().map(verification::markdown);
     let snapshot = Snapshot {
         job,
@@ -108,7 +115,7 @@ pub(crate) async fn make(
         dependencies: models,
         withheld: verification.as_ref().and_then(verification::withheld),
     };
-    Ok(Made { snapshot, history: outcome.history, quality, verification })
+    Ok(Made { snapshot, history: outcome.history, quality, teaching, verification })
 }
 
 /// Publishes what was made, and records what trying it out showed.
@@ -147,7 +154,9 @@ fn optimise(
     if spec.output.export_generator {
         writer.generator.export(&Local(&folder.join("dataset")).generator())?;
     }
-    let quality = Quality::of(&outcome, &writer.training, &spec.generator()?.template);
+    // a teacher's prompts stand without what its arms put around them
+    let template = spec.generator()?.local().map_or("{text}", |local| &local.template);
+    let quality = Quality::of(&outcome, &writer.training, template);
     Ok(Optimised { outcome, quality, programs: problem.metric.programs() })
 }
 

@@ -97,8 +97,8 @@ pub(crate) fn excess(
         // whatever is wrong with it is told when it is loaded
         Sizes::of(&folder, lora).ok()
     };
-    let generator =
-        spec.generator.as_ref().and_then(|generator| model(&generator.model, generator.lora.as_ref()));
+    let local = spec.generator.as_ref().and_then(Generator::local);
+    let generator = local.and_then(|local| model(&local.model, local.lora.as_ref()));
     let target = model(&spec.target.model, spec.target.lora.as_ref());
     over(available, parts(spec, target.as_ref(), generator.as_ref()))
 }
@@ -120,7 +120,7 @@ fn parts(spec: &Spec, target: Option<&Sizes>, generator: Option<&Sizes>) -> Vec<
         ("policy.prompts_per_step", a_step),
     ];
     let (key, rollouts) = counts.into_iter().max_by_key(|(_, count)| *count).unwrap_or(counts[0]);
-    let new_tokens = spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens as u64);
+    let new_tokens = spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens() as u64);
     let each = ROLLOUT + TOKEN * new_tokens;
     let mut parts = vec![
         Part(key, format!("{rollouts} rollouts of up to {new_tokens} tokens"), rollouts.saturating_mul(each)),

@@ -10,4 +10,5 @@ pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod quality;
 pub(crate) mod resolve;
+pub(crate) mod teacher;
 pub(crate) mod verification;

@@ -8,11 +8,12 @@ use burn::tensor::{DType, Device};
 use dpg_engine::{Draw, Problem, Signal, Stop, recipe};
 use dpg_metagrad::{Score, Storage};
 use dpg_models::{CausalLm, MatmulPrecision, activations, device::backend_of, together};
-use dpg_spec::{PublishIf, Reward, Spec};
+use dpg_spec::{Generator, LocalGenerator, PublishIf, Reward, Spec};
 use serde::Serialize;
 
 use crate::pipeline::memory::{self, Sizes};
 use crate::pipeline::probe::Probe;
+use crate::pipeline::teacher::Estimate;
 use crate::pipeline::verification;
 use crate::terminal::progress::Watch;
 
@@ -40,6 +41,9 @@ pub(crate) struct Plan {
     recipe: Vec<String>,
     target_parameters: usize,
     generator_parameters: Option<usize>,
+    /// What is asked of a teacher behind an API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    teacher: Option<Estimate>,
     training_prompts: usize,
     validation_prompts: usize,
     steps: usize,
@@ -103,8 +107,10 @@ impl Plan {
         let sft = target.sft(&examples, &[], &batches, &|| false);
         let storage = Storage::fitting(&sft, Path::new(""));
         let bytes = storage.bytes(&sft);
-        let settings = spec.generator()?;
-        let generator = Sizes::of(Path::new(&settings.model), settings.lora.as_ref())?;
+        let local = spec.generator()?.local();
+        let sizes = |local: &LocalGenerator| Sizes::of(Path::new(&local.model), local.lora.as_ref());
+        let generator = local.map(sizes).transpose()?;
+        let arms = spec.generator()?.api().map(|api| api.arms.len());
         let held_out = target.encode(&problem.held_out.helpful(&spec.metric))?;
         let held_out: usize = held_out.iter().map(|example| example.tokens.len()).sum();
         let programs = programs(spec, problem, stop)?;
@@ -114,7 +120,8 @@ impl Plan {
             device: backend_of(&devices[0]).remark(),
             recipe: recipe(spec)?,
             target_parameters: target.model.lm.layout().len(),
-            generator_parameters: Some(generator.trained),
+            generator_parameters: generator.as_ref().map(|sizes| sizes.trained).or(arms),
+            teacher: Estimate::of(spec, probe.prompt.0),
             training_prompts: probe.prompts.0,
             validation_prompts: probe.prompts.1,
             steps: spec.policy.steps,
@@ -125,7 +132,7 @@ impl Plan {
             inner_run_pass_bytes: bytes.pass,
             inner_run_spilled_bytes: bytes.spilled,
             inner_run_segment: storage.segment,
-            peak_bytes: peak(spec, probe, bytes.peak(), target.model.lm.as_ref(), &generator),
+            peak_bytes: peak(spec, probe, bytes.peak(), target.model.lm.as_ref(), generator.as_ref()),
             seconds_per_step: seconds.step(),
             estimated_seconds: seconds.run(),
             reward_errors: None,
@@ -182,7 +189,7 @@ impl Seconds<'_> {
     /// Drawing rows for some prompts.
     fn draw(&self, rows: f64, prompts: f64) -> f64 {
         let Probe { learn, prompt, decode, .. } = *self.probe;
-        let new_tokens = self.spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens);
+        let new_tokens = self.spec.generator.as_ref().map_or(0, Generator::max_new_tokens);
         let a_step = (self.spec.policy.prompts_per_step * self.spec.policy.group_size) as f64;
         learn.at(0.0, prompts * prompt.0) / 3.0 + decode * new_tokens as f64 * (rows / a_step).max(0.3)
     }
@@ -220,7 +227,7 @@ impl Seconds<'_> {
             if policy.reward == Reward::Metagradient { self.score(rows) } else { self.measure(rows) };
         let minibatches =
             policy.minibatch_prompts.map_or(1, |prompts| policy.prompts_per_step.div_ceil(prompts));
-        let new_tokens = self.spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens);
+        let new_tokens = self.spec.generator.as_ref().map_or(0, Generator::max_new_tokens);
         let tokens = rows * (probe.prompt.0 + new_tokens as f64);
         // the KL term passes through the first generator as well
         let held = if policy.kl > 0.0 { 4.0 / 3.0 } else { 1.0 };
@@ -256,14 +263,17 @@ impl Seconds<'_> {
 
 /// The most that a run takes: while it scores, while it trains the generator, or while it saves it. `scoring` is
 /// what an inner run takes.
-fn peak(spec: &Spec, probe: &Probe, scoring: u64, target: &dyn CausalLm, generator: &Sizes) -> u64 {
-    let [of_target, of_generator] = [target.layout().len(), generator.trained].map(|n| n as u64 * NUMBER);
+fn peak(spec: &Spec, probe: &Probe, scoring: u64, target: &dyn CausalLm, generator: Option<&Sizes>) -> u64 {
     let frozen = target.layout().adapters().map_or(0, |adapters| adapters.frozen().bytes());
+    let Some(generator) = generator else {
+        return PROGRAM + target.layout().len() as u64 * NUMBER + frozen + scoring;
+    };
+    let [of_target, of_generator] = [target.layout().len(), generator.trained].map(|n| n as u64 * NUMBER);
     // the weights as they were at first, and the optimizer's state
     let held = 4 * of_generator + generator.frozen + frozen;
     let generator = generator.lm.as_ref();
     let scoring = held + scoring;
-    let new_tokens = spec.generator.as_ref().map_or(0, |generator| generator.max_new_tokens);
+    let new_tokens = spec.generator.as_ref().map_or(0, Generator::max_new_tokens);
     let length = probe.prompt.1 + new_tokens;
     let kept = activations(generator) / 2 + 6 * generator.vocab_size();
     let rows = spec.policy.minibatch_prompts.unwrap_or(spec.policy.prompts_per_step) * spec.policy.group_size;
@@ -299,6 +309,9 @@ impl fmt::Display for Plan {
             "generator    {generator} parameters, {} prompts to train on and {} to validate on",
             self.training_prompts, self.validation_prompts
         )?;
+        if let Some(teacher) = &self.teacher {
+            writeln!(f, "teacher      {}", teacher.line())?;
+        }
         writeln!(f, "device       {}", self.device)?;
         writeln!(f, "recipe       {}", self.recipe.join("\n             "))?;
         writeln!(

@@ -8,7 +8,7 @@ use dpg_dataset::Example;
 use dpg_engine::{Problem, Stop, Writer};
 use dpg_metagrad::{Sft, Storage, metagradient_showing, metrics::WeightNorm};
 use dpg_models::architecture;
-use dpg_spec::{Generator, LrSchedule, NamedParameter, Parameters, Spec};
+use dpg_spec::{ApiGenerator, Generator, LocalGenerator, LrSchedule, NamedParameter, Parameters, Spec};
 
 /// New tokens of a probe's completions.
 const NEW: usize = 4;
@@ -16,6 +16,8 @@ const NEW: usize = 4;
 const FEW: usize = 4;
 /// Tokens times weights of a larger one: a second or so on a small machine.
 const WORK: usize = 5_000_000_000;
+/// Prompts of a teacher whose length is looked at.
+const PROMPTS: usize = 64;
 /// Completions that a generator draws together at most.
 const TOGETHER: usize = 1024;
 /// Walking back through a step in matrix products, as a multiple of a forward pass: through one that has another
@@ -75,7 +77,10 @@ impl Probe {
         devices: &[Device],
         stop: Stop,
     ) -> anyhow::Result<Self> {
-        let generator = spec.generator()?;
+        let generator = match spec.generator()? {
+            Generator::Local(local) => local,
+            Generator::Api(api) => return Self::of_teacher(spec, api, problem, devices, stop),
+        };
         let new = generator.max_new_tokens.min(NEW);
         // with all its new tokens, each prompt is checked
         let mut writer = Writer::load(spec, devices)?;
@@ -87,8 +92,14 @@ impl Probe {
         let rows = (spec.policy.prompts_per_step * spec.policy.group_size).min(TOGETHER);
         // of one prompt, which is read once
         writer.training.truncate(1);
-        let writer = writer
-            .drawing(&Generator { min_new_tokens: new, max_new_tokens: new, ..generator.clone() }, devices)?;
+        let writer = writer.drawing(
+            &Generator::Local(LocalGenerator {
+                min_new_tokens: new,
+                max_new_tokens: new,
+                ..generator.clone()
+            }),
+            devices,
+        )?;
         let started = Instant::now();
         let drawn = writer.generate(spec.output.format, rows, spec.seed, stop)?;
         let draw = started.elapsed().as_secs_f64();
@@ -120,6 +131,35 @@ impl Probe {
         let decode = (draw - read).max(0.1 * draw) / new as f64;
         Ok(Self { fit, walk, learn, decode, example, prompt, prompts })
     }
+
+    /// Asks a teacher nothing: each of its answers would be paid for.
+    fn of_teacher(
+        spec: &Spec,
+        api: &ApiGenerator,
+        problem: &Problem,
+        devices: &[Device],
+        stop: Stop,
+    ) -> anyhow::Result<Self> {
+        let writer = Writer::load(spec, devices)?;
+        let (prompts, arms) = ((writer.training.len(), writer.validation.len()), api.arms());
+        // as the first arm asks, at most so many
+        let asked = |row: &dpg_engine::Prompt| Example::Text(arms[0].template.replace("{text}", &row.text));
+        let asked: Vec<_> = writer.training.iter().take(PROMPTS).map(asked).filter(says_something).collect();
+        let tokens = problem.target.encode(&asked)?.into_iter().map(|example| example.tokens.len());
+        let prompt =
+            (tokens.clone().sum::<usize>() as f64 / asked.len().max(1) as f64, tokens.max().unwrap_or(0));
+        let longest = arms.iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default();
+        let example = longest.clamp(2, spec.target.sft.sequence_length.max(2));
+        let rows = (spec.policy.prompts_per_step * spec.policy.group_size).min(TOGETHER);
+        let inner_steps = (spec.target.sft.epochs * rows).div_ceil(spec.target.sft.batch_size);
+        let (fit, walk) = fine_tuning(problem, example, inner_steps > 1, stop)?;
+        let learn = Line { step: 0.0, token: 0.0 };
+        Ok(Self { fit, walk, learn, decode: 0.0, example: example as f64, prompt, prompts })
+    }
+}
+
+fn says_something(example: &Example) -> bool {
+    !matches!(example, Example::Text(text) if text.is_empty())
 }
 
 /// A step of fine-tuning there and back, on examples of a length.

@@ -122,8 +122,9 @@ mod tests {
             group_id: 0,
             step: 0,
             advantage: 0.0,
-            logprob: 0.0,
-            n_tokens: 0,
+            logprob: Some(0.0),
+            n_tokens: Some(0),
+            arm: None,
             prompt: "p".into(),
             seed: 0,
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::data_dir::DataDir;
 use crate::settings::overrides::Overrides;
+use crate::settings::teachers::Teachers;
 
 /// The daemon's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) worker: Worker,
     /// What specs may read and start.
     pub(crate) allow: Allow,
+    /// What the names of teachers behind an API stand for.
+    pub(crate) teachers: Teachers,
     /// Limits of the API.
     pub(crate) limits: Limits,
     /// Whose records of verifications count.
@@ -149,6 +152,7 @@ impl Default for Config {
             tls: None,
             worker: Worker::default(),
             allow: Allow::default(),
+            teachers: Teachers::new(),
             limits: Limits::default(),
             trust: Trust::default(),
             retention: Retention::default(),

@@ -8,3 +8,4 @@ pub(crate) mod identity;
 pub(crate) mod overrides;
 pub(crate) mod private;
 pub(crate) mod resident;
+pub(crate) mod teachers;

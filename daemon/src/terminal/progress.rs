@@ -131,6 +131,9 @@ impl Progress {
             }
             Event::Step(record) => self.step(record),
             Event::Validation(record) => self.line(&validation(record)),
+            Event::Spent { step } => self.line(&format!(
+                "the budget has room for the dataset and not for another step: {step} steps were made"
+            )),
             Event::Drawing { examples } => {
                 if let Some(bar) = &self.bar {
                     bar.finish_and_clear();
@@ -146,15 +149,23 @@ impl Progress {
     }
 
     fn step(&self, record: &StepRecord) {
-        let text = format!(
-            "Phi {:.5}  reward sd {:.1e}  entropy {:.2}  KL {:.2}  clipped {:.0}%  length {:.0}",
+        let mut text = format!(
+            "Phi {:.5}  reward sd {:.1e}  entropy {:.2}  KL {:.2}  clipped {:.0}%",
             record.score.value,
             record.reward_std,
             record.update.entropy,
             record.update.kl,
-            100.0 * record.update.clip_fraction,
-            record.length
+            100.0 * record.update.clip_fraction
         );
+        if let Some(length) = record.length {
+            text += &format!("  length {length:.0}");
+        }
+        if let Some(likeliest) = record.arms.iter().max_by(|a, b| a.probability.total_cmp(&b.probability)) {
+            text += &format!("  {} {:.0}%", likeliest.name, 100.0 * likeliest.probability);
+        }
+        if let Some(total) = &record.total {
+            text += &format!("  tokens {}", total.prompt_tokens + total.completion_tokens);
+        }
         if let Some(bar) = &self.bar {
             bar.set_position(record.step as u64 + 1);
             bar.set_message(text);

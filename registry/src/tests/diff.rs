@@ -15,8 +15,9 @@ fn of_rows(place: &Place, job: &str, rows: &[(u64, f64)]) -> Snapshot {
         group_id: 0,
         step: 0,
         advantage: 0.0,
-        logprob: 0.0,
-        n_tokens: 1,
+        logprob: Some(0.0),
+        n_tokens: Some(1),
+        arm: None,
         prompt: String::new(),
         seed: 0,
     });

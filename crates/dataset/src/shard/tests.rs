@@ -15,7 +15,7 @@ use parquet::file::serialized_reader::ReadOptionsBuilder;
 use sha2::{Digest, Sha256};
 
 use super::{ROW_GROUP_ROWS, write_split, write_split_in};
-use crate::{Columns, Config, Error, Example, Row, Split, message, read_examples};
+use crate::{Columns, Config, Error, Example, Row, Split, WrittenBy, message, read_examples};
 
 fn example(format: Format, index: u64) -> Example {
     match format {
@@ -39,8 +39,9 @@ fn rows(format: Format, count: u64) -> Vec<Row> {
             group_id: index / 4,
             step: 240,
             advantage: 0.5,
-            logprob: -3.25 - index as f64,
-            n_tokens: 7 + index,
+            logprob: Some(-3.25 - index as f64),
+            n_tokens: Some(7 + index),
+            arm: None,
             prompt: format!("prompt {}", index / 4),
             seed: u64::MAX - index,
         })
@@ -108,10 +109,10 @@ fn every_format_comes_back_as_written() {
                 assert_eq!(floats(&data, "reward").value(place), row.reward);
                 assert_eq!(floats(&record, "reward").value(place), row.reward);
                 assert_eq!(floats(&record, "advantage").value(place), row.advantage);
-                assert_eq!(floats(&record, "logprob").value(place), row.logprob);
+                assert_eq!(Some(floats(&record, "logprob").value(place)), row.logprob);
                 assert_eq!(integers("group_id").value(place), row.group_id as i64);
                 assert_eq!(integers("step").value(place), row.step as i64);
-                assert_eq!(integers("n_tokens").value(place), row.n_tokens as i64);
+                assert_eq!(Some(integers("n_tokens").value(place) as u64), row.n_tokens);
                 assert_eq!(seeds.value(place), row.seed);
                 assert_eq!(prompts[place], row.prompt);
                 assert_eq!(hashes[place], row.example.content_sha256());
@@ -204,7 +205,7 @@ fn rewards_that_say_nothing_are_refused() {
         write(rows).unwrap_err().to_string()
     };
     assert!(with(|row| row.reward = f64::NAN).starts_with("`reward` of row 1101 of split `train` is `NaN`"));
-    assert!(with(|row| row.logprob = f64::NEG_INFINITY).starts_with("`logprob` of row 1101"));
+    assert!(with(|row| row.logprob = Some(f64::NEG_INFINITY)).starts_with("`logprob` of row 1101"));
     assert!(with(|row| row.advantage = f64::INFINITY).starts_with("`advantage` of row 1101"));
     assert!(with(|row| row.example = example(Format::Messages, 1)).contains("format is `Text`"));
 
@@ -237,9 +238,34 @@ fn columns_avoid_names_that_trainers_give_meaning() {
     ];
     for format in [Format::Text, Format::PromptCompletion, Format::Messages] {
         for config in Config::ALL {
-            let schema = config.schema(format);
+            let schema = config.schema(format, WrittenBy::Teacher);
             assert!(schema.fields().iter().all(|field| !reserved.contains(&field.name().as_str())));
             assert_eq!(schema.field_with_name("reward").unwrap().data_type(), &DataType::Float64);
         }
     }
+}
+
+#[test]
+fn of_a_teachers_rows_stands_what_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let taught = |mut row: Row| {
+        row.logprob = None;
+        row.n_tokens = row.n_tokens.filter(|tokens| tokens % 2 == 0);
+        row.arm = Some(format!("arm {}", row.group_id));
+        row
+    };
+    let written: Vec<_> = rows(Format::Text, 6).into_iter().map(taught).collect();
+    let shards = write_split(folder.path(), Split::Train, Format::Text, written.clone()).unwrap();
+    let record = table(&folder.path().join(&shards[1].path)).remove(0);
+    assert_eq!(record.schema().as_ref(), &Config::Rewards.schema(Format::Text, WrittenBy::Teacher));
+    assert_eq!(record.column_by_name("logprob").unwrap().null_count(), 6);
+    let tokens = record.column_by_name("n_tokens").unwrap().as_primitive::<Int64Type>();
+    let tokens: Vec<_> = tokens.iter().map(|tokens| tokens.map(|tokens| tokens as u64)).collect();
+    assert_eq!(tokens, written.iter().map(|row| row.n_tokens).collect::<Vec<_>>());
+    let arms = column_strings(&record, "arm");
+    assert_eq!(arms, ["arm 0", "arm 0", "arm 0", "arm 0", "arm 1", "arm 1"]);
+    // what a model wrote is known of each row
+    let mut mixed = rows(Format::Text, 6);
+    mixed[3].logprob = None;
+    assert!(write_split(folder.path(), Split::Train, Format::Text, mixed).is_err());
 }

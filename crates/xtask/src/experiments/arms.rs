@@ -64,7 +64,7 @@ fn naive(spec: &Spec) -> Option<Arm> {
 
 /// Each prompt's rollouts are a dataset of their own; nothing of the kind where all prompts are one.
 fn no_cross_group(spec: &Spec) -> Option<Arm> {
-    spec.generator.as_ref()?.prompts.as_ref()?;
+    spec.generator.as_ref()?.prompts()?;
     let mut spec = spec.clone();
     spec.policy.cross_group_batching = false;
     spec.policy.datasets_per_step = 1;
@@ -165,7 +165,7 @@ mod tests {
             assert_eq!(arms[0].spec, spec);
             let names: BTreeSet<&str> = arms.iter().map(|arm| arm.name).collect();
             let has_texts = matches!(spec.metric, Metric::HeldOutLoss(_));
-            let has_prompts = spec.generator.as_ref().unwrap().prompts.is_some();
+            let has_prompts = spec.generator.as_ref().unwrap().prompts().is_some();
             for (name, expected) in [
                 ("spec", true),
                 ("sgd", true),

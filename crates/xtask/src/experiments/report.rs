@@ -275,7 +275,10 @@ mod tests {
             score: Score { value: 0.0, proxies: vec![] },
             reward_mean: 0.0,
             reward_std: 1.0,
-            length: 8.0,
+            length: Some(8.0),
+            arms: vec![],
+            account: None,
+            total: None,
             update: dpg_policy::UpdateStats::default(),
         };
         Record {

@@ -1,9 +1,15 @@
 //! What every generator has to do, for each kind there is.
 
+mod teacher;
+mod teachers;
+
 use std::path::Path;
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
-use dpg_generator::{Choice, Completion, Generator, Lesson, Local, Prompt, Rollout, Saved, from_spec};
+use dpg_generator::{Choice, Completion, Error, Generator, Lesson, Local, Prompt, Rollout, Saved, from_spec};
+use dpg_spec::{Budget, Connection, Teacher};
+use teacher::{Reply, Server, answer, asked};
 
 /// Completions that a share is counted in.
 const MANY: usize = 256;
@@ -13,26 +19,69 @@ const MANY: usize = 256;
 struct Kind {
     settings: &'static str,
     model: &'static str,
+    /// At which a step can be seen in [`MANY`] completions.
+    learning_rate: f64,
+    /// It is on this machine, and can be exported.
+    exports: bool,
 }
 
 /// All of them: a kind that is not here is not held to anything.
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 3] = [
     Kind {
         settings: r#"{ "model": "MODEL", "template": "{text}", "min_new_tokens": 1, "max_new_tokens": 1 }"#,
         model: "letters",
+        learning_rate: 1e-3,
+        exports: true,
     },
     Kind {
         settings: r#"{ "model": "MODEL", "template": "{text}", "min_new_tokens": 1, "max_new_tokens": 1,
             "lora": { "rank": 4, "alpha": 128.0, "targets": "all-linear" } }"#,
         model: "letters",
+        learning_rate: 1e-3,
+        exports: true,
+    },
+    Kind {
+        settings: r#"{ "kind": "api", "teacher": "fake", "model": "m", "max_completion_tokens": 4, "send_seed": true,
+                       "arms": [{ "name": "x", "template": "x{text}" }, { "name": "y", "template": "y{text}" }] }"#,
+        model: "",
+        learning_rate: 0.5,
+        exports: false,
     },
 ];
+
+/// A server whose answers depend on what it is asked and on the seed.
+fn teacher() -> Connection {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    let server = SERVER.get_or_init(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Server::start(|_, body| {
+            let seed = body["seed"].as_u64().unwrap() % 2;
+            Reply::Good(answer(&[&format!("{}{seed}", asked(body))]))
+        })
+    });
+    let teacher = Teacher {
+        base_url: server.url.clone(),
+        api_key_env: None,
+        inside: true,
+        max_tokens: false,
+        concurrency: 8,
+        requests_per_minute: 0,
+        timeout_seconds: 60,
+        budget: Budget::default(),
+        prices: [].into(),
+    };
+    Connection { teacher, answers: None }
+}
 
 impl Kind {
     fn settings(&self) -> dpg_spec::Generator {
         let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
         let settings = self.settings.replace("MODEL", &embedded.join(self.model).to_string_lossy());
-        serde_json::from_str(&settings).unwrap()
+        let mut settings = serde_json::from_str(&settings).unwrap();
+        if let dpg_spec::Generator::Api(api) = &mut settings {
+            api.connection = Some(teacher());
+        }
+        settings
     }
 
     fn load(&self) -> Box<dyn Generator> {
@@ -40,7 +89,8 @@ impl Kind {
     }
 
     fn load_exported(&self, folder: &Path) -> Box<dyn Generator> {
-        Box::new(Local::load_exported(self.settings(), folder, &[Device::flex()]).unwrap())
+        let settings = self.settings().local().unwrap().clone();
+        Box::new(Local::load_exported(settings, folder, &[Device::flex()]).unwrap())
     }
 }
 
@@ -54,7 +104,7 @@ fn draw(generator: &dyn Generator, prompts: &[Prompt], draw: u64) -> Vec<Complet
 }
 
 /// A step on the completions of a draw: those that say what the first one says are good, others are bad.
-fn learn(generator: &mut dyn Generator, number: u64) -> String {
+fn learn(kind: &Kind, generator: &mut dyn Generator, number: u64) -> String {
     let prompts = prompts(generator, MANY);
     let completions = draw(generator, &prompts, number);
     let good = completions[0].text.clone();
@@ -63,7 +113,7 @@ fn learn(generator: &mut dyn Generator, number: u64) -> String {
         Rollout { prompt, completion, advantage }
     };
     let rollouts: Vec<_> = prompts.iter().cloned().zip(completions).map(rollout).collect();
-    let policy = dpg_spec::Policy { learning_rate: 1e-3, ..dpg_spec::Policy::default() };
+    let policy = dpg_spec::Policy { learning_rate: kind.learning_rate, ..dpg_spec::Policy::default() };
     generator.learn(&Lesson { rollouts: &rollouts, prompts: &prompts, policy: &policy }).unwrap();
     good
 }
@@ -121,7 +171,7 @@ fn a_draw_stops_when_it_is_told_to_and_asks_as_often_as_it_says() {
 fn what_is_praised_comes_more_often() {
     for kind in KINDS {
         let mut generator = kind.load();
-        let good = learn(generator.as_mut(), 0);
+        let good = learn(&kind, generator.as_mut(), 0);
         let (before, after) = (share(kind.load().as_ref(), &good), share(generator.as_ref(), &good));
         assert!(after > before, "{}: {before} before, {after} after", generator.about().kind);
     }
@@ -135,12 +185,12 @@ fn a_restored_one_goes_on_as_the_saved_one_would_have() {
         let mut restored = kind.load();
         restored.restore(&generator.save()).unwrap();
         assert_eq!(restored.save(), generator.save());
-        learn(generator.as_mut(), 0);
+        learn(&kind, generator.as_mut(), 0);
         let saved = generator.save();
         assert_ne!(saved, restored.save());
         restored.restore(&saved).unwrap();
         for number in 1..3 {
-            assert_eq!(learn(generator.as_mut(), number), learn(restored.as_mut(), number));
+            assert_eq!(learn(&kind, generator.as_mut(), number), learn(&kind, restored.as_mut(), number));
         }
         let prompts = prompts(generator.as_ref(), 64);
         assert_eq!(draw(generator.as_ref(), &prompts, 5), draw(restored.as_ref(), &prompts, 5));
@@ -152,7 +202,7 @@ fn a_restored_one_goes_on_as_the_saved_one_would_have() {
 fn one_that_starts_from_another_writes_as_that_one_and_learns_anew() {
     for kind in KINDS {
         let (mut generator, mut warm) = (kind.load(), kind.load());
-        learn(generator.as_mut(), 0);
+        learn(&kind, generator.as_mut(), 0);
         warm.start_from(&generator.save()).unwrap();
         let prompts = prompts(generator.as_ref(), 64);
         assert_eq!(draw(generator.as_ref(), &prompts, 5), draw(warm.as_ref(), &prompts, 5));
@@ -183,8 +233,12 @@ fn what_another_saved_is_refused_and_changes_nothing() {
 fn an_exported_one_loads_again_and_draws_the_same() {
     for kind in KINDS {
         let mut generator = kind.load();
-        learn(generator.as_mut(), 0);
+        learn(&kind, generator.as_mut(), 0);
         let folder = tempfile::tempdir().unwrap();
+        if !kind.exports {
+            assert!(matches!(generator.export(folder.path()), Err(Error::NoExport)));
+            continue;
+        }
         generator.export(folder.path()).unwrap();
         let loaded = kind.load_exported(folder.path());
         let prompts = prompts(generator.as_ref(), 64);
@@ -195,7 +249,7 @@ fn an_exported_one_loads_again_and_draws_the_same() {
 /// What learns is the adapters alone: nothing else is saved, and the first step's KL is that to the model itself.
 #[test]
 fn adapters_are_all_that_a_generator_with_lora_saves() {
-    let [whole, adapted] = KINDS.map(|kind| kind.load());
+    let [whole, adapted, _] = KINDS.map(|kind| kind.load());
     let size = |generator: &dyn Generator| generator.about().parameters.unwrap();
     assert!(3 * size(adapted.as_ref()) < size(whole.as_ref()));
     assert_eq!(adapted.save().vectors[0].1.len(), size(adapted.as_ref()));

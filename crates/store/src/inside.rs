@@ -1,13 +1,15 @@
 //! Addresses inside the network that this machine stands in. A server outside may not send us there: what
 //! answers may be meant for this machine alone, such as a cloud's metadata.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 
 /// Whether a host is inside, by any of its addresses. One that has no address here is for a proxy to find.
-pub(crate) async fn leads_inside(url: &Url) -> bool {
+pub async fn leads_inside(url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = host.parse() {
@@ -15,6 +17,24 @@ pub(crate) async fn leads_inside(url: &Url) -> bool {
     }
     let port = url.port_or_known_default().unwrap_or(443);
     lookup_host((host, port)).await.is_ok_and(|mut found| found.any(|address| is_inside(address.ip())))
+}
+
+/// Finds the addresses of hosts outside alone: a name that was looked up before cannot lead inside later. What is an
+/// address itself is not looked up: [`leads_inside`] knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Outside;
+
+impl Resolve for Outside {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
+            if found.iter().any(|address| is_inside(address.ip())) {
+                let reason = format!("`{}` has an address inside this machine's own network", name.as_str());
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason).into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
 }
 
 fn is_inside(address: IpAddr) -> bool {

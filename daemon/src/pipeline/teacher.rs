@@ -1,0 +1,128 @@
+//! What there is to tell of a teacher behind an API: how often which arm was asked, and what all that cost.
+
+use dpg_dataset::markdown::escaped;
+use dpg_engine::{Account, ArmRecord};
+use dpg_spec::{ApiGenerator, Arm, Spec};
+use serde::Serialize;
+
+use crate::pipeline::verification;
+
+/// What a run's teacher did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Teaching {
+    /// Its arms in the dataset; none if it has none.
+    pub(crate) arms: Vec<ArmRecord>,
+    /// What all answers took.
+    pub(crate) account: Account,
+}
+
+impl Teaching {
+    /// For the dataset's card.
+    pub(crate) fn markdown(&self, settings: &ApiGenerator) -> String {
+        let mut text = String::new();
+        if !self.arms.is_empty() {
+            let before = 1.0 / self.arms.len() as f64;
+            text += "What was learnt is how often to ask in which way. Mean rewards are those of the arm's rows in what was \
+                     drawn for this data.\n\n| arm | probability before | after | rows | mean reward |\n|---|--:|--:|--:|--:|\n";
+            for ArmRecord { name, probability, rows, reward } in &self.arms {
+                let (name, reward) =
+                    (escaped(name), reward.map_or(String::new(), |reward| format!("{reward:.3e}")));
+                text += &format!("| {name} | {before:.3} | {probability:.3} | {rows} | {reward} |\n");
+            }
+            text += "\n";
+            for Arm { name, model, template, system, temperature, max_completion_tokens } in settings.arms() {
+                let temperature = temperature.map_or(String::new(), |at| format!(" at temperature {at}"));
+                let system = system
+                    .map_or(String::new(), |system| format!(" after the system's `{}`", short(&system)));
+                text += &format!(
+                    "- {}: {}{temperature}, at most {max_completion_tokens} tokens, asked `{}`{system}\n",
+                    escaped(&name.unwrap_or_default()),
+                    escaped(&model),
+                    short(&template)
+                );
+            }
+            text += "\n";
+        }
+        text + &format!("{}.\n", account(&self.account))
+    }
+}
+
+/// The beginning of a template, in one line of code.
+fn short(text: &str) -> String {
+    const SHOWN: usize = 200;
+    let line: String =
+        text.chars().take(SHOWN).map(|c| if c.is_control() || c == '`' { ' ' } else { c }).collect();
+    if text.chars().nth(SHOWN).is_some() { format!("{line}...") } else { line }
+}
+
+/// An account in words.
+pub(crate) fn account(account: &Account) -> String {
+    let Account {
+        requests, answers, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, ..
+    } = account;
+    let mut text = format!(
+        "{requests} requests for {answers} answers: {prompt_tokens} tokens of prompts ({cached_tokens} cached), \
+         {completion_tokens} of answers ({reasoning_tokens} reasoning), {:.0} s",
+        account.seconds
+    );
+    if account.untold > 0 {
+        text += &format!(", and what the server did not tell of {} requests", account.untold);
+    }
+    match account.money {
+        Some(money) => text + &format!(", {money:.4} in money"),
+        None => text + ", at a price that is not known",
+    }
+}
+
+/// What a run would ask of a teacher at most.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Estimate {
+    answers: usize,
+    /// In the target's tokens: nobody knows the teacher's.
+    prompt_tokens: f64,
+    completion_tokens: f64,
+    money: Option<f64>,
+}
+
+impl Estimate {
+    /// Of a spec whose prompts are so long on average; `None` if it has no teacher.
+    pub(crate) fn of(spec: &Spec, prompt: f64) -> Option<Self> {
+        let api = spec.generator.as_ref()?.api()?;
+        let (policy, output) = (&spec.policy, &spec.output);
+        let step = policy.prompts_per_step * policy.group_size;
+        let validations = match policy.steps {
+            0 => 1,
+            steps => 2 + (steps - 1).checked_div(policy.validate_every).unwrap_or(0),
+        };
+        let tried = output.publish_if.map_or(0, |_| verification::ORDERS * output.examples);
+        let group = output.group_size.unwrap_or(policy.group_size);
+        let answers = policy.steps * step
+            + validations * (policy.validation_examples.unwrap_or(step) + 1)
+            + output.examples.next_multiple_of(group)
+            + tried;
+        let arms = api.arms();
+        let longest = arms.iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default();
+        let (prompt_tokens, completion_tokens) = (answers as f64 * prompt, (answers * longest) as f64);
+        let prices = api.connection.as_ref().map(|connection| &connection.teacher.prices)?;
+        // the dearest arm for all of them
+        let price = |arm: &Arm| {
+            let price = prices.get(&arm.model)?;
+            let completion = (answers * arm.max_completion_tokens) as f64;
+            Some((prompt_tokens * price.prompt + completion * price.completion) / 1e6)
+        };
+        let money = arms.iter().map(price).collect::<Option<Vec<_>>>();
+        let money = money.map(|each| each.into_iter().fold(0.0, f64::max));
+        Some(Self { answers, prompt_tokens, completion_tokens, money })
+    }
+
+    /// In a line.
+    pub(crate) fn line(&self) -> String {
+        let Self { answers, prompt_tokens, completion_tokens, money } = self;
+        let money =
+            money.map_or("at a price that is not known".into(), |money| format!("{money:.2} in money"));
+        format!(
+            "{answers} answers of at most {completion_tokens:.0} tokens, and about {prompt_tokens:.0} of prompts by the \
+             target's tokenizer: at most {money}; the time they take is not known"
+        )
+    }
+}

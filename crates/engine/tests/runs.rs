@@ -104,7 +104,8 @@ fn prompts_are_distinct_and_asked_as_often_as_the_spec_says() {
 #[test]
 fn adapters_of_one_model_lie_upon_one_copy_of_its_weights() {
     let mut spec = spec("spanish-lora");
-    spec.target.model = spec.generator.as_ref().unwrap().model.clone();
+    let mut local = spec.generator().unwrap().local().unwrap().clone();
+    spec.target.model = local.model.clone();
     let copies = |spec: &Spec| {
         let problem = load(spec);
         let adapters = problem.target.model.lm.layout().adapters().unwrap();
@@ -118,6 +119,7 @@ fn adapters_of_one_model_lie_upon_one_copy_of_its_weights() {
     spec.output.examples = 16;
     let outcome = run(&spec);
     assert!(outcome.history.steps[0].update.gradient_norm > 0.0);
-    spec.generator.as_mut().unwrap().lora = None;
+    local.lora = None;
+    spec.generator = Some(Generator::Local(local));
     assert_eq!(copies(&spec), 1);
 }

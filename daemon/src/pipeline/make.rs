@@ -88,7 +88,8 @@ pub(crate) async fn make(
         }
     };
     if spec.output.export_generator
-        && let Some(generator) = spec.generator.as_ref().filter(|generator| generator.lora.is_some())
+        && let Some(generator) =
+            spec.generator.as_ref().and_then(Generator::local).filter(|generator| generator.lora.is_some())
     {
         // as written, which others find as well
         dpg_models::name_base(&Local(&dataset).generator(), &generator.model)?;

@@ -12,7 +12,7 @@ use burn::tensor::{DType, Device};
 use dpg_models::{
     CausalLm, activations, adapter_layout, architecture, available_memory, device::backend_of, weights,
 };
-use dpg_spec::{Lora, Spec};
+use dpg_spec::{Generator, Lora, Spec};
 
 /// Bytes of a number in f32.
 const NUMBER: u64 = 4;

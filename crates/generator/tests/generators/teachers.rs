@@ -91,10 +91,14 @@ fn echo() -> Server {
     Server::start(|_, body| Reply::Good(answer(&[&format!("[{}]", asked(body))])))
 }
 
+/// What a server does wrong the first times that it is asked.
+type Fault = fn(usize) -> Option<Reply>;
+/// What a server does whenever it is asked.
+type Refusal = fn() -> Reply;
+
 #[test]
 fn what_passes_is_asked_again_and_nothing_is_lost() {
     let right = drawn(settings(&echo().url, None), 12);
-    type Fault = fn(usize) -> Option<Reply>;
     let faults: [(&str, Fault); 7] = [
         ("429", |_| {
             let says = format!("too many for {}", key());
@@ -135,7 +139,7 @@ fn what_does_not_pass_is_told_without_the_key() {
     };
     let wrong_key =
         || Reply::Refused(401, vec![], format!("{{\"error\":{{\"message\":\"wrong key {}\"}}}}", key()));
-    let cases: [(fn() -> Reply, &str); 2] =
+    let cases: [(Refusal, &str); 2] =
         [(redirect, "a redirect, which is not followed"), (wrong_key, "wrong key ***")];
     for (reply, part) in cases {
         let server = Server::start(move |_, _| reply());

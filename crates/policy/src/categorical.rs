@@ -94,7 +94,9 @@ impl Categorical {
             }
             report.gradient_norm = report.gradient_norm.max(norm);
             if settings.max_grad_norm > 0.0 && norm > settings.max_grad_norm {
-                descent.iter_mut().for_each(|g| *g *= settings.max_grad_norm / norm);
+                for g in &mut descent {
+                    *g *= settings.max_grad_norm / norm;
+                }
             }
             let state = State { theta: self.state.theta.clone(), moments: self.state.moments.clone() };
             self.state = optimizer.step(&Run::constant(&self.layout), self.applied, state, &vector(&descent));

@@ -129,13 +129,10 @@ impl<'s> Walk<'s> {
 
 /// Whether a schema is that of a kind; of several, one that need not be named is the usual one.
 fn is_of_kind(schema: &Value, kind: Option<&Value>) -> bool {
+    let (own, required) = (&schema["properties"]["kind"], schema["required"].as_array());
     match kind {
-        Some(kind) => schema["properties"]["kind"]["const"] == *kind,
-        None => {
-            let required = schema["required"].as_array();
-            !schema["properties"]["kind"].is_null()
-                && !required.is_some_and(|required| required.iter().any(|key| key == "kind"))
-        }
+        Some(kind) => own["const"] == *kind,
+        None => !own.is_null() && !required.is_some_and(|keys| keys.iter().any(|key| key == "kind")),
     }
 }
 

@@ -73,7 +73,7 @@ fn serve(
         reader.read_line(&mut line)?;
         match line.trim().split_once(": ") {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.parse().unwrap()
+                length = value.parse().unwrap();
             }
             Some((name, value)) if name.eq_ignore_ascii_case("authorization") => key = Some(value.to_owned()),
             Some(_) => {}

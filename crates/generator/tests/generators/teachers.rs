@@ -93,8 +93,8 @@ fn echo() -> Server {
 
 #[test]
 fn what_passes_is_asked_again_and_nothing_is_lost() {
-    let right = drawn(settings(&echo().url, None), 12);
     type Fault = fn(usize) -> Option<Reply>;
+    let right = drawn(settings(&echo().url, None), 12);
     let faults: [(&str, Fault); 7] = [
         ("429", |_| {
             let says = format!("too many for {}", key());
@@ -129,14 +129,14 @@ fn what_passes_is_asked_again_and_nothing_is_lost() {
 
 #[test]
 fn what_does_not_pass_is_told_without_the_key() {
+    type Refusal = (fn() -> Reply, &'static str);
     let redirect = || {
         let to = vec![("location", "http://169.254.169.254/latest/meta-data".to_owned())];
         Reply::Refused(307, to, String::new())
     };
     let wrong_key =
         || Reply::Refused(401, vec![], format!("{{\"error\":{{\"message\":\"wrong key {}\"}}}}", key()));
-    let cases: [(fn() -> Reply, &str); 2] =
-        [(redirect, "a redirect, which is not followed"), (wrong_key, "wrong key ***")];
+    let cases: [Refusal; 2] = [(redirect, "a redirect, which is not followed"), (wrong_key, "wrong key ***")];
     for (reply, part) in cases {
         let server = Server::start(move |_, _| reply());
         let error = failure(settings(&server.url, None));

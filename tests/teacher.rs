@@ -27,7 +27,7 @@ seed = {seed}
 [target]
 model = "embedded:target"
 [target.sft]
-optimizer = {{ kind = "adamw", learning_rate = 1e-3, eps_root = 1e-4 }}
+optimizer = {{ kind = "adamw", learning_rate = 1e-4, eps_root = 1e-4 }}
 sequence_length = 64
 batch_size = 16
 [metric]

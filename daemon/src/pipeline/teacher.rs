@@ -118,11 +118,12 @@ impl Estimate {
     /// In a line.
     pub(crate) fn line(&self) -> String {
         let Self { answers, prompt_tokens, completion_tokens, money } = self;
-        let money =
-            money.map_or("at a price that is not known".into(), |money| format!("{money:.2} in money"));
+        let money = money.map_or(", at a price that is not known".into(), |money| {
+            format!(": at most {money:.2} in money")
+        });
         format!(
             "{answers} answers of at most {completion_tokens:.0} tokens, and about {prompt_tokens:.0} of prompts by the \
-             target's tokenizer: at most {money}; the time they take is not known"
+             target's tokenizer{money}; the time they take is not known"
         )
     }
 }

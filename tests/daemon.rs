@@ -104,7 +104,9 @@ async fn the_spec_that_was_shown_runs() {
     let shown = Spec::parse(&written.replace("examples = 8", "examples = 4"), Syntax::Toml).unwrap();
     let new = NewJob { resolved: serde_json::to_string(&shown).unwrap(), ..job(&written, 3) };
     let id = queue.submit(&new).await.unwrap().job.id;
-    let job = place.start().until(&queue, id, |job| job.state.has_ended()).await;
+    // it cleans up after the job has ended
+    let mut daemon = place.start();
+    let job = daemon.until(&queue, id, |job| job.state.has_ended()).await;
     let dataset = assert_published_once(folder.path(), &job).await;
     assert_eq!(dataset.versions[0].rows, 4);
 }

@@ -68,7 +68,7 @@ pub fn name_base(folder: &Path, location: &str) -> Result<(), Error> {
     write_atomically(&path, format!("{config:#}\n").as_bytes())
 }
 
-/// Reads adapters that peft or an [`export`] wrote for a model with such a layout, `[layout.len()]`, of the type and on
+/// Reads adapters that peft or an export wrote for a model with such a layout, `[layout.len()]`, of the type and on
 /// the device of `like`; nothing where the folder holds no adapter.
 ///
 /// # Errors

@@ -102,14 +102,15 @@ impl Error {
         }
     }
 
-    /// True if it may go better later: the disk's or a teacher's.
-    pub fn is_transient(&self) -> bool {
+    /// Whether it may go better later, as the disk's, a teacher's and a program's errors may; `None` if the cause knows.
+    pub fn is_transient(&self) -> Option<bool> {
         match self {
             Self::State { .. } | Self::Damaged { .. } | Self::Metagrad(dpg_metagrad::Error::Spill { .. }) => {
-                true
+                Some(true)
             }
-            Self::Generator(error) => error.is_transient(),
-            _ => false,
+            Self::Metagrad(dpg_metagrad::Error::Program { source, .. }) => source.is_transient(),
+            Self::Generator(error) => error.is_transient().then_some(true),
+            _ => None,
         }
     }
 

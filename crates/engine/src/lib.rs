@@ -66,7 +66,6 @@ use dpg_dataset::Row;
 use dpg_generator::{Lesson, Rollout};
 use dpg_metagrad::metrics::{Picture, film_strip};
 use dpg_policy::advantages;
-use dpg_spec::Spec;
 
 pub use audit::{Audit, Audited, Extent, LinearDatamodelling, Statistic};
 pub use dpg_generator::{ANSWERS_FILE, Account, Prompt, Stop};
@@ -149,12 +148,9 @@ impl Run<'_> {
 
     /// Whether the generator's budget has room for a step with its validation, and for the dataset after it.
     fn affords_a_step(&self) -> Result<bool, Error> {
-        let Spec { policy, output, .. } = &self.problem.spec;
-        let step = policy.prompts_per_step * policy.group_size;
-        let validation = policy.validation_examples.unwrap_or(step) + 1;
-        let group = output.group_size.unwrap_or(policy.group_size);
-        let dataset = output.examples.next_multiple_of(group);
-        Ok(self.problem.writer()?.generator.affords(step + validation + dataset))
+        let spec = &self.problem.spec;
+        let answers = spec.policy.rollouts() + spec.policy.validated() + 1 + spec.dataset_rollouts();
+        Ok(self.problem.writer()?.generator.affords(answers))
     }
 
     /// Generate, score, update, with the numbers of the spec's schedule as they stand.

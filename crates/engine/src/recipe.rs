@@ -98,7 +98,9 @@ fn lora_sentence(lm: &dyn CausalLm, lora: &Lora, seed: u64) -> Result<String, Er
         }
     };
     Ok(format!(
-        "LoRA adapters of {targets} are trained, {trained} parameters, and the model's {} weights stay:          `LoraConfig(r={}, lora_alpha={})`, without dropout. A starts from random numbers of seed {seed}, which are not          those that peft draws.",
+        "LoRA adapters of {targets} are trained, {trained} parameters, and the model's {} weights stay: \
+         `LoraConfig(r={}, lora_alpha={})`, without dropout. A starts from random numbers of seed {seed}, which are \
+         not those that peft draws.",
         lm.layout().len(),
         lora.rank,
         lora.alpha,

@@ -22,7 +22,7 @@ impl Run<'_> {
             return Ok(());
         }
         let writer = self.problem.writer()?;
-        let count = policy.validation_examples.unwrap_or(policy.prompts_per_step * policy.group_size);
+        let count = policy.validated();
         let prompts = writer.validation.iter().cycle().take(count).cloned().collect();
         let draw = Draw::validation(step);
         let greedy = writer.likeliest(self.stop)?;

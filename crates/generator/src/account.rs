@@ -64,16 +64,11 @@ impl AddAssign for Account {
 impl Account {
     /// Prices its tokens as those of `model`.
     pub(crate) fn priced(mut self, model: &str, prices: &BTreeMap<String, Price>) -> Self {
-        const MILLION: f64 = 1e6;
+        let fresh = self.prompt_tokens.saturating_sub(self.cached_tokens);
+        let tokens = [fresh, self.cached_tokens, self.completion_tokens].map(|tokens| tokens as f64);
+        let [fresh, cached, completion] = tokens;
         let price = prices.get(model).filter(|_| self.untold == 0);
-        self.money = price.map(|price| {
-            let cached = self.cached_tokens as f64;
-            let fresh = self.prompt_tokens.saturating_sub(self.cached_tokens) as f64;
-            (fresh * price.prompt
-                + cached * price.cached_prompt.unwrap_or(price.prompt)
-                + self.completion_tokens as f64 * price.completion)
-                / MILLION
-        });
+        self.money = price.map(|price| price.of(fresh, cached, completion));
         self
     }
 

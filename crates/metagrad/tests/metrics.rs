@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use dpg_metagrad::{Metric, Sft, Storage, metagradient, metagradient_by_token, metrics};
 use dpg_models::Example;
 use dpg_spec as spec;
-use kinds::every_kind;
+use kinds::{assert_gradient, every_kind};
 use subject::{Subject, context, random, relative_error, slopes};
 
 fn metric(subject: &Subject, settings: &spec::Metric) -> Arc<dyn Metric> {
@@ -27,28 +27,7 @@ fn every_listed_metric_has_the_gradient_of_its_value() {
         for settings in every_kind(|kind| kind) {
             let metric = metric(&subject, &settings);
             let theta = subject.theta.clone() + random(n, 1) * 1e-3;
-            let (score, gradient) = metric.score_and_gradient(&theta, context()).unwrap();
-            assert_eq!(score, metric.score(&theta, context()).unwrap(), "{model}, {settings:?}");
-            assert_eq!(
-                score,
-                metric.with_numbers(&settings).score(&theta, context()).unwrap(),
-                "{model}, {settings:?}"
-            );
-            assert_eq!(gradient.dims(), [n]);
-            let size = (gradient.clone() * gradient.clone()).sum().into_scalar::<f64>().sqrt();
-            assert!(size > 0.0, "{model}, {settings:?}: the gradient is 0");
-            for key in 2..6 {
-                // where the metric looks at few of the weights, a direction through all of them sees little
-                let direction = random(n, key) * (gradient.clone().abs() / size + 1e-2);
-                let along = (gradient.clone() * direction.clone()).sum().into_scalar::<f64>();
-                let at = |h: f64| {
-                    vec![metric.score(&(theta.clone() + direction.clone() * h), context()).unwrap().value]
-                };
-                let measured = slopes(at)[0];
-                let scale = size * (direction.clone() * direction).sum().into_scalar::<f64>().sqrt();
-                let error = (along - measured).abs() / along.abs().max(1e-3 * scale);
-                assert!(error < 1e-6, "{model}, {settings:?}: {along:e}, measured {measured:e}");
-            }
+            assert_gradient(metric.as_ref(), &settings, &theta, 2..6, model);
         }
     }
 }

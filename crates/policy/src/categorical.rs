@@ -10,9 +10,12 @@
 use burn::tensor::{DType, Device, Tensor};
 use dpg_models::Layout;
 use dpg_optim::{Optimizer, Run, State};
-use dpg_spec::{AdamW, Policy};
+use dpg_spec::Policy;
 
-use crate::{Error, UpdateStats};
+use crate::{
+    Error, UpdateStats,
+    update::{minibatch, optimizer},
+};
 
 /// Logits and the optimizer's state.
 #[derive(Clone, Debug)]
@@ -68,15 +71,9 @@ impl Categorical {
     /// One pass of minibatches over a step's draws, which are group after group; an AdamW step each. The KL term holds
     /// it to the uniform policy.
     pub fn learn(&mut self, draws: &[(usize, f64)], settings: &Policy) -> Result<UpdateStats, Error> {
-        let optimizer = AdamW {
-            learning_rate: settings.learning_rate,
-            betas: settings.betas,
-            eps: 1e-8,
-            eps_root: 0.0,
-            weight_decay: settings.weight_decay,
-        };
+        let optimizer = optimizer(settings);
         let old = self.probabilities();
-        let rows = settings.minibatch_prompts.map_or(draws.len(), |prompts| prompts * settings.group_size);
+        let rows = minibatch(settings, draws.len());
         let mut report = UpdateStats { entropy: entropy(&old), ..UpdateStats::default() };
         for minibatch in draws.chunks(rows.max(1)) {
             let logits = self.logits();

@@ -68,6 +68,22 @@ fn log_prob_tolerance(precision: MatmulPrecision) -> f64 {
     }
 }
 
+/// What steps are made with.
+pub(crate) fn optimizer(settings: &dpg_spec::Policy) -> AdamW {
+    AdamW {
+        learning_rate: settings.learning_rate,
+        betas: settings.betas,
+        eps: 1e-8,
+        eps_root: 0.0,
+        weight_decay: settings.weight_decay,
+    }
+}
+
+/// Rollouts of a minibatch, of so many in a step.
+pub(crate) fn minibatch(settings: &dpg_spec::Policy, rollouts: usize) -> usize {
+    settings.minibatch_prompts.map_or(rollouts, |prompts| prompts * settings.group_size)
+}
+
 /// Updates `state` (weights and AdamW moments of the generator, `applied` optimizer steps old) on
 /// a step's rollouts, which are group after group.
 pub fn update(
@@ -78,15 +94,9 @@ pub fn update(
     sampling: &Sampling,
 ) -> Result<(State, usize, UpdateStats), Error> {
     let settings = policy.settings;
-    let optimizer = AdamW {
-        learning_rate: settings.learning_rate,
-        betas: settings.betas,
-        eps: 1e-8,
-        eps_root: 0.0,
-        weight_decay: settings.weight_decay,
-    };
+    let optimizer = optimizer(settings);
     let coefficients = Coefficients { clip: settings.clip, kl: settings.kl, entropy: settings.entropy };
-    let rows = settings.minibatch_prompts.map_or(rollouts.len(), |prompts| prompts * settings.group_size);
+    let rows = minibatch(settings, rollouts.len());
     let mut report = UpdateStats::default();
     let all_tokens = token_count(rollouts);
     for (minibatch, chunk) in rollouts.chunks(rows).enumerate() {

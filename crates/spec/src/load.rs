@@ -104,6 +104,11 @@ impl Spec {
         self.generator.as_ref().ok_or(Error::MissingGenerator)
     }
 
+    /// Rollouts that are drawn for the dataset: whole groups.
+    pub fn dataset_rollouts(&self) -> usize {
+        self.output.examples.next_multiple_of(self.output.group_size.unwrap_or(self.policy.group_size))
+    }
+
     /// Whether target and generator are adapters of one model, whose weights neither changes.
     pub fn shares_weights(&self) -> bool {
         let of_target = (&self.target.model, self.target.lora.is_some());

@@ -101,6 +101,24 @@ impl Policy {
     pub fn goal(&self) -> Option<Goal> {
         self.stop_when.as_ref().and_then(|goal| goal.parse().ok())
     }
+
+    /// Rollouts of a step.
+    pub fn rollouts(&self) -> usize {
+        self.prompts_per_step * self.group_size
+    }
+
+    /// Generations of a validation, the likeliest completion apart.
+    pub fn validated(&self) -> usize {
+        self.validation_examples.unwrap_or(self.rollouts())
+    }
+
+    /// Validations of a run that does not stop early.
+    pub fn validations(&self) -> usize {
+        match self.steps {
+            0 => 1,
+            steps => 2 + (steps - 1).checked_div(self.validate_every).unwrap_or(0),
+        }
+    }
 }
 
 /// What a rollout is rewarded with.

@@ -53,6 +53,16 @@ pub struct Price {
     pub completion: f64,
 }
 
+impl Price {
+    /// What so many tokens cost: those of prompts that the server had not read before, those that it had, and those of
+    /// answers.
+    pub fn of(&self, fresh: f64, cached: f64, completion: f64) -> f64 {
+        const MILLION: f64 = 1e6;
+        let cached = cached * self.cached_prompt.unwrap_or(self.prompt);
+        (fresh * self.prompt + cached + completion * self.completion) / MILLION
+    }
+}
+
 impl Teacher {
     fn default_concurrency() -> usize {
         8

@@ -30,10 +30,7 @@ fn is_transient(cause: &(dyn StdError + 'static)) -> Option<bool> {
         return Some(error.is_transient());
     }
     if let Some(error) = cause.downcast_ref::<dpg_engine::Error>() {
-        if let dpg_engine::Error::Metagrad(dpg_metagrad::Error::Program { source, .. }) = error {
-            return source.is_transient();
-        }
-        return error.is_transient().then_some(true);
+        return error.is_transient();
     }
     if let Some(cause) = cause.downcast_ref::<dpg_store::Cause>() {
         return Some(cause.is_transient());

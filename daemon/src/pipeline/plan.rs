@@ -100,7 +100,7 @@ impl Plan {
         stop: Stop,
     ) -> anyhow::Result<Self> {
         let target = &problem.target;
-        let rows = spec.policy.prompts_per_step * spec.policy.group_size;
+        let rows = spec.policy.rollouts();
         // made-up rollouts, as long as they may be
         let examples = vec![dpg_models::Example::all_scored(vec![0; probe.example as usize]); rows];
         let batches = target.batches(&(0..rows).collect::<Vec<_>>(), Draw::FIRST);
@@ -190,7 +190,7 @@ impl Seconds<'_> {
     fn draw(&self, rows: f64, prompts: f64) -> f64 {
         let Probe { learn, prompt, decode, .. } = *self.probe;
         let new_tokens = self.spec.generator.as_ref().map_or(0, Generator::max_new_tokens);
-        let a_step = (self.spec.policy.prompts_per_step * self.spec.policy.group_size) as f64;
+        let a_step = self.rows();
         learn.at(0.0, prompts * prompt.0) / 3.0 + decode * new_tokens as f64 * (rows / a_step).max(0.3)
     }
 
@@ -217,7 +217,7 @@ impl Seconds<'_> {
     }
 
     fn rows(&self) -> f64 {
-        (self.spec.policy.prompts_per_step * self.spec.policy.group_size) as f64
+        self.spec.policy.rollouts() as f64
     }
 
     /// Generate, score, update.
@@ -237,9 +237,7 @@ impl Seconds<'_> {
 
     fn run(&self) -> f64 {
         let (policy, output) = (&self.spec.policy, &self.spec.output);
-        let validated = policy.validation_examples.map_or(self.rows(), |examples| examples as f64);
-        let between = (policy.steps.max(1) - 1).checked_div(policy.validate_every).unwrap_or(0);
-        let validations = if policy.steps > 0 { 2 + between } else { 1 };
+        let (validated, validations) = (policy.validated() as f64, policy.validations());
         // the likeliest completion is a draw of one row
         let validation = self.draw(validated, validated) + self.draw(1.0, 1.0) + self.measure(validated);
         let signal = if policy.reward == Reward::Metagradient && policy.steps > 0 {

@@ -89,7 +89,7 @@ impl Probe {
         let prompt = (lengths.sum::<usize>() as f64 / writer.training.len() as f64, longest);
 
         let prompts = (writer.training.len(), writer.validation.len());
-        let rows = (spec.policy.prompts_per_step * spec.policy.group_size).min(TOGETHER);
+        let rows = spec.policy.rollouts().min(TOGETHER);
         // of one prompt, which is read once
         writer.training.truncate(1);
         let writer = writer.drawing(
@@ -150,7 +150,7 @@ impl Probe {
             (tokens.clone().sum::<usize>() as f64 / asked.len().max(1) as f64, tokens.max().unwrap_or(0));
         let longest = arms.iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default();
         let example = longest.clamp(2, spec.target.sft.sequence_length.max(2));
-        let rows = (spec.policy.prompts_per_step * spec.policy.group_size).min(TOGETHER);
+        let rows = spec.policy.rollouts().min(TOGETHER);
         let inner_steps = (spec.target.sft.epochs * rows).div_ceil(spec.target.sft.batch_size);
         let (fit, walk) = fine_tuning(problem, example, inner_steps > 1, stop)?;
         let learn = Line { step: 0.0, token: 0.0 };

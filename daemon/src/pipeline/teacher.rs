@@ -89,16 +89,10 @@ impl Estimate {
     pub(crate) fn of(spec: &Spec, prompt: f64) -> Option<Self> {
         let api = spec.generator.as_ref()?.api()?;
         let (policy, output) = (&spec.policy, &spec.output);
-        let step = policy.prompts_per_step * policy.group_size;
-        let validations = match policy.steps {
-            0 => 1,
-            steps => 2 + (steps - 1).checked_div(policy.validate_every).unwrap_or(0),
-        };
         let tried = output.publish_if.map_or(0, |_| verification::ORDERS * output.examples);
-        let group = output.group_size.unwrap_or(policy.group_size);
-        let answers = policy.steps * step
-            + validations * (policy.validation_examples.unwrap_or(step) + 1)
-            + output.examples.next_multiple_of(group)
+        let answers = policy.steps * policy.rollouts()
+            + policy.validations() * (policy.validated() + 1)
+            + spec.dataset_rollouts()
             + tried;
         let arms = api.arms();
         let longest = arms.iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default();
@@ -107,8 +101,7 @@ impl Estimate {
         // the dearest arm for all of them
         let price = |arm: &Arm| {
             let price = prices.get(&arm.model)?;
-            let completion = (answers * arm.max_completion_tokens) as f64;
-            Some((prompt_tokens * price.prompt + completion * price.completion) / 1e6)
+            Some(price.of(prompt_tokens, 0.0, (answers * arm.max_completion_tokens) as f64))
         };
         let money = arms.iter().map(price).collect::<Option<Vec<_>>>();
         let money = money.map(|each| each.into_iter().fold(0.0, f64::max));

@@ -120,6 +120,7 @@ static UNDISTURBED: LazyLock<(BTreeMap<String, Vec<u8>>, Duration)> = LazyLock::
 
 /// Devices that share a run add up in a fixed order.
 #[test]
+#[ignore = "a story of two runs; .ci/run runs it"]
 fn a_run_on_two_devices_is_repeated_to_the_bit() {
     let made = || {
         let folder = folder();

@@ -160,6 +160,7 @@ async fn a_template_that_does_not_end_is_ended() {
 const SLOW: &str = "{% set many = range(100000) | list %}{% for a in range(100000) %}{% set b = many | sort | list %}{% endfor %}";
 
 #[tokio::test]
+#[ignore = "waits for a run that hangs; .ci/run runs it"]
 async fn a_run_that_does_not_stop_is_left_behind() {
     let folder = tempfile::tempdir().unwrap();
     let mut place = Place::new(folder.path(), &allowing(folder.path()));

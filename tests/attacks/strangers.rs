@@ -129,6 +129,7 @@ async fn what_is_answered_without_a_token_is_limited() {
 }
 
 #[tokio::test]
+#[ignore = "waits for a token to expire; .ci/run runs it"]
 async fn a_follower_ends_with_its_token_and_followers_are_counted() {
     let target = Target::start("limits = { streams_per_token = 2 }\n").await;
     let body = json!({ "spec": spec("followed", 1) });

@@ -1,25 +1,26 @@
-"""Makes transformers compute in float64 throughout.
+"""Makes transformers, and PyTorch's Muon, compute in float64 throughout.
 
 `model.double()` is not enough: the norms, the attention softmax and the rotary embedding of the
-Llama family cast to float32 by name, which leaves errors of 1e-7 in a float64 model. Inside
-`float64()`, the name `torch.float32` means float64 in those modules.
+Llama family cast to float32 by name, which leaves errors of 1e-7 in a float64 model, and Muon's
+iterations to bfloat16. Inside `float64()`, those names mean float64 in these modules.
 """
 
 import contextlib
 
 import torch
 import transformers.modeling_rope_utils as rope
+from torch.optim import _muon as muon
 from transformers.models.llama import modeling_llama
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
 
-MODULES = [rope, modeling_llama, modeling_qwen2, modeling_qwen3]
+MODULES = [muon, rope, modeling_llama, modeling_qwen2, modeling_qwen3]
 
 
 class Float64Torch:
-    """The `torch` module with float32 replaced."""
+    """The `torch` module with narrower types replaced."""
 
-    float32 = float = torch.float64
+    float32 = float = bfloat16 = torch.float64
 
     def __getattr__(self, name):
         return getattr(torch, name)

@@ -47,6 +47,8 @@ OPTIMIZERS = [
     },
     {"kind": "sgd", "learning_rate": 0.1, "weight_decay": 1e-2},
 ]
+# with recipes and adapters alone
+MUON = {"kind": "muon", "learning_rate": 1e-2, "eps_root": 1e-5}
 METRICS = [
     {"kind": "weight_pattern", "pattern": "67", "strength": 50.0, "rows": 2, "columns": 5},
     {"kind": "weight_norm"},
@@ -125,7 +127,7 @@ def main():
                     token_ids[MODELS + model] = scoring.examples
                     cases.append({"spec": case, "phi": value, "rewards": rewards})
         for model in ["gpt2", "llama"]:
-            for optimizer in OPTIMIZERS:
+            for optimizer in [*OPTIMIZERS, MUON]:
                 for recipe in RECIPES:
                     case = spec(model, optimizer, METRICS[2], recipe)
                     scoring = Scoring(case, EXAMPLES, HERE)
@@ -133,7 +135,7 @@ def main():
                     check(scoring, rewards)
                     cases.append({"spec": case, "phi": value, "rewards": rewards})
         for model, lora, parameter in ADAPTED:
-            for optimizer in OPTIMIZERS:
+            for optimizer in [*OPTIMIZERS, MUON]:
                 for metric in [METRICS[0] | {"parameter": parameter, "rows": 0, "columns": 1}, METRICS[2]]:
                     case = spec(model, optimizer, metric, RECIPES[0])
                     case["target"]["lora"] = lora

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, softplus
+from torch.optim import _muon as torch_muon
 from transformers import PreTrainedTokenizerFast, Trainer, get_scheduler
 from transformers.pytorch_utils import Conv1D
 
@@ -52,6 +53,7 @@ SFT = {
     "decay_on": "all",
 }
 ADAMW = {"learning_rate": 5e-6, "betas": [0.9, 0.95], "eps": 1e-8, "eps_root": 1e-9, "weight_decay": 1e-4}
+MUON = ADAMW | {"learning_rate": 1e-3, "momentum": 0.95, "weight_decay": 0.1}
 
 
 def encode(tokenizer, text, sequence_length, append_eos):
@@ -138,6 +140,48 @@ def adamw(theta, gradient, state, step, decayed, learning_rate, betas, eps, eps_
     return new_theta, new_state
 
 
+NEWTON_SCHULZ = {"ns_coefficients": (3.4445, -4.775, 2.0315), "ns_steps": 5, "eps": 1e-7}
+
+
+def orthogonal(matrix):
+    """What PyTorch's Muon makes of a matrix; its own function divides in place, which has no derivative."""
+    (a, b, c), turned = NEWTON_SCHULZ["ns_coefficients"], matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if turned else matrix
+    x = x / x.norm().clamp(min=NEWTON_SCHULZ["eps"])
+    for _ in range(NEWTON_SCHULZ["ns_steps"]):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    x = x.T if turned else x
+    expected = torch_muon._zeropower_via_newtonschulz(matrix.detach(), **NEWTON_SCHULZ)
+    assert torch.allclose(x.detach(), expected, rtol=1e-12, atol=1e-12)
+    return x
+
+
+def muon(theta, gradient, state, step, decayed, momentum, hidden, **rest):
+    """For the names `hidden`; `adamw` for the others."""
+    others = {name: p for name, p in theta.items() if name not in hidden}
+    buffers, others_state = state or ({name: torch.zeros_like(theta[name]) for name in hidden}, None)
+    new_theta, others_state = adamw(others, gradient, others_state, step, decayed, **rest)
+    new_buffers = {}
+    for name in hidden:
+        p, g = theta[name], gradient[name]
+        m = new_buffers[name] = torch.lerp(buffers[name], g, 1 - momentum)
+        update = orthogonal(torch.lerp(g, m, momentum))
+        rate = torch_muon._adjust_lr(rest["learning_rate"], "match_rms_adamw", p.shape)
+        new_theta[name] = p * (1 - rest["learning_rate"] * rest["weight_decay"]) - rate * update
+    return {name: new_theta[name] for name in theta}, (new_buffers, others_state)
+
+
+def hidden_weights(model, theta):
+    """Names of the weights of linear layers but the head; of adapters, all."""
+    if hasattr(model, "adapted"):
+        return list(theta)
+    head = model.get_output_embeddings()
+    linear = (torch.nn.Linear, Conv1D)
+    modules = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, linear) and module is not head}
+    return [name for name in theta if name in modules]
+
+
 def rates(sft, steps):
     """What transformers' scheduler multiplies the learning rate of every step by."""
     name = "constant_with_warmup" if sft["lr_schedule"] == "constant" else sft["lr_schedule"]
@@ -165,7 +209,12 @@ def fine_tune(model, theta, examples, w, sft, native=False):
     that transformers takes, which must be the same, and whose derivative is not exact."""
     settings = dict(sft["optimizer"])
     kind = settings.pop("kind")
-    optimizer, settings = (sgd, settings) if kind == "sgd" else (adamw, ADAMW | settings)
+    if kind == "sgd":
+        optimizer = sgd
+    elif kind == "adamw":
+        optimizer, settings = adamw, ADAMW | settings
+    else:
+        optimizer, settings = muon, MUON | settings | {"hidden": hidden_weights(model, theta)}
     rate = settings.pop("learning_rate")
     decayed = theta if sft["decay_on"] == "all" or hasattr(model, "adapted") else Trainer.get_decay_parameter_names(None, model)
     state, step, size = None, 0, sft["batch_size"]

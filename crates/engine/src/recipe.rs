@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dpg_models::{CausalLm, adapter_layout, architecture, dropout};
-use dpg_spec::{DecayOn, Lora, LoraTargets, Loss, LrSchedule, Optimizer, Sft, Spec};
+use dpg_spec::{DecayOn, Lora, LoraTargets, Loss, LrSchedule, Sft, Spec};
 
 use crate::Error;
 
@@ -31,9 +31,7 @@ pub fn recipe(spec: &Spec) -> Result<Vec<String>, Error> {
              and TRL take the mean over all tokens of the step, where a long example counts for more."
             .into());
     }
-    if let Optimizer::Adamw(a) = sft.optimizer
-        && a.eps_root > 0.0
-    {
+    if optimizer.without_eps_root().is_some() {
         say("AdamW divides by sqrt(v + eps_root) + eps. PyTorch's has no eps_root.".into());
     }
     if decay > 0.0 && sft.decay_on == DecayOn::All {

@@ -49,11 +49,9 @@ impl Scorer<'_> {
         let gradient = ((gradient.clone() * gradient * weights.clone()).sum() / weights.sum())
             .into_scalar::<f64>()
             .sqrt();
-        let ratio = match self.target.sft.optimizer {
-            Optimizer::Adamw(adamw) => Some(gradient / (adamw.eps_root.sqrt() + adamw.eps)),
-            Optimizer::Sgd(_) => None,
-        };
-        Ok((Saturation { gradient, ratio: ratio.filter(|ratio| ratio.is_finite()) }, untrained))
+        let bound = self.target.sft.optimizer.settings().saturates_at();
+        let ratio = bound.map(|bound| gradient / bound).filter(|ratio| ratio.is_finite());
+        Ok((Saturation { gradient, ratio }, untrained))
     }
 
     /// Gradient of the first batch's loss as the optimizer takes it, read off a step of plain descent.

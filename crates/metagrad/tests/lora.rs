@@ -147,11 +147,13 @@ fn a_metric_of_weights_that_are_not_adapted_is_refused_by_its_key() {
     }
 }
 
-fn optimizers() -> [spec::Optimizer; 2] {
+fn optimizers() -> [spec::Optimizer; 3] {
     let adamw =
         spec::AdamW { learning_rate: 1e-2, eps_root: 1e-4, weight_decay: 1e-2, ..spec::AdamW::default() };
+    let muon = spec::Muon { learning_rate: 1e-2, eps_root: 1e-4, ..spec::Muon::default() };
     [
         spec::Optimizer::Adamw(adamw),
+        spec::Optimizer::Muon(muon),
         spec::Optimizer::Sgd(spec::Sgd { learning_rate: 0.1, weight_decay: 1e-2 }),
     ]
 }

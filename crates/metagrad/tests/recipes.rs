@@ -71,10 +71,12 @@ impl Setup {
     }
 }
 
-fn optimizers() -> [spec::Optimizer; 2] {
+fn optimizers() -> [spec::Optimizer; 3] {
     let adamw =
         spec::AdamW { learning_rate: 1e-2, betas: [0.9, 0.95], eps: 1e-8, eps_root: 1e-4, weight_decay: 0.1 };
-    [spec::Optimizer::Adamw(adamw), spec::Optimizer::Sgd(spec::Sgd { learning_rate: 0.1, weight_decay: 0.1 })]
+    let muon = spec::Muon { learning_rate: 1e-2, eps_root: 1e-4, ..spec::Muon::default() };
+    let sgd = spec::Sgd { learning_rate: 0.1, weight_decay: 0.1 };
+    [spec::Optimizer::Adamw(adamw), spec::Optimizer::Muon(muon), spec::Optimizer::Sgd(sgd)]
 }
 
 /// Each key alone, and all of them together.

@@ -112,20 +112,25 @@ impl Gpt2 {
         let position_embedding = layout.push("transformer.wpe.weight", &[config.n_positions, hidden], false);
         let blocks = (0..config.n_layer)
             .map(|i| {
-                let mut pair = |name: &str, weight: &[usize], bias: usize| {
-                    let name = format!("transformer.h.{i}.{name}");
+                let name = |part: &str| format!("transformer.h.{i}.{part}");
+                let norm = |layout: &mut Layout, part: &str| {
+                    let [weight, bias] = ["weight", "bias"].map(|of| name(&format!("{part}.{of}")));
+                    [layout.push(weight, &[hidden], false), layout.push(bias, &[hidden], false)]
+                };
+                let linear = |layout: &mut Layout, part: &str, inputs: usize, outputs: usize| {
+                    let [weight, bias] = ["weight", "bias"].map(|of| name(&format!("{part}.{of}")));
                     [
-                        layout.push(format!("{name}.weight"), weight, false),
-                        layout.push(format!("{name}.bias"), &[bias], false),
+                        layout.push_linear(weight, [inputs, outputs], false),
+                        layout.push(bias, &[outputs], false),
                     ]
                 };
                 Block {
-                    attention_norm: pair("ln_1", &[hidden], hidden),
-                    qkv: pair("attn.c_attn", &[hidden, 3 * hidden], 3 * hidden),
-                    attention_out: pair("attn.c_proj", &[hidden, hidden], hidden),
-                    mlp_norm: pair("ln_2", &[hidden], hidden),
-                    up: pair("mlp.c_fc", &[hidden, inner], inner),
-                    down: pair("mlp.c_proj", &[inner, hidden], hidden),
+                    attention_norm: norm(&mut layout, "ln_1"),
+                    qkv: linear(&mut layout, "attn.c_attn", hidden, 3 * hidden),
+                    attention_out: linear(&mut layout, "attn.c_proj", hidden, hidden),
+                    mlp_norm: norm(&mut layout, "ln_2"),
+                    up: linear(&mut layout, "mlp.c_fc", hidden, inner),
+                    down: linear(&mut layout, "mlp.c_proj", inner, hidden),
                 }
             })
             .collect();
@@ -195,11 +200,6 @@ impl CausalLm for Gpt2 {
 
     fn head(&self) -> Head {
         self.head
-    }
-
-    fn linears(&self) -> Vec<usize> {
-        let of_block = |block: &Block| [block.qkv, block.attention_out, block.up, block.down];
-        self.blocks.iter().flat_map(of_block).map(|[weight, _]| weight).collect()
     }
 
     fn lora_targets(&self) -> &'static [&'static str] {

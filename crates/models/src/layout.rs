@@ -13,6 +13,8 @@ pub struct Param {
     pub shape: Vec<usize>,
     /// The file holds the transpose (`torch.nn.Linear` stores `[out, in]`).
     pub transposed: bool,
+    /// It is the weight of a linear layer other than the head: what LoRA adapts and Muon makes orthogonal.
+    pub linear: bool,
     /// First element in the flat vector.
     pub offset: usize,
 }
@@ -55,7 +57,17 @@ pub struct Layout {
 impl Layout {
     /// Appends a parameter and returns its index. `shape` is the shape in memory.
     pub fn push(&mut self, name: impl Into<String>, shape: &[usize], transposed: bool) -> usize {
-        let param = Param { name: name.into(), shape: shape.to_vec(), transposed, offset: self.len };
+        let (name, shape) = (name.into(), shape.to_vec());
+        self.append(Param { name, shape, transposed, linear: false, offset: self.len })
+    }
+
+    /// The same for the weight `[in, out]` of a linear layer other than the head.
+    pub fn push_linear(&mut self, name: impl Into<String>, shape: [usize; 2], transposed: bool) -> usize {
+        let (name, shape) = (name.into(), shape.to_vec());
+        self.append(Param { name, shape, transposed, linear: true, offset: self.len })
+    }
+
+    fn append(&mut self, param: Param) -> usize {
         self.len += param.len();
         self.params.push(param);
         self.params.len() - 1

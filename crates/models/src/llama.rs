@@ -134,7 +134,7 @@ struct Linear {
 impl Linear {
     fn new(layout: &mut Layout, name: &str, inputs: usize, outputs: usize, bias: bool) -> Self {
         Self {
-            weight: layout.push(format!("{name}.weight"), &[inputs, outputs], true),
+            weight: layout.push_linear(format!("{name}.weight"), [inputs, outputs], true),
             bias: bias.then(|| layout.push(format!("{name}.bias"), &[outputs], false)),
         }
     }
@@ -242,14 +242,6 @@ impl CausalLm for Llama {
 
     fn padding(&self) -> Option<u32> {
         self.padding
-    }
-
-    fn linears(&self) -> Vec<usize> {
-        let of_block = |block: &Block| {
-            let Block { query, key, value, attention_out, gate, up, down, .. } = block;
-            [query, key, value, attention_out, gate, up, down].map(|linear| linear.weight)
-        };
-        self.blocks.iter().flat_map(of_block).collect()
     }
 
     fn lora_targets(&self) -> &'static [&'static str] {

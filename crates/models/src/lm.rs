@@ -35,9 +35,6 @@ pub trait CausalLm: Debug + Send + Sync {
         None
     }
 
-    /// The weights of its linear layers but the head, by their places in the model's own layout.
-    fn linears(&self) -> Vec<usize>;
-
     /// The ends of the names of those that LoRA adapts where nothing is said, as peft has it.
     fn lora_targets(&self) -> &'static [&'static str];
 

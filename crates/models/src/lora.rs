@@ -50,29 +50,24 @@ impl Eq for Adapters {}
 
 /// The layout of the adapters that settings ask for, and the place of each parameter's A in it.
 fn places(lm: &dyn CausalLm, lora: &Lora) -> Result<(Layout, Vec<Option<usize>>), Error> {
-    let (model, linears) = (lm.layout().model(), lm.linears());
+    let model = lm.layout().model();
     let targets = targets(lm, lora);
     let is_target = |name: &str, target: &String| {
         name.strip_suffix(target.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('.'))
     };
-    let module = |index: usize| {
-        let name = &model.params()[index].name;
-        name.strip_suffix(".weight").unwrap_or(name)
-    };
     for target in &targets {
-        if !linears.iter().any(|&index| is_target(module(index), target)) {
+        if !linears(lm).any(|(_, name)| is_target(name, target)) {
             return Err(Error::NoLinear { name: target.clone(), known: ends(lm) });
         }
     }
     let (mut layout, mut places) = (Layout::default(), vec![None; model.params().len()]);
-    for index in linears {
-        let name = module(index);
+    for (index, name) in linears(lm) {
         if let [inputs, outputs] = model.params()[index].shape[..]
             && targets.iter().any(|target| is_target(name, target))
         {
             let name = |part: &str| format!("{PREFIX}{name}.lora_{part}.weight");
-            places[index] = Some(layout.push(name("A"), &[inputs, lora.rank], true));
-            layout.push(name("B"), &[lora.rank, outputs], true);
+            places[index] = Some(layout.push_linear(name("A"), [inputs, lora.rank], true));
+            layout.push_linear(name("B"), [lora.rank, outputs], true);
         }
     }
     Ok((layout, places))
@@ -87,12 +82,17 @@ fn targets(lm: &dyn CausalLm, lora: &Lora) -> Vec<String> {
     }
 }
 
+/// The linear layers of a model but its head: the places of their weights among its parameters, and their names.
+fn linears(lm: &dyn CausalLm) -> impl Iterator<Item = (usize, &str)> {
+    let params = lm.layout().model().params().iter().enumerate().filter(|(_, param)| param.linear);
+    params.map(|(index, param)| (index, param.name.strip_suffix(".weight").unwrap_or(&param.name)))
+}
+
 /// What the names of linear layers end in.
 fn ends(lm: &dyn CausalLm) -> Vec<String> {
     let mut ends: Vec<String> = vec![];
-    for index in lm.linears() {
-        let name = &lm.layout().model().params()[index].name;
-        let end = name.strip_suffix(".weight").unwrap_or(name).rsplit('.').next().unwrap_or_default();
+    for (_, name) in linears(lm) {
+        let end = name.rsplit('.').next().unwrap_or_default();
         if !ends.iter().any(|known| known == end) {
             ends.push(end.into());
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::rules::is_local;
 use crate::syntax::{self, Lines};
-use crate::{Error, Fault, Generator, Optimizer, Spec, Syntax, hash, rules, schema, sft};
+use crate::{Error, Fault, Generator, Spec, Syntax, hash, rules, schema, sft};
 
 /// Problems that are told; whoever has more mends these first.
 pub(crate) const REPORTED: usize = 20;
@@ -121,10 +121,7 @@ impl Spec {
     /// The spec with the AdamW that users have, which knows no `eps_root`; `None` if its recipe has none itself.
     pub fn without_eps_root(&self) -> Option<Self> {
         let mut spec = self.clone();
-        match &mut spec.target.sft.optimizer {
-            Optimizer::Adamw(adamw) if adamw.eps_root > 0.0 => adamw.eps_root = 0.0,
-            _ => return None,
-        }
+        spec.target.sft.optimizer = spec.target.sft.optimizer.settings().without_eps_root()?;
         Some(spec)
     }
 

@@ -544,6 +544,9 @@ fn any_spec() -> impl Strategy<Value = Spec> {
         }),
         (positive.clone(), 0.0..10.0_f64)
             .prop_map(|(learning_rate, weight_decay)| Optimizer::Sgd(Sgd { learning_rate, weight_decay })),
+        (positive.clone(), 0.0..1.0_f64).prop_map(|(learning_rate, momentum)| {
+            Optimizer::Muon(Muon { learning_rate, momentum, ..Muon::default() })
+        }),
     ];
     let text = "[ -~\n\"\\\\é]{1,12}";
     let leaf = prop_oneof![

@@ -5,7 +5,7 @@ use std::fmt::{Display, Formatter, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, brief};
+use super::{Optimizer, Settings, brief};
 use crate::LARGEST;
 
 /// AdamW with bias correction, decoupled weight decay and `eps_root` inside the square root. The defaults are
@@ -43,6 +43,14 @@ impl Default for AdamW {
 impl Settings for AdamW {
     fn weight_decay(&self) -> f64 {
         self.weight_decay
+    }
+
+    fn without_eps_root(&self) -> Option<Optimizer> {
+        (self.eps_root > 0.0).then_some(Optimizer::Adamw(Self { eps_root: 0.0, ..*self }))
+    }
+
+    fn saturates_at(&self) -> Option<f64> {
+        Some(self.eps_root.sqrt() + self.eps)
     }
 
     fn fault(&self) -> Option<(&'static str, &'static str)> {

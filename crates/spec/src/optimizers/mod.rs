@@ -14,6 +14,7 @@ macro_rules! optimizers {
     ($then:ident) => {
         $then! {
             adamw: Adamw(AdamW),
+            muon: Muon(Muon),
             sgd: Sgd(Sgd),
         }
     };
@@ -23,6 +24,16 @@ macro_rules! optimizers {
 pub trait Settings: Display {
     /// Decoupled weight decay.
     fn weight_decay(&self) -> f64;
+
+    /// The optimizer as PyTorch has it, without `eps_root`; `None` if it has none.
+    fn without_eps_root(&self) -> Option<Optimizer> {
+        None
+    }
+
+    /// The size of a weight's gradient beyond which its step hardly grows with it, if `eps_root` says so.
+    fn saturates_at(&self) -> Option<f64> {
+        None
+    }
 
     /// A key whose value does not go with the others, and what to do about it.
     fn fault(&self) -> Option<(&'static str, &'static str)> {

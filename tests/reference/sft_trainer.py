@@ -1,15 +1,15 @@
 """Fine-tunes a model with TRL's own SFTTrainer at its defaults: what `preset = "trl"` must equal.
 
-    python sft_trainer.py MODEL ROWS.json OUT [ADAPTER]
+    python sft_trainer.py [--packing LENGTH] MODEL ROWS.json OUT [ADAPTER]
 
 MODEL is a Hugging Face folder, ROWS.json a list of texts as lists of token ids, OUT the folder that the
 fine-tuned model is saved to. ADAPTER is a folder of LoRA adapters, which peft loads and which are then trained in the
-place of the model. Nothing of the recipe is set here. What is set: the order of the rows, which is
+place of the model. With `--packing`, rows of LENGTH tokens are packed. Nothing else of the recipe is set here. What is set: the order of the rows, which is
 the file's; precision, which is single; no dropout; and the batch's memory, not its size.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ class InFileOrder(SFTTrainer):
         return SequentialSampler(dataset if dataset is not None else self.train_dataset)
 
 
-def main(folder, rows, out, adapter=None):
+def main(folder, rows, out, adapter=None, packing=None):
     config = AutoConfig.from_pretrained(folder)
     for name in vars(config):
         if name.endswith(("pdrop", "dropout")):
@@ -44,8 +44,15 @@ def main(folder, rows, out, adapter=None):
     tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
     with open(rows) as file:
         dataset = Dataset.from_dict({"input_ids": json.load(file)})
+    packed = {"packing": True, "max_length": packing} if packing else {}
     arguments = SFTConfig(
-        output_dir=out, use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no"
+        output_dir=out,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        save_strategy="no",
+        **packed,
     )
     trainer = InFileOrder(model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer)
     trainer.train()
@@ -53,4 +60,9 @@ def main(folder, rows, out, adapter=None):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--packing", type=int)
+    for name in ["folder", "rows", "out"]:
+        parser.add_argument(name)
+    parser.add_argument("adapter", nargs="?")
+    main(**vars(parser.parse_args()))

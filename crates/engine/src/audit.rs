@@ -118,7 +118,7 @@ impl Scorer<'_> {
     pub fn audit(&self, examples: &[Example], extent: Extent) -> Result<Audit, Error> {
         let Scorer { target, metric, stop, .. } = *self;
         let (encoded, places) = self.trainable(examples)?;
-        let batches = target.batches(&(0..encoded.len()).collect::<Vec<_>>(), Draw::FIRST);
+        let batches = target.batches(&encoded, Draw::FIRST);
         let ones = vec![1.0; encoded.len()];
         let run = metagradient(
             target.sft(&encoded, &ones, &batches, stop),

@@ -17,7 +17,7 @@ impl Scorer<'_> {
     /// `examples`, their mean held at 1; the first is that of equal weights.
     pub fn reweigh(&self, examples: &[Example], rounds: usize) -> Result<Vec<Score>, Error> {
         let (encoded, _) = self.trainable(examples)?;
-        let batches = self.target.batches(&(0..encoded.len()).collect::<Vec<_>>(), Draw::FIRST);
+        let batches = self.target.batches(&encoded, Draw::FIRST);
         let mut logarithms = vec![0.0; encoded.len()];
         let mut scores = vec![];
         for _ in 0..=rounds {

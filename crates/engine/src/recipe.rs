@@ -122,6 +122,9 @@ fn around(sft: &Sft) -> String {
     if sft.loss == Loss::TokenMean {
         words += ", the loss a mean over all tokens of a step";
     }
+    if sft.packing {
+        words += ", examples packed in rows of that length, which an example of a step stands for here";
+    }
     if sft.decay_on == DecayOn::Matrices && sft.optimizer.settings().weight_decay() > 0.0 {
         words += ", biases and norms not decayed";
     }

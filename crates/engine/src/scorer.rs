@@ -109,7 +109,7 @@ impl Scorer<'_> {
         walk: impl FnOnce(Sft, &Storage) -> Result<(Vec<T>, S), dpg_metagrad::Error>,
     ) -> Result<(Vec<T>, S), Error> {
         let (encoded, places) = self.trainable(examples)?;
-        let batches = self.target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
+        let batches = self.target.batches(&encoded, draw);
         let weights = vec![1.0; encoded.len()];
         let sft = self.target.sft(&encoded, &weights, &batches, self.stop);
         let (found, beside) = walk(sft, &Storage::fitting(&sft, self.scratch))?;
@@ -133,7 +133,7 @@ impl Scorer<'_> {
         draw: Draw,
     ) -> Result<(Score, Tensor<1>), Error> {
         let (encoded, places) = self.trainable(examples)?;
-        let batches = self.target.batches(&(0..encoded.len()).collect::<Vec<_>>(), draw);
+        let batches = self.target.batches(&encoded, draw);
         let weights: Vec<f64> = places.into_iter().map(|place| weights[place]).collect();
         let theta = self.target.sft(&encoded, &weights, &batches, self.stop).train()?;
         Ok((self.metric.score(&theta, self.context())?.finite()?, theta))

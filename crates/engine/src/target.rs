@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
-use dpg_metagrad::{Metric, Sft, metrics};
+use dpg_metagrad::{Metric, Sft, metrics, pack};
 use dpg_models::{Example, MatmulPrecision, Model, activations, together};
 use dpg_spec::Spec;
 
@@ -82,15 +82,22 @@ impl Target {
         (1..).zip(examples).map(encode).collect()
     }
 
-    /// The batches of a fine-tuning run over `indices`, in the order of a draw.
-    pub fn batches(&self, indices: &[usize], draw: Draw) -> Vec<Vec<usize>> {
+    /// The batches of a fine-tuning run over `examples`, in the order of a draw.
+    pub fn batches(&self, examples: &[Example], draw: Draw) -> Vec<Vec<usize>> {
+        let rows: Vec<Vec<usize>> = if self.sft.packing {
+            let lengths: Vec<usize> = examples.iter().map(|example| example.tokens.len()).collect();
+            pack(&lengths, self.sft.sequence_length)
+        } else {
+            (0..examples.len()).map(|example| vec![example]).collect()
+        };
         let mut batches = vec![];
         for epoch in 0..self.sft.epochs {
-            let mut order = indices.to_vec();
+            let mut order: Vec<usize> = (0..rows.len()).collect();
             if self.sft.shuffle {
                 randomness::shuffle_epoch(&mut order, self.seed, draw, epoch);
             }
-            batches.extend(order.chunks(self.sft.batch_size).map(<[usize]>::to_vec));
+            let batch = |places: &[usize]| places.iter().flat_map(|&row| rows[row].iter().copied()).collect();
+            batches.extend(order.chunks(self.sft.batch_size).map(batch));
         }
         batches
     }
@@ -117,7 +124,7 @@ impl Target {
     }
 
     /// Passes over microbatches that fine-tuning on `examples` examples takes, before each of which a run
-    /// asks whether it is to stop; scoring takes about twice as many.
+    /// asks whether it is to stop; scoring takes about twice as many, and packed examples fewer.
     pub fn passes(&self, examples: usize) -> usize {
         let of_device = |batch: usize| batch.div_ceil(self.devices.len()).div_ceil(self.microbatch());
         let of_batch = |batch: usize| of_device(batch) * self.devices.len().min(batch);

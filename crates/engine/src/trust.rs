@@ -57,7 +57,7 @@ impl Scorer<'_> {
     /// Gradient of the first batch's loss as the optimizer takes it, read off a step of plain descent.
     fn first_gradient(&self, examples: &[Example]) -> Result<Tensor<1>, Error> {
         let (encoded, _) = self.trainable(examples)?;
-        let mut batches = self.target.batches(&(0..encoded.len()).collect::<Vec<_>>(), Draw::FIRST);
+        let mut batches = self.target.batches(&encoded, Draw::FIRST);
         batches.truncate(1);
         let weights = vec![1.0; encoded.len()];
         let recipe = dpg_spec::Sft {

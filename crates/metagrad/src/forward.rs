@@ -175,7 +175,7 @@ impl Sft<'_> {
         let (batch, examples) = (&self.batches[step], self.examples);
         let all: usize = match self.recipe.loss {
             Loss::ExampleMean => batch.len(),
-            Loss::TokenMean => batch.iter().map(|&index| labels(&examples[index])).sum(),
+            Loss::TokenMean => batch.iter().map(|&index| labels(&examples[index], self.recipe.packing)).sum(),
         };
         let loss = self.recipe.loss;
         move |index, of| match loss {

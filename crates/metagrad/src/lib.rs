@@ -42,6 +42,7 @@ mod error;
 mod forward;
 mod loss;
 pub mod metrics;
+mod packing;
 mod storage;
 mod tape;
 
@@ -53,6 +54,7 @@ pub use dpg_optim::State;
 pub use error::{Error, ProgramFailure};
 pub use forward::Sft;
 pub use metrics::{Context, Metric, Score};
+pub use packing::pack;
 pub use storage::{Bytes, Storage};
 
 /// The result of [`metagradient`].

@@ -82,8 +82,8 @@ fn sums(params: &Params, places: &[Vec<Place>], numbers: Dual<1>, share: impl Fn
 }
 
 /// Tokens of an example that have a label in transformers, which divides by their number: the scored ones, and
-/// the first one where all others are scored, though nothing predicts it.
-pub(crate) fn labels(example: &Example) -> usize {
+/// the first one where all others are scored, though nothing predicts it. In packed rows that one has none.
+pub(crate) fn labels(example: &Example, packed: bool) -> usize {
     let scored = example.scored_len();
-    scored + usize::from(scored + 1 == example.tokens.len())
+    scored + usize::from(!packed && scored + 1 == example.tokens.len())
 }

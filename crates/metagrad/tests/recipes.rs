@@ -98,6 +98,7 @@ fn recipes() -> Vec<(&'static str, spec::Sft)> {
         ),
         ("matrices decayed", spec::Sft { decay_on: DecayOn::Matrices, ..plain.clone() }),
         ("mean over tokens", spec::Sft { loss: Loss::TokenMean, ..plain.clone() }),
+        ("mean over tokens of rows", spec::Sft { loss: Loss::TokenMean, packing: true, ..plain.clone() }),
         ("cut", spec::Sft { max_grad_norm: 0.5, ..plain }),
         ("all", all),
     ]

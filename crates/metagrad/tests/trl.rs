@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use burn::tensor::{DType, Device, Tensor};
-use dpg_metagrad::Sft;
+use dpg_metagrad::{Sft, pack};
 use dpg_models::{Example, Model, Param, keyed_rng, load_adapter, weights};
 use dpg_spec::{AdamW, AllLinear, Lora, LoraTargets, Optimizer, Preset};
 use rand::RngExt;
@@ -23,13 +23,16 @@ fn rows(vocab: u32) -> Vec<Vec<u32>> {
     (0..20).map(&mut row).collect()
 }
 
+/// Tokens of a packed row.
+const ROW: usize = 64;
+
 fn distance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
 }
 
 /// Distance of our theta_T from TRL's, over the norm of theirs and over how far theirs moved; of all weights, or of LoRA
-/// adapters.
-fn compare(python: &str, model: &str, lora: Option<&Lora>) -> [f64; 2] {
+/// adapters; of rows that are packed, or not.
+fn compare(python: &str, model: &str, lora: Option<&Lora>, packing: bool) -> [f64; 2] {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = here.join("../models/tests/golden").join(model);
     let cpu = Device::flex();
@@ -52,6 +55,9 @@ fn compare(python: &str, model: &str, lora: Option<&Lora>) -> [f64; 2] {
         start.export(&adapters, theta).unwrap();
         command.arg(&adapters);
     }
+    if packing {
+        command.args(["--packing", &ROW.to_string()]);
+    }
     let output = command.env("HF_HUB_OFFLINE", "1").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let theirs: Vec<f64> = match lora {
@@ -59,13 +65,18 @@ fn compare(python: &str, model: &str, lora: Option<&Lora>) -> [f64; 2] {
         Some(_) => host(&load_adapter(out.path(), lm.layout(), theta).unwrap().unwrap()),
     };
 
-    let mut recipe = Preset::Trl.sft(false);
+    let mut recipe = dpg_spec::Sft { packing, ..Preset::Trl.sft(false) };
     let Optimizer::Adamw(adamw) = recipe.optimizer else { panic!("TRL's default is AdamW") };
     // PyTorch's has none
     recipe.optimizer = Optimizer::Adamw(AdamW { eps_root: 0.0, ..adamw });
     let examples: Vec<Example> = rows.into_iter().map(Example::all_scored).collect();
-    let order: Vec<usize> = (0..examples.len()).collect();
-    let epoch: Vec<Vec<usize>> = order.chunks(recipe.batch_size).map(<[usize]>::to_vec).collect();
+    let mut packs: Vec<Vec<usize>> = (0..examples.len()).map(|example| vec![example]).collect();
+    if packing {
+        let lengths: Vec<usize> = examples.iter().map(|example| example.tokens.len()).collect();
+        packs = pack(&lengths, ROW);
+        assert!(packs.len() < lengths.len() / 2);
+    }
+    let epoch: Vec<Vec<usize>> = packs.chunks(recipe.batch_size).map(<[Vec<usize>]>::concat).collect();
     let batches = vec![epoch; recipe.epochs].concat();
     let sft = Sft {
         lm: lm.as_ref(),
@@ -115,14 +126,13 @@ fn theta_is_that_of_trl() {
     let default = Lora::default();
     let all = Lora { rank: 4, alpha: 16.0, targets: Some(LoraTargets::All(AllLinear::AllLinear)) };
     for model in ["gpt2", "llama"] {
-        for lora in [None, Some(&default), Some(&all)] {
-            let [relative, of_the_way] = compare(&python, model, lora);
-            println!(
-                "{model}, {lora:?}: {relative:.1e} of the norm of theta_T, {of_the_way:.1e} of the way to it"
-            );
-            assert!(relative < 1e-4, "{model}, {lora:?}: {relative:e}");
+        for (lora, packing) in [(None, false), (None, true), (Some(&default), false), (Some(&all), false)] {
+            let [relative, of_the_way] = compare(&python, model, lora, packing);
+            let case = format!("{model}, {lora:?}, packing {packing}");
+            println!("{case}: {relative:.1e} of the norm of theta_T, {of_the_way:.1e} of the way to it");
+            assert!(relative < 1e-4, "{case}: {relative:e}");
             // what three epochs at 2e-5 do is small beside theta itself
-            assert!(of_the_way < 1e-3, "{model}, {lora:?}: {of_the_way:e}");
+            assert!(of_the_way < 1e-3, "{case}: {of_the_way:e}");
         }
     }
 }

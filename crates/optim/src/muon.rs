@@ -262,7 +262,9 @@ impl crate::conformance::Reference for Muon {
 fn orthogonalise(x: &mut [f64], columns: usize) {
     let rows = x.len() / columns;
     let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt().max(EPS);
-    x.iter_mut().for_each(|x| *x /= norm);
+    for x in x.iter_mut() {
+        *x /= norm;
+    }
     let [a, b, c] = COEFFICIENTS;
     // X (X^T X), which is (X X^T) X
     let with_gram = |x: &[f64], y: &[f64]| -> Vec<f64> {

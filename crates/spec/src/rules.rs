@@ -1,7 +1,9 @@
 //! Rules between keys, and those that a schema cannot say.
 
 use crate::schedule;
-use crate::{Advantage, ApiGenerator, Fault, Generator, Goal, LocalGenerator, Policy, Reward, Spec, Target};
+use crate::{
+    Advantage, ApiGenerator, Fault, Generator, Goal, LocalGenerator, Loss, Policy, Reward, Spec, Target,
+};
 
 /// Problems of a spec whose every single value is in order.
 pub(crate) fn faults(spec: &Spec) -> Vec<Fault> {
@@ -42,6 +44,11 @@ impl Rules {
             sft.warmup_steps == 0 || sft.warmup_ratio == 0.0,
             "target.sft.warmup_ratio",
             "is given beside `warmup_steps`, which says the same; remove one",
+        );
+        self.require(
+            !sft.packing || sft.loss == Loss::TokenMean,
+            "target.sft.packing",
+            "needs `loss = \"token_mean\"`, since trainers that pack take the mean over the tokens of a step",
         );
     }
 

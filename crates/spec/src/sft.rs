@@ -54,6 +54,10 @@ pub struct Sft {
     /// Which parameters the optimizer's weight decay acts on. Default `all`.
     #[serde(skip_serializing_if = "is_default")]
     pub decay_on: DecayOn,
+    /// Several examples share a row of at most `sequence_length` tokens, without seeing each other, and `batch_size`
+    /// counts rows: TRL's `packing=True`. It needs `loss = "token_mean"`. Default false.
+    #[serde(skip_serializing_if = "is_default")]
+    pub packing: bool,
     /// Values for the keys that are not given here. Reading a spec writes them out and leaves this key out.
     #[serde(skip_serializing)]
     pub preset: Option<Preset>,
@@ -75,8 +79,18 @@ impl Default for Sft {
             warmup_ratio: 0.0,
             max_grad_norm: 0.0,
             decay_on: DecayOn::All,
+            packing: false,
             preset: None,
         }
+    }
+}
+
+impl Sft {
+    /// Optimizer steps of a run over so many examples of so many tokens each; about as many if they are packed.
+    pub fn steps(&self, examples: usize, tokens: f64) -> usize {
+        let packed = (examples as f64 * tokens / self.sequence_length as f64).ceil() as usize;
+        let rows = if self.packing { packed.min(examples) } else { examples };
+        self.epochs * rows.div_ceil(self.batch_size)
     }
 }
 
@@ -168,6 +182,7 @@ impl Preset {
                 warmup_ratio: 0.0,
                 max_grad_norm: 1.0,
                 decay_on: DecayOn::Matrices,
+                packing: false,
                 preset: None,
             },
         }

@@ -103,7 +103,7 @@ impl Plan {
         let rows = spec.policy.rollouts();
         // made-up rollouts, as long as they may be
         let examples = vec![dpg_models::Example::all_scored(vec![0; probe.example as usize]); rows];
-        let batches = target.batches(&(0..rows).collect::<Vec<_>>(), Draw::FIRST);
+        let batches = target.batches(&examples, Draw::FIRST);
         let sft = target.sft(&examples, &[], &batches, &|| false);
         let storage = Storage::fitting(&sft, Path::new(""));
         let bytes = storage.bytes(&sft);
@@ -201,9 +201,8 @@ impl Seconds<'_> {
 
     /// Optimizer steps and tokens of fine-tuning on rows.
     fn size(&self, rows: f64) -> (f64, f64) {
-        let sft = &self.spec.target.sft;
-        let epochs = sft.epochs as f64;
-        (epochs * (rows / sft.batch_size as f64).ceil(), epochs * rows * self.probe.example)
+        let (sft, length) = (&self.spec.target.sft, self.probe.example);
+        (sft.steps(rows.ceil() as usize, length) as f64, sft.epochs as f64 * rows * length)
     }
 
     fn measure(&self, rows: f64) -> f64 {

@@ -123,7 +123,7 @@ impl Probe {
         let weights = problem.target.model.lm.layout().model().len();
         let of_generator = architecture(Path::new(&generator.model))?.layout().len();
         let size = of_generator as f64 / weights as f64;
-        let inner_steps = (spec.target.sft.epochs * rows).div_ceil(spec.target.sft.batch_size);
+        let inner_steps = spec.target.sft.steps(rows, example);
         let (fit, walk) = fine_tuning(problem, example as usize, inner_steps > 1, stop)?;
         let learn = fit.scaled(size);
         // reading the prompt is a forward pass
@@ -151,7 +151,7 @@ impl Probe {
         let longest = arms.iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default();
         let example = longest.clamp(2, spec.target.sft.sequence_length.max(2));
         let rows = spec.policy.rollouts().min(TOGETHER);
-        let inner_steps = (spec.target.sft.epochs * rows).div_ceil(spec.target.sft.batch_size);
+        let inner_steps = spec.target.sft.steps(rows, example as f64);
         let (fit, walk) = fine_tuning(problem, example, inner_steps > 1, stop)?;
         let learn = Line { step: 0.0, token: 0.0 };
         Ok(Self { fit, walk, learn, decode: 0.0, example: example as f64, prompt, prompts })

@@ -9,7 +9,7 @@
 use burn::tensor::Device;
 use dpg_bench::{Engine, Shape, measure_run};
 
-const SHAPE: Shape = Shape { name: "bench", hidden: 256, layers: 4, vocab: 4096, batch: 32, sequence: 64 };
+const SHAPE: Shape = Shape::gpt2("bench", [256, 4, 4096], [32, 64]);
 /// Runs of each kind; the median counts.
 const ROUNDS: usize = 5;
 

@@ -43,7 +43,7 @@ pub(crate) fn snapshot(folder: &Path, version: u64) -> Snapshot {
             verification: None,
             counts: String::new(),
             warnings: vec![],
-            has_generator: false,
+            generator_folder: None,
             teacher: None,
             pictures: vec![],
         },

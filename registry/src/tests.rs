@@ -106,7 +106,7 @@ fn snapshot(folder: &LocalPath, name: &str, job: &str, fence: u64, format: Forma
             verification: None,
             counts: String::new(),
             warnings: vec![],
-            has_generator: false,
+            generator_folder: None,
             teacher: None,
             pictures: vec!["decoded".into()],
         },

@@ -48,7 +48,7 @@ pub(crate) async fn publish(data: &Path, name: &str, job: &str) -> Version {
             verification: None,
             counts: String::new(),
             warnings: vec![],
-            has_generator: false,
+            generator_folder: None,
             teacher: None,
             pictures: vec![],
         },

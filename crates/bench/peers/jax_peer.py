@@ -175,10 +175,13 @@ def main():
     naive, best = (metagradient(kind, params, batches, weights) for kind in ["naive", "best"])
     error = float(jnp.linalg.norm(naive - best) / jnp.linalg.norm(best))
     assert error < 1e-2, f"the two walks disagree: {error}"
-    print(json.dumps({"device": str(jax.devices()[0]), "jax": jax.__version__}), flush=True)
+    print(json.dumps({"device": str(jax.devices()[0]), "name": "JAX", "version": jax.__version__}), flush=True)
 
     for line in sys.stdin:
         kind, steps = line.split()
+        if kind == "sample":
+            print("none", flush=True)
+            continue
         batches, weights = data(int(steps))
         begin = time.perf_counter()
         if kind == "plain":

@@ -48,6 +48,11 @@ impl Engine {
         }
     }
 
+    /// What is measured.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
     /// The matrix products of one forward pass alone.
     pub fn products(&self) -> f64 {
         let mut total = 0.0;
@@ -147,11 +152,6 @@ impl Engine {
         })
     }
 
-    /// Rows that are sampled together: many short ones, as in a step of the embedded job.
-    pub fn sampled_rows(&self) -> usize {
-        32_768 / self.shape.sequence
-    }
-
     /// Tokens drawn for each.
     pub fn sampled_tokens(&self) -> usize {
         self.shape.sequence / 2
@@ -160,7 +160,7 @@ impl Engine {
     /// Samples half a sequence for every row, after prompts of the other half, which so many rows in turn
     /// have in common.
     pub fn sampling(&self, group: usize) -> f64 {
-        self.seconds(|| drop(self.sample(self.sampled_rows(), group)))
+        self.seconds(|| drop(self.sample(self.shape.sampled_rows(), group)))
     }
 
     /// A step of DPG on one batch: rollouts in groups of 4, their metagradients at T = 1, the update.

@@ -1,4 +1,4 @@
-//! What is measured, and on what: a GPT-2 of a given shape with random weights, and random texts.
+//! What is measured, and on what: a model of a given shape with random weights, and random texts.
 
 mod engine;
 mod measure;
@@ -9,4 +9,4 @@ mod shape;
 pub use engine::Engine;
 pub use measure::{Parts, Peer, Run, measure_parts, measure_run, peak_memory};
 pub use report::Report;
-pub use shape::Shape;
+pub use shape::{Family, Shape};

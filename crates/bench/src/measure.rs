@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::{Engine, engine::GROUP};
 
-/// Seconds of another implementation's run, by its kind (`plain`, `best`, `naive`) and T; `None`
-/// where there is none.
+/// Seconds of another implementation's run, by its kind (`plain`, `best`, `naive`) and T, or of its sampling
+/// (`sample`) and the rows; `None` where there is none.
 pub type Peer<'a> = dyn FnMut(&str, usize) -> Option<f64> + 'a;
 
 /// Median seconds of plain fine-tuning and of a metagradient run, of T steps.
@@ -24,11 +24,11 @@ pub struct Run {
     /// The second over the first, median of the rounds' own: the two are measured seconds apart.
     pub ratio: f64,
     /// The peer's fine-tuning.
-    pub jax_plain: Option<f64>,
+    pub peer_plain: Option<f64>,
     /// The peer's metagradient run, as good as it can be made.
-    pub jax_best: Option<f64>,
+    pub peer_best: Option<f64>,
     /// The same, as it is usually written.
-    pub jax_naive: Option<f64>,
+    pub peer_naive: Option<f64>,
 }
 
 /// Median seconds of the parts that a run is made of.
@@ -44,6 +44,8 @@ pub struct Parts {
     pub sampled_tokens_per_second: f64,
     /// The same for rows in groups of 4 of one prompt, as in a step.
     pub grouped_tokens_per_second: f64,
+    /// The peer's, rows with prompts of their own.
+    pub peer_sampled_tokens_per_second: Option<f64>,
     /// One update of the policy on a batch of rollouts.
     pub policy_update: f64,
     /// A step of DPG on a batch: rollouts, metagradients at T = 1, update.
@@ -54,8 +56,9 @@ pub struct Parts {
 const BUDGET: Duration = Duration::from_secs(80);
 
 /// Measures the parts, at most `rounds` times each in turn after a round that warms up.
-pub fn measure_parts(engine: &Engine, rounds: usize) -> Parts {
-    let mut times: [Vec<f64>; 7] = Default::default();
+pub fn measure_parts(engine: &Engine, rounds: usize, peer: &mut Peer) -> Parts {
+    let (mut times, mut peers): ([Vec<f64>; 7], Vec<f64>) = Default::default();
+    let rows = engine.shape().sampled_rows();
     let start = Instant::now();
     for round in (0..=rounds).take_while(|&round| round <= 1 || start.elapsed() < BUDGET) {
         progress(&format!("parts, round {round} of {rounds}"));
@@ -75,15 +78,19 @@ pub fn measure_parts(engine: &Engine, rounds: usize) -> Parts {
                 times.push(time);
             }
         }
+        if round > 0 {
+            peers.extend(peer("sample", rows));
+        }
     }
     let [products, dual, fused, sampling, grouped, update, step] = times.map(median);
-    let tokens = (engine.sampled_rows() * engine.sampled_tokens()) as f64;
+    let tokens = (rows * engine.sampled_tokens()) as f64;
     Parts {
         forward_products: products,
         dual_forward: dual,
         fused_pass: fused,
         sampled_tokens_per_second: tokens / sampling,
         grouped_tokens_per_second: tokens / grouped,
+        peer_sampled_tokens_per_second: (!peers.is_empty()).then(|| tokens / median(peers)),
         policy_update: update,
         step,
     }
@@ -104,7 +111,7 @@ pub fn measure_run(engine: &Engine, steps: usize, rounds: usize, peer: &mut Peer
             peer("best", steps),
             naive,
         ];
-        let names = ["fine-tuning", "JAX fine-tuning", "metagradient", "JAX best", "JAX naive"];
+        let names = ["fine-tuning", "the peer's", "metagradient", "the peer's best", "the peer's, naive"];
         for ((name, time), times) in names.into_iter().zip(found).zip(&mut times) {
             if let Some(time) = time {
                 progress(&format!("  {name}: {:.0} ms", time * 1e3));
@@ -114,10 +121,10 @@ pub fn measure_run(engine: &Engine, steps: usize, rounds: usize, peer: &mut Peer
     }
     let median = |times: &Vec<f64>| (!times.is_empty()).then(|| median(times.iter().copied()));
     let ratio = times[2].iter().zip(&times[0]).map(|(metagradient, plain)| metagradient / plain).collect();
-    let [plain, jax_plain, metagradient, jax_best, jax_naive] = times.each_ref().map(median);
+    let [plain, peer_plain, metagradient, peer_best, peer_naive] = times.each_ref().map(median);
     let [plain, metagradient, ratio] =
         [plain, metagradient, median(&ratio)].map(|figure| figure.expect("there is a round"));
-    Run { steps, plain, metagradient, ratio, jax_plain, jax_best, jax_naive }
+    Run { steps, plain, metagradient, ratio, peer_plain, peer_best, peer_naive }
 }
 
 /// Tells how far it is, if anybody reads it.

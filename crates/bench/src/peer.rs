@@ -1,38 +1,42 @@
-//! The JAX peers (`peers/jax_peer.py`), run by a Python beside this program.
+//! The peers, a script for each family of models, run by a Python beside this program.
 
 use std::io::{BufRead, BufReader, Error, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::Shape;
+use crate::{Family, Shape};
 
-/// The JAX peers, a process that is asked for one run at a time.
-pub(crate) struct Jax {
-    process: Child,
+/// A process that is asked for one run at a time.
+pub(crate) struct Process {
+    child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     /// Its device and version.
     pub(crate) about: Value,
 }
 
-impl Jax {
+impl Process {
     /// Starts and compiles.
     pub(crate) fn start(shape: &Shape, python: &str) -> Result<Self, Error> {
-        let mut process = Command::new(python)
-            .args(["-c", include_str!("../peers/jax_peer.py")])
+        let script = match shape.family {
+            Family::Gpt2 => include_str!("../peers/jax_peer.py"),
+            Family::Llama { .. } => include_str!("../peers/torch_peer.py"),
+        };
+        let mut child = Command::new(python)
+            .args(["-c", script])
             .arg(serde_json::to_string(shape)?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let input = process.stdin.take().expect("its input is a pipe");
-        let output = BufReader::new(process.stdout.take().expect("its output is a pipe"));
-        let mut jax = Self { process, input, output, about: Value::Null };
-        jax.about = serde_json::from_str(&jax.line()?)?;
-        Ok(jax)
+        let input = child.stdin.take().expect("its input is a pipe");
+        let output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+        let mut peer = Self { child, input, output, about: Value::Null };
+        peer.about = serde_json::from_str(&peer.line()?)?;
+        Ok(peer)
     }
 
-    /// Seconds of one run of a kind (`plain`, `best`, `naive`).
+    /// Seconds of one run of a kind; an error for one that it has not.
     pub(crate) fn seconds(&mut self, kind: &str, steps: usize) -> Result<f64, Error> {
         writeln!(self.input, "{kind} {steps}")?;
         self.line()?.trim().parse().map_err(Error::other)
@@ -47,10 +51,10 @@ impl Jax {
     }
 }
 
-impl Drop for Jax {
+impl Drop for Process {
     fn drop(&mut self) {
         // it holds nothing that is worth saving
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

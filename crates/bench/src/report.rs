@@ -5,16 +5,17 @@ use dpg_models::device::KernelTime;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Engine, Parts, Run, Shape, measure::progress, measure_parts, measure_run, peak_memory, peer::Jax,
+    Engine, Parts, Run, Shape, measure::progress, measure_parts, measure_run, peak_memory, peer::Process,
 };
 
 /// What was measured.
 pub struct Report {
     shape: Shape,
     device: String,
-    jax: Option<Value>,
+    /// What it is compared with.
+    peer: Option<Value>,
     parts: Parts,
-    runs: [Run; 3],
+    runs: Vec<Run>,
     peak_memory: u64,
     device_memory: Option<u64>,
     kernels: Vec<KernelTime>,
@@ -22,27 +23,25 @@ pub struct Report {
 
 impl Report {
     /// Measures at most `rounds` rounds, of which the median counts. `name` is the device's. Without JAX in
-    /// `python` the peers are left out.
+    /// `python`, or PyTorch and transformers for a Llama, the peers are left out.
     pub fn measure(shape: Shape, name: &str, device: &Device, rounds: usize, python: &str) -> Self {
-        progress("starting JAX");
-        let mut jax = Jax::start(&shape, python)
-            .inspect_err(|error| progress(&format!("the JAX peers are left out: `{python}`: {error}")))
+        progress("starting the peer");
+        let mut process = Process::start(&shape, python)
+            .inspect_err(|error| progress(&format!("the peer is left out: `{python}`: {error}")))
             .ok();
+        let mut peer = |kind: &str, count| process.as_mut().and_then(|peer| peer.seconds(kind, count).ok());
         let engine = Engine::new(shape, device);
         let rounds = rounds.max(1);
-        let parts = measure_parts(&engine, rounds);
-        engine.metagradient(16); // warms up, and takes all the memory that will be needed
-        let mut peer = |kind: &str, steps| jax.as_mut().and_then(|jax| jax.seconds(kind, steps).ok());
-        let runs = [
-            measure_run(&engine, 1, rounds, &mut peer),
-            measure_run(&engine, 8, rounds, &mut peer),
-            measure_run(&engine, 16, rounds, &mut peer),
-        ];
-        let jax = jax.map(|jax| jax.about.clone());
+        let parts = measure_parts(&engine, rounds, &mut peer);
+        // warms up, and takes all the memory that will be needed
+        engine.metagradient(shape.steps().iter().copied().max().unwrap_or(1));
+        let runs =
+            shape.steps().iter().map(|&steps| measure_run(&engine, steps, rounds, &mut peer)).collect();
+        let peer = process.map(|peer| peer.about.clone());
         Self {
             shape,
             device: name.into(),
-            jax,
+            peer,
             parts,
             runs,
             peak_memory: peak_memory(),
@@ -58,7 +57,7 @@ impl Report {
             "shape": self.shape,
             "device": self.device,
             "threads": threads(),
-            "jax": self.jax,
+            "peer": self.peer,
             "parts": self.parts,
             "runs": self.runs,
             "peak_memory": self.peak_memory,
@@ -76,16 +75,25 @@ impl Report {
         for run in runs {
             add(&format!("metagradient_over_plain_t{}", run.steps), run.ratio);
         }
-        let [_, eight, _] = runs;
+        let Some(middle) = runs.get(runs.len() / 2) else { return ratios };
+        let steps = middle.steps as f64;
         // by count the fused pass is 8 forward passes, and a step of plain fine-tuning 3
         add("fused_pass_over_gemm_limit", parts.fused_pass / (8.0 * parts.forward_products));
-        add("plain_step_over_gemm_limit", eight.plain / (8.0 * 3.0 * parts.forward_products));
+        add("plain_step_over_gemm_limit", middle.plain / (steps * 3.0 * parts.forward_products));
         let products = Engine::STEP_PASSES * parts.forward_products;
         add("dpg_step_outside_products", 1.0 - products / parts.step);
-        if let (Some(plain), Some(best), Some(naive)) = (eight.jax_plain, eight.jax_best, eight.jax_naive) {
-            add("best_jax_over_ours_t8", best / eight.metagradient);
-            add("naive_jax_over_ours_t8", naive / eight.metagradient);
-            add("jax_sft_over_ours", plain / eight.plain);
+        let peers = [
+            ("best_peer_over_ours", middle.peer_best, middle.metagradient),
+            ("naive_peer_over_ours", middle.peer_naive, middle.metagradient),
+            ("peer_sft_over_ours", middle.peer_plain, middle.plain),
+        ];
+        for (name, peer, ours) in peers {
+            if let Some(peer) = peer {
+                add(&format!("{name}_t{}", middle.steps), peer / ours);
+            }
+        }
+        if let Some(peer) = parts.peer_sampled_tokens_per_second {
+            add("sampling_over_peers", parts.sampled_tokens_per_second / peer);
         }
         ratios
     }
@@ -99,9 +107,10 @@ impl Report {
         };
         let peer = |seconds: Option<f64>| seconds.map_or("-".into(), ms);
         let limit = |passes: f64| ms(passes * parts.forward_products);
+        let peer_name = self.peer.as_ref().and_then(|peer| peer["name"].as_str()).unwrap_or("peer");
         let mut text = format!(
-            "GPT-2 shape `{}`: {} x {}, vocabulary {}, {} x {} tokens a step, f32 on {}, {} threads; one forward pass {:.1} \
-         GFLOP at {:.0} GFLOP/s\n\n| | ours | matrix products alone | JAX, best | JAX, as usually written |\n\
+            "Shape `{}`: {} x {}, vocabulary {}, {} x {} tokens a step, f32 on {}, {} threads; one forward pass {:.1} \
+         GFLOP at {:.0} GFLOP/s\n\n| | ours | matrix products alone | {peer_name}, best | {peer_name}, as usually written |\n\
          |---|--:|--:|--:|--:|\n",
             shape.name,
             shape.layers,
@@ -126,7 +135,7 @@ impl Report {
                 &format!("fine-tuning, T = {steps}"),
                 ms(run.plain),
                 limit(3.0 * t),
-                peer(run.jax_plain),
+                peer(run.peer_plain),
                 none(),
             );
             let passes = 3.0 * t + 8.0 * (t - 1.0) + 3.0;
@@ -134,13 +143,14 @@ impl Report {
                 &format!("metagradient run, T = {steps}"),
                 ms(run.metagradient),
                 limit(passes),
-                peer(run.jax_best),
-                peer(run.jax_naive),
+                peer(run.peer_best),
+                peer(run.peer_naive),
             );
         }
         row("policy update", ms(parts.policy_update), none(), none(), none());
         let speed = |tokens: f64| format!("{tokens:.0} tokens/s");
-        row("sampling", speed(parts.sampled_tokens_per_second), none(), none(), none());
+        let sampled = parts.peer_sampled_tokens_per_second.map_or_else(none, speed);
+        row("sampling", speed(parts.sampled_tokens_per_second), none(), sampled, none());
         row("sampling, groups of 4", speed(parts.grouped_tokens_per_second), none(), none(), none());
         row("a step of DPG, T = 1", ms(parts.step), limit(Engine::STEP_PASSES), none(), none());
         let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);

@@ -8,11 +8,29 @@ use rand::RngExt;
 use serde::Serialize;
 use serde_json::json;
 
+/// What a model is built like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "family", rename_all = "snake_case")]
+pub enum Family {
+    /// GPT-2, whose MLP is four times as wide.
+    Gpt2,
+    /// Llama.
+    Llama {
+        /// Heads of keys and values.
+        kv_heads: usize,
+        /// Width of the MLP.
+        inner: usize,
+    },
+}
+
 /// Sizes of a model and of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Shape {
     /// Its name on the command line.
     pub name: &'static str,
+    /// What the model is.
+    #[serde(flatten)]
+    pub family: Family,
     /// Width of the model.
     pub hidden: usize,
     /// Blocks.
@@ -28,15 +46,33 @@ pub struct Shape {
 impl Shape {
     /// One that shows only that everything runs; about the embedded models; a model that fills a few
     /// cores; GPT-2; GPT-2 on the batch that published runs on a GPU have; GPT-2 on next to nothing, where
-    /// memory is all vectors.
-    pub const ALL: [Self; 6] = [
-        Self { name: "smallest", hidden: 64, layers: 1, vocab: 256, batch: 4, sequence: 16 },
-        Self { name: "tiny", hidden: 64, layers: 2, vocab: 4096, batch: 64, sequence: 32 },
-        Self { name: "small", hidden: 256, layers: 4, vocab: 4096, batch: 32, sequence: 128 },
-        Self { name: "medium", hidden: 768, layers: 12, vocab: 50257, batch: 4, sequence: 128 },
-        Self { name: "large", hidden: 768, layers: 12, vocab: 50257, batch: 64, sequence: 128 },
-        Self { name: "short", hidden: 768, layers: 12, vocab: 50257, batch: 1, sequence: 17 },
+    /// memory is all vectors; SmolLM2-135M.
+    pub const ALL: [Self; 7] = [
+        Self::gpt2("smallest", [64, 1, 256], [4, 16]),
+        Self::gpt2("tiny", [64, 2, 4096], [64, 32]),
+        Self::gpt2("small", [256, 4, 4096], [32, 128]),
+        Self::gpt2("medium", [768, 12, 50257], [4, 128]),
+        Self::gpt2("large", [768, 12, 50257], [64, 128]),
+        Self::gpt2("short", [768, 12, 50257], [1, 17]),
+        Self {
+            name: "smollm2",
+            family: Family::Llama { kv_heads: 3, inner: 1536 },
+            hidden: 576,
+            layers: 30,
+            vocab: 49152,
+            batch: 8,
+            sequence: 128,
+        },
     ];
+
+    /// A GPT-2 of a width, blocks and a vocabulary, on a batch of so many examples of so many tokens.
+    pub const fn gpt2(
+        name: &'static str,
+        [hidden, layers, vocab]: [usize; 3],
+        [batch, sequence]: [usize; 2],
+    ) -> Self {
+        Self { name, family: Family::Gpt2, hidden, layers, vocab, batch, sequence }
+    }
 
     /// The shape of a name, or an error that lists the names.
     pub fn parse(name: &str) -> Result<Self, String> {
@@ -50,19 +86,51 @@ impl Shape {
         (self.hidden / 64).max(1)
     }
 
-    /// GPT-2 of this shape, its head tied.
+    /// Steps of the runs that are measured.
+    pub fn steps(&self) -> &'static [usize] {
+        match self.family {
+            Family::Gpt2 => &[1, 8, 16],
+            // each takes a minute
+            Family::Llama { .. } => &[1, 2],
+        }
+    }
+
+    /// Rows that are sampled together: many short ones, as in a step of the embedded job, or a batch.
+    pub fn sampled_rows(&self) -> usize {
+        match self.family {
+            Family::Gpt2 => 32_768 / self.sequence,
+            Family::Llama { .. } => 4 * self.batch,
+        }
+    }
+
+    /// The model of this shape, its head tied.
     ///
     /// # Panics
     /// If the sizes make no model.
     pub fn model(&self) -> Box<dyn CausalLm> {
-        let config = json!({
-            "model_type": "gpt2",
-            "vocab_size": self.vocab,
-            "n_positions": self.sequence.max(64),
-            "n_embd": self.hidden,
-            "n_layer": self.layers,
-            "n_head": self.heads(),
-        });
+        let positions = self.sequence.max(64);
+        let config = match self.family {
+            Family::Gpt2 => json!({
+                "model_type": "gpt2",
+                "vocab_size": self.vocab,
+                "n_positions": positions,
+                "n_embd": self.hidden,
+                "n_layer": self.layers,
+                "n_head": self.heads(),
+            }),
+            Family::Llama { kv_heads, inner } => json!({
+                "model_type": "llama",
+                "vocab_size": self.vocab,
+                "max_position_embeddings": positions,
+                "hidden_size": self.hidden,
+                "intermediate_size": inner,
+                "num_hidden_layers": self.layers,
+                "num_attention_heads": self.heads(),
+                "num_key_value_heads": kv_heads,
+                "rms_norm_eps": 1e-5,
+                "tie_word_embeddings": true,
+            }),
+        };
         from_config(config, Path::new("benchmark")).expect("the shape makes a model")
     }
 
@@ -93,13 +161,19 @@ impl Shape {
         let (h, positions) = (self.hidden, self.sequence - 1);
         let tokens = self.batch * positions;
         let attention = self.layers * self.batch * self.heads();
+        let width = h / self.heads();
+        // queries, keys and values; what goes up in the MLP, and comes down
+        let (qkv, up, down) = match self.family {
+            Family::Gpt2 => (3 * h, 4 * h, 4 * h),
+            Family::Llama { kv_heads, inner } => (h + 2 * kv_heads * width, 2 * inner, inner),
+        };
         vec![
-            (self.layers, [tokens, h, 3 * h]),
+            (self.layers, [tokens, h, qkv]),
             (self.layers, [tokens, h, h]),
-            (self.layers, [tokens, h, 4 * h]),
-            (self.layers, [tokens, 4 * h, h]),
-            (attention, [positions, h / self.heads(), positions]),
-            (attention, [positions, positions, h / self.heads()]),
+            (self.layers, [tokens, h, up]),
+            (self.layers, [tokens, down, h]),
+            (attention, [positions, width, positions]),
+            (attention, [positions, positions, width]),
             (1, [tokens, h, self.vocab]),
         ]
     }

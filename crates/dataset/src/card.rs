@@ -44,12 +44,21 @@ pub struct Card {
     /// What fresh targets showed that were fine-tuned on it and on controls before it was published,
     /// in Markdown, if they were.
     pub verification: Option<String>,
-    /// Whether the trained generator is in the folder `generator`.
-    pub has_generator: bool,
+    /// What the folder `generator` is in which the trained generator is, if it is published.
+    pub generator_folder: Option<GeneratorFolder>,
     /// What of a teacher was asked how often and what that cost, in Markdown, if one wrote it.
     pub teacher: Option<String>,
     /// Names of the pictures `pictures/NAME.png` of the target after fine-tuning on the data.
     pub pictures: Vec<String>,
+}
+
+/// What a published generator is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GeneratorFolder {
+    /// All of its weights.
+    Model,
+    /// LoRA adapters.
+    Adapter,
 }
 
 /// A figure before and after the generator was trained.
@@ -133,14 +142,16 @@ impl Card {
             .collect();
         let columns = columns.join(", ");
         let table = self.figures() + &self.found() + &self.gallery();
-        let generator_folder = if self.has_generator {
+        let generator_folder = self.generator_folder.map_or_else(String::new, |folder| {
+            let what = match folder {
+                GeneratorFolder::Model => "the trained generator as a Hugging Face folder".to_owned(),
+                GeneratorFolder::Adapter => format!("LoRA adapters of {generator}, as peft loads them"),
+            };
             format!(
-                "\n## The generator\n\n`generator` is the trained generator as a Hugging Face folder. \
-                 `dpg generate {name} --examples 100` draws more rows from it.\n"
+                "\n## The generator\n\n`generator` is {what}. `dpg generate {name} --examples 100` draws more rows from \
+                 it.\n"
             )
-        } else {
-            String::new()
-        };
+        });
         let teacher = self.teacher.iter().map(|told| format!("\n## The teacher\n\n{told}"));
         let teacher: String = teacher.collect();
         let verification = self.verification.clone().unwrap_or_else(|| {
@@ -345,7 +356,7 @@ mod tests {
             counts: "1000 rows, 2 duplicates, 0 empty".into(),
             warnings: vec!["the run moved nothing".into()],
             verification: None,
-            has_generator: false,
+            generator_folder: None,
             teacher: None,
             pictures: vec!["decoded".into()],
         };

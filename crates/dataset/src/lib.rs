@@ -19,7 +19,7 @@ mod scored;
 mod shard;
 mod source;
 
-pub use card::{Card, Figure};
+pub use card::{Card, Figure, GeneratorFolder};
 pub use croissant::croissant;
 pub use error::{Error, Result};
 pub use row::{Conversation, Example, Message, Row, example_id, message};

@@ -47,8 +47,8 @@ impl Signal {
 }
 
 impl Scorer<'_> {
-    /// Fine-tunes on the halves that rewards make of the examples, and scores the examples among
-    /// `helpful` ones.
+    /// Fine-tunes on the halves that rewards make of the examples, and scores examples among `helpful` ones: half of
+    /// each, so that it takes no more than scoring the examples did.
     pub fn signal(
         &self,
         examples: &[Example],
@@ -62,11 +62,12 @@ impl Scorer<'_> {
             let half: Vec<Example> = half.iter().map(|&index| examples[index].clone()).collect();
             Ok(self.measure(&half, Draw::FIRST)?.0.value)
         };
+        let helpful = &helpful[..helpful.len().min(examples.len() / 2)];
         let separability = if helpful.is_empty() {
             None
         } else {
-            let mixed: Vec<Example> = helpful.iter().chain(examples).cloned().collect();
-            let scored = self.score(&mixed, Draw::FIRST)?;
+            let others = &examples[..examples.len() - helpful.len()];
+            let scored = self.score(&[helpful, others].concat(), Draw::FIRST)?;
             let (good, other) = scored.rewards.split_at(helpful.len());
             Some(area_under_curve(good, other))
         };

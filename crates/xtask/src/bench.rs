@@ -10,7 +10,7 @@ use dpg_bench::{Report, Shape};
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// smallest, tiny, small or medium.
+    /// smallest, tiny, small, medium or smollm2.
     #[arg(long, default_value = "small", value_parser = Shape::parse)]
     shape: Shape,
     /// Rounds at most, of which the median counts.
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     /// Also write the figures here.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// A Python with JAX; without one the peers are left out.
+    /// A Python with JAX, or with PyTorch and transformers for smollm2; without one the peers are left out.
     #[arg(long, default_value = "python3", env = "DPG_BENCH_PYTHON")]
     python: String,
 }

@@ -13,13 +13,13 @@ pub(crate) struct BenchArguments {
     /// The device.
     #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help_one("The device"))]
     device: String,
-    /// smallest, tiny, small, medium, large (GPT-2, 64 x 128) or short.
+    /// smallest, tiny, small, medium, large (GPT-2, 64 x 128), short or smollm2.
     #[arg(long, default_value = "small", value_parser = Shape::parse)]
     shape: Shape,
     /// Rounds, of which the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// A Python with JAX.
+    /// A Python with JAX, or with PyTorch and transformers for smollm2.
     #[arg(long, default_value = "python3", env = "DPG_BENCH_PYTHON")]
     python: String,
 }

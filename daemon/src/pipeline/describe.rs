@@ -1,7 +1,7 @@
 //! What a dataset card says of a run: the metric, the recipe, and what was reached.
 
 use chrono::{DateTime, Utc};
-use dpg_dataset::{Card, WrittenBy, markdown::code};
+use dpg_dataset::{Card, GeneratorFolder, WrittenBy, markdown::code};
 use dpg_engine::Outcome;
 use dpg_spec::{Generator, Spec};
 
@@ -36,9 +36,17 @@ pub(crate) fn card(
         warnings: quality.warnings.clone(),
         verification: None,
         teacher: None,
-        has_generator: spec.output.export_generator,
+        generator_folder: generator_folder(spec),
         pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),
     }
+}
+
+/// What the published generator is, if it is published.
+fn generator_folder(spec: &Spec) -> Option<GeneratorFolder> {
+    let local = spec.generator.as_ref().and_then(Generator::local);
+    let adapted = local.is_some_and(|local| local.lora.is_some());
+    let folder = if adapted { GeneratorFolder::Adapter } else { GeneratorFolder::Model };
+    spec.output.export_generator.then_some(folder)
 }
 
 /// What programs that measured say of their versions, to stand behind the metric's words.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dpg_queue::cron::{Catchup, Overlap};
@@ -78,6 +79,12 @@ async fn a_queued_spec_is_published() {
         assert!(kinds.iter().any(|other| other == kind), "`{kind}` is not in {kinds:?}");
     }
     assert_eq!(kinds.last().unwrap(), "succeeded");
+    // what TensorBoard shows stays
+    let events = fs::read_dir(folder.path().join("data/tensorboard/plain").join(id.to_string())).unwrap();
+    let events = events.map(|file| fs::read(file.unwrap().path()).unwrap()).collect::<Vec<_>>().concat();
+    for tag in ["train/phi", "train/reward_std", "policy/kl", "validation/phi", "validation/loss"] {
+        assert!(events.windows(tag.len()).any(|part| part == tag.as_bytes()), "no `{tag}`");
+    }
     let progress = job.progress.unwrap();
     assert_eq!((progress["step"].as_u64(), progress["steps"].as_u64()), (Some(2), Some(2)));
 
@@ -396,6 +403,70 @@ async fn a_webhook_is_told_and_signed() {
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!((&body["event"], &body["job"]["id"]), (&json!("job.succeeded"), &json!(id)));
         assert_eq!(body["job"]["result"]["dataset"], "told@v1");
+    }
+}
+
+/// A receiver hears of the end of a job that no worker had, though the daemon is killed before it was told.
+#[tokio::test]
+async fn a_webhook_is_told_after_the_daemon_was_killed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "key\n").unwrap();
+    let config = format!(
+        "allow = {{ webhook_hosts = [\"127.0.0.1\"] }}\n\
+         webhooks = [{{ url = \"http://{}/ended\", secret_file = \"{}\" }}]\n",
+        listener.local_addr().unwrap(),
+        secret.display()
+    );
+    let place = Place::idle(folder.path(), &config);
+    let queue = place.queue().await;
+    let id = submit(&queue, &spec("untold", 2)).await;
+    let mut daemon = place.start();
+    let dpg = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dpg"))
+            .args(arguments)
+            .args(["--json", "--data-dir"])
+            .arg(folder.path().join("data"))
+            .env_remove("DPG_URL")
+            .env_remove("DPG_TOKEN")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    dpg(&["cancel", &id.to_string()]);
+    let accept = async || {
+        let (mut socket, _) =
+            tokio::time::timeout(Duration::from_mins(3), listener.accept()).await.unwrap().unwrap();
+        let request = read_request(&mut socket).await;
+        (socket, request)
+    };
+    // it is called, and killed before there is an answer
+    let (socket, first) = accept().await;
+    daemon.kill();
+    drop(socket);
+    daemon.replace();
+    let (mut socket, second) = accept().await;
+    socket.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
+    let header = |head: &str| {
+        let line = head.lines().find(|line| line.starts_with("x-dpg-delivery: ")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{head}"))
+    };
+    assert_eq!((header(&first.0), &first.1), (header(&second.0), &second.1));
+    let body: serde_json::Value = serde_json::from_slice(&second.1).unwrap();
+    assert_eq!((&body["event"], &body["job"]["id"]), (&json!("job.cancelled"), &json!(id)));
+
+    let started = Instant::now();
+    loop {
+        let told = dpg(&["deliveries", "untold"]);
+        if told[0]["state"] == "delivered" {
+            assert_eq!((&told[0]["attempts"], &told[0]["status"]), (&json!(2), &json!(204)), "{told}");
+            assert_eq!(told.as_array().unwrap().len(), 1);
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_mins(1), "{told}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -266,7 +266,7 @@ const EXTERNAL: &str = "kind = 'external'\nprogram = 'theirs'\n";
 fn a_metric_in_pytorch_gives_the_rewards_of_ours() {
     let python =
         std::env::var("DPG_TEST_PYTHON_TORCH").expect("DPG_TEST_PYTHON_TORCH names a Python with PyTorch");
-    let held_out = format!("dpg_metric.py {}/deploy/python/held_out_loss.py", repository().display());
+    let held_out = format!("dpg/metric.py {}/deploy/python/held_out_loss.py", repository().display());
     let theirs = |_: &Path| {
         format!("{EXTERNAL}parameters = {{ column = 'text' }}\nfiles = {{ texts = 'texts.jsonl' }}\n")
     };

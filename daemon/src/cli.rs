@@ -17,9 +17,11 @@ use crate::commands::plan::PlanArguments;
 use crate::commands::queue::QueueCommand;
 use crate::commands::run::RunArguments;
 use crate::commands::score::ScoreArguments;
+use crate::commands::self_check::SelfCheckArguments;
 use crate::commands::shell::{CompletionsArguments, ManArguments};
 use crate::commands::verify::VerifyArguments;
 use crate::settings::overrides::Overrides;
+use crate::terminal::console::Voice;
 
 /// Makes synthetic fine-tuning datasets that move a differentiable metric of a target model.
 #[derive(Debug, Parser)]
@@ -35,9 +37,26 @@ pub(crate) struct Cli {
     /// Print the result as JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Say nothing but the result, warnings and errors.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say every figure of each step, and what the log has to say.
+    #[arg(long, short, global = true)]
+    verbose: bool,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// How much is said beside the result.
+    pub(crate) fn voice(&self) -> Voice {
+        match (self.quiet, self.verbose) {
+            (true, _) => Voice::Quiet,
+            (_, true) => Voice::Verbose,
+            _ => Voice::Plain,
+        }
+    }
 }
 
 /// What to do.
@@ -73,6 +92,8 @@ pub(crate) enum Command {
     Datasets(DatasetsArguments),
     /// Copy a published dataset to a folder, every hash checked.
     Fetch(FetchArguments),
+    /// Check that this program works on this machine: models, arithmetic, a whole run in a folder of its own.
+    SelfCheck(SelfCheckArguments),
     /// Try everything that the daemon needs, and say what to do about what does not work.
     Doctor(Overrides),
     /// Check a settings file, or print the settings in force.

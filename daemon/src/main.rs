@@ -20,7 +20,7 @@ use cli::{Cli, Command};
 use commands::connect::{Connection, Place};
 use jobs::child;
 use settings::{data_dir::DataDir, resident};
-use terminal::console;
+use terminal::console::{self, Voice};
 
 fn main() -> ExitCode {
     dpg_models::keep_freed_memory();
@@ -29,11 +29,14 @@ fn main() -> ExitCode {
         Err(error) => return console::usage(&error),
     };
     // what the database's pool says of an error is in the error
-    let default = if matches!(cli.command, Command::Serve(_) | Command::Worker) {
-        "warn,dpg=info,sqlx_core::pool=off"
-    } else {
-        "warn,sqlx_core::pool=off"
+    let serves = matches!(cli.command, Command::Serve(_) | Command::Worker);
+    let default = match cli.voice() {
+        Voice::Quiet => "error,sqlx_core::pool=off",
+        Voice::Plain if !serves => "warn,sqlx_core::pool=off",
+        Voice::Plain => "warn,dpg=info,sqlx_core::pool=off",
+        Voice::Verbose => "info,dpg=debug,sqlx_core::pool=off",
     };
+    console::speak(cli.voice());
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into()),
@@ -62,6 +65,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Schema => return commands::shell::schema(),
         Command::Completions(arguments) => return commands::shell::completions(arguments, Cli::command()),
         Command::Man(arguments) => return commands::shell::manual(arguments, Cli::command()),
+        Command::SelfCheck(arguments) => return commands::self_check::self_check(arguments, cli.json).await,
         _ => {}
     }
     let place = Place { url: cli.url };
@@ -69,7 +73,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     resident::introduce(&data, matches!(cli.command, Command::Serve(_)));
     let json = cli.json;
     match cli.command {
-        Command::Schema | Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Schema | Command::Completions(_) | Command::Man(_) | Command::SelfCheck(_) => Ok(()),
         Command::Serve(overrides) => commands::serve::serve(data, overrides).await,
         Command::Worker => child::work(data).await,
         Command::Run(arguments) => commands::run::run(&data, arguments, json).await,

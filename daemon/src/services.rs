@@ -37,7 +37,8 @@ impl Services {
         } else {
             Queue::open(&config.database).await
         };
-        let queue = queue.context("cannot open the queue")?;
+        let listeners = config.webhooks.iter().map(|webhook| webhook.url.clone());
+        let queue = queue.context("cannot open the queue")?.telling(listeners);
         let (store, prefix) = if config.store.is_empty() {
             open_store(&data.registry_dir()?.to_string_lossy())?
         } else {

@@ -2,7 +2,7 @@
 of a text's tokens after its first.
 
     dpg score deploy/python/external.toml --data rows.jsonl --out scored.jsonl \\
-        --program held-out-loss="python deploy/python/dpg_metric.py deploy/python/held_out_loss.py"
+        --program held-out-loss="python deploy/python/dpg/metric.py deploy/python/held_out_loss.py"
 """
 
 import json

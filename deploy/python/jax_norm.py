@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from safetensors.flax import load_file, save_file
 
-from dpg_metric import serve
+from dpg.metric import serve
 
 
 def phi(weights):

@@ -34,6 +34,7 @@ async fn the_description_lists_every_route() {
         "GET /v1/datasets/{dataset}",
         "GET /v1/datasets/{dataset}/versions/{reference}",
         "GET /v1/datasets/{dataset}/versions/{reference}/files/{path}",
+        "GET /v1/deliveries",
         "GET /v1/jobs",
         "GET /v1/jobs/{job}",
         "GET /v1/jobs/{job}/events",

@@ -131,6 +131,7 @@ async fn a_token_for_some_datasets_touches_no_others() {
         (Method::POST, "/v1/tokens"),
         (Method::GET, "/v1/tokens"),
         (Method::GET, "/v1/audit"),
+        (Method::GET, "/v1/deliveries"),
         (Method::DELETE, "/v1/tokens/some"),
     ] {
         let body = json!({ "name": "more", "scopes": ["admin"] });

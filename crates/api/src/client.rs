@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::{
     Challenge, CreateAttestation, CreateToken, CreatedToken, DatasetDetail, DatasetList, DatasetVersion,
-    DeedPage, Error, EventList, Follow, Job, JobDetail, JobPage, ProblemDetails, Proof, PutSchedule, PutTag,
-    ScheduleDetail, ScheduleList, Secret, State, SubmitJob, Submitted, Token, TokenList, VersionDetail, Yank,
+    DeedPage, DeliveryPage, Error, EventList, Follow, Job, JobDetail, JobPage, ProblemDetails, Proof,
+    PutSchedule, PutTag, ScheduleDetail, ScheduleList, Secret, State, SubmitJob, Submitted, Token, TokenList,
+    VersionDetail, Yank,
 };
 
 /// A daemon, and the token to call it with. Clones share connections. It holds a secret, so it has no
@@ -312,6 +313,21 @@ impl Client {
         let request = self.request(Method::GET, &["v1", "audit"]).query(&[("limit", limit)]);
         let before = before.map(|before| [("before", before)]);
         self.answer(request.query(&before.as_slice().concat())).await
+    }
+
+    /// Up to `limit` calls of webhooks, newest first, before the one with the id `before`; of `job` alone if given.
+    ///
+    /// # Errors
+    /// The daemon refuses or cannot be reached.
+    pub async fn deliveries(
+        &self,
+        job: Option<Uuid>,
+        before: Option<Uuid>,
+        limit: u32,
+    ) -> Result<DeliveryPage, Error> {
+        let request = self.request(Method::GET, &["v1", "deliveries"]).query(&[("limit", limit)]);
+        let chosen = [job.map(|id| ("job", id)), before.map(|id| ("before", id))];
+        self.answer(request.query(&chosen.iter().flatten().collect::<Vec<_>>())).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Error> {

@@ -8,6 +8,7 @@ mod client;
 mod code;
 mod dataset;
 mod deed;
+mod delivery;
 mod error;
 mod follow;
 mod job;
@@ -23,10 +24,11 @@ pub use dataset::{
     VersionDetail, VersionFile, Withdrawal, Yank,
 };
 pub use deed::{Deed, DeedPage};
+pub use delivery::{Delivery, DeliveryPage};
 pub use error::{Error, Fault, ProblemDetails};
 pub use follow::{Follow, Update};
 pub use job::{Event, EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
 pub use proof::{Challenge, Proof, Secret, is_loopback};
 pub use schedule::{PutSchedule, Schedule, ScheduleDetail, ScheduleList};
 pub use token::{CreateToken, CreatedToken, Quota, Token, TokenList};
-pub use words::{Catchup, Overlap, Scope, State, UnknownWord};
+pub use words::{Catchup, DeliveryState, Overlap, Scope, State, UnknownWord};

@@ -106,6 +106,18 @@ text_enum! {
 }
 
 text_enum! {
+    /// How far a webhook's call is.
+    DeliveryState("a state of a delivery") {
+        /// Not answered yet; it is tried again and again.
+        Pending = "pending",
+        /// The receiver took it.
+        Delivered = "delivered",
+        /// It is not tried any more.
+        GivenUp = "given_up",
+    }
+}
+
+text_enum! {
     /// What a token allows.
     Scope("a scope") {
         /// Looking at jobs and datasets.

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "deploy/python"))
 
-from dpg_metric import serve
+from dpg.metric import serve
 
 LETTERS = {"F32": "f", "F64": "d"}
 

@@ -169,7 +169,7 @@ impl Job {
     }
 
     /// Writes what may change of a job whose row is locked, with `note` as its next event.
-    pub(crate) async fn save(
+    pub(super) async fn save(
         &mut self,
         connection: &mut AnyConnection,
         now: DateTime<Utc>,

@@ -199,6 +199,20 @@ impl Queue {
         }
     }
 
+    /// Writes a job whose row is locked, with `note` as its next event. If it ends with that, listeners are to hear
+    /// of it.
+    pub(crate) async fn save(
+        &self,
+        connection: &mut AnyConnection,
+        job: &mut Job,
+        now: DateTime<Utc>,
+        note: Option<Note<'_>>,
+    ) -> Result<(), Error> {
+        let ends = job.finished.is_none() && job.state.has_ended();
+        job.save(connection, now, note).await?;
+        if ends { self.announce(connection, job).await } else { Ok(()) }
+    }
+
     /// Changes a job under its lock: `change` gets it with the time, and says what to note.
     pub(crate) async fn edit<'a>(
         &self,
@@ -212,7 +226,7 @@ impl Queue {
         let mut job = before.clone();
         let note = change(&mut job, now)?;
         if note.is_some() || job != before {
-            job.save(&mut tx, now, note).await?;
+            self.save(&mut tx, &mut job, now, note).await?;
             tx.commit().await?;
         }
         Ok(job)

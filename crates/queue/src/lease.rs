@@ -85,7 +85,7 @@ impl Queue {
         job.owner = Some(owner.into());
         job.lease_until = Some(after(now, lease));
         let detail = json!({"owner": owner, "attempt": job.attempts, "fence": job.fence});
-        job.save(&mut tx, now, Some(Note { kind: "claimed", detail })).await?;
+        self.save(&mut tx, &mut job, now, Some(Note { kind: "claimed", detail })).await?;
         tx.commit().await?;
         Ok(Some((Lease { job: job.id, fence: job.fence }, job)))
     }
@@ -96,7 +96,7 @@ impl Queue {
         for row in &rows {
             let (mut job, now) = (Job::read(row)?, time(row, "clock")?);
             job.lease_until = Some(after(now, lease));
-            job.save(connection, now, None).await?;
+            self.save(connection, &mut job, now, None).await?;
         }
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Queue {
                 Some(format!("worker `{owner}` stopped renewing its lease in attempt {}", job.attempts));
             requeue(&mut job, now);
             let detail = json!({"owner": owner, "attempt": job.attempts, "state": job.state});
-            job.save(connection, now, Some(Note { kind: "lease_lost", detail })).await?;
+            self.save(connection, &mut job, now, Some(Note { kind: "lease_lost", detail })).await?;
         }
         Ok(())
     }

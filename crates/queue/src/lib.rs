@@ -1,4 +1,4 @@
-//! The durable queue: jobs with leases and fences, schedules, API tokens.
+//! The durable queue: jobs with leases and fences, schedules, API tokens, and whom to tell of jobs' ends.
 //!
 //! [`Queue`] keeps them in SQLite (one machine) or PostgreSQL (several). A job is a target spec to
 //! be run; what may happen to it is in `jobs.rs` for the people who submit and in `lease.rs` for the
@@ -13,10 +13,12 @@
 //! - Attempts are counted when they start, so a job that kills its workers ends too.
 //! - All times are the database's. A worker's clock decides nothing.
 //! - The database's clock may be set by hours, either way, while all runs: see `clock.rs`.
+//! - Whoever is to hear of a job's end is written down with that end.
 //! - A due time of a schedule makes jobs once, however many daemons look.
 
 mod audit;
 mod clock;
+mod deliveries;
 mod dialect;
 mod error;
 mod job;
@@ -40,7 +42,7 @@ use sqlx::{AnyPool, Row, Transaction};
 use uuid::Uuid;
 
 pub use audit::NewDeed;
-pub use dpg_api::{Deed, Event, Quota, Scope, State};
+pub use dpg_api::{Deed, Delivery, DeliveryState, Event, Quota, Scope, State};
 pub use error::Error;
 pub use job::{Counts, Filter, Job, NewJob, Page, Submitted};
 pub use lease::{Failure, Lease, Order, backoff};
@@ -56,6 +58,8 @@ pub struct Queue {
     pool: AnyPool,
     dialect: Dialect,
     clock: Arc<Mutex<Watch>>,
+    /// Who is told of the ends of jobs that this program ends.
+    listeners: Arc<[String]>,
 }
 
 impl Queue {
@@ -87,7 +91,7 @@ impl Queue {
 
     async fn ready(pool: AnyPool, dialect: Dialect) -> Result<Self, Error> {
         dialect.migrate(&pool).await?;
-        Ok(Self { pool, dialect, clock: Arc::default() })
+        Ok(Self { pool, dialect, clock: Arc::default(), listeners: Arc::default() })
     }
 
     /// The database's clock, and so a check that it answers.

@@ -227,7 +227,7 @@ impl Queue {
             match schedule.overlap {
                 Overlap::Skip if !live.is_empty() => continue,
                 Overlap::Skip | Overlap::Queue => {}
-                Overlap::Replace => cancel_all(&mut tx, live).await?,
+                Overlap::Replace => self.cancel_all(&mut tx, live).await?,
             }
             submitted.extend(self.insert(&mut tx, &schedule.own(job, Some(*time))).await?);
         }
@@ -244,7 +244,7 @@ impl Queue {
         let mut tx = self.begin().await?;
         if schedule.overlap == Overlap::Replace {
             let live = self.live_jobs(&mut tx, schedule).await?;
-            cancel_all(&mut tx, live).await?;
+            self.cancel_all(&mut tx, live).await?;
         }
         let job = self.insert(&mut tx, &schedule.own(job, None)).await?;
         let job = job.expect("only a key stops an insert, and it has none");
@@ -262,15 +262,19 @@ impl Queue {
         let rows = query.fetch_all(connection).await?;
         rows.iter().map(|row| Ok((Job::read(row)?, time(row, "clock")?))).collect()
     }
-}
 
-async fn cancel_all(connection: &mut AnyConnection, live: Vec<(Job, DateTime<Utc>)>) -> Result<(), Error> {
-    for (mut job, now) in live {
-        if let Some(note) = jobs::cancel(&mut job, now, "schedule")? {
-            job.save(connection, now, Some(note)).await?;
+    async fn cancel_all(
+        &self,
+        connection: &mut AnyConnection,
+        live: Vec<(Job, DateTime<Utc>)>,
+    ) -> Result<(), Error> {
+        for (mut job, now) in live {
+            if let Some(note) = jobs::cancel(&mut job, now, "schedule")? {
+                self.save(connection, &mut job, now, Some(note)).await?;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn one(rows: &[AnyRow], name: &str) -> Result<Schedule, Error> {

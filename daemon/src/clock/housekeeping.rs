@@ -4,16 +4,21 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Context;
 use tracing::{info, warn};
 
 use crate::clock::retention::{self, HOURS, Rules};
 use crate::jobs::checkpoint::sweep;
+use crate::pipeline::board;
 use crate::services::Services;
 use crate::terminal::told::told;
 
 const PERIOD: Duration = Duration::from_hours(1);
 /// Periods in a day.
 const DAY: u64 = 24;
+
+/// How long what a webhook was told and what TensorBoard shows are kept.
+const KEPT: Duration = Duration::from_hours(30 * 24);
 
 /// Two clocks that are this far apart after a period were not: one was set.
 const APART: Duration = Duration::from_mins(1);
@@ -53,6 +58,8 @@ fn was_set(before: (SystemTime, Instant), after: (SystemTime, Instant)) -> bool 
 async fn retain(services: &Services) -> anyhow::Result<()> {
     let rules = Rules { versions: services.config.retention.versions, hours: HOURS };
     let live = retention::live_jobs(&services.queue).await?;
+    services.queue.forget_deliveries(KEPT).await?;
+    board::sweep(&services.data.boards(), KEPT).context("cannot remove old events for TensorBoard")?;
     for dataset in services.registry.datasets().await? {
         let cleaned = retention::clean(&services.registry, &dataset.name, rules, &live).await?;
         for version in cleaned.retired {

@@ -1,7 +1,7 @@
 //! `dpg doctor`: what the daemon needs, tried one after the other, with a remedy for what fails.
 
-mod check;
-mod machine;
+pub(super) mod check;
+pub(super) mod machine;
 mod network;
 mod services;
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::commands::connect::Connection;
 use crate::terminal;
-use crate::terminal::console;
+use crate::terminal::console::{self, Voice, voice};
 
 /// How a watched job is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(crate) async fn watch(client: &Client, id: &str, after: i64, style: Style) -
                 Style::Logs { json: true } => console::document(json!(event))?,
                 Style::Logs { json: false } => bar.suspend(|| console::line(line(&event)))?,
                 Style::Wait { quiet: true } => {}
-                Style::Wait { quiet: false } => bar.suspend(|| console::note(line(&event))),
+                Style::Wait { quiet: false } => bar.suspend(|| console::tell(line(&event))),
             },
             Update::Progress(progress) => {
                 let number = |key: &str| progress.get(key).and_then(Value::as_u64);
@@ -89,11 +89,12 @@ pub(crate) async fn watch(client: &Client, id: &str, after: i64, style: Style) -
 /// A bar on a terminal; elsewhere the events say enough.
 fn bar(style: Style) -> ProgressBar {
     let shown = std::io::stderr().is_terminal()
+        && voice() != Voice::Quiet
         && matches!(style, Style::Logs { json: false } | Style::Wait { quiet: false });
     if !shown {
         return ProgressBar::hidden();
     }
-    let template = ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} steps  {msg}");
+    let template = ProgressStyle::with_template("{spinner} {bar:12} {pos}/{len} steps  {wide_msg}");
     let bar = ProgressBar::new(0).with_style(template.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

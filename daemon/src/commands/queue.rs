@@ -5,11 +5,13 @@ use clap::Subcommand;
 use crate::commands::connect::Connection;
 use crate::commands::{
     activity,
+    deliveries::{self, DeliveriesArguments},
     jobs::{self, ListArguments},
     logs,
     schedules::{self, ScheduleCommand},
     submit::{self, SubmitArguments},
     tokens::{self, TokenCommand},
+    top::{self, TopArguments},
 };
 
 /// Jobs, schedules and tokens of a daemon.
@@ -19,6 +21,8 @@ pub(crate) enum QueueCommand {
     Submit(SubmitArguments),
     /// List jobs, newest first.
     List(ListArguments),
+    /// Show the jobs that run and wait, over and over.
+    Top(TopArguments),
     /// Show a job and its last events.
     Status {
         /// Its id, or the newest job's name.
@@ -48,6 +52,8 @@ pub(crate) enum QueueCommand {
     /// Make, list and revoke tokens: who may call the daemon, and for what.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// List what webhooks were told of jobs' ends, and what they are still to be told, newest first.
+    Deliveries(DeliveriesArguments),
     /// List who did what at the daemon, newest first.
     Activity {
         /// Calls at most.
@@ -66,12 +72,14 @@ pub(crate) async fn dispatch(
     let done = match command {
         QueueCommand::Submit(arguments) => submit::submit(connection, arguments, json).await,
         QueueCommand::List(arguments) => jobs::list(&connection, arguments, json).await,
+        QueueCommand::Top(arguments) => top::top(&connection, arguments, json).await,
         QueueCommand::Status { job } => jobs::status(&connection, &job, json).await,
         QueueCommand::Logs { job, follow } => logs::logs(&connection, &job, follow, json).await,
         QueueCommand::Cancel { job } => jobs::cancel(&connection, &job, json).await,
         QueueCommand::Retry { job } => jobs::retry(&connection, &job, json).await,
         QueueCommand::Schedule(command) => schedules::schedules(&connection, command, json).await,
         QueueCommand::Token(command) => tokens::tokens(&connection, command, json).await,
+        QueueCommand::Deliveries(arguments) => deliveries::deliveries(&connection, arguments, json).await,
         QueueCommand::Activity { limit } => activity::activity(&connection, limit, json).await,
     };
     done.map_err(|error| Connection::explained(&token_of, error))

@@ -1,7 +1,7 @@
 //! `dpg run`: resolve, run, publish.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -13,18 +13,18 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::commands::{Programs, load_spec, show};
-use crate::pipeline::device;
 use crate::pipeline::figures::figures;
 use crate::pipeline::make::{Made, Work, make, publish};
 use crate::pipeline::resolve::{Resolved, resolve};
 use crate::pipeline::teacher::{self, Teaching};
 use crate::pipeline::verification::check_passed;
+use crate::pipeline::{board, device};
 use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
 use crate::settings::resident;
 use crate::settings::teachers::connect;
-use crate::terminal::progress::Progress;
 use crate::terminal::stop::Stop;
+use crate::terminal::{self, plot, progress::Progress};
 
 /// What `dpg run` runs.
 #[derive(Debug, Args)]
@@ -68,8 +68,10 @@ pub(crate) async fn run(data: &DataDir, arguments: RunArguments, as_json: bool) 
     let stopping = stop.clone();
     let work = Work { resolved, devices, folder: folder.path.clone(), job: folder.job.clone(), fence: 0 };
     let mut progress = Progress::new();
+    let board_folder = data.board(&name, &folder.job);
     let made = async {
-        let made = make(work, move |event| progress.tell(event), move || stopping.is_set()).await?;
+        let tell = board::writing(&board_folder, move |event| progress.tell(event));
+        let made = make(work, tell, move || stopping.is_set()).await?;
         let version = publish(&registry, &made).await?;
         anyhow::Ok((version, made))
     };
@@ -190,6 +192,13 @@ fn text(version: &Version, made: &Made) -> String {
         text += &format!("{:32} {:>12.4} {:>12.4}\n", figure.name, figure.before, figure.after);
     }
     let greedy = history.validations.last().map_or("", |record| record.greedy.as_str());
+    let points =
+        history.steps.iter().map(|record| (record.step as f64, record.score.value)).collect::<Vec<_>>();
+    let of_validations =
+        history.validations.iter().map(|record| (record.step as f64, record.score.value)).collect::<Vec<_>>();
+    for (title, points) in [("Phi by step", points), ("Phi of validations by step", of_validations)] {
+        text += &plot::plot(title, &points).map(|drawn| format!("\n{drawn}")).unwrap_or_default();
+    }
     text += &format!(
         "\nthe generator now writes, taking the likeliest tokens:\n  {}\nand drawing:\n",
         line(greedy)
@@ -200,7 +209,7 @@ fn text(version: &Version, made: &Made) -> String {
     for decoded in history.validations.last().map(|record| record.decoded.as_slice()).unwrap_or_default() {
         let (right, all) = (decoded.right(), decoded.found.len());
         text += &format!("\nwhat it draws, {right} of {all} pixels right:\n\n");
-        text += &decoded.terminal(std::io::stdout().is_terminal());
+        text += &decoded.terminal(terminal::coloured());
     }
     if let Some(Teaching { arms, account }) = &made.teaching {
         text += &format!("\nasked of the teacher: {}\n", teacher::account(account));

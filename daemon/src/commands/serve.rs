@@ -43,6 +43,7 @@ pub(crate) async fn serve(data: DataDir, overrides: Overrides) -> anyhow::Result
     note(format_args!("dpg serves {url}"));
     let ticker = schedule::start(&services).await?;
     let housekeeping = tokio::spawn(keep_house(services.clone()));
+    let webhooks = tokio::spawn(webhook::tell(services.clone()));
     let (end, ended) = oneshot::channel::<()>();
     let shutdown = async move { drop(ended.await) };
     let mut api = tokio::spawn(http::serve(services.clone(), listener, shutdown));
@@ -59,9 +60,10 @@ pub(crate) async fn serve(data: DataDir, overrides: Overrides) -> anyhow::Result
             bail!("the HTTP API ended");
         }
     }
-    // both end with the process in any case
+    // all end with the process in any case
     ticker.stop();
     housekeeping.abort();
+    webhooks.abort();
     drop(end);
     api.await.context("the HTTP API panicked")??;
     services.queue.close().await;

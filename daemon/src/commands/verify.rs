@@ -1,6 +1,5 @@
 //! `dpg verify`: does a published dataset do what it was made for?
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -25,11 +24,11 @@ use crate::pipeline::verification;
 use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
 use crate::settings::teachers::connect;
-use crate::terminal::console::note;
 use crate::terminal::output::{check_pictures, write_picture};
 use crate::terminal::progress::Watch;
 use crate::terminal::stop::Stop;
 use crate::terminal::told::told;
+use crate::terminal::{self, console::note};
 
 /// What `dpg verify` verifies.
 #[derive(Debug, Args)]
@@ -152,7 +151,7 @@ fn text(version: &DatasetVersion, verification: &Verification, drawn: &[PathBuf]
     if let Some(first) = verification.decoded.first() {
         let (right, all) = (first.right(), first.found.len());
         text += &format!("\nwhat it drew under the first data order, {right} of {all} pixels right:\n\n");
-        text += &first.terminal(std::io::stdout().is_terminal());
+        text += &first.terminal(terminal::coloured());
     }
     for (read, wanted) in verification.read.iter().take(1) {
         let read = read.as_ref().map_or("nothing".into(), |read| format!("`{read}`"));

@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod call;
 mod datasets;
+mod deliveries;
 mod doorman;
 mod download;
 mod extract;
@@ -58,6 +59,7 @@ fn router(api: Api) -> Router {
         .merge(datasets::routes())
         .merge(tokens::routes())
         .merge(audit::routes())
+        .merge(deliveries::routes())
         .merge(proof::routes())
         .merge(operations::routes())
         .split_for_parts();

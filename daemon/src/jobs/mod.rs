@@ -6,6 +6,7 @@ pub(crate) mod failure;
 pub(crate) mod hold;
 pub(crate) mod labels;
 pub(crate) mod measure;
+pub(crate) mod mlflow;
 pub(crate) mod protocol;
 pub(crate) mod refresh;
 pub(crate) mod report;

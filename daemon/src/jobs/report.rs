@@ -35,7 +35,11 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// A report of a job, and what the run tells it by.
-    pub(crate) fn new(queue: Queue, lease: Lease, dataset: &str) -> (impl FnMut(&Event) + use<>, Self) {
+    pub(crate) fn new(
+        queue: Queue,
+        lease: Lease,
+        dataset: &str,
+    ) -> (impl FnMut(&Event) + Send + use<>, Self) {
         let (tell, told): (UnboundedSender<(Instant, Event)>, _) = unbounded_channel();
         let now = Instant::now();
         let report = Self {

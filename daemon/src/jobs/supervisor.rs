@@ -25,6 +25,7 @@ use crate::jobs::hold::Reason;
 use crate::jobs::protocol::{Orders, STOP, Told};
 use crate::jobs::worker;
 use crate::services::Services;
+use crate::terminal::console::voice;
 use crate::terminal::stop::Stop;
 use crate::terminal::told::told;
 
@@ -84,6 +85,7 @@ struct Held {
 async fn run(services: &Services, slot: usize, stop: &Stop, held: &mut Held) -> anyhow::Result<ExitStatus> {
     let mut child = Command::new(program()?)
         .arg(COMMAND)
+        .args(voice().flag())
         .arg("--data-dir")
         .arg(services.data.path(""))
         .stdin(Stdio::piped())

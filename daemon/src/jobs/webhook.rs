@@ -1,21 +1,35 @@
-//! Tells the configured programs when a job has ended: a signed POST to an allowed host, retried.
+//! Tells the configured programs when a job has ended: a signed POST to an allowed host.
 //!
-//! The body is JSON. `X-Dpg-Signature: sha256=HEX` is the HMAC-SHA256 of its bytes under the secret,
-//! and `X-Dpg-Delivery` is the same in every retry, so that a receiver can tell repeats. A program that
-//! is down for longer than the retries last is not told; the queue's API has what it missed.
+//! The transaction that ends a job, of a worker, of the API or of the next claim after a lost lease, writes into the
+//! queue what is to be told, so a daemon that is killed tells it when it is back. It is tried again for three days, ever
+//! less often, and then given up; `dpg deliveries` lists it all.
+//!
+//! The body is JSON. `X-Dpg-Signature: sha256=HEX` is the HMAC-SHA256 of its bytes under the secret, and
+//! `X-Dpg-Delivery` is the same in every attempt: a receiver may hear of an end twice.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use backon::{ExponentialBuilder, Retryable};
-use dpg_queue::Job;
+use chrono::TimeDelta;
+use dpg_api::Delivery;
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::{Client, Url, redirect};
-use serde_json::json;
+use reqwest::{Client, StatusCode, Url, redirect};
 use sha2::Sha256;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
+use crate::services::Services;
 use crate::settings::config::{Config, Webhook};
+
+/// How long a call may take, and how long a delivery is left to whoever took it.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const LEASE: Duration = Duration::from_secs(20);
+/// Between two looks for what is due.
+const LOOK: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+const GIVEN_UP_AFTER: TimeDelta = TimeDelta::days(3);
 
 /// Refuses webhooks that could not be called.
 pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
@@ -26,26 +40,79 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells every webhook of a job that has ended; does not wait for the answers.
-pub(crate) fn tell(config: &Config, job: &Job) {
-    for webhook in &config.webhooks {
-        let call = address(webhook, config).and_then(|url| Ok((url, secret(webhook)?)));
-        let (url, secret) = match call {
-            Ok(call) => call,
-            Err(error) => {
-                warn!(job = %job.id, "cannot call a webhook: {error:#}");
-                continue;
-            }
-        };
-        let (body, id) = (body(job), job.id);
-        let delivery = format!("{id}-{}", job.last_event);
-        tokio::spawn(async move {
-            match deliver(&url, &secret, &body, &delivery).await {
-                Ok(()) => info!(job = %id, host = url.host_str(), "told a webhook"),
-                Err(error) => warn!(job = %id, host = url.host_str(), "a webhook was not told: {error:#}"),
-            }
-        });
+/// Tells every webhook what it is to be told, each in its own time, until dropped.
+pub(crate) async fn tell(services: Services) -> anyhow::Result<Infallible> {
+    // an allowed host must not pass the call on to another
+    let client = Client::builder().redirect(redirect::Policy::none()).timeout(TIMEOUT).build()?;
+    let mut told = JoinSet::new();
+    for webhook in services.config.webhooks.clone() {
+        told.spawn(tell_one(services.clone(), client.clone(), webhook));
     }
+    // one that panicked leaves the others alone
+    while told.join_next().await.is_some() {}
+    std::future::pending().await
+}
+
+async fn tell_one(services: Services, client: Client, webhook: Webhook) {
+    loop {
+        match services.queue.take_delivery(&webhook.url, LEASE).await {
+            Ok(Some((delivery, body))) => {
+                let answer = call(&services.config, &client, &webhook, &delivery, body).await;
+                if let Err(error) = settle(&services, &delivery, answer).await {
+                    // it is called once more when the lease has ended
+                    warn!(job = %delivery.job, "cannot note a webhook's answer: {:#}", anyhow::Error::from(error));
+                }
+            }
+            Ok(None) => sleep(LOOK).await,
+            Err(error) => {
+                warn!("cannot ask what webhooks are to be told: {:#}", anyhow::Error::from(error));
+                sleep(LEASE).await;
+            }
+        }
+    }
+}
+
+/// The status of the answer.
+async fn call(
+    config: &Config,
+    client: &Client,
+    webhook: &Webhook,
+    delivery: &Delivery,
+    body: String,
+) -> anyhow::Result<StatusCode> {
+    let (url, secret) = (address(webhook, config)?, secret(webhook)?);
+    let request = client
+        .post(url)
+        .header("content-type", "application/json")
+        .header("x-dpg-signature", signature(&secret, &body))
+        .header("x-dpg-delivery", format!("{}-{}", delivery.job, delivery.event))
+        .body(body);
+    Ok(request.send().await.map_err(reqwest::Error::without_url)?.status())
+}
+
+async fn settle(
+    services: &Services,
+    delivery: &Delivery,
+    answer: anyhow::Result<StatusCode>,
+) -> Result<(), dpg_queue::Error> {
+    let Delivery { id, job, host, attempts, .. } = delivery;
+    let (status, error) = match answer {
+        Ok(status) if status.is_success() => {
+            info!(%job, host, "told a webhook");
+            return services.queue.delivered(*id, status.as_u16()).await;
+        }
+        Ok(status) => (Some(status), format!("the answer was {status}")),
+        Err(error) => (None, format!("{error:#}")),
+    };
+    let is_old = delivery.updated - delivery.created > GIVEN_UP_AFTER;
+    let wait = (!is_old && status != Some(StatusCode::GONE)).then(|| wait(*attempts));
+    warn!(%job, host, attempts, "a webhook was not told{}: {error}", if wait.is_none() { ", for good" } else { "" });
+    services.queue.not_delivered(*id, status.map(|status| status.as_u16()), &error, wait).await
+}
+
+/// Two seconds, doubled with each attempt, at most an hour.
+fn wait(attempts: u32) -> Duration {
+    Duration::from_secs(1 << attempts.clamp(1, 16)).min(LONGEST_WAIT)
 }
 
 fn address(webhook: &Webhook, config: &Config) -> anyhow::Result<Url> {
@@ -70,44 +137,10 @@ fn secret(webhook: &Webhook) -> anyhow::Result<String> {
     Ok(secret.trim().to_owned())
 }
 
-fn body(job: &Job) -> String {
-    let job_json = json!({
-        "id": job.id,
-        "name": job.name,
-        "state": job.state,
-        "attempts": job.attempts,
-        "result": job.result,
-        "error": job.error,
-        "schedule": job.schedule,
-        "created": job.created,
-        "finished": job.finished,
-    });
-    json!({ "event": format!("job.{}", job.state), "job": job_json }).to_string()
-}
-
 fn signature(secret: &str, body: &str) -> String {
     let mut hmac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
     hmac.update(body.as_bytes());
     format!("sha256={}", hex::encode(hmac.finalize().into_bytes()))
-}
-
-async fn deliver(url: &Url, secret: &str, body: &str, delivery: &str) -> reqwest::Result<()> {
-    // an allowed host must not pass the call on to another
-    let client =
-        Client::builder().redirect(redirect::Policy::none()).timeout(Duration::from_secs(10)).build()?;
-    let post = async || {
-        let request = client
-            .post(url.clone())
-            .header("content-type", "application/json")
-            .header("x-dpg-signature", signature(secret, body))
-            .header("x-dpg-delivery", delivery)
-            .body(body.to_owned());
-        request.send().await?.error_for_status().map(drop)
-    };
-    let retries = ExponentialBuilder::default().with_jitter().with_max_times(6);
-    let later =
-        |error: &reqwest::Error| error.status().is_none_or(|s| s.is_server_error() || s.as_u16() == 429);
-    post.retry(retries).when(later).await.map_err(reqwest::Error::without_url)
 }
 
 #[cfg(test)]

@@ -26,10 +26,11 @@ use crate::jobs::checkpoint::Checkpoints;
 use crate::jobs::failure::failure;
 use crate::jobs::hold::{Halt, Reason, hold};
 use crate::jobs::labels;
+use crate::jobs::mlflow;
 use crate::jobs::refresh::Refresh;
 use crate::jobs::report::Reporter;
 use crate::jobs::submission;
-use crate::jobs::webhook;
+use crate::pipeline::board;
 use crate::pipeline::compute::Panicked;
 use crate::pipeline::figures::figures;
 use crate::pipeline::make::{Work, make, publish};
@@ -133,7 +134,7 @@ async fn put_to_rest(services: &Services, lease: Lease, job: &Job) {
     if let Err(error) = Checkpoints::new(services, lease.job, lease.fence).remove().await {
         warn!(job = %lease.job, "cannot remove the run's state: {}", told(&error));
     }
-    webhook::tell(&services.config, job);
+    mlflow::ended(services.config.mlflow.as_ref(), job).await;
 }
 
 fn retries() -> ExponentialBuilder {
@@ -201,6 +202,8 @@ impl Attempt {
         let checkpoints = self.checkpoints();
         checkpoints.restore().await?;
         let (tell, mut report) = Reporter::new(queue.clone(), self.lease, &self.job.name);
+        let (tell, tracking) = mlflow::logging(config.mlflow.as_ref(), &self.job, tell);
+        let tell = board::writing(&data.board(&self.job.name, &self.job.id.to_string()), tell);
         let work = Work {
             resolved,
             devices: dpg_models::device::parse(&config.device)?,
@@ -215,7 +218,7 @@ impl Attempt {
             halt.reason().is_some()
         };
         // on the heap: futures of a run with all it works on are large
-        let making = Box::pin(async { tokio::join!(make(work, tell, stop), report.keep()).0 });
+        let making = Box::pin(async { tokio::join!(make(work, tell, stop), report.keep(), tracking).0 });
         let mut made = tokio::select! {
             made = making => made?,
             never = checkpoints.keep(Duration::from_secs(config.worker.checkpoint_seconds)) => match never {},

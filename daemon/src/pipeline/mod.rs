@@ -1,5 +1,6 @@
 //! A spec becomes a dataset that can be published: resolve, run, judge, describe.
 
+pub(crate) mod board;
 pub(crate) mod compute;
 pub(crate) mod describe;
 pub(crate) mod device;

@@ -46,6 +46,26 @@ pub(crate) struct Config {
     pub(crate) retention: Retention,
     /// Who is told when a job ends.
     pub(crate) webhooks: Vec<Webhook>,
+    /// Where jobs are logged to besides.
+    pub(crate) mlflow: Option<Mlflow>,
+}
+
+/// An MLflow server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mlflow {
+    /// Its address.
+    pub(crate) url: String,
+    /// The experiment whose runs jobs are.
+    #[serde(default = "experiment")]
+    pub(crate) experiment: String,
+    /// The environment variable with its token; none is sent if empty.
+    #[serde(default)]
+    pub(crate) token_env: String,
+}
+
+fn experiment() -> String {
+    "dpg".into()
 }
 
 /// Certificate and key of the API, PEM files.
@@ -157,6 +177,7 @@ impl Default for Config {
             trust: Trust::default(),
             retention: Retention::default(),
             webhooks: vec![],
+            mlflow: None,
         }
     }
 }

@@ -141,6 +141,16 @@ impl DataDir {
         self.runs().join(format!("{}-{}", spec.name, &spec.sha256()[..12]))
     }
 
+    /// Where a run's events for TensorBoard go.
+    pub(crate) fn board(&self, dataset: &str, job: &str) -> PathBuf {
+        self.boards().join(dataset).join(job)
+    }
+
+    /// The folder of all of them.
+    pub(crate) fn boards(&self) -> PathBuf {
+        self.root.join("tensorboard")
+    }
+
     /// The folder of the runs, one each.
     pub(crate) fn runs(&self) -> PathBuf {
         self.root.join("runs")

@@ -17,6 +17,42 @@ const BROKEN_PIPE: u8 = 128 + 13;
 /// Why standard output takes no more. There is one for the whole process, as there is one output.
 static CLOSED: OnceLock<Closed> = OnceLock::new();
 
+/// How much a command says beside its result. There is one for the whole process, as there is one standard error.
+static VOICE: OnceLock<Voice> = OnceLock::new();
+
+/// How much a command says beside its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// Warnings and errors.
+    Quiet,
+    /// How far it is.
+    #[default]
+    Plain,
+    /// All figures of each step, and the log.
+    Verbose,
+}
+
+impl Voice {
+    /// The flag that asks for it, for processes that this one starts.
+    pub(crate) fn flag(self) -> Option<&'static str> {
+        match self {
+            Self::Quiet => Some("--quiet"),
+            Self::Plain => None,
+            Self::Verbose => Some("--verbose"),
+        }
+    }
+}
+
+/// Sets how much the process says, once, at its start.
+pub(crate) fn speak(voice: Voice) {
+    VOICE.get_or_init(|| voice);
+}
+
+/// How much the process says.
+pub(crate) fn voice() -> Voice {
+    VOICE.get().copied().unwrap_or_default()
+}
+
 /// Standard output takes no more.
 #[derive(Clone, Debug)]
 pub(crate) struct Closed {
@@ -60,6 +96,13 @@ pub(crate) fn text_as_it_is(text: &str) -> Result<(), Closed> {
 pub(crate) fn note(text: impl Display) {
     // whom could it be told?
     let _ = writeln!(io::stderr(), "{}", terminal::text(&text.to_string()));
+}
+
+/// Says on standard error how far a command is, unless it is to be quiet.
+pub(crate) fn tell(text: impl Display) {
+    if voice() != Voice::Quiet {
+        note(text);
+    }
 }
 
 /// How the program ends that was called wrongly, or asked for help.

@@ -6,12 +6,53 @@
 
 pub(crate) mod console;
 pub(crate) mod output;
+pub(crate) mod plot;
 pub(crate) mod progress;
 pub(crate) mod stop;
 pub(crate) mod told;
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+
+use ::console::Term;
+
+/// Columns where nobody says how many there are.
+const COLUMNS: usize = 80;
+
+/// The width of the terminal that `stream` is, or 80 columns.
+pub(crate) fn columns(stream: &Term) -> usize {
+    stream.size_checked().map_or(COLUMNS, |(_, columns)| usize::from(columns).max(20))
+}
+
+/// Whether standard output shows colours: it is a terminal that does, and `NO_COLOR` does not ask for none.
+pub(crate) fn coloured() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let plain = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    io::stdout().is_terminal() && !unwanted && !plain
+}
+
+/// The first of these parts that fit into a line of `columns`, two spaces apart. A long part may be followed by a
+/// short one that still fits.
+pub(crate) fn fitted(parts: &[String], columns: usize) -> String {
+    let mut line = String::new();
+    for part in parts {
+        let gap = if line.is_empty() { "" } else { "  " };
+        if line.chars().count() + gap.len() + part.chars().count() <= columns {
+            line = line + gap + part;
+        }
+    }
+    line
+}
+
+/// Seconds for people: `45 s`, `12 min`, `3.5 h`, `2.1 d`.
+pub(crate) fn span(seconds: f64) -> String {
+    match seconds {
+        ..90.0 => format!("{seconds:.0} s"),
+        ..5400.0 => format!("{:.0} min", seconds / 60.0),
+        ..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.1} d", seconds / 86_400.0),
+    }
+}
 
 /// Whether a terminal would act on a character rather than show it.
 fn acts(c: char) -> bool {
@@ -73,6 +114,23 @@ impl Write for LogWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_takes_what_fits() {
+        let parts = ["step 1/9", "Phi -2.30636", "entropy 2.31", "KL 0"].map(String::from);
+        assert_eq!(fitted(&parts, 80), "step 1/9  Phi -2.30636  entropy 2.31  KL 0");
+        assert_eq!(fitted(&parts, 30), "step 1/9  Phi -2.30636  KL 0");
+        assert_eq!(fitted(&parts, 3), "");
+    }
+
+    #[test]
+    fn spans_have_a_unit_of_their_size() {
+        for (seconds, text) in
+            [(0.4, "0 s"), (89.0, "89 s"), (720.0, "12 min"), (12_600.0, "3.5 h"), (180_000.0, "2.1 d")]
+        {
+            assert_eq!(span(seconds), text);
+        }
+    }
 
     #[test]
     fn nothing_acts_on_the_terminal() {

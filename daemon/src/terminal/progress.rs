@@ -1,17 +1,26 @@
 //! Long work for people, on standard error: a bar with rate and ETA on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dpg_engine::{Event, StepRecord, ValidationRecord};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::terminal::console::note;
+use ::console::Term;
+
+use crate::terminal::console::{Voice, note, tell, voice};
 use crate::terminal::stop::Stop;
+use crate::terminal::{columns, fitted, span};
 
 /// Elsewhere than on a terminal there is a line as often as this.
 const EVERY: Duration = Duration::from_secs(10);
+
+/// A bar on a terminal, unless the command is to be quiet.
+fn bar(template: &str) -> Option<ProgressBar> {
+    let shown = Term::stderr().is_term() && voice() != Voice::Quiet;
+    let style = ProgressStyle::with_template(template);
+    shown.then(|| ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+}
 
 /// Work of a command that has stages. It asks before each of its passes whether to stop, and that is what is
 /// counted.
@@ -32,14 +41,10 @@ struct Stage {
 
 impl Watch {
     pub(crate) fn new(stop: Stop) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template(
-                "{msg}  {bar:20} {percent:>3}%  {per_sec}  {elapsed} so far, ETA {eta}",
-            );
-            let bar = ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar = bar("{bar:20} {percent:>3}%  {elapsed} so far, ETA {eta}  {wide_msg}");
+        if let Some(bar) = &bar {
             bar.enable_steady_tick(Duration::from_millis(500));
-            bar
-        });
+        }
         let watch = Self { stop, bar, stage: Mutex::new(Stage::new(String::new(), 1)) };
         watch.begin("reading", 1);
         watch
@@ -62,7 +67,7 @@ impl Watch {
         match &self.bar {
             Some(bar) => bar.set_position((stage.done.min(stage.passes)) as u64),
             None if stage.done > 0 && stage.told.elapsed() >= EVERY => {
-                note(stage.line());
+                tell(stage.line());
                 stage.told = Instant::now();
             }
             None => {}
@@ -89,7 +94,7 @@ impl Stage {
     fn line(&self) -> String {
         let share = (self.done as f64 / self.passes as f64).min(1.0);
         let left = self.started.elapsed().as_secs_f64() * (1.0 / share - 1.0);
-        format!("{}: {:.0}%, ETA {left:.0} s", self.what, 100.0 * share)
+        format!("{}: {:.0}%, ETA {}", self.what, 100.0 * share, span(left))
     }
 }
 
@@ -103,12 +108,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style =
-                ProgressStyle::with_template("{bar:30} {pos}/{len} steps  {per_sec}  ETA {eta}  {msg}");
-            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        Self { bar, started: Instant::now(), first: 0, steps: 0 }
+        Self { bar: bar("{bar:12} {msg}"), started: Instant::now(), first: 0, steps: 0 }
     }
 
     pub(crate) fn tell(&mut self, event: &Event) {
@@ -118,7 +118,6 @@ impl Progress {
                 if let Some(bar) = &self.bar {
                     bar.set_length(*steps as u64);
                     bar.set_position(*step as u64);
-                    bar.reset_eta();
                 }
                 if *step > 0 {
                     self.line(&format!("resuming at step {step} of {steps}"));
@@ -126,7 +125,11 @@ impl Progress {
             }
             Event::Signal(signal) => {
                 if let Some(advice) = signal.advice() {
-                    self.line(&format!("WARNING: {advice}"));
+                    let warning = format!("WARNING: {advice}");
+                    match &self.bar {
+                        Some(bar) => bar.println(warning),
+                        None => note(warning),
+                    }
                 }
             }
             Event::Step(record) => self.step(record),
@@ -149,38 +152,41 @@ impl Progress {
     }
 
     fn step(&self, record: &StepRecord) {
-        let mut text = format!(
-            "Phi {:.5}  reward sd {:.1e}  entropy {:.2}  KL {:.2}  clipped {:.0}%",
-            record.score.value,
-            record.reward_std,
-            record.update.entropy,
-            record.update.kl,
-            100.0 * record.update.clip_fraction
-        );
-        if let Some(length) = record.length {
-            text += &format!("  length {length:.0}");
-        }
+        let done = record.step + 1;
+        let per_step = self.started.elapsed().as_secs_f64() / (done - self.first) as f64;
+        let left = per_step * (self.steps - done) as f64;
+        let mut parts = vec![
+            format!("step {done}/{}", self.steps),
+            format!("Phi {:.5}", record.score.value),
+            format!("reward sd {:.1e}", record.reward_std),
+            format!("ETA {}", span(left)),
+        ];
         if let Some(likeliest) = record.arms.iter().max_by(|a, b| a.probability.total_cmp(&b.probability)) {
-            text += &format!("  {} {:.0}%", likeliest.name, 100.0 * likeliest.probability);
+            parts.push(format!("{} {:.0}%", likeliest.name, 100.0 * likeliest.probability));
         }
         if let Some(total) = &record.total {
-            text += &format!("  tokens {}", total.prompt_tokens + total.completion_tokens);
+            parts.push(format!("tokens {}", total.prompt_tokens + total.completion_tokens));
         }
-        if let Some(bar) = &self.bar {
-            bar.set_position(record.step as u64 + 1);
-            bar.set_message(text);
-        } else {
-            let done = record.step + 1;
-            let per_step = self.started.elapsed().as_secs_f64() / (done - self.first) as f64;
-            let left = per_step * (self.steps - done) as f64;
-            note(format_args!("step {done}/{}  {text}  {per_step:.1} s/step, ETA {left:.0} s", self.steps));
+        parts.push(format!("KL {:.2}", record.update.kl));
+        parts.extend(record.length.map(|length| format!("length {length:.0}")));
+        parts.push(format!("entropy {:.2}", record.update.entropy));
+        parts.push(format!("clipped {:.0}%", 100.0 * record.update.clip_fraction));
+        parts.push(format!("{per_step:.1} s/step"));
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(done as u64);
+                // beside the bar, and not in the last column, where some terminals break
+                bar.set_message(fitted(&parts, columns(&Term::stderr()).saturating_sub(14)));
+            }
+            None if voice() == Voice::Verbose => tell(parts.join("  ")),
+            None => tell(fitted(&parts, columns(&Term::stderr()))),
         }
     }
 
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => note(text),
+            None => tell(text),
         }
     }
 }

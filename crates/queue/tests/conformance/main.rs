@@ -2,6 +2,7 @@
 //! real PostgreSQL.
 
 mod clocks;
+mod deliveries;
 mod hostile;
 mod jobs;
 mod leases;

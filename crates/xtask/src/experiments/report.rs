@@ -230,7 +230,8 @@ fn number(value: f64) -> String {
 /// The goal's figure and Phi, means over seeds, by the examples trained on.
 fn panels(rows: &[&Row<'_>]) -> [Panel; 2] {
     let panel = |title: &str, of: &dyn Fn(&Aim, &ValidationRecord) -> f64| Panel {
-        title: format!("{title} by examples"),
+        title: title.to_owned(),
+        across: "examples".into(),
         lines: rows.iter().map(|row| (row.arm.to_owned(), curve(row, of))).collect(),
     };
     let figure = rows.first().map_or("", |row| row.goal.figure.as_str());

@@ -17,7 +17,7 @@ use crate::terminal::told::told;
 const GIBIBYTE: u64 = 1 << 30;
 
 /// Writes, syncs and removes a file.
-pub(super) fn writable(folder: &Path) -> anyhow::Result<String> {
+pub(in crate::commands) fn writable(folder: &Path) -> anyhow::Result<String> {
     let file = folder.join(format!(".doctor-{}", std::process::id()));
     let write = || {
         let mut file = fs::File::create(&file)?;
@@ -31,7 +31,7 @@ pub(super) fn writable(folder: &Path) -> anyhow::Result<String> {
 }
 
 #[cfg(unix)]
-pub(super) fn space(folder: &Path) -> Option<Check> {
+pub(in crate::commands) fn space(folder: &Path) -> Option<Check> {
     let found = rustix::fs::statvfs(folder).ok()?;
     let free = found.f_bavail * found.f_frsize;
     let detail = format!("{:.1} GiB free", free as f64 / GIBIBYTE as f64);
@@ -44,12 +44,12 @@ pub(super) fn space(folder: &Path) -> Option<Check> {
 }
 
 #[cfg(not(unix))]
-pub(super) fn space(_folder: &Path) -> Option<Check> {
+pub(in crate::commands) fn space(_folder: &Path) -> Option<Check> {
     None
 }
 
 /// Files that only their owner may read. The program closes them to others when it starts, where it may.
-pub(super) fn secrets(data: &DataDir) -> Vec<Check> {
+pub(in crate::commands) fn secrets(data: &DataDir) -> Vec<Check> {
     let warning = |path: PathBuf| {
         let detail = format!("`{}` can be read by other users", path.display());
         Check::warning("secrets", detail, format!("chmod go= {}", path.display()))
@@ -58,7 +58,7 @@ pub(super) fn secrets(data: &DataDir) -> Vec<Check> {
 }
 
 /// The models in the program can be unpacked.
-pub(super) fn models(data: &DataDir) -> anyhow::Result<String> {
+pub(in crate::commands) fn models(data: &DataDir) -> anyhow::Result<String> {
     let folder = data.hub()?.embedded;
     let names = fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
@@ -71,7 +71,7 @@ pub(super) fn models(data: &DataDir) -> anyhow::Result<String> {
 }
 
 /// The devices compute.
-pub(super) async fn device(config: &Config) -> anyhow::Result<String> {
+pub(in crate::commands) async fn device(config: &Config) -> anyhow::Result<String> {
     let devices = dpg_models::device::parse(&config.device)?;
     let computed = compute(move || {
         let sum = |device| Tensor::<1>::ones([4], device).sum().into_scalar::<f64>();
@@ -86,7 +86,7 @@ pub(super) async fn device(config: &Config) -> anyhow::Result<String> {
 }
 
 /// The cache that Python shares can be written to.
-pub(super) fn hugging_face(data: &DataDir) -> Check {
+pub(in crate::commands) fn hugging_face(data: &DataDir) -> Check {
     let options = match data.hub() {
         Ok(options) => options,
         Err(error) => return Check::warning("hf cache", told(&error), "see `models`"),

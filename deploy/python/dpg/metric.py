@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures fine-tuned models for the metric `external` of dpg.
 
-    python dpg_metric.py [--device cuda] measure.py
+    python -m dpg.metric [--device cuda] measure.py
 
 `measure.py` has a function `phi`. It may take any of the arguments below, by name, and gives a number that depends on
 the model's weights, or that number and a dictionary of figures for people. Higher is better.

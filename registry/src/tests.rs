@@ -10,6 +10,7 @@ mod publish;
 #[path = "../../tests/python.rs"]
 mod python;
 mod readers;
+mod rows;
 mod retire;
 mod s3;
 mod signature;

@@ -6,18 +6,24 @@
 
 mod client;
 mod code;
+mod compare;
 mod dataset;
 mod deed;
 mod error;
 mod follow;
 mod job;
+mod overview;
 mod proof;
+mod rows;
 mod schedule;
+mod series;
+mod spec;
 mod token;
 mod words;
 
 pub use client::{Client, JobQuery};
 pub use code::Code;
+pub use compare::{Comparison, MetricChange, RewardStatistics, SettingChange};
 pub use dataset::{
     Attestation, CreateAttestation, Dataset, DatasetDetail, DatasetList, DatasetVersion, PutTag,
     VersionDetail, VersionFile, Withdrawal, Yank,
@@ -25,8 +31,12 @@ pub use dataset::{
 pub use deed::{Deed, DeedPage};
 pub use error::{Error, Fault, ProblemDetails};
 pub use follow::{Follow, Update};
-pub use job::{Event, EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
+pub use job::{Event, EventList, Job, JobDetail, JobPage, SetPriority, SubmitJob, Submitted};
+pub use overview::{JobCounts, Machine, Overview};
 pub use proof::{Challenge, Proof, Secret, is_loopback};
+pub use rows::{Bin, Evidence, Report, RewardSummary, Row, RowPage, RowRecord};
 pub use schedule::{PutSchedule, Schedule, ScheduleDetail, ScheduleList};
+pub use series::{Pattern, Series, Validation};
+pub use spec::{CheckedSpec, Template, TemplateList};
 pub use token::{CreateToken, CreatedToken, Quota, Token, TokenList};
 pub use words::{Catchup, Overlap, Scope, State, UnknownWord};

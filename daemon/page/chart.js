@@ -1,7 +1,7 @@
 // Curves by uPlot; histograms and intervals as SVG; patterns as pixels.
 
 import { html, useEffect, useRef, useState } from './vendor/htm-preact.js';
-import { number, signed } from './format.js';
+import { estimate, number, signed } from './format.js';
 
 const HEIGHT = 150;
 const dark = matchMedia('(prefers-color-scheme: dark)');
@@ -53,7 +53,7 @@ export function Chart({ title, lines, below = 'step' }) {
       axes: [{ ...axis, size: 24, space: 60 }, { ...axis, size: 56, space: 32, values: (_, ticks) => ticks.map(number) }],
       series: [{}, ...lines.map((line, index) => ({
         stroke: colour(index), width: line.dots ? 1 : 1.5, spanGaps: true, dash: line.dots ? [3, 3] : undefined,
-        points: { show: line.dots || line.x.length < 2, size: 6, fill: colour(index) },
+        points: { show: (u) => Boolean(line.dots) || u.data[0].length < 2, size: 6, fill: colour(index) },
       }))],
       hooks: { setCursor: [(u) => setAt(u.cursor.idx ?? null)] },
     };
@@ -93,23 +93,24 @@ export function Chart({ title, lines, below = 'step' }) {
 }
 
 /** Bars of a histogram. Those of negative values have another colour if `signs`. */
-export function Histogram({ title, bins, signs, unit = '' }) {
+export function Histogram({ title, bins, signs, whole }) {
   const most = Math.max(...bins.map((bin) => bin.count), 1);
   const [width, height] = [400, 120];
   const wide = width / Math.max(bins.length, 1);
+  const last = (bin) => number(whole && bin ? bin.to - 1 : bin?.to);
   return html`
     <figure class="chart">
       <figcaption><h3>${title}</h3></figcaption>
       <svg viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" role="img"
-        aria-label="${title}: ${bins.length} bars from ${number(bins[0]?.from)} to ${number(bins.at(-1)?.to)}">
+        aria-label="${title}: ${bins.length} bars from ${number(bins[0]?.from)} to ${last(bins.at(-1))}">
         ${bins.map((bin, place) => {
           const tall = (bin.count / most) * height;
           return html`<rect key=${place} class=${signs && bin.from + bin.to < 0 ? 'below' : 'above'} x=${place * wide + 0.5}
             y=${height - tall} width=${Math.max(wide - 1, 0.5)} height=${tall}>
-            <title>${number(bin.from)} to ${number(bin.to)}: ${bin.count} rows</title></rect>`;
+            <title>${number(bin.from)} to ${last(bin)}: ${bin.count} rows</title></rect>`;
         })}
       </svg>
-      <div class="ends"><span>${number(bins[0]?.from)}${unit}</span><span>up to ${number(most)} rows a bar</span><span>${number(bins.at(-1)?.to)}${unit}</span></div>
+      <div class="ends"><span>${number(bins[0]?.from)}</span><span>up to ${number(most)} rows a bar</span><span>${last(bins.at(-1))}</span></div>
     </figure>
   `;
 }
@@ -131,7 +132,7 @@ export function Intervals({ title, of }) {
             <line class="margin" x1=${at(one.mean - (one.margin || 0))} x2=${at(one.mean + (one.margin || 0))} y1="10" y2="10" />
             <circle cx=${at(one.mean)} cy="10" r="4" />
           </svg>
-          <span class="figure">${number(one.mean)} ± ${number(one.margin)}</span>
+          <span class="figure">${estimate(one.mean, one.margin)}</span>
         </div>`)}
       </div>
       <div class="ends"><span>${number(low)}</span><span>mean and 95% confidence interval</span><span>${number(high)}</span></div>

@@ -16,6 +16,13 @@ export function number(value) {
 /** A number with its sign. */
 export const signed = (value) => (value > 0 ? `+${number(value)}` : number(value));
 
+/** A mean and half its interval, with the digits that the interval leaves sure. */
+export function estimate(mean, margin) {
+  if (!Number.isFinite(margin)) return number(mean);
+  const places = margin > 1e-6 ? Math.min(Math.max(1 - Math.floor(Math.log10(margin)), 0), 6) : 4;
+  return `${mean.toFixed(places)} ± ${margin > 1e-6 ? margin.toFixed(places) : '0'}`;
+}
+
 export const count = (value, one, many = `${one}s`) => `${digits(value, 0, 0)} ${value === 1 ? one : many}`;
 
 export const percent = (share) => `${digits(share * 100, 0, 1)}%`;
@@ -62,8 +69,11 @@ export function clock(time, zone) {
   }
 }
 
+/** A name of a program's as words. */
+export const words = (name) => name.replaceAll('_', ' ');
+
 /** A value of a spec, in one line. */
-export const value = (of) => (typeof of === 'string' ? of : JSON.stringify(of));
+export const value = (of) => (typeof of === 'string' && !of.includes('\n') ? of : JSON.stringify(of));
 
 /** An object's leaves by their paths, as in `policy.steps`. */
 export function leaves(of, path = '') {

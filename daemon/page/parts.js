@@ -39,15 +39,18 @@ export const State = ({ of, stopping }) => html`
 export const Time = ({ at, now }) =>
   at ? html`<time datetime=${at} title=${clock(at)}>${ago(at, now)}</time>` : '–';
 
+/** A text with what stands between backticks as code. */
+export const ticked = (text) => text.split('`').map((part, place) => (place % 2 ? html`<code>${part}</code>` : part));
+
 /** What went wrong, and what to do about it. */
 export function Trouble({ error, children }) {
   if (!error) return null;
   return html`
     <div class="trouble" role="alert">
-      <p><strong>${error.detail ?? String(error)}</strong></p>
+      <p><strong>${ticked(error.detail ?? String(error))}</strong></p>
       ${error.errors?.length > 0 && html`<ul>${error.errors.map((fault) => html`
-        <li>${fault.line && html`line ${fault.line}, `}${fault.path && html`<code>${fault.path}</code>: `}${fault.message}</li>`)}</ul>`}
-      ${error.hint && html`<p class="hint">${error.hint}</p>`}
+        <li>${fault.line && html`line ${fault.line}, `}${fault.path && html`<code>${fault.path}</code>: `}${ticked(fault.message)}</li>`)}</ul>`}
+      ${error.hint && html`<p class="hint">${ticked(error.hint)}</p>`}
       ${children}
     </div>
   `;
@@ -66,7 +69,7 @@ export function Loaded({ of, what, children }) {
 
 /** A table that scrolls by itself where the screen is narrow. */
 export const Table = ({ label, head, children }) => html`
-  <div class="scroll" role="region" aria-label=${label} tabindex="0">
+  <div class="scroll" role="group" aria-label=${label} tabindex="0">
     <table>
       <thead><tr>${head.map((of) => {
         const { name, numeric } = typeof of === 'string' ? { name: of } : of;

@@ -10,8 +10,8 @@ mod publish;
 #[path = "../../tests/python.rs"]
 mod python;
 mod readers;
-mod rows;
 mod retire;
+mod rows;
 mod s3;
 mod signature;
 #[path = "../../tests/skip.rs"]

@@ -164,7 +164,10 @@ async fn a_run_tells_its_curves_and_its_origin() {
         let values = series["curves"][curve].as_array().unwrap();
         assert!(values.len() == 3 && values.iter().all(Value::is_f64), "{curve}: {values:?}");
     }
-    assert_eq!(series["curves"]["phi"][2], job["progress"]["phi"]);
+    let events = site.get("/v1/jobs/told/events").await;
+    let told = events["events"].as_array().unwrap().iter().filter(|event| event["kind"] == "steps");
+    let last = told.last().unwrap()["detail"]["records"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["step"], &last["phi"]), (&json!(3), &series["curves"]["phi"][2]));
     let validations = series["validations"].as_array().unwrap();
     assert_eq!((&validations[0]["step"], &validations.last().unwrap()["step"]), (&json!(0), &json!(3)));
     assert!(!validations[0]["samples"].as_array().unwrap().is_empty());

@@ -38,7 +38,7 @@ impl Browser {
         };
         let mut output = BufReader::new(driver.stdout.take().unwrap());
         let port = output.by_ref().lines().map_while(Result::ok).find_map(|line| {
-            let rest = line.split(" on port ").nth(1)?;
+            let rest = line.split("successfully on port ").nth(1)?;
             rest.trim_end_matches('.').parse::<u16>().ok()
         });
         let base = format!("http://127.0.0.1:{}/session", port.expect("it says its port"));
@@ -108,11 +108,6 @@ impl Browser {
         self.until(&format!("document.querySelector({})", json!(selector))).await;
         let found = self.command("/element", json!({ "using": "css selector", "value": selector })).await;
         found[ELEMENT].as_str().unwrap().to_owned()
-    }
-
-    pub(crate) async fn click(&self, selector: &str) {
-        let element = self.element(selector).await;
-        self.command(&format!("/element/{element}/click"), json!({})).await;
     }
 
     /// Clicks the button or link with this text.

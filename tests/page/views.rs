@@ -246,7 +246,10 @@ async fn much_is_shown_a_page_at_a_time() {
                      return [paint ? Math.round(paint.startTime) : null, Math.round(performance.now()), \
                      document.querySelectorAll('*').length]";
         let times = browser.script(times).await;
-        println!("{name}: first paint after {} ms, all of it after {} ms, {} elements", times[0], times[1], times[2]);
+        println!(
+            "{name}: first paint after {} ms, all of it after {} ms, {} elements",
+            times[0], times[1], times[2]
+        );
         assert!(times[2].as_u64().unwrap() < 3_000, "{name} has {} elements", times[2]);
     }
     browser.write("input[type=search]", "row 99999 ").await;

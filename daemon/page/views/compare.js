@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from '../vendor/htm-preact.js';
 import { at, call } from '../api.js';
-import { number, percent } from '../format.js';
+import { leaves, number, percent, words } from '../format.js';
 import { Facts, Loaded, Loading, Table, Tabs, Trouble, VersionLink, useLoad } from '../parts.js';
 import { Chart } from '../chart.js';
 import { Row } from './row.js';
@@ -89,10 +89,11 @@ function Runs({ one, other }) {
   const settings = runs.map((run) => run.job.resolved);
   return html`
     <p>From <a href="#/job/${runs[0].job.id}">${runs[0].job.name}</a> (${runs[0].job.state}) to <a href="#/job/${runs[1].job.id}">${runs[1].job.name}</a> (${runs[1].job.state}).</p>
+    <h2 class="unseen">Curves</h2>
     <div class="charts">
       ${Object.entries(TITLES).filter(([key]) => runs.some((run) => run.series.curves[key])).map(([key, title]) => html`
         <${Chart} key=${key} title=${title} lines=${runs.filter((run) => run.series.curves[key]).map((run) => ({ name: run.name, x: run.series.step, y: run.series.curves[key] }))} />`)}
-      ${proxies.map((key) => html`<${Chart} key=${key} title=${key} lines=${runs.map((run) => ({ name: run.name, dots: true,
+      ${proxies.map((key) => html`<${Chart} key=${key} title=${words(key)} lines=${runs.map((run) => ({ name: run.name, dots: true,
         x: run.series.validations.map((of) => of.step), y: run.series.validations.map((of) => of.proxies?.[key] ?? null) }))} />`)}
     </div>
     <section><h2>Settings that differ</h2><${Differences} of=${settings} names=${runs.map((run) => run.name)} /></section>
@@ -100,9 +101,7 @@ function Runs({ one, other }) {
 }
 
 function Differences({ of, names }) {
-  const flat = (value, path = '') => (value === null || typeof value !== 'object' || Array.isArray(value) ? [[path, JSON.stringify(value)]]
-    : Object.entries(value).flatMap(([key, inner]) => flat(inner, path ? `${path}.${key}` : key)));
-  const [one, other] = of.map((spec) => new Map(flat(spec ?? {})));
+  const [one, other] = of.map((spec) => new Map(leaves(spec ?? {}).map(([path, inner]) => [path, JSON.stringify(inner)])));
   const keys = [...new Set([...one.keys(), ...other.keys()])].filter((key) => one.get(key) !== other.get(key));
   if (keys.length === 0) return html`<p class="quiet">Both have the same settings.</p>`;
   return html`<${Table} label="Settings that differ" head=${['Setting', ...names]}>${keys.map((key) => html`<tr key=${key}><td><code>${key}</code></td>

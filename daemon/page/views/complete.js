@@ -58,6 +58,8 @@ function surroundings(lines, at) {
 /** What fits at the cursor: what is shown, what it is about, and what is written from where on. */
 export function suggestions(root, text, cursor) {
   const before = text.slice(0, cursor);
+  // what stands behind the cursor is not written over
+  if (text.slice(cursor).split('\n')[0].trim()) return [];
   const from = before.lastIndexOf('\n') + 1;
   const line = before.slice(from);
   const lines = text.split('\n');
@@ -76,7 +78,7 @@ export function suggestions(root, text, cursor) {
   return fitting.map(([name, schemas]) => {
     const all = schemas.flatMap((schema) => shapes(root, schema));
     const about = schemas[0].description ?? all.find((of) => of.description)?.description ?? '';
-    const isTable = all.some((of) => of.properties) && !all.some((of) => ['string', 'number', 'integer', 'boolean', 'array'].includes(of.type));
+    const isTable = all.some((of) => of.properties || of.type === 'object') && !all.some((of) => ['string', 'number', 'integer', 'boolean', 'array'].includes(of.type));
     const insert = isTable ? `[${[...here, name].join('.')}]\n` : `${name} = `;
     return { label: isTable ? `[${[...here, name].join('.')}]` : name, about, from: cursor - begun.length, insert };
   }).slice(0, 40);

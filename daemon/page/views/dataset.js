@@ -30,9 +30,10 @@ export function Dataset({ parts, session }) {
 /** What is to be known of a version at a glance. */
 function verdict({ attestations, withdrawn, retired }) {
   if (retired) return 'retired';
+  if (withdrawn) return html`<span class="state failed">✕ ${withdrawn.kind}</span> ${withdrawn.reason}`;
   const proof = attestations.findLast((one) => one.signer);
-  const verified = proof ? (proof.holds ? 'verified' : 'failed verification') : attestations.length ? 'doubted' : 'not verified';
-  return withdrawn ? `${withdrawn.kind}: ${withdrawn.reason ?? ''}` : verified;
+  if (!proof) return attestations.length ? 'its verification is doubted' : 'not verified';
+  return proof.holds ? html`<span class="state succeeded">✓ verified</span>` : html`<span class="state failed">✕ failed verification</span>`;
 }
 
 function Versions({ of, latest, shown }) {
@@ -85,7 +86,7 @@ function Rows({ path }) {
     <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
       <label>Search <input type="search" value=${typed} maxlength="100" onInput=${(event) => setTyped(event.target.value)} /></label>
       <label>Order <select value=${query.order} onChange=${change('order')}>${ORDERS.map(([key, name]) => html`<option key=${key} value=${key}>${name}</option>`)}</select></label>
-      <label>Split <select value=${query.split} onChange=${change('split')}><option>train</option><option>validation</option></select></label>
+      <label>Split <select value=${query.split} onChange=${change('split')}><option value="train">train</option><option value="validation">validation</option></select></label>
     </form>
     <${Loaded} of=${{ data: shown, error: page.error }} what="the rows">${({ total, matching, rows }) => html`
       <p class="pager" role="status"><span>${query.search ? `${number(matching)} of ${count(total, 'row')} hold “${query.search}”` : count(total, 'row')}</span>
@@ -102,9 +103,10 @@ function Rewards({ path }) {
   return html`<${Loaded} of=${summary} what="the rewards">${({ statistics: of, rewards, lengths }) => html`
     <${Facts} of=${[['Rows', number(of.rows)], ['Mean', number(of.mean)], ['Standard deviation', number(of.std)], ['Smallest', number(of.min)],
       ['Median', number(of.median)], ['Largest', number(of.max)], ['Above 0', percent(of.positive)]]} />
+    <h2 class="unseen">Histograms</h2>
     <div class="charts">
       ${rewards.length > 0 && html`<${Histogram} title="Rewards" bins=${rewards} signs />`}
-      ${lengths.length > 0 && html`<${Histogram} title="Tokens of the completions" bins=${lengths} />`}
+      ${lengths.length > 0 && html`<${Histogram} title="Tokens of the completions" bins=${lengths} whole />`}
     </div>`}<//>`;
 }
 

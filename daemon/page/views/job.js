@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from '../vendor/htm-preact.js';
 import { at, call, follow } from '../api.js';
-import { clock, duration, leaves, number, value } from '../format.js';
+import { clock, duration, leaves, number, value, words } from '../format.js';
 import { Act, Empty, Facts, Loaded, Loading, Progress, State, Table, Tabs, Time, Trouble, VersionLink, may, useLoad, useNow } from '../parts.js';
 import { Chart, Pattern, right } from '../chart.js';
 import { Row } from './row.js';
@@ -109,6 +109,8 @@ export function Job({ parts, session }) {
     <${Trouble} error=${error} />
     <${Progress} job=${job} />
     ${job.error && job.state !== 'succeeded' && html`<div class="trouble"><p><strong>The last attempt failed</strong></p><pre tabindex="0">${job.error}</pre></div>`}
+    ${job.result?.quality?.warnings?.length > 0 && html`<div class="trouble"><p><strong>What was made has faults</strong></p>
+      <ul>${job.result.quality.warnings.map((why) => html`<li key=${why}>${why}</li>`)}</ul></div>`}
     <${Facts} of=${[
       ['Phi', number(series.curves.phi?.at(-1) ?? series.validations.at(-1)?.phi)],
       ['Steps', `${number(series.step.at(-1) ?? 0)} of ${number(job.progress?.steps ?? job.resolved?.policy?.steps)}`],
@@ -161,10 +163,11 @@ function Curves({ job, series }) {
   const outputs = figures(validations, 'outputs').slice(0, 6);
   const patterns = validations.filter((of) => of.patterns?.length > 0);
   return html`
-    ${patterns.length > 0 && html`<${Film} of=${patterns} />`}
+    ${patterns.length > 0 && html`<${Film} of=${patterns} made=${job.result?.dataset} />`}
+    <h2 class="unseen">Curves</h2>
     <div class="charts">
       <${Chart} title="Phi" lines=${phi.filter((line) => line.x.length)} />
-      ${figures(validations, 'proxies').map((line) => html`<${Chart} key=${line.name} title=${line.name} lines=${[line]} />`)}
+      ${figures(validations, 'proxies').map((line) => html`<${Chart} key=${line.name} title=${words(line.name)} lines=${[line]} />`)}
       ${outputs.length > 0 && html`<${Chart} title="Generations" lines=${outputs} />`}
       ${CURVES.filter(([name]) => curves[name]).map(([name, title]) => html`
         <${Chart} key=${name} title=${title} lines=${[{ name: title, x: step, y: curves[name] }]} />`)}
@@ -173,17 +176,28 @@ function Curves({ job, series }) {
 }
 
 /** What each validation drew into the target, in the order of its steps. */
-const Film = ({ of }) => html`
+const Film = ({ of, made }) => html`
   <section aria-labelledby="film"><h2 id="film">What was drawn</h2>
-    <div class="film scroll" role="region" aria-labelledby="film" tabindex="0">${of.map((validation) => html`
+    <div class="film scroll" role="group" aria-label="Frames" tabindex="0">${of.map((validation) => html`
       <figure key=${validation.step}>${validation.patterns.map((pattern) => html`
         <${Pattern} key=${pattern.name} of=${pattern} label="${pattern.name} after step ${validation.step}" />`)}
         <figcaption>step ${number(validation.step)}<br /><b>${number(sum(validation.patterns, right))} of ${number(sum(validation.patterns, (one) => one.wanted.length))}</b>
           ${validation.patterns.some((one) => one.text) && html`<br />reads “${validation.patterns.map((one) => one.text ?? '?').join('')}”`}</figcaption>
       </figure>`)}</div>
     <p class="quiet">Orange pixels are set and should not be; pale ones are not set and should be.</p>
+    ${made && html`<${Margins} of=${made} />`}
   </section>
 `;
+
+/** How sure each pixel is, as the pictures of what was published show it. */
+function Margins({ of }) {
+  const [dataset, version] = of.split('@v');
+  const path = ['datasets', dataset, 'versions', version];
+  const files = useLoad(at(path)).data?.files ?? [];
+  const pictures = files.filter((file) => file.path.includes('margins'));
+  return pictures.length > 0 && html`<div class="pictures">${pictures.map((file) => html`<figure key=${file.path}>
+    <img src="${at([...path, 'files'])}/${file.path}" alt="Margins of the pixels" /><figcaption>margins of the published rows: black and white are sure, grey is not</figcaption></figure>`)}</div>`;
+}
 
 const sum = (of, what) => of.reduce((total, one) => total + what(one), 0);
 
@@ -195,7 +209,7 @@ function Samples({ of, made }) {
     <form class="filters" onSubmit=${(event) => event.preventDefault()}><label>Validation after step
       <select value=${shown.step} onChange=${(event) => set(Number(event.target.value))}>
         ${of.map((validation) => html`<option key=${validation.step} value=${validation.step}>${validation.step}</option>`)}</select></label></form>
-    <${Facts} of=${[['Phi', number(shown.phi)], ...Object.entries({ ...shown.proxies, ...shown.outputs }).map(([name, figure]) => [name, number(figure)])]} />
+    <${Facts} of=${[['Phi', number(shown.phi)], ...Object.entries({ ...shown.proxies, ...shown.outputs }).map(([name, figure]) => [words(name), number(figure)])]} />
     ${shown.greedy && html`<h2>The likeliest text</h2><blockquote>${shown.greedy}</blockquote>`}
     <h2>Samples</h2>
     <ol class="samples">${shown.samples.map((text, place) => html`<li key=${place}><blockquote>${text || html`<i class="quiet">nothing</i>`}</blockquote></li>`)}</ol>
@@ -238,7 +252,7 @@ function Spec({ job }) {
 function Events({ of }) {
   return html`
     <${Table} label="Events" head=${[{ name: 'No.', numeric: true }, 'Time', 'What happened', 'Particulars']}>${[...of].reverse().map((event) => html`
-      <tr key=${event.seq}><td class="numeric">${event.seq}</td><td>${clock(event.at)}</td><td>${event.kind.replaceAll('_', ' ')}</td>
+      <tr key=${event.seq}><td class="numeric">${event.seq}</td><td class="numeric">${clock(event.at)}</td><td>${words(event.kind)}</td>
         <td>${particulars(event)}</td></tr>`)}<//>
     <p class="quiet">Steps are in the curves. <code>dpg logs</code> prints all events.</p>
   `;
@@ -247,6 +261,6 @@ function Events({ of }) {
 /** An event in one line; what is long is elsewhere on the page. */
 function particulars({ kind, detail }) {
   if (kind === 'validation') return `step ${detail.step}, Phi ${number(detail.phi)}`;
-  const short = Object.entries(detail ?? {}).filter(([, of]) => of !== null);
-  return short.map(([name, of]) => `${name.replaceAll('_', ' ')}: ${typeof of === 'number' ? number(of) : value(of)}`).join(', ');
+  const short = Object.entries(detail ?? {}).filter(([, of]) => of !== null && typeof of !== 'object');
+  return short.map(([name, of]) => `${words(name)}: ${typeof of === 'number' ? number(of) : value(of)}`).join(', ');
 }

@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from '../vendor/htm-preact.js';
 import { at, call } from '../api.js';
 import { bytes, duration, number } from '../format.js';
-import { Facts, Loaded, Trouble, may, useLoad } from '../parts.js';
+import { Facts, Trouble, may, ticked, useLoad } from '../parts.js';
 import { suggestions } from './complete.js';
 
 export function NewJob({ query, session }) {
@@ -61,7 +61,7 @@ export function NewJob({ query, session }) {
     <div role="status" class="verdict">
       ${!spec.trim() ? html`<span class="quiet">Write a spec, or begin with one of the examples.</span>`
         : good ? html`<span class="state succeeded">✓ This is a spec of <strong>${good.name}</strong>; ${number(good.written.length)} settings are set.</span>`
-        : error ? html`<${Trouble} error=${error} />` : html`<span class="quiet">Checking …</span>`}
+        : error ? html`<${Trouble} error=${error.errors?.length ? { ...error, hint: '' } : error} />` : html`<span class="quiet">Checking …</span>`}
     </div>
     <div class="actions">
       <button onClick=${make} disabled=${!good || plan.busy}>${plan.busy ? 'Planning …' : 'Plan'}</button>
@@ -96,7 +96,7 @@ function Editor({ text, change, schema, faults }) {
   };
   return html`
     <div class="editor">
-      <pre class="lines" ref=${lines} aria-hidden="true">${text.split('\n').map((_, place) => html`<span key=${place} class=${wrong.has(place + 1) ? 'wrong' : ''}>${place + 1}\n</span>`)}</pre>
+      <pre class="lines" ref=${lines} aria-hidden="true">${text.split('\n').map((_, place) => html`<span key=${place} class=${wrong.has(place + 1) ? 'wrong' : ''}>${place + 1}</span>`)}</pre>
       <textarea ref=${area} aria-label="Spec, as TOML" aria-describedby="editor-help" aria-invalid=${wrong.size > 0} spellcheck="false" autocapitalize="off" autocomplete="off" rows="22" wrap="off"
         value=${text} onInput=${(event) => { change(event.target.value); moved(event); }} onKeyUp=${moved} onClick=${moved} onKeyDown=${keyed}
         onScroll=${(event) => { lines.current.scrollTop = event.target.scrollTop; }}></textarea>
@@ -116,7 +116,7 @@ function Plan({ of }) {
         ['Memory', bytes(of.peak_bytes)], ['Rollouts a step', number(of.rollouts_per_step)], ['Inner steps', number(of.inner_steps)],
         ['Target', `${number(of.target_parameters)} parameters`], of.generator_parameters && ['Generator', `${number(of.generator_parameters)} parameters`],
         ['Device', of.device], ['Prompts', `${number(of.training_prompts)} to train on, ${number(of.validation_prompts)} to validate on`]]} />
-      <h3>Recipe</h3><ul>${of.recipe.map((line) => html`<li key=${line}>${line}</li>`)}</ul>
+      <h3>Recipe</h3><ul>${of.recipe.map((line) => html`<li key=${line}>${ticked(line)}</li>`)}</ul>
       <details><summary>All of it</summary><pre tabindex="0">${JSON.stringify(of, null, 2)}</pre></details>
     </section>
   `;

@@ -25,7 +25,7 @@ export function Overview() {
   return html`
     <h1>Overview</h1>
     <ul class="counts">${Object.entries(counts).map(([state, jobs]) => html`
-      <li key=${state}><a href="#/jobs?state=${state}"><b>${number(jobs)}</b><${State} of=${state} /></a></li>`)}</ul>
+      <li key=${state} class=${jobs ? '' : 'none'}><a href="#/jobs?state=${state}"><b>${number(jobs)}</b><${State} of=${state} /></a></li>`)}</ul>
     ${nothing && html`<${Empty}><p>Nothing was submitted yet. <a href="#/new">Write a spec</a>, or submit one:</p>
       <pre tabindex="0">dpg submit config/specs/spanish.toml</pre><//>`}
     <section aria-labelledby="running"><h2 id="running">Running</h2>

@@ -9,10 +9,9 @@ import { Reward } from '../chart.js';
 export function Row({ of, spread }) {
   const { example, record } = of;
   return html`
-    <li><div class="head"><${Reward} of=${of.reward} spread=${spread} />
-        <span class="quiet">row ${number(of.row)}${record?.n_tokens != null ? `, ${count(record.n_tokens, 'token')}` : ''}${record?.arm ? `, ${record.arm}` : ''}</span></div>
-      <${Example} of=${example} />
-      ${record && html`<details><summary>How it came about</summary><${Facts} of=${[
+    <li><${Reward} of=${of.reward} spread=${spread} />
+      <div class="example"><${Example} of=${example} /></div>
+      ${record && html`<details><summary>row ${number(of.row)}${record.n_tokens != null ? `, ${count(record.n_tokens, 'token')}` : ''}${record.arm ? `, ${record.arm}` : ''}</summary><${Facts} of=${[
         ['Prompt', html`<span class="text">${record.prompt || 'none'}</span>`], ['Step', number(record.step)], ['Advantage', number(record.advantage)],
         ['Log-probability', number(record.logprob)], ['Id', html`<code>${of.example_id}</code>`]]} /></details>`}
     </li>

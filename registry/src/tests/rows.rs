@@ -22,8 +22,7 @@ async fn rows_of_every_format_are_found_and_sorted() {
     for format in [Format::Text, Format::PromptCompletion, Format::Messages] {
         let place = Place::local();
         let work = place.folder.path().join("work");
-        let version =
-            place.registry.publish(&snapshot(&work, "sixseven", "a", 1, format)).await.unwrap();
+        let version = place.registry.publish(&snapshot(&work, "sixseven", "a", 1, format)).await.unwrap();
         let rows = Arc::new(place.registry.rows(&version, Split::Train).await.unwrap());
         assert_eq!((rows.rewards().len(), rows.lengths().len()), (300, 300));
         let (first, matching) = list(&rows, "", Order::Row, 295).await;

@@ -31,6 +31,8 @@ pub(crate) struct Browser {
 impl Browser {
     /// A browser, if this machine has one.
     pub(crate) async fn open() -> Option<Self> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (http, profile) = (reqwest::Client::new(), tempfile::tempdir().unwrap());
         let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
         let Ok(mut driver) = driver else {
             skip("there is no `chromedriver`, of Debian's package chromium-driver, to look at the page with");
@@ -42,7 +44,6 @@ impl Browser {
             rest.trim_end_matches('.').parse::<u16>().ok()
         });
         let base = format!("http://127.0.0.1:{}/session", port.expect("it says its port"));
-        let (http, profile) = (reqwest::Client::new(), tempfile::tempdir().unwrap());
         let arguments = [
             "--headless",
             "--no-sandbox",

@@ -32,7 +32,8 @@ async fn a_cookie_signs_in_and_out() {
     let shown: serde_json::Value = shown.json().await.unwrap();
     assert_eq!(shown["scopes"], json!(["admin"]));
     assert!(!shown.to_string().contains(&site.token), "{shown}");
-    let out = site.anonymous(Method::DELETE, "/v1/session").send().await.unwrap();
+    let out = site.anonymous(Method::DELETE, "/v1/session").header("cookie", &cookie);
+    let out = out.header("x-dpg-page", "1").send().await.unwrap();
     assert!(out.headers()["set-cookie"].to_str().unwrap().contains("=; Path=/; Max-Age=0"));
     assert!(!site.daemon.log().contains(&site.token), "the token is in the log");
 }

@@ -8,7 +8,7 @@ use object_store::signer::Signer;
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
-use super::{doorman::Doorman, limiter::Limiter, rows::Known, slots::Slots};
+use super::{doorman::Doorman, known::Known, limiter::Limiter, slots::Slots};
 use crate::services::Services;
 
 /// What the handlers share.

@@ -15,6 +15,7 @@ mod extract;
 mod guard;
 mod hub;
 mod jobs;
+mod known;
 mod limiter;
 mod listen;
 mod logs;

@@ -1,7 +1,7 @@
 //! `/v1/datasets/{dataset}/versions/{reference}/rows`: the rows of a version, searched and sorted; and their
 //! rewards at a glance.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::extract::State;
 use dpg_api::{Bin, RewardSummary, Row, RowPage, RowRecord};
@@ -21,8 +21,6 @@ use super::{
     wire,
 };
 
-/// Splits whose rows are remembered.
-const KNOWN: usize = 4;
 const MOST: usize = 500;
 const LONGEST_SEARCH: usize = 200;
 
@@ -175,35 +173,9 @@ pub(crate) fn row(stored: StoredRow) -> Row {
     }
 }
 
-/// Versions whose rows were listed last, the newest last: they never change.
-#[derive(Default)]
-pub(crate) struct Known(Mutex<Vec<((String, Split), Arc<Rows>)>>);
-
-impl Known {
-    fn get(&self, key: &(String, Split)) -> Option<Arc<Rows>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().find(|(other, _)| other == key).map(|(_, rows)| Arc::clone(rows))
-    }
-
-    fn put(&self, key: (String, Split), rows: &Arc<Rows>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|(other, _)| *other != key);
-        if known.len() >= KNOWN {
-            known.remove(0);
-        }
-        known.push((key, Arc::clone(rows)));
-    }
-}
-
 /// The rows of a split of a version.
 pub(crate) async fn rows(api: &Api, version: &Version, split: Split) -> Result<Arc<Rows>, Refusal> {
-    let key = (version.manifest_sha256.clone(), split);
-    if let Some(rows) = api.rows.get(&key) {
-        return Ok(rows);
-    }
-    let rows = Arc::new(api.services.registry.rows(version, split).await?);
-    api.rows.put(key, &rows);
-    Ok(rows)
+    Ok(api.rows.find(&api.services.registry, version, split).await?)
 }
 
 #[cfg(test)]

@@ -45,11 +45,16 @@ async fn sign_in(State(api): State<Api>, headers: HeaderMap) -> Result<impl Into
 
 /// Sign a browser out.
 #[utoipa::path(
-    delete, path = "/v1/session", tag = "session", operation_id = "sign_out", security(()),
-    responses((status = 204, description = "The cookie is gone"))
+    delete, path = "/v1/session", tag = "session", operation_id = "sign_out", security(("token" = [])),
+    responses(
+        (status = 204, description = "The cookie is gone"),
+        (status = "default", body = dpg_api::ProblemDetails, description = "Refused")
+    )
 )]
-async fn sign_out(State(api): State<Api>, headers: HeaderMap) -> impl IntoResponse {
-    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie(&headers, &api.services.config, "", 0))])
+async fn sign_out(State(api): State<Api>, headers: HeaderMap) -> Result<impl IntoResponse, Refusal> {
+    auth::identify(&api, &headers).await?;
+    let cookie = cookie(&headers, &api.services.config, "", 0);
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]))
 }
 
 fn cookie(headers: &HeaderMap, config: &Config, secret: &str, seconds: u32) -> String {

@@ -108,12 +108,17 @@ impl Place {
 
     /// Starts a daemon here; its log goes on where an earlier one's stopped.
     pub(crate) fn start(&self) -> Daemon {
+        self.start_at("127.0.0.1:0")
+    }
+
+    /// Starts a daemon here that listens at an address.
+    pub(crate) fn start_at(&self, address: &str) -> Daemon {
         fs::write(self.folder.join("dpg.toml"), &self.config).unwrap();
         let log = self.folder.join("log");
         let file = fs::File::options().create(true).append(true).open(&log).unwrap();
         let begins = fs::metadata(&log).unwrap().len() as usize;
         let child = Command::new(env!("CARGO_BIN_EXE_dpg"))
-            .args(["serve", "--data-dir", "data", "--config", "dpg.toml", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--data-dir", "data", "--config", "dpg.toml", "--listen", address])
             .envs(self.environment.clone())
             .current_dir(&self.folder)
             .stdin(Stdio::null())

@@ -78,15 +78,35 @@ pub struct Change {
     pub to: Option<String>,
 }
 
+/// A [`Diff`] with what it takes to show the rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// What changed.
+    pub diff: Diff,
+    /// Pearson's correlation of the rewards of rows with the same content; absent where there are fewer than
+    /// three, or one side has equal rewards.
+    pub correlation: Option<f64>,
+    /// Training rows of the version compared with whose content the other does not have, the largest rewards first.
+    pub gone: Vec<usize>,
+    /// Training rows of the version compared whose content the other does not have, the largest rewards first.
+    pub came: Vec<usize>,
+}
+
 impl Registry {
     /// Compares two versions, of one dataset or of two.
     pub async fn diff(&self, from: &Version, to: &Version) -> Result<Diff> {
+        Ok(self.compare(from, to).await?.diff)
+    }
+
+    /// Compares two versions, and finds the rows that went and came.
+    pub async fn compare(&self, from: &Version, to: &Version) -> Result<Comparison> {
         let (old, new) = (self.contents(from).await?, self.contents(to).await?);
+        let (correlation, gone, came) = (old.correlation(&new), old.without(&new), new.without(&old));
         let mut rows: HashMap<&str, (u64, u64)> = HashMap::new();
         old.hashes.iter().for_each(|hash| rows.entry(hash).or_default().0 += 1);
         new.hashes.iter().for_each(|hash| rows.entry(hash).or_default().1 += 1);
         let sum = |count: fn(&(u64, u64)) -> u64| rows.values().map(count).sum();
-        Ok(Diff {
+        let diff = Diff {
             from: from.to_string(),
             to: to.to_string(),
             rows_added: sum(|(old, new)| new.saturating_sub(*old)),
@@ -96,7 +116,8 @@ impl Registry {
             rewards_to: RewardStatistics::of(new.rewards),
             metrics: metrics(&old.manifest, &new.manifest),
             spec: changes(&old.spec, &new.spec),
-        })
+        };
+        Ok(Comparison { diff, correlation, gone, came })
     }
 
     async fn contents(&self, version: &Version) -> Result<Contents> {
@@ -130,6 +151,35 @@ struct Contents {
     rewards: Vec<f64>,
 }
 
+impl Contents {
+    fn hashes(&self) -> HashMap<&str, f64> {
+        self.hashes.iter().map(String::as_str).zip(self.rewards.iter().copied()).collect()
+    }
+
+    /// Rows whose content another version does not have, the largest rewards first.
+    fn without(&self, other: &Self) -> Vec<usize> {
+        let known = other.hashes();
+        let mut rows: Vec<_> =
+            (0..self.hashes.len()).filter(|row| !known.contains_key(self.hashes[*row].as_str())).collect();
+        rows.sort_by(|one, two| self.rewards[*two].total_cmp(&self.rewards[*one]));
+        rows
+    }
+
+    /// The correlation of the rewards of contents that both have.
+    fn correlation(&self, other: &Self) -> Option<f64> {
+        let known = other.hashes();
+        let pairs = self.hashes().into_iter().filter_map(|(hash, reward)| Some((reward, *known.get(hash)?)));
+        let mut pairs: Vec<(f64, f64)> = pairs.collect();
+        // sums do not depend on the order of a hash map
+        pairs.sort_by(|one, two| one.0.total_cmp(&two.0).then(one.1.total_cmp(&two.1)));
+        let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+        let (one, two) = (mean(|pair| pair.0), mean(|pair| pair.1));
+        let sum = |of: &dyn Fn(f64, f64) -> f64| pairs.iter().map(|(a, b)| of(a - one, b - two)).sum::<f64>();
+        let spread = (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt();
+        (pairs.len() > 2 && spread > 0.0).then(|| sum(&|a, b| a * b) / spread)
+    }
+}
+
 /// Content hashes and rewards of a shard of the scoring record.
 fn scores(shard: Bytes) -> std::result::Result<(Vec<String>, Vec<f64>), String> {
     let columns = ["content_sha256", "reward"];
@@ -159,7 +209,7 @@ fn scores(shard: Bytes) -> std::result::Result<(Vec<String>, Vec<f64>), String> 
 }
 
 impl RewardStatistics {
-    fn of(mut rewards: Vec<f64>) -> Self {
+    pub(crate) fn of(mut rewards: Vec<f64>) -> Self {
         if rewards.is_empty() {
             return Self::default();
         }

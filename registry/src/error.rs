@@ -113,6 +113,15 @@ pub enum Error {
         /// The versions and tags that are there.
         existing: Vec<String>,
     },
+    /// A version with more rows than are listed.
+    #[error("{version} has {rows} rows, and no more than {most} are listed")]
+    TooManyRows {
+        version: String,
+        /// Its rows.
+        rows: usize,
+        /// Rows that may be listed.
+        most: usize,
+    },
     /// A version whose files were given up.
     #[error("{version} was retired at {at} to make room")]
     Retired {
@@ -193,6 +202,7 @@ impl Hint for Error {
             Self::NoVersion { existing, .. } => {
                 return Some(listed("it has", "all its versions are withdrawn", existing));
             }
+            Self::TooManyRows { .. } => "fetch its files, and query them with DuckDB or Polars",
             Self::Retired { .. } => "use a newer version",
             Self::DamagedLog { .. } => "restore the object from a backup",
             Self::Damaged { .. } => "restore the files from a backup or fetch another version",

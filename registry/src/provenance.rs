@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::dsse::{open, read_public_key, seal};
+use crate::dsse::{open, peek, read_public_key, seal};
 use crate::layout::{PROVENANCE, SPEC};
 use crate::{Error, ManifestFile, Registry, Result, Snapshot, Version};
 
@@ -29,6 +29,15 @@ impl Registry {
     /// The envelope about a snapshot's files. The same snapshot makes the same bytes.
     pub(crate) fn sign(&self, snapshot: &Snapshot, files: &[ManifestFile]) -> Result<String> {
         seal(&self.key_file, &statement(snapshot, files))
+    }
+
+    /// A version's provenance as it is stored: the statement, believed or not. [`Registry::verify_signature`] says
+    /// whether to.
+    pub async fn provenance(&self, version: &Version) -> Result<Value> {
+        let envelope = self.read_file(version, PROVENANCE).await?;
+        let bad = |reason| Error::BadSignature { version: version.to_string(), reason };
+        let statement = peek(&envelope).map_err(bad)?;
+        serde_json::from_slice(&statement).map_err(|error| bad(error.to_string()))
     }
 
     /// Checks that a version's provenance is signed and is about exactly the version's files, by hash;

@@ -32,7 +32,9 @@ async fn every_route_keeps_to_the_scope_that_its_description_names() {
         for (method, operation) in methods.as_object().unwrap() {
             let security = operation["security"].as_array();
             let security = security.unwrap_or_else(|| panic!("{method} {path} says nothing of its scope"));
-            let needed = security.iter().find_map(|one| one["token"].as_array()?.first()?.as_str());
+            let scopes = security.iter().find_map(|one| one["token"].as_array());
+            // a token without a scope: any will do
+            let needed = scopes.and_then(|scopes| scopes.first()?.as_str());
             assert!(needed.is_none_or(|needed| SCOPES.contains(&needed)), "{method} {path}: {security:?}");
             let method: Method = method.to_uppercase().parse().unwrap();
             // names that nothing has, so that nothing happens
@@ -40,10 +42,11 @@ async fn every_route_keeps_to_the_scope_that_its_description_names() {
             let ask = async |token: Option<&str>| {
                 let request = target.anonymous(method.clone(), &address).json(&json!({}));
                 let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
-                sent(request).await.0
+                // the body may be a stream without an end
+                request.send().await.unwrap().status().as_u16()
             };
             let status = ask(None).await;
-            assert_eq!(status == 401, needed.is_some(), "{method} {path} without a token: {status}");
+            assert_eq!(status == 401, scopes.is_some(), "{method} {path} without a token: {status}");
             for (scope, token) in &tokens {
                 let status = ask(Some(token)).await;
                 let may = needed.is_none_or(|needed| needed == *scope || *scope == "admin");

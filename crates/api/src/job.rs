@@ -75,6 +75,14 @@ pub struct Job {
     pub finished: Option<DateTime<Utc>>,
 }
 
+/// A job's place in the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetPriority {
+    /// Higher goes first.
+    pub priority: i64,
+}
+
 /// A job with its spec.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobDetail {
@@ -85,6 +93,9 @@ pub struct JobDetail {
     pub spec: String,
     /// The spec with every default filled in.
     pub resolved: Value,
+    /// The keys that its author wrote, as in `policy.steps`; the others have their defaults.
+    #[serde(default)]
+    pub written: Vec<String>,
 }
 
 /// Jobs, newest first.

@@ -24,6 +24,6 @@ pub use croissant::croissant;
 pub use error::{Error, Result};
 pub use row::{Conversation, Example, Message, Row, example_id, message};
 pub use schema::{Config, Split, WrittenBy};
-pub use scored::{Layout, is_scored, write_scored};
+pub use scored::{Layout, is_scored, json_rows, write_scored};
 pub use shard::{Shard, scored_ids, write_split};
 pub use source::{Columns, Place, Question, read_examples, read_questions, read_rewards, read_texts};

@@ -89,7 +89,7 @@ pub fn write_scored(
                 Layout::Parquet => write_parquet((to, path), batches, &mut rows)?,
                 Layout::Jsonl => {
                     for batch in batches {
-                        for object in values(&batch?)? {
+                        for object in json_rows(&batch?)? {
                             let line = rows.object(object)?;
                             writeln!(to, "{line}").map_err(|source| failed(path, source))?;
                         }
@@ -326,7 +326,7 @@ fn array(values: &[Option<&Value>]) -> Result<ArrayRef> {
 }
 
 /// The rows of a batch as objects.
-fn values(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>> {
+pub fn json_rows(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>> {
     let schema = batch.schema();
     let column = |(field, column): (&Arc<Field>, &ArrayRef)| {
         let mut values = json(column.as_ref())?;

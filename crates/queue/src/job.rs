@@ -194,6 +194,7 @@ impl Job {
             .bind(self.last_event)
             .bind(self.updated.timestamp_millis())
             .bind(self.finished.map(|time| time.timestamp_millis()))
+            .bind(self.priority)
             .execute(&mut *connection)
             .await?;
         match note {
@@ -218,7 +219,7 @@ impl Job {
 
 const SAVE: &str = "update jobs set state = $2, attempts = $3, not_before = $4, owner = $5, \
      lease_until = $6, fence = $7, cancel_requested = $8, progress = $9, result = $10, error = $11, \
-     last_event = $12, updated = $13, finished = $14, \
+     last_event = $12, updated = $13, finished = $14, priority = $15, \
      claimed = case when $2 = 'running' and state <> 'running' then $13 else claimed end, \
      spent = case when $2 <> 'running' and state = 'running' then spent + $13 - coalesce(claimed, $13) \
      else spent end where id = $1";

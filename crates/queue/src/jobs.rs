@@ -213,6 +213,24 @@ impl Queue {
         if ends { self.announce(connection, job).await } else { Ok(()) }
     }
 
+    /// Gives a job that waits another priority.
+    ///
+    /// # Errors
+    /// The job does not wait, or there is none; the database fails.
+    pub async fn prioritize(&self, id: Uuid, priority: i64) -> Result<Job, Error> {
+        self.edit(id, |job, _| {
+            if job.state != State::Queued {
+                return Err(Error::WrongState { job: job.id, state: job.state, expected: "queued" });
+            }
+            if job.priority == priority {
+                return Ok(None);
+            }
+            job.priority = priority;
+            Ok(Some(Note { kind: "prioritized", detail: json!({ "priority": priority }) }))
+        })
+        .await
+    }
+
     /// Changes a job under its lock: `change` gets it with the time, and says what to note.
     pub(crate) async fn edit<'a>(
         &self,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use dpg_api::Secret;
 use object_store::aws::AmazonS3Builder;
 use object_store::signer::Signer;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
-use super::{doorman::Doorman, limiter::Limiter, slots::Slots};
+use super::{doorman::Doorman, known::Known, limiter::Limiter, slots::Slots};
 use crate::services::Services;
 
 /// What the handlers share.
@@ -22,6 +22,10 @@ pub(crate) struct Api {
     pub(super) doorman: Arc<Doorman>,
     /// Jobs that tokens follow.
     pub(super) followers: Arc<Slots<Uuid>>,
+    /// Versions whose rows were listed last.
+    pub(super) rows: Arc<Known>,
+    /// Whether another plan may be made.
+    pub(super) planner: Arc<Semaphore>,
     /// Proves that this daemon serves its data folder, if it does.
     pub(super) prover: Option<Prover>,
     /// Signs addresses of objects, if the store is S3.
@@ -48,7 +52,8 @@ impl Api {
             }
             None => None,
         };
-        Ok(Self { services, limiter, doorman, followers, prover, signer, stopping })
+        let (rows, planner) = (Arc::default(), Arc::new(Semaphore::new(1)));
+        Ok(Self { services, limiter, doorman, followers, rows, planner, prover, signer, stopping })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Who is calling and whether they may: `Authorization: Bearer TOKEN` against the queue's tokens, and
-//! each token's rate limit.
+//! Who is calling and whether they may: the token of a request (`credential.rs`) against the queue's tokens,
+//! and each token's rate limit.
 //!
 //! A handler says what it needs by taking a [`Reader`], [`Submitter`] or [`Admin`] first, so that
 //! nothing else of a request is looked at before. Every request asks the queue: a revoked token is
@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, header};
 use dpg_api::Code;
 use dpg_queue::{Scope, Token};
 
-use super::{api::Api, call, problem::Refusal};
+use super::{api::Api, call, credential, problem::Refusal};
 
 /// The token of a request.
 pub(crate) struct Caller(Token);
@@ -74,7 +74,20 @@ callers! {
 
 /// The caller, if its token is good, allows `scope`, and is not used too often.
 pub(crate) async fn authorize(api: &Api, headers: &HeaderMap, scope: Scope) -> Result<Caller, Refusal> {
-    let secret = bearer(headers).ok_or_else(|| Refusal::unauthorized("the request has no token"))?;
+    let token = identify(api, headers).await?;
+    if token.allows(scope) {
+        return Ok(Caller(token));
+    }
+    let detail = format!("token `{}` does not have the scope `{scope}`", token.name);
+    Err(Refusal::new(Code::Forbidden, detail).hint(format!(
+        "use a token that has it; an admin makes one with `dpg token create NAME --scope {scope}`"
+    )))
+}
+
+/// The caller's token, if it is good and not used too often.
+pub(crate) async fn identify(api: &Api, headers: &HeaderMap) -> Result<Token, Refusal> {
+    let secret =
+        credential::secret(headers).ok_or_else(|| Refusal::unauthorized("the request has no token"))?;
     let token = api.services.queue.authenticate(secret).await?;
     tracing::Span::current().record("token", token.name.as_str());
     call::identify(&token);
@@ -85,16 +98,5 @@ pub(crate) async fn authorize(api: &Api, headers: &HeaderMap, scope: Scope) -> R
             .hint(format!("wait {seconds} s, or raise `limits.requests_per_minute` in the daemon's settings"))
             .with(header::RETRY_AFTER, &seconds.to_string()));
     }
-    if token.allows(scope) {
-        return Ok(Caller(token));
-    }
-    let detail = format!("token `{}` does not have the scope `{scope}`", token.name);
-    Err(Refusal::new(Code::Forbidden, detail).hint(format!(
-        "use a token that has it; an admin makes one with `dpg token create NAME --scope {scope}`"
-    )))
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, secret) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+    Ok(token)
 }

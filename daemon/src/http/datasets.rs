@@ -192,7 +192,13 @@ async fn detail(api: &Api, dataset: &str) -> Result<Json<DatasetDetail>, Refusal
     Ok(Json(wire::dataset_detail(&api.services.registry.dataset(dataset).await?)))
 }
 
-async fn resolve(api: &Api, caller: &Caller, dataset: &str, reference: &str) -> Result<Version, Refusal> {
+/// The version that a reference names, if the caller's token is for the dataset.
+pub(crate) async fn resolve(
+    api: &Api,
+    caller: &Caller,
+    dataset: &str,
+    reference: &str,
+) -> Result<Version, Refusal> {
     check_name("dataset", dataset)?;
     caller.check(dataset)?;
     check_name("version", reference)?;

@@ -14,6 +14,7 @@ use axum::http::{StatusCode, header};
 use dpg_api::Code;
 use sha2::{Digest, Sha256};
 
+use super::credential;
 use super::limiter::Limiter;
 use super::problem::Refusal;
 use crate::settings::config::Limits;
@@ -69,8 +70,7 @@ impl Doorman {
     /// Lets a request in, or refuses its address.
     pub(crate) fn greet(&self, request: &Request, route: &str) -> Result<Guest, Refusal> {
         let address = Peer::of(request.extensions()).key();
-        let authorization = request.headers().get(header::AUTHORIZATION);
-        let knock = authorization.map(|value| Knock::from(Sha256::digest(value.as_bytes())));
+        let knock = credential::knock(request.headers()).map(|value| Knock::from(Sha256::digest(value)));
         let now = Instant::now();
         let wait = match &knock {
             Some(knock) if self.good().contains(knock) => None,

@@ -56,7 +56,7 @@ pub(crate) async fn send(
         .header(header::ETAG, &tag)
         .header(header::ACCEPT_RANGES, "bytes")
         .header(header::CACHE_CONTROL, "private, max-age=31536000, immutable")
-        .header(header::CONTENT_TYPE, "application/octet-stream");
+        .header(header::CONTENT_TYPE, kind(&file.path));
     if text(header::IF_NONE_MATCH) == Some(&tag) {
         answer = answer.status(StatusCode::NOT_MODIFIED);
         return answer.body(Body::empty()).map_err(|error| Refusal::internal(&error));
@@ -76,6 +76,11 @@ pub(crate) async fn send(
         Body::from_stream(got.map_err(|error| Refusal::unavailable("store", &error))?.into_stream())
     };
     answer.body(body).map_err(|error| Refusal::internal(&error))
+}
+
+/// What a file is sent as. A picture may be shown; what else a browser could make something of, it saves.
+fn kind(path: &str) -> &'static str {
+    if path.ends_with(".png") { "image/png" } else { "application/octet-stream" }
 }
 
 /// What a `Range` header means for a file.

@@ -20,15 +20,16 @@ use uuid::Uuid;
 
 use super::call::{Call, observed};
 use super::doorman::Peer;
-use super::{api::Api, problem::Refusal};
+use super::{api::Api, credential, problem::Refusal};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Runs a request. The time limit ends with the answer's head, so that streams and downloads may
 /// last.
-pub(crate) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
     let method = known(request.method());
+    credential::forget_foreign(&mut request);
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", id, method, route, token = Empty);
     let started = Instant::now();

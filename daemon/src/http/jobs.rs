@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
-use dpg_api::{Code, EventList, Job, JobDetail, JobPage, SubmitJob, Submitted};
+use dpg_api::{Code, EventList, Job, JobDetail, JobPage, SetPriority, SubmitJob, Submitted};
 use dpg_queue::{Filter, NewJob, State as JobState};
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,6 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(events))
         .routes(routes!(cancel))
         .routes(routes!(retry))
+        .routes(routes!(prioritize))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -87,7 +88,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
 }
 
 /// The spec's text and the priority, from a body of either kind.
-async fn read_submission(request: Request, api: &Api, priority: i64) -> Result<(String, i64), Refusal> {
+pub(crate) async fn read_submission(
+    request: Request,
+    api: &Api,
+    priority: i64,
+) -> Result<(String, i64), Refusal> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
     let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     if kind == "application/json" {
@@ -138,6 +143,8 @@ struct ListQuery {
     name: Option<String>,
     /// Only those submitted at this time or later.
     since: Option<DateTime<Utc>>,
+    /// Only those of the schedule with this id.
+    schedule: Option<Uuid>,
     /// Where the page starts: the `next` of the page before.
     cursor: Option<Uuid>,
     /// Jobs on a page, 1 to 500. Default 50.
@@ -158,7 +165,8 @@ async fn list(
     if let Some(name) = &query.name {
         check_name("dataset", name)?;
     }
-    let filter = Filter { state: query.state, name: query.name, since: query.since, ..Filter::default() };
+    let ListQuery { state, name, since, schedule, .. } = query;
+    let filter = Filter { state, name, since, schedule, ..Filter::default() };
     let limit = query.limit.unwrap_or(50).clamp(1, MAX_PAGE);
     let mut page = api.services.queue.list(&filter, query.cursor, limit).await?;
     page.jobs.retain(|job| caller.sees(&job.name));
@@ -239,6 +247,23 @@ async fn retry(
     let job = find(&api, &caller, &job).await?;
     call::about(&job.name);
     Ok(Json(wire::job(api.services.queue.retry_within_quota(job.id).await?)))
+}
+
+/// Give a job that waits another place in the queue.
+#[utoipa::path(
+    put, path = "/v1/jobs/{job}/priority", tag = "jobs", operation_id = "prioritize_job", security(("token" = ["submit"])),
+    params(("job" = String, Path, description = "Id or name")),
+    responses((status = 200, body = Job), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
+)]
+async fn prioritize(
+    Submitter(caller): Submitter,
+    State(api): State<Api>,
+    Path(job): Path<String>,
+    Json(body): Json<SetPriority>,
+) -> Result<Json<Job>, Refusal> {
+    let job = find(&api, &caller, &job).await?;
+    call::about(format!("{} {}", job.name, body.priority));
+    Ok(Json(wire::job(api.services.queue.prioritize(job.id, body.priority).await?)))
 }
 
 /// The job with this id, or the newest of this name. One of a dataset that the caller's token is not for

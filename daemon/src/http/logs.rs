@@ -127,7 +127,8 @@ async fn tell(
     }
 }
 
-fn message(kind: &str, data: &impl Serialize) -> sse::Event {
+/// A message with JSON in it.
+pub(crate) fn message(kind: &str, data: &impl Serialize) -> sse::Event {
     let data = serde_json::to_string(data).expect("these types have text keys and plain values only");
     sse::Event::default().event(kind).data(data)
 }

@@ -1,27 +1,37 @@
-//! The HTTP API: `/v1`, health, metrics. `guard.rs` stands around every handler; a handler's first
+//! The HTTP API: `/v1`, health, metrics; and the page (`page.rs`), which uses it. `guard.rs` stands around every handler; a handler's first
 //! argument says which scope its caller needs.
 
 mod api;
 mod audit;
 mod auth;
 mod call;
+mod compare;
+mod credential;
 mod datasets;
 mod deliveries;
 mod doorman;
 mod download;
+mod evidence;
 mod extract;
 mod guard;
 mod hub;
 mod jobs;
+mod known;
 mod limiter;
 mod listen;
 mod logs;
 mod operations;
+mod overview;
+mod page;
 mod patience;
 mod problem;
 pub(crate) mod proof;
+mod rows;
 mod schedules;
+mod series;
+mod session;
 mod slots;
+mod specs;
 mod tls;
 pub(crate) mod tokens;
 pub(crate) mod wire;
@@ -53,10 +63,17 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 fn router(api: Api) -> Router {
     let body = api.services.config.limits.body_bytes;
     let (router, mut document) = OpenApiRouter::with_openapi(operations::Document::openapi())
+        .merge(overview::routes())
         .merge(jobs::routes())
         .merge(logs::routes())
+        .merge(series::routes())
         .merge(schedules::routes())
+        .merge(specs::routes())
         .merge(datasets::routes())
+        .merge(rows::routes())
+        .merge(compare::routes())
+        .merge(evidence::routes())
+        .merge(session::routes())
         .merge(tokens::routes())
         .merge(audit::routes())
         .merge(deliveries::routes())
@@ -68,6 +85,7 @@ fn router(api: Api) -> Router {
     document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     router
         .route("/v1/openapi.json", get(async move || axum::Json(document)))
+        .merge(page::routes())
         .merge(hub::router(&api))
         .method_not_allowed_fallback(async || Refusal::of_status(StatusCode::METHOD_NOT_ALLOWED))
         .layer(DefaultBodyLimit::max(body))

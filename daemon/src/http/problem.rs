@@ -159,9 +159,10 @@ impl From<dpg_registry::Error> for Refusal {
             Error::NoDataset { .. } => Self::not_found(error.to_string(), "`GET /v1/datasets` lists them"),
             Error::NoVersion { .. } => Self::of(Code::NotFound, &error),
             Error::Retired { .. } => Self::of(Code::Gone, &error),
-            Error::BadName { .. } | Error::BadTag(_) | Error::BadRecord { .. } => {
-                Self::of(Code::InvalidValue, &error)
-            }
+            Error::BadName { .. }
+            | Error::BadTag(_)
+            | Error::BadRecord { .. }
+            | Error::TooManyRows { .. } => Self::of(Code::InvalidValue, &error),
             error if error.is_transient() => Self::unavailable("store", error),
             error => Self::internal(error),
         }

@@ -2,9 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use dpg_api::{
-    Attestation, Dataset, DatasetDetail, DatasetVersion, Job, JobDetail, Schedule, ScheduleDetail, Token,
-    VersionFile, Withdrawal,
+    Attestation, Dataset, DatasetDetail, DatasetVersion, Job, JobDetail, RewardStatistics, Schedule,
+    ScheduleDetail, Token, VersionFile, Withdrawal,
 };
+
+use crate::jobs::submission;
 
 pub(crate) fn job(job: dpg_queue::Job) -> Job {
     Job {
@@ -35,7 +37,8 @@ pub(crate) fn job(job: dpg_queue::Job) -> Job {
 pub(crate) fn job_detail(stored: dpg_queue::Job) -> JobDetail {
     let spec = stored.spec.clone();
     let resolved = serde_json::from_str(&stored.resolved).unwrap_or_default();
-    JobDetail { job: job(stored), spec, resolved }
+    let written = submission::written(&spec);
+    JobDetail { job: job(stored), spec, resolved, written }
 }
 
 /// A schedule as it stands at `now`; an error if this program does not know its stored expression or zone.
@@ -113,7 +116,7 @@ fn withdrawal(withdrawal: &dpg_registry::Withdrawal) -> Withdrawal {
     }
 }
 
-fn attestation(attestation: &dpg_registry::Attestation) -> Attestation {
+pub(crate) fn attestation(attestation: &dpg_registry::Attestation) -> Attestation {
     Attestation {
         at: attestation.at,
         holds: attestation.holds,
@@ -139,6 +142,11 @@ pub(crate) fn dataset_detail(dataset: &dpg_registry::Dataset) -> DatasetDetail {
         versions: dataset.versions.iter().map(version).collect(),
         tags: dataset.tags.clone(),
     }
+}
+
+pub(crate) fn statistics(of: &dpg_registry::RewardStatistics) -> RewardStatistics {
+    let dpg_registry::RewardStatistics { rows, mean, std, min, median, max, positive } = *of;
+    RewardStatistics { rows, mean, std, min, median, max, positive }
 }
 
 pub(crate) fn file(file: dpg_registry::ManifestFile) -> VersionFile {

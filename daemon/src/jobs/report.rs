@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use dpg_api::Pattern;
 use dpg_engine::{Event, StepRecord, ValidationRecord};
+use dpg_metagrad::metrics::Decoded;
 use dpg_queue::{Error, Lease, Queue};
 use metrics::{gauge, histogram};
 use serde_json::{Map, Value, json};
@@ -193,6 +195,20 @@ impl Reporter {
     }
 }
 
+/// A pattern that was drawn, if it is small enough for a job's history.
+fn pattern(decoded: &Decoded) -> Option<Pattern> {
+    const MOST: usize = 1 << 15;
+    let pixels = |set: &[bool]| set.iter().map(|set| if *set { '1' } else { '0' }).collect();
+    let Decoded { name, wanted, found, text } = decoded;
+    (found.len() <= MOST).then(|| Pattern {
+        name: name.clone(),
+        columns: wanted.columns,
+        wanted: pixels(&wanted.pixels),
+        found: pixels(found),
+        text: text.clone(),
+    })
+}
+
 fn validation(record: &ValidationRecord) -> Value {
     let pairs = |pairs: &[(String, f64)]| {
         Value::Object(pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>())
@@ -204,5 +220,6 @@ fn validation(record: &ValidationRecord) -> Value {
         "outputs": pairs(&record.outputs),
         "greedy": record.greedy,
         "samples": record.samples,
+        "patterns": record.decoded.iter().filter_map(pattern).collect::<Vec<_>>(),
     })
 }

@@ -8,6 +8,7 @@ use dpg_hub::{Options, Uri};
 use dpg_models::architecture;
 use dpg_queue::{Job, NewJob};
 use dpg_spec::{Error, Spec, Syntax};
+use serde_json::{Map, Value};
 
 use crate::pipeline::memory;
 use crate::services::Services;
@@ -20,6 +21,27 @@ use crate::settings::teachers;
 pub(crate) fn parse(text: &str) -> Result<Spec, Error> {
     let syntax = if text.trim_start().starts_with('{') { Syntax::Json } else { Syntax::Toml };
     Spec::parse(text, syntax)
+}
+
+/// The keys that a spec's author wrote, as in `policy.steps`; none of a text that is not one.
+pub(crate) fn written(text: &str) -> Vec<String> {
+    fn walk(path: &str, value: &Value, keys: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => members.iter().for_each(|(key, value)| {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                walk(&path, value, keys);
+            }),
+            _ => keys.push(path.to_owned()),
+        }
+    }
+    let value = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).ok()
+    } else {
+        toml::from_str(text).ok()
+    };
+    let mut keys = vec![];
+    walk("", &value.unwrap_or(Value::Object(Map::new())), &mut keys);
+    keys
 }
 
 /// The spec that a job was shown to have when it was taken. One of a text that was not good then has none:

@@ -126,7 +126,7 @@ fn hear(line: &str, held: &mut Held) {
 }
 
 /// This program, also when its file has been replaced meanwhile.
-fn program() -> anyhow::Result<PathBuf> {
+pub(crate) fn program() -> anyhow::Result<PathBuf> {
     let own = Path::new("/proc/self/exe");
     if own.exists() {
         return Ok(own.into());

@@ -49,6 +49,11 @@ async fn rows_rewards_metrics_and_the_spec_are_compared() {
     assert_eq!((&*diff.from, &*diff.to), ("sixseven@v1", "sixseven@v2"));
     assert_eq!((diff.rows_added, diff.rows_removed, diff.rows_kept), (1, 2, 2));
 
+    let compared = registry.compare(&from, &to).await.unwrap();
+    assert_eq!((compared.gone, compared.came), (vec![0], vec![2]));
+    // two contents are in both, and two make any line
+    assert_eq!(compared.correlation, None);
+
     let (old, new) = (diff.rewards_from, diff.rewards_to);
     assert_eq!(
         (old.rows, old.mean, old.min, old.median, old.max, old.positive),

@@ -44,6 +44,7 @@ pub(crate) fn snapshot(folder: &Path, version: u64) -> Snapshot {
             counts: String::new(),
             warnings: vec![],
             has_generator: false,
+            lengths: None,
             teacher: None,
             pictures: vec![],
         },

@@ -107,6 +107,7 @@ fn snapshot(folder: &LocalPath, name: &str, job: &str, fence: u64, format: Forma
             counts: String::new(),
             warnings: vec![],
             has_generator: false,
+            lengths: None,
             teacher: None,
             pictures: vec!["decoded".into()],
         },

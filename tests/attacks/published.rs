@@ -49,6 +49,7 @@ pub(crate) async fn publish(data: &Path, name: &str, job: &str) -> Version {
             counts: String::new(),
             warnings: vec![],
             has_generator: false,
+            lengths: None,
             teacher: None,
             pictures: vec![],
         },

@@ -44,6 +44,7 @@ pub(crate) fn snapshot(folder: &Path, version: u64) -> Snapshot {
             counts: String::new(),
             warnings: vec![],
             generator_folder: None,
+            lengths: None,
             teacher: None,
             pictures: vec![],
         },

@@ -108,6 +108,7 @@ fn snapshot(folder: &LocalPath, name: &str, job: &str, fence: u64, format: Forma
             counts: String::new(),
             warnings: vec![],
             generator_folder: None,
+            lengths: None,
             teacher: None,
             pictures: vec!["decoded".into()],
         },

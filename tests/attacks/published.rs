@@ -49,6 +49,7 @@ pub(crate) async fn publish(data: &Path, name: &str, job: &str) -> Version {
             counts: String::new(),
             warnings: vec![],
             generator_folder: None,
+            lengths: None,
             teacher: None,
             pictures: vec![],
         },

@@ -46,6 +46,8 @@ pub struct Card {
     pub verification: Option<String>,
     /// What the folder `generator` is in which the trained generator is, if it is published.
     pub generator_folder: Option<GeneratorFolder>,
+    /// How long rows are and should be, in Markdown, if that was asked for.
+    pub lengths: Option<String>,
     /// What of a teacher was asked how often and what that cost, in Markdown, if one wrote it.
     pub teacher: Option<String>,
     /// Names of the pictures `pictures/NAME.png` of the target after fine-tuning on the data.
@@ -153,7 +155,8 @@ impl Card {
             )
         });
         let teacher = self.teacher.iter().map(|told| format!("\n## The teacher\n\n{told}"));
-        let teacher: String = teacher.collect();
+        let lengths = self.lengths.iter().map(|told| format!("\n## Lengths\n\n{told}"));
+        let teacher: String = lengths.chain(teacher).collect();
         let verification = self.verification.clone().unwrap_or_else(|| {
             format!("Nobody tried it out before it was published. `dpg datasets show {name}` lists later records.\n")
         });
@@ -357,6 +360,7 @@ mod tests {
             warnings: vec!["the run moved nothing".into()],
             verification: None,
             generator_folder: None,
+            lengths: Some("Tokens: p50 9.\n".into()),
             teacher: None,
             pictures: vec!["decoded".into()],
         };
@@ -381,6 +385,7 @@ mod tests {
                 && body.contains("\n\\--- license: mit\n")
                 && body.contains("**Warning.** This data")
         );
+        assert!(body.contains("\n## Lengths\n\nTokens: p50 9.\n\n## Verification\n"));
         assert!(
             body.contains("\n1000 rows, 2 duplicates, 0 empty.\n\n> **Warning.** the run moved nothing\n")
         );

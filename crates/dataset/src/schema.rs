@@ -35,14 +35,15 @@ pub enum WrittenBy {
     /// A model whose log-probabilities and tokens are known.
     #[default]
     Model,
-    /// A teacher, of which may be known which of its arms was asked, and how many tokens it counted.
+    /// A teacher, of which may be known which of its arms was asked, and how many tokens it counted; or a model that was
+    /// asked in several ways, which stand in the place of arms.
     Teacher,
 }
 
 impl WrittenBy {
     /// What wrote a row.
     pub(crate) fn of(row: &Row) -> Self {
-        if row.logprob.is_some() { Self::Model } else { Self::Teacher }
+        if row.logprob.is_some() && row.arm.is_none() { Self::Model } else { Self::Teacher }
     }
 }
 

@@ -49,6 +49,17 @@ pub enum Error {
         /// What is wrong, what was expected and what to do.
         reason: String,
     },
+    /// Too few rows passed the gates.
+    #[error(
+        "{kept} of {drawn} drawn rows may be published, and a dataset has two at least ({reasons}); loosen `output.gates` or \
+         `output.length`, raise `output.draws`, or see what the generator writes"
+    )]
+    Refused {
+        kept: usize,
+        drawn: usize,
+        /// What was wrong with how many.
+        reasons: String,
+    },
     /// The run's state could not be written or read.
     #[error("cannot use the run's state `{}`", path.display())]
     State { path: PathBuf, source: std::io::Error },

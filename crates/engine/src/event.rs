@@ -1,11 +1,13 @@
 //! What a run tells while it runs, and keeps as its history.
 
+use std::collections::BTreeMap;
+
 use dpg_generator::{Account, Chance, Completion};
 use dpg_metagrad::{Score, metrics::Decoded};
 use dpg_policy::{UpdateStats, mean_and_deviation};
 use serde::{Deserialize, Serialize};
 
-use crate::Signal;
+use crate::{LengthRecord, Signal};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -33,6 +35,15 @@ pub enum Event {
         /// Rows asked for.
         examples: usize,
     },
+    /// Rows of the dataset were refused, and others drawn in their place.
+    Refused {
+        /// Rows drawn.
+        drawn: usize,
+        /// Those that are published.
+        kept: usize,
+        /// The others, by what was wrong with them.
+        refused: BTreeMap<String, usize>,
+    },
     /// The dataset is being tried out before it is published.
     Verifying {
         /// Data orders of each arm.
@@ -58,6 +69,12 @@ pub struct StepRecord {
     /// The teacher's arms as they were drawn, before the update; none if it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arms: Vec<ArmRecord>,
+    /// Rollouts that the dataset's gates would refuse, by what is wrong with them, if that is a loss.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, usize>,
+    /// The classes of `output.length`; none if it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lengths: Vec<LengthRecord>,
     /// What the step's rollouts took, if somebody counts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,

@@ -9,6 +9,7 @@ use dpg_spec::{Choice, HeldOut, HeldOutData, LossOn, Metric};
 use crate::{
     Error,
     encode::{Encoding, encode},
+    gates::whole,
 };
 
 /// The examples and the questions of a metric's files.
@@ -49,6 +50,14 @@ impl HeldOutTexts {
     /// Examples that the metric itself says would help: its held-out texts, if it has any.
     pub fn helpful(&self, metric: &Metric) -> Vec<Example> {
         metric.helpful().iter().flat_map(|data| self.find(data).unwrap_or_default()).cloned().collect()
+    }
+
+    /// All that the files say: examples as they are, and questions with their right answers.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let examples = self.examples.iter().flat_map(|(_, examples)| examples).map(whole);
+        let answered = |question: &Question| question.prompt.clone() + &question.options[question.right];
+        let questions = self.questions.iter().flat_map(|(_, questions)| questions).map(answered);
+        examples.chain(questions).collect()
     }
 
     /// Tokens of the examples of one of the metrics. What is scored is as long as it is: an example that would

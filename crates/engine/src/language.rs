@@ -33,6 +33,11 @@ pub fn languages(texts: &[String]) -> Vec<(String, f64)> {
     shares
 }
 
+/// The ISO 639-3 code of the language that a text is in, if it can be told.
+pub(crate) fn of_text(text: &str) -> Option<&'static str> {
+    detector().detect_lang(text).map(|language| language.code())
+}
+
 /// The language that most of `texts` are in; English if none can be told.
 pub(crate) fn of_most(texts: &[String]) -> Lang {
     let shares = languages(texts);

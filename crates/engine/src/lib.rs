@@ -34,6 +34,7 @@
 
 mod audit;
 pub mod chart;
+mod collect;
 mod conversation;
 mod dataset;
 mod encode;
@@ -42,8 +43,10 @@ mod evaluation;
 mod event;
 mod feasibility;
 mod fluency;
+mod gates;
 mod held_out;
 mod language;
+mod lengths;
 mod outputs;
 mod precision;
 mod problem;
@@ -55,12 +58,13 @@ mod signal;
 mod sources;
 mod state;
 mod target;
+mod terms;
 mod trust;
 mod validation;
 mod verify;
 mod writer;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use dpg_dataset::Row;
 use dpg_generator::{Lesson, Rollout};
@@ -75,6 +79,7 @@ pub use evaluation::{Evaluation, direction};
 pub use event::{ArmRecord, Event, History, StepRecord, ValidationRecord};
 pub use held_out::HeldOutTexts;
 pub use language::languages;
+pub use lengths::{LengthRecord, Lengths};
 pub use outputs::Outputs;
 pub use problem::Problem;
 pub use randomness::Draw;
@@ -89,6 +94,7 @@ pub use writer::Writer;
 use dataset::Dataset;
 use rewards::Judge;
 use state::RunState;
+use terms::Terms;
 
 /// A run of a problem.
 pub struct Run<'a> {
@@ -108,9 +114,16 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// Examples without any text, which are not among the rows.
     pub left_out: usize,
+    /// Rows that gates and quotas refused, by what was wrong with them, and all that were drawn; nothing if there are none.
+    pub refused: Option<(BTreeMap<String, usize>, usize)>,
+    /// Rows with eight words in a row of a text that the metric holds out, or all of a shorter one; nothing if it holds out
+    /// no such text.
+    pub copies: Option<usize>,
+    /// How long the rows are, if the spec says how long they should be.
+    pub lengths: Option<Lengths>,
     /// The metric's pictures of the target fine-tuned on the dataset.
     pub pictures: Vec<Picture>,
-    /// The teacher's arms in it; none if it has none.
+    /// The arms of the generator in it, and the classes of lengths that it was told; none if it has none.
     pub arms: Vec<ArmRecord>,
     /// What all that was drawn took, if somebody counts it.
     pub account: Option<Account>,
@@ -137,13 +150,28 @@ impl Run<'_> {
             self.validate(&outputs, &mut state, tell)?;
         }
         tell(&Event::Drawing { examples });
-        let Dataset { rows, left_out, arms, mut pictures } = self.dataset(&state, examples)?;
+        let Dataset { rows, left_out, refused, copies, lengths, arms, mut pictures } =
+            self.dataset(&state, examples)?;
+        if let Some((refused, drawn)) = &refused {
+            tell(&Event::Refused { drawn: *drawn, kept: rows.len(), refused: refused.clone() });
+        }
+        pictures.extend(lengths.as_ref().and_then(|lengths| lengths.curve(&state.history)));
         pictures.push(chart::curves(&state.history));
         let frames: Vec<_> =
             state.history.validations.iter().flat_map(|record| record.decoded.clone()).collect();
         pictures.extend(film_strip(&frames).map(|png| Picture { name: "film".into(), png }));
         let account = self.problem.writer()?.generator.account(None);
-        Ok(Outcome { rows, left_out, pictures, arms, account, history: state.history })
+        Ok(Outcome {
+            rows,
+            left_out,
+            refused,
+            copies,
+            lengths,
+            pictures,
+            arms,
+            account,
+            history: state.history,
+        })
     }
 
     /// Whether the generator's budget has room for a step with its validation, and for the dataset after it.
@@ -176,7 +204,9 @@ impl Run<'_> {
             tell(&Event::Signal(scorer.signal(&examples, &helpful, &rewards)?));
         }
 
-        let advantages = advantages(&rewards, policy.group_size, policy.advantage, policy.advantage_clip)
+        let terms = self.terms(&spec, &drawn, &rewards)?;
+        let shaped = terms.shaped(&rewards);
+        let advantages = advantages(&shaped, policy.group_size, policy.advantage, policy.advantage_clip)
             .map_err(|source| Error::Policy { step, source })?;
         let length = drawn.length();
         let chances = self.problem.writer()?.generator.about().arms;
@@ -191,8 +221,20 @@ impl Run<'_> {
 
         let (reward_mean, reward_std) = mean_and_deviation(&rewards);
         let (account, total) = (generator.account(Some(draw.number())), generator.account(None));
-        let record =
-            StepRecord { step, score, reward_mean, reward_std, length, update, arms, account, total };
+        let Terms { refused, lengths, .. } = terms;
+        let record = StepRecord {
+            step,
+            score,
+            reward_mean,
+            reward_std,
+            length,
+            update,
+            arms,
+            refused,
+            lengths,
+            account,
+            total,
+        };
         state.step += 1;
         state.history.steps.push(record.clone());
         state.save(self.folder, generator.as_ref())?;

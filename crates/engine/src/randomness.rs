@@ -16,6 +16,8 @@ pub struct Draw(u64);
 /// Steps count from 0, all else far above them.
 const VALIDATION: u64 = 1 << 32;
 const FINAL: u64 = 1 << 33;
+/// Draws for the dataset are fewer.
+const SIBLINGS: u64 = FINAL + (1 << 32);
 const VERIFICATION: u64 = 1 << 34;
 const GENERATION: u64 = 1 << 35;
 
@@ -36,6 +38,14 @@ impl Draw {
     pub fn validation(step: usize) -> Self {
         Self(VALIDATION + step as u64)
     }
+
+    /// That of a draw for the dataset, from 0, the first of which is [`FINAL`](Self::FINAL).
+    pub(crate) fn dataset(number: u64) -> Self {
+        Self(FINAL + number)
+    }
+
+    /// That of the short siblings of the dataset's long rows.
+    pub(crate) const SIBLINGS: Self = Self(SIBLINGS);
 
     /// That of a data order of a verification, from 0.
     pub fn verification(order: u64) -> Self {
@@ -111,6 +121,8 @@ mod tests {
             Draw::validation(0),
             Draw::validation(steps),
             Draw::FINAL,
+            Draw::dataset(1 << 31),
+            Draw::SIBLINGS,
             Draw::verification(0),
             Draw::verification(1 << 20),
             Draw::GENERATION,

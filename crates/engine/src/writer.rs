@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use burn::tensor::Device;
 use dpg_dataset::{Example, message, read_texts};
-use dpg_generator::{Choice, Completion, Generator, Local, Prompt};
+use dpg_generator::{Choice, Classes, Completion, Generator, Local, Prompt};
 use dpg_models::Frozen;
 use dpg_spec::{Format, Prompts, Spec};
 
@@ -30,7 +30,11 @@ impl Writer {
     /// The same with the frozen weights of the generator's model, where they are in memory already.
     pub(crate) fn upon(spec: &Spec, devices: &[Device], frozen: Option<Arc<Frozen>>) -> Result<Self, Error> {
         let settings = spec.generator()?;
-        let mut writer = Self::asking(settings.prompts(), dpg_generator::upon(settings, devices, frozen)?)?;
+        let mut generator = dpg_generator::upon(settings, devices, frozen)?;
+        if let Some(length) = spec.output.length.as_ref().filter(|length| length.is_told()) {
+            generator = Box::new(Classes::new(generator, length));
+        }
+        let mut writer = Self::asking(settings.prompts(), generator)?;
         let Some(file) = settings.prompts() else {
             return Ok(Self { validation: writer.training.clone(), ..writer });
         };
@@ -74,8 +78,11 @@ impl Writer {
             Some(file) => read_texts(Path::new(&file.path), &file.column, None)?,
             None => vec![String::new()],
         };
-        let prompt = |row: &String| generator.prompt(generator.render(row)?);
-        let training = rows.iter().map(prompt).collect::<Result<_, _>>()?;
+        let prompt = |row: String| {
+            let prompt = generator.prompt(generator.render(&row)?)?;
+            Ok::<_, Error>(Prompt { row, ..prompt })
+        };
+        let training = rows.into_iter().map(prompt).collect::<Result<_, _>>()?;
         Ok(Self { generator, training, validation: vec![] })
     }
 
@@ -155,20 +162,26 @@ impl Drawn {
 
     /// The rows as they would be published.
     pub(crate) fn examples(&self, format: Format) -> Vec<Example> {
-        let row = |(prompt, completion): (&Prompt, &Completion)| {
-            // as the generator put it, where it chose that
-            let prompt = completion.asked.as_ref().map_or(&prompt.text, |asked| &asked.prompt);
-            match format {
-                Format::Text => Example::Text(completion.text.clone()),
-                Format::PromptCompletion => {
-                    Example::PromptCompletion { prompt: prompt.clone(), completion: completion.text.clone() }
-                }
-                Format::Messages => {
-                    let turns = vec![message("user", prompt), message("assistant", &completion.text)];
-                    Example::Messages(turns.into())
-                }
-            }
-        };
-        self.prompts.iter().zip(&self.completions).map(row).collect()
+        self.prompts
+            .iter()
+            .zip(&self.completions)
+            .map(|(prompt, completion)| row(prompt, completion, format))
+            .collect()
+    }
+}
+
+/// A completion as it would be published.
+pub(crate) fn row(prompt: &Prompt, completion: &Completion, format: Format) -> Example {
+    // as the generator put it, where it chose that
+    let prompt = completion.asked.as_ref().map_or(&prompt.text, |asked| &asked.prompt);
+    match format {
+        Format::Text => Example::Text(completion.text.clone()),
+        Format::PromptCompletion => {
+            Example::PromptCompletion { prompt: prompt.clone(), completion: completion.text.clone() }
+        }
+        Format::Messages => {
+            let turns = vec![message("user", prompt), message("assistant", &completion.text)];
+            Example::Messages(turns.into())
+        }
     }
 }

@@ -3,7 +3,9 @@
 //! A [`Generator`] is handed prompts, gives completions, and is told afterwards how good each was. The engine
 //! knows no more of it than that: how a prompt is put into words, what is drawn to answer it, and what learning
 //! changes are the generator's own. [`Local`] is a language model on this machine whose weights, or whose LoRA
-//! adapters, are trained; [`Api`] is a frozen teacher behind an API, of which is trained which of its arms is asked.
+//! adapters, are trained; [`Api`] is a frozen teacher behind an API, of which is trained which of its arms is asked;
+//! [`Rubric`] is a local model that is trained to instruct a teacher. [`Classes`] asks any of them for rows of several
+//! lengths.
 //!
 //! ```no_run
 //! use burn::tensor::Device;
@@ -19,8 +21,11 @@
 
 mod account;
 mod api;
+mod arms;
+mod classes;
 mod error;
 mod local;
+mod rubric;
 
 use std::{path::Path, sync::Arc};
 
@@ -31,9 +36,11 @@ use serde_json::{Map, Value};
 
 pub use account::Account;
 pub use api::{ANSWERS_FILE, Api, Chance};
+pub use classes::Classes;
 pub use dpg_policy::UpdateStats;
 pub use error::Error;
 pub use local::Local;
+pub use rubric::Rubric;
 
 /// Asked often; true ends what is being done.
 pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
@@ -113,6 +120,8 @@ pub struct Prompt {
     pub text: String,
     /// Its tokens, where the generator knows them.
     pub tokens: Option<Vec<u32>>,
+    /// The row of the prompts' file that it was made of; empty if it was made of none.
+    pub row: String,
 }
 
 /// What a generator answered.
@@ -131,23 +140,25 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// Tokens of it, where somebody counted them.
+    /// Tokens of its text, where somebody counted them.
     pub fn length(&self) -> Option<usize> {
-        let counted = || self.asked.as_ref()?.tokens;
-        self.tokens.as_ref().map(Vec::len).or_else(counted)
+        match &self.asked {
+            Some(asked) => asked.tokens,
+            None => self.tokens.as_ref().map(Vec::len),
+        }
     }
 }
 
-/// How a teacher was asked for a completion.
+/// How a generator chose to ask for a completion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// Its number among the generator's arms.
     pub arm: usize,
     /// The arm's name, if the generator has several.
     pub name: Option<String>,
-    /// The user's turn.
+    /// What was asked: of a teacher, the user's turn.
     pub prompt: String,
-    /// Tokens of the answer as the server counted them.
+    /// Tokens of the answer, as a teacher's server counted them.
     pub tokens: Option<usize>,
 }
 
@@ -210,5 +221,6 @@ pub fn upon(
     Ok(match settings {
         spec::Generator::Local(local) => Box::new(Local::load(local.clone(), devices, frozen)?),
         spec::Generator::Api(api) => Box::new(Api::new(api.clone())?),
+        spec::Generator::Rubric(rubric) => Box::new(Rubric::load(rubric.clone(), devices, frozen)?),
     })
 }

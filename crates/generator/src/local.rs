@@ -193,7 +193,7 @@ impl Generator for Local {
             );
             return Err(Error::setting("generator.prompts", reason));
         }
-        Ok(Prompt { text, tokens: Some(tokens) })
+        Ok(Prompt { text, tokens: Some(tokens), row: String::new() })
     }
 
     fn draw(&self, prompts: &[Prompt], choice: Choice, stop: Stop) -> Result<Vec<Completion>, Error> {

@@ -53,7 +53,7 @@ use burn::tensor::Tensor;
 pub use dpg_optim::State;
 pub use error::{Error, ProgramFailure};
 pub use forward::Sft;
-pub use metrics::{Context, Metric, Score};
+pub use metrics::{Context, Metric, Program, Score};
 pub use packing::pack;
 pub use storage::{Bytes, Storage};
 

@@ -1,5 +1,6 @@
-//! What writes the examples: a model on this machine that is trained ([`LocalGenerator`]), or a frozen teacher behind
-//! an API whose choice of arms is trained ([`ApiGenerator`]).
+//! What writes the examples: a model on this machine that is trained ([`LocalGenerator`]), a frozen teacher behind
+//! an API whose choice of arms is trained ([`ApiGenerator`]), or both, the first instructing the second
+//! ([`RubricGenerator`]).
 
 use std::collections::HashSet;
 
@@ -7,7 +8,10 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Connection, Fault, LARGEST, LocalGenerator, MOST_ROLLOUTS, MOST_TOKENS, NAME, Prompts};
+use crate::{
+    Connection, Fault, LARGEST, LocalGenerator, MOST_ROLLOUTS, MOST_TOKENS, NAME, Prompts, RubricGenerator,
+    syntax::member,
+};
 
 /// Most arms of a teacher.
 const MOST_ARMS: usize = 256;
@@ -35,6 +39,7 @@ const OWN_KEYS: [&str; 10] = [
 pub enum Generator {
     Local(LocalGenerator),
     Api(ApiGenerator),
+    Rubric(RubricGenerator),
 }
 
 impl Generator {
@@ -43,6 +48,7 @@ impl Generator {
         match self {
             Self::Local(local) => local.prompts.as_ref(),
             Self::Api(api) => api.prompts.as_ref(),
+            Self::Rubric(rubric) => rubric.writer.prompts.as_ref(),
         }
     }
 
@@ -51,40 +57,58 @@ impl Generator {
         match self {
             Self::Local(local) => &mut local.prompts,
             Self::Api(api) => &mut api.prompts,
+            Self::Rubric(rubric) => &mut rubric.writer.prompts,
         }
     }
 
     /// Most new tokens of an example.
     pub fn max_new_tokens(&self) -> usize {
+        let of_teacher = |api: &ApiGenerator| {
+            api.arms().iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default()
+        };
         match self {
             Self::Local(local) => local.max_new_tokens,
-            Self::Api(api) => {
-                api.arms().iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default()
-            }
+            Self::Api(api) => of_teacher(api),
+            Self::Rubric(rubric) => of_teacher(&rubric.teacher),
         }
     }
 
-    /// The settings of a model on this machine, if it is one.
+    /// The settings of the model on this machine, if it has one.
     pub fn local(&self) -> Option<&LocalGenerator> {
         match self {
             Self::Local(local) => Some(local),
             Self::Api(_) => None,
+            Self::Rubric(rubric) => Some(&rubric.writer),
         }
     }
 
-    /// The settings of a teacher, if it is one.
+    /// The settings of the teacher, if it has one.
     pub fn api(&self) -> Option<&ApiGenerator> {
         match self {
             Self::Local(_) => None,
             Self::Api(api) => Some(api),
+            Self::Rubric(rubric) => Some(&rubric.teacher),
+        }
+    }
+
+    /// The same, to be told what the teacher's name stands for.
+    pub fn api_mut(&mut self) -> Option<&mut ApiGenerator> {
+        match self {
+            Self::Local(_) => None,
+            Self::Api(api) => Some(api),
+            Self::Rubric(rubric) => Some(&mut rubric.teacher),
         }
     }
 
     /// What it is, for people: the model's location, or the models and the server that has them.
     pub fn named(&self) -> String {
+        let of_teacher = |api: &ApiGenerator| format!("{} of {}", api.models().join(", "), api.teacher);
         match self {
             Self::Local(local) => local.model.clone(),
-            Self::Api(api) => format!("{} of {}", api.models().join(", "), api.teacher),
+            Self::Api(api) => of_teacher(api),
+            Self::Rubric(rubric) => {
+                format!("{}, instructed by {}", of_teacher(&rubric.teacher), rubric.writer.model)
+            }
         }
     }
 }
@@ -298,8 +322,8 @@ impl ApiGenerator {
         models
     }
 
-    /// What does not go together in it.
-    pub(crate) fn faults(&self) -> Vec<Fault> {
+    /// What does not go together in it, by keys below `at`.
+    pub(crate) fn faults_below(&self, at: &str) -> Vec<Fault> {
         let mut faults = vec![];
         let mut require = |holds: bool, path: String, message: &str| {
             if !holds {
@@ -308,18 +332,18 @@ impl ApiGenerator {
         };
         let mut names = HashSet::new();
         for (place, arm) in self.arms.iter().enumerate() {
-            let path = format!("generator.arms[{place}].name");
+            let path = member(at, &format!("arms[{place}].name"));
             require(names.insert(&arm.name), path, "another arm has this name; give each its own");
         }
         require(
             self.arms.len() != 1,
-            "generator.arms".into(),
+            member(at, "arms"),
             "of one arm nothing is learnt; add another, or write none",
         );
         for (place, arm) in self.arms().iter().enumerate() {
             let path = match &arm.name {
-                Some(_) => format!("generator.arms[{place}].template"),
-                None => "generator.template".into(),
+                Some(_) => member(at, &format!("arms[{place}].template")),
+                None => member(at, "template"),
             };
             require(
                 self.prompts.is_none() || arm.template.contains("{text}"),
@@ -330,7 +354,7 @@ impl ApiGenerator {
         for key in self.parameters.keys() {
             require(
                 !OWN_KEYS.contains(&key.as_str()),
-                format!("generator.parameters.{key}"),
+                member(at, &format!("parameters.{key}")),
                 "is not one of the further keys: a setting of the generator's own says it, or it is not supported",
             );
         }

@@ -6,16 +6,20 @@
 //! one is required.
 
 mod error;
+mod gates;
 mod generator;
 mod goal;
 mod hash;
 mod hint;
+mod length;
 mod load;
 mod location;
 mod lora;
 mod metrics;
 mod optimizers;
+mod output;
 mod policy;
+mod rubric;
 mod rules;
 mod schedule;
 mod schema;
@@ -26,14 +30,18 @@ mod teacher;
 mod tests;
 
 pub use error::{Error, Fault};
+pub use gates::*;
 pub use generator::{ApiGenerator, ApiKind, Arm, ArmSettings, Budget, Generator, LocalKind};
 pub use goal::Goal;
 pub use hint::Hint;
+pub use length::{Length, LengthClass, SharesOf, Siblings};
 pub use location::{Location, LocationKind};
 pub use lora::{AllLinear, Lora, LoraTargets};
 pub use metrics::*;
 pub use optimizers::*;
+pub use output::{Format, Output, PublishIf, Select, Within};
 pub use policy::{Advantage, Policy, Reward};
+pub use rubric::{RubricGenerator, RubricKind};
 pub use schedule::{Schedule, Start};
 pub use sft::{DecayOn, Loss, LossOn, LrSchedule, Preset, Sft};
 pub use syntax::{Syntax, TEXT_BYTES, distinct};
@@ -200,77 +208,4 @@ impl Prompts {
 
 pub(crate) fn text_column() -> String {
     "text".into()
-}
-
-/// What is published.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Output {
-    /// Rows of the final dataset, drawn from the final generator. Default 1024.
-    #[schemars(range(min = 1, max = MOST_ROWS))]
-    pub examples: usize,
-    /// Rows of each prompt; 1 for the most varied texts, with advantages over all rows. Default: the
-    /// policy's.
-    #[schemars(range(min = 1, max = MOST_ROLLOUTS))]
-    // a daemon that does not know the key runs a spec without it
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub group_size: Option<usize>,
-    /// Which of them are published. Default `all`.
-    pub select: Select,
-    /// Columns of a row. Default `text`.
-    pub format: Format,
-    /// SPDX identifier for the dataset card. Default `other`.
-    #[schemars(length(min = 1, max = NAME))]
-    pub license: String,
-    /// Try the dataset out before it is published, and withhold it if it fails: `latest` passes over
-    /// it. Default unset: it is published as it is.
-    pub publish_if: Option<PublishIf>,
-    /// Publish the trained generator with the dataset, as a Hugging Face folder `generator`. Default
-    /// false.
-    pub export_generator: bool,
-}
-
-impl Default for Output {
-    fn default() -> Self {
-        Self {
-            examples: 1024,
-            group_size: None,
-            select: Select::All,
-            format: Format::Text,
-            license: "other".into(),
-            publish_if: None,
-            export_generator: false,
-        }
-    }
-}
-
-/// What a dataset has to show before it is published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PublishIf {
-    /// Fine-tuning fresh targets on it beats no training and the untrained generator's examples, and
-    /// its rewards tell its better rows from its worse.
-    BetterThanControls,
-}
-
-/// Which of the drawn rows are published.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Select {
-    /// All of them.
-    All,
-    /// The share with the highest rewards, in (0, 1].
-    TopFraction(#[schemars(extend("exclusiveMinimum" = 0), range(max = 1))] f64),
-}
-
-/// Columns of a published row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// `text`: the completion.
-    Text,
-    /// `prompt` and `completion`.
-    PromptCompletion,
-    /// `messages`: a user's and an assistant's turn.
-    Messages,
 }

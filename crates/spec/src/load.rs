@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::rules::is_local;
 use crate::syntax::{self, Lines};
-use crate::{Error, Fault, Generator, Spec, Syntax, hash, rules, schema, sft};
+use crate::{Error, Fault, Generator, Select, Spec, Syntax, hash, rules, schema, sft};
 
 /// Problems that are told; whoever has more mends these first.
 pub(crate) const REPORTED: usize = 20;
@@ -107,6 +107,14 @@ impl Spec {
     /// Rollouts that are drawn for the dataset: whole groups.
     pub fn dataset_rollouts(&self) -> usize {
         self.output.examples.next_multiple_of(self.output.group_size.unwrap_or(self.policy.group_size))
+    }
+
+    /// Rows that are to be published.
+    pub fn rows_wanted(&self) -> usize {
+        match self.output.select {
+            Select::All => self.output.examples,
+            Select::TopFraction(share) => (self.output.examples as f64 * share).ceil() as usize,
+        }
     }
 
     /// Whether target and generator are adapters of one model, whose weights neither changes.

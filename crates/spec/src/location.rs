@@ -33,16 +33,18 @@ impl Spec {
             uri: &mut self.target.model,
         }];
         if let Some(generator) = &mut self.generator {
-            let prompts = match generator {
-                Generator::Local(local) => {
-                    let (key, kind) = ("generator.model".into(), LocationKind::Model);
-                    found.push(Location { key, kind, uri: &mut local.model });
-                    &mut local.prompts
+            let (at, local, prompts) = match generator {
+                Generator::Local(local) => ("generator", Some(&mut local.model), &mut local.prompts),
+                Generator::Api(api) => ("generator", None, &mut api.prompts),
+                Generator::Rubric(rubric) => {
+                    ("generator.writer", Some(&mut rubric.writer.model), &mut rubric.writer.prompts)
                 }
-                Generator::Api(api) => &mut api.prompts,
             };
+            if let Some(uri) = local {
+                found.push(Location { key: format!("{at}.model"), kind: LocationKind::Model, uri });
+            }
             if let Some(prompts) = prompts {
-                let (key, kind) = ("generator.prompts.path".into(), LocationKind::Data);
+                let (key, kind) = (format!("{at}.prompts.path"), LocationKind::Data);
                 found.push(Location { key, kind, uri: &mut prompts.path });
             }
         }
@@ -50,8 +52,11 @@ impl Spec {
         found
     }
 
-    /// Every program that the metric names, to be read or given its command.
+    /// Every program that the metric and the gates name, to be read or given its command.
     pub fn programs(&mut self) -> Vec<NamedProgram<'_>> {
-        self.metric.programs_below("metric")
+        let gates = self.output.gates.iter_mut().enumerate();
+        let of_gates =
+            gates.filter_map(|(place, gate)| gate.program_below(&format!("output.gates[{place}]")));
+        self.metric.programs_below("metric").into_iter().chain(of_gates).collect()
     }
 }

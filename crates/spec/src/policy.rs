@@ -30,6 +30,11 @@ pub struct Policy {
     /// Advantages are cut to this size after normalisation; 0 for no bound. Default 0.
     #[schemars(range(min = 0, max = LARGEST))]
     pub advantage_clip: f64,
+    /// What a rollout loses that one of `output.gates` refuses, in standard deviations of the step's rewards. Default 0.
+    // a daemon that does not know the key runs a spec without it
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = LARGEST))]
+    pub refusal_penalty: f64,
     /// Step size of the generator's AdamW. Default 5e-6.
     #[schemars(extend("exclusiveMinimum" = 0), range(max = LARGEST))]
     pub learning_rate: f64,
@@ -69,6 +74,11 @@ pub struct Policy {
     pub warm_start: bool,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -80,6 +90,7 @@ impl Default for Policy {
             cross_group_batching: true,
             advantage: Advantage::Group,
             advantage_clip: 0.0,
+            refusal_penalty: 0.0,
             learning_rate: 5e-6,
             betas: [0.9, 0.95],
             weight_decay: 0.0,

@@ -2,7 +2,8 @@
 
 use crate::schedule;
 use crate::{
-    Advantage, ApiGenerator, Fault, Generator, Goal, LocalGenerator, Loss, Policy, Reward, Spec, Target,
+    Advantage, ApiGenerator, Fault, Generator, Goal, Length, LocalGenerator, Loss, Policy, Reward, Spec,
+    Target,
 };
 
 /// Problems of a spec whose every single value is in order.
@@ -16,11 +17,16 @@ pub(crate) fn faults(spec: &Spec) -> Vec<Fault> {
     rules.target(&spec.target);
     rules.0.extend(spec.metric.faults_below("metric"));
     match &spec.generator {
-        Some(Generator::Local(local)) => rules.local(local),
+        Some(Generator::Local(local)) => rules.local(local, "generator"),
         Some(Generator::Api(api)) => rules.api(api, spec),
+        Some(Generator::Rubric(rubric)) => {
+            rules.local(&rubric.writer, "generator.writer");
+            rules.0.extend(rubric.faults());
+        }
         None => {}
     }
     rules.policy(&spec.policy);
+    rules.0.extend(spec.output.faults(&spec.policy));
     rules.0.extend(schedule::faults(spec));
     rules.0
 }
@@ -53,14 +59,20 @@ impl Rules {
     }
 
     fn api(&mut self, api: &ApiGenerator, spec: &Spec) {
-        self.0.extend(api.faults());
+        self.0.extend(api.faults_below("generator"));
         if let Some(prompts) = &api.prompts {
             self.file(&prompts.path, "generator.prompts.path");
         }
+        let length = spec.output.length.as_ref();
         self.require(
-            !api.arms.is_empty() || spec.policy.steps == 0,
+            !api.arms.is_empty() || spec.policy.steps == 0 || length.is_some_and(|length| length.learn),
             "policy.steps",
             "a teacher without `arms` learns nothing, and each step would be paid for; write 0, or give `generator.arms`",
+        );
+        self.require(
+            api.arms.is_empty() || !length.is_some_and(Length::is_told),
+            "output.length",
+            "a `template` of each class does not go with `generator.arms`: a row is asked for in one way; remove one",
         );
         self.require(
             !spec.output.export_generator,
@@ -69,19 +81,20 @@ impl Rules {
         );
     }
 
-    fn local(&mut self, generator: &LocalGenerator) {
-        self.model(&generator.model, "generator.model");
+    fn local(&mut self, generator: &LocalGenerator, at: &str) {
+        let key = |key: &str| format!("{at}.{key}");
+        self.model(&generator.model, &key("model"));
         if let Some(prompts) = &generator.prompts {
-            self.file(&prompts.path, "generator.prompts.path");
+            self.file(&prompts.path, &key("prompts.path"));
             self.require(
                 generator.template == "chat" || generator.template.contains("{text}"),
-                "generator.template",
+                &key("template"),
                 "has no place for `prompts`; add `{text}`, write `chat`, or remove `prompts`",
             );
         }
         self.require(
             generator.min_new_tokens <= generator.max_new_tokens,
-            "generator.min_new_tokens",
+            &key("min_new_tokens"),
             &format!(
                 "`{}` is more than `max_new_tokens`, which is {}; lower one or raise the other",
                 generator.min_new_tokens, generator.max_new_tokens

@@ -9,19 +9,25 @@ use dpg_spec::{Spec, Syntax};
 use serde_json::{Value, json};
 
 /// The sections of the reference, each a table of a spec.
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("A spec", ""),
     ("`[target]`", "Target"),
     ("`[target.sft]`", "Sft"),
     ("`[generator]`", "LocalGenerator"),
     ("`[generator]` with `kind = \"api\"`", "ApiGenerator"),
+    ("`[generator]` with `kind = \"rubric\"`", "RubricGenerator"),
     ("`[policy]`", "Policy"),
     ("`[output]`", "Output"),
+    ("`[output.length]`", "Length"),
+    ("`[output.length.siblings]`", "Siblings"),
 ];
 
-/// Enums whose values have keys of their own.
-const KINDS: [(&str, &str, &str); 2] =
-    [("`target.sft.optimizer`", "Optimizer", "target.sft.optimizer"), ("`[metric]`", "Metric", "metric")];
+/// Enums whose values have keys of their own: title, name, place in a spec, and the section that they come after.
+const KINDS: [(&str, &str, &str, &str); 3] = [
+    ("`target.sft.optimizer`", "Optimizer", "target.sft.optimizer", "Sft"),
+    ("`[metric]`", "Metric", "metric", "Sft"),
+    ("`output.gates`", "Gate", "output.gates", "Siblings"),
+];
 
 #[test]
 fn the_reference_is_that_of_the_schema() {
@@ -43,7 +49,7 @@ fn every_kind_has_an_example_that_parses() {
     let schema = Spec::json_schema();
     let reference = Reference::of(&schema);
     let mut seen = 0;
-    for (_, name, place) in KINDS {
+    for (_, name, place, _) in KINDS {
         for kind in reference.kinds(name) {
             let description = text(kind, "description");
             let (_, example) =
@@ -55,19 +61,22 @@ fn every_kind_has_an_example_that_parses() {
                 "name": "example",
                 "target": { "model": "embedded:target", "sft": {} },
                 "metric": { "kind": "weight_norm" },
+                "output": {},
             });
             let mut at = &mut spec;
             for key in place.split('.') {
                 at = &mut at[key];
             }
             *at = serde_json::to_value(&example[key]).unwrap();
-            assert_eq!(at["kind"], kind["properties"]["kind"]["const"]);
+            // a list is of one
+            let written = at.as_array().map_or(&*at, |list| &list[0]);
+            assert_eq!(written["kind"], kind["properties"]["kind"]["const"]);
             Spec::parse(&spec.to_string(), Syntax::Json)
                 .unwrap_or_else(|error| panic!("{description}\n{error}"));
             seen += 1;
         }
     }
-    assert!(seen >= 6, "{seen} kinds");
+    assert!(seen >= 13, "{seen} kinds");
 }
 
 struct Reference<'s> {
@@ -92,8 +101,7 @@ impl<'s> Reference<'s> {
         for (title, name) in SECTIONS {
             page += &format!("\n### {title}\n\n{}\n", text(self.named(name), "description"));
             page += &self.table(self.named(name));
-            // both speak of the target
-            for (title, name, _) in KINDS.iter().filter(|_| name == "Sft") {
+            for (title, name, ..) in KINDS.iter().filter(|(.., after)| *after == name) {
                 page += &format!("\n### {title}\n\n{}\n", text(self.named(name), "description"));
                 for kind in self.kinds(name) {
                     let (word, said) =

@@ -84,10 +84,15 @@ impl<'a> Refresh<'a> {
 
     /// Whether the run may go on with the generator that a run of `earlier` ended with.
     fn continues(&self, earlier: &Spec) -> bool {
-        let learns = |spec: &Spec| match spec.generator.as_ref()? {
-            Generator::Local(local) => Some(vec![local.model.clone()]),
-            // what is kept is how often each is asked
-            Generator::Api(api) => Some(api.arms.iter().map(|arm| arm.name.clone()).collect()),
+        let learns = |spec: &Spec| {
+            let mut names = match spec.generator.as_ref()? {
+                // what is kept is how often each is asked
+                Generator::Api(api) => api.arms.iter().map(|arm| arm.name.clone()).collect(),
+                generator => vec![generator.local()?.model.clone()],
+            };
+            let learnt = spec.output.length.as_ref().filter(|length| length.learn);
+            names.extend(learnt.iter().flat_map(|length| length.classes()).map(|class| class.name));
+            Some(names)
         };
         self.spec.policy.warm_start && earlier.policy.warm_start && learns(&self.spec) == learns(earlier)
     }

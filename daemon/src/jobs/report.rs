@@ -125,6 +125,10 @@ impl Reporter {
                 self.group();
                 self.stage("drawing", json!({ "examples": examples }));
             }
+            Event::Refused { drawn, kept, refused } => {
+                let detail = json!({ "drawn": drawn, "kept": kept, "refused": refused });
+                self.events.push_back(("refused", detail));
+            }
             Event::Verifying { orders } => self.stage("verifying", json!({ "orders": orders })),
         }
     }

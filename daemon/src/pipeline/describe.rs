@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use dpg_dataset::{Card, GeneratorFolder, WrittenBy, markdown::code};
 use dpg_engine::Outcome;
-use dpg_spec::{Generator, Spec};
+use dpg_spec::{Generator, Length, Spec};
 
 use crate::pipeline::figures::figures;
 use crate::pipeline::quality::Quality;
@@ -25,6 +25,8 @@ pub(crate) fn card(
         format: spec.output.format,
         written_by: match spec.generator {
             Some(Generator::Api(_)) => WrittenBy::Teacher,
+            // which class was asked for stands in the column of a teacher's arms
+            _ if spec.output.length.as_ref().is_some_and(Length::is_told) => WrittenBy::Teacher,
             _ => WrittenBy::Model,
         },
         target: spec.target.model.clone(),
@@ -37,6 +39,7 @@ pub(crate) fn card(
         verification: None,
         teacher: None,
         generator_folder: generator_folder(spec),
+        lengths: None,
         pictures: outcome.pictures.iter().map(|picture| picture.name.clone()).collect(),
     }
 }

@@ -12,10 +12,11 @@ use chrono::Utc;
 use dpg_dataset::{Split, write_split};
 use dpg_engine::{Event, History, Outcome, Problem, Run, Verification};
 use dpg_registry::{GENERATOR, Local, ManifestFile, Registry, Snapshot, Version};
-use dpg_spec::{Generator, PublishIf, Spec};
+use dpg_spec::{Generator, Length, PublishIf, Spec};
 
 use crate::pipeline::compute::compute;
 use crate::pipeline::describe::{card, versions};
+use crate::pipeline::lengths;
 use crate::pipeline::memory;
 use crate::pipeline::quality::Quality;
 use crate::pipeline::resolve::Resolved;
@@ -98,9 +99,10 @@ pub(crate) async fn make(
     let mut card = card(&spec, &outcome, &recipe, &quality, finished_at);
     card.metric += &versions(&programs);
     let teaching = outcome.account.map(|account| Teaching { arms: outcome.arms.clone(), account });
-    if let Some((teaching, Generator::Api(api))) = teaching.as_ref().zip(spec.generator.as_ref()) {
+    if let Some((teaching, api)) = teaching.as_ref().zip(spec.generator.as_ref().and_then(Generator::api)) {
         card.teacher = Some(teaching.markdown(api));
     }
+    card.lengths = outcome.lengths.as_ref().map(lengths::markdown);
     card.verification = verification.as_ref().map(verification::markdown);
     let snapshot = Snapshot {
         job,
@@ -155,9 +157,14 @@ fn optimise(
     if spec.output.export_generator {
         writer.generator.export(&Local(&folder.join("dataset")).generator())?;
     }
-    // a teacher's prompts stand without what its arms put around them
-    let template = spec.generator()?.local().map_or("{text}", |local| &local.template);
-    let quality = Quality::of(&outcome, &writer.training, template);
+    // prompts stand without what arms and classes put around them
+    let template = match spec.generator()? {
+        Generator::Local(local) if !spec.output.length.as_ref().is_some_and(Length::is_told) => {
+            &local.template
+        }
+        _ => "{text}",
+    };
+    let quality = Quality::of(&outcome, spec.rows_wanted(), &writer.training, template);
     Ok(Optimised { outcome, quality, programs: problem.metric.programs() })
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod compute;
 pub(crate) mod describe;
 pub(crate) mod device;
 pub(crate) mod figures;
+pub(crate) mod lengths;
 pub(crate) mod make;
 pub(crate) mod memory;
 pub(crate) mod plan;

@@ -80,6 +80,8 @@ impl Probe {
         let generator = match spec.generator()? {
             Generator::Local(local) => local,
             Generator::Api(api) => return Self::of_teacher(spec, api, problem, devices, stop),
+            // its teacher is asked nothing
+            Generator::Rubric(rubric) => &rubric.writer,
         };
         let new = generator.max_new_tokens.min(NEW);
         // with all its new tokens, each prompt is checked
@@ -116,7 +118,11 @@ impl Probe {
             0 | 1 => 1.0,
             asked => tokens(&[Example::Text(first.text.clone())])? / asked as f64,
         };
-        let longer = length + ratio * (generator.max_new_tokens - new) as f64;
+        let longer = match spec.generator()? {
+            // what is written is an instruction, and the row is the teacher's
+            Generator::Rubric(rubric) => rubric.teacher.max_completion_tokens as f64,
+            _ => length + ratio * (generator.max_new_tokens - new) as f64,
+        };
         let example = longer.clamp(2.0, spec.target.sft.sequence_length as f64);
 
         // whatever is trained, a pass goes through all weights

@@ -4,13 +4,16 @@
 //! Such a version is published all the same: `publish_if` is for those who want it withheld. But it says
 //! so: in the run's result, in the job's, and on its card.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use dpg_dataset::{Example, Row};
-use dpg_engine::{History, Outcome, Prompt};
+use dpg_engine::{History, Lengths, Outcome, Prompt};
 use serde::Serialize;
 
-use crate::pipeline::figures::{PHI, figures};
+use crate::pipeline::{
+    figures::{PHI, figures},
+    lengths,
+};
 
 /// What was counted and found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -23,19 +26,44 @@ pub(crate) struct Quality {
     pub(crate) empty: usize,
     /// Drawn examples without any text, which are not among the rows.
     pub(crate) left_out: usize,
+    /// Rows with a copy of what the metric holds out, if it holds out texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) copies: Option<usize>,
+    /// Drawn rows that gates and quotas refused, if there are any gates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<Refused>,
+    /// How long the rows are, if the spec says how long they should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lengths: Option<Lengths>,
     /// What is wrong, in words.
     pub(crate) warnings: Vec<String>,
 }
 
+/// What gates and quotas refused.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Refused {
+    /// All rows that were drawn.
+    pub(crate) drawn: usize,
+    /// Those that were refused, by what was wrong with them.
+    pub(crate) reasons: BTreeMap<String, usize>,
+}
+
 impl Quality {
     /// Looks at what a run ended with, and at its prompts as they are in their template.
-    pub(crate) fn of(outcome: &Outcome, training: &[Prompt], template: &str) -> Self {
+    pub(crate) fn of(outcome: &Outcome, wanted: usize, training: &[Prompt], template: &str) -> Self {
         let mut quality = Self::counted(&outcome.rows);
         quality.left_out = outcome.left_out;
+        quality.copies = outcome.copies;
+        let refused = outcome.refused.clone();
+        quality.refused = refused.map(|(reasons, drawn)| Refused { drawn, reasons });
+        quality.lengths.clone_from(&outcome.lengths);
+        quality.warnings.extend(quality.lengths.as_ref().and_then(lengths::warning));
+        quality.warnings.extend(quality.too_few(wanted));
+        quality.warnings.extend(quality.copied());
         quality.warnings.extend(metric(&outcome.history));
         let texts: Vec<_> = training.iter().map(|prompt| prompt.text.as_str()).collect();
         quality.warnings.extend(prompts(&texts, template));
-        let Self { rows, duplicates, empty, left_out, .. } = quality;
+        let &Self { rows, duplicates, empty, left_out, .. } = &quality;
         let mut many = |count: usize, what: &str| {
             if 2 * count > rows + left_out {
                 quality.warnings.push(format!("{count} of {} {what}", rows + left_out));
@@ -53,13 +81,43 @@ impl Quality {
         Self { rows: rows.len(), duplicates, empty, ..Self::default() }
     }
 
+    /// What is wrong if `wanted` rows were to be published and gates left fewer.
+    fn too_few(&self, wanted: usize) -> Option<String> {
+        let rows = self.rows;
+        (self.refused.is_some() && rows < wanted).then(|| {
+            format!(
+                "{rows} of {wanted} rows passed the gates and quotas of `output` before `output.draws` or the budget was spent"
+            )
+        })
+    }
+
+    /// What is wrong if rows copy the test.
+    fn copied(&self) -> Option<String> {
+        let copies = self.copies.filter(|copies| *copies > 0)?;
+        Some(format!(
+            "{copies} of {} rows copy what the metric holds out: Phi may tell what was copied, and not what was learnt; the \
+             gate `held_out_overlap` refuses such rows",
+            self.rows
+        ))
+    }
+
     /// The counts in words.
     pub(crate) fn counts(&self) -> String {
         let left_out = match self.left_out {
             0 => String::new(),
             count => format!("; {count} more were drawn without any text and left out"),
         };
-        format!("{} rows, {} duplicates, {} empty{left_out}", self.rows, self.duplicates, self.empty)
+        let copies =
+            self.copies.map_or(String::new(), |copies| format!(", {copies} copies of held-out text"));
+        let refused = self.refused.as_ref().map_or(String::new(), |Refused { drawn, reasons }| {
+            let reasons: Vec<_> = reasons.iter().map(|(reason, rows)| format!("{rows} {reason}")).collect();
+            let reasons = if reasons.is_empty() { "none".into() } else { reasons.join(", ") };
+            format!("; of {drawn} drawn rows were refused: {reasons}")
+        });
+        format!(
+            "{} rows, {} duplicates, {} empty{copies}{left_out}{refused}",
+            self.rows, self.duplicates, self.empty
+        )
     }
 }
 
@@ -137,6 +195,16 @@ mod tests {
         assert_eq!(quality.counts(), "6 rows, 2 duplicates, 2 empty");
         let quality = Quality { left_out: 3, ..quality };
         assert!(quality.counts().ends_with("; 3 more were drawn without any text and left out"));
+        let refused = Refused { drawn: 9, reasons: [("not in `spa`".to_owned(), 3)].into() };
+        let quality =
+            Quality { refused: Some(refused), copies: Some(2), ..Quality::counted(&["a", "b"].map(row)) };
+        assert_eq!(
+            quality.counts(),
+            "2 rows, 0 duplicates, 0 empty, 2 copies of held-out text; of 9 drawn rows were refused: 3 not in `spa`"
+        );
+        assert!(quality.copied().unwrap().starts_with("2 of 2 rows copy"));
+        assert!(quality.too_few(3).unwrap().starts_with("2 of 3 rows passed"));
+        assert_eq!(quality.too_few(2), None);
     }
 
     #[test]

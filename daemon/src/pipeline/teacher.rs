@@ -92,7 +92,7 @@ impl Estimate {
         let tried = output.publish_if.map_or(0, |_| verification::ORDERS * output.examples);
         let answers = policy.steps * policy.rollouts()
             + policy.validations() * (policy.validated() + 1)
-            + spec.dataset_rollouts()
+            + spec.dataset_rollouts() * output.draws()
             + tried;
         let arms = api.arms();
         let longest = arms.iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default();

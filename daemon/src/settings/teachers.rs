@@ -30,7 +30,7 @@ pub(crate) fn connect(spec: &mut Spec, teachers: &Teachers, answers: Option<&Pat
     if let Some(fault) = fault(spec, teachers) {
         bail!("`{}`: {}", fault.path, fault.message);
     }
-    if let Some(Generator::Api(api)) = &mut spec.generator {
+    if let Some(api) = spec.generator.as_mut().and_then(Generator::api_mut) {
         let teacher = teachers.get(&api.teacher).cloned();
         api.connection = teacher.map(|teacher| Connection { teacher, answers: answers.map(Into::into) });
     }

@@ -143,6 +143,11 @@ impl Progress {
                 }
                 self.line(&format!("drawing and scoring {examples} examples"));
             }
+            Event::Refused { drawn, kept, refused } => {
+                let reasons: Vec<_> =
+                    refused.iter().map(|(reason, rows)| format!("{rows} {reason}")).collect();
+                self.line(&format!("kept {kept} of {drawn} drawn rows; refused: {}", reasons.join(", ")));
+            }
             Event::Verifying { orders } => {
                 self.line(&format!(
                     "fine-tuning fresh targets on them and on controls under {orders} data orders"

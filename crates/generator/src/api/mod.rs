@@ -12,22 +12,21 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use burn::tensor::{DType, Device, Tensor};
 use dpg_models::keyed_rng;
-use dpg_optim::State;
 use dpg_policy::Categorical;
 use dpg_spec::{ApiGenerator, Arm, Budget};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use crate::{
     About, Account, Asked, Choice, Completion, Error, Generator, Lesson, Prompt, Saved, Stop, UpdateStats,
+    arms,
 };
 pub use answers::ANSWERS_FILE;
 use answers::{Answer, Answers};
@@ -37,11 +36,6 @@ use client::Client;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long what is under way may still be answered, and paid for, after a draw has to end.
 const GRACE: Duration = Duration::from_secs(10);
-/// Names among what is saved.
-const LOGITS: &str = "logits";
-const MOMENTS: [&str; 2] = ["m", "v"];
-const APPLIED: &str = "applied";
-const ARMS: &str = "arms";
 
 /// An arm and how often it is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -251,31 +245,6 @@ impl Api {
         account.over(&self.budget, 0).map_or(Ok(()), |spent| Err(Error::Budget { spent }))
     }
 
-    fn read(&self, saved: &Saved) -> Result<Categorical, Error> {
-        let wrong = |reason: String| Error::Saved { reason };
-        if saved.facts.get(ARMS) != Some(&self.names()) {
-            return Err(wrong("its arms are others, or none".into()));
-        }
-        let vector = |name: &str| {
-            let found = saved.vectors.iter().find(|(other, _)| other == name);
-            let values = &found.ok_or_else(|| wrong(format!("it has no `{name}`")))?.1;
-            if values.len() != self.arms.len() {
-                let reason = format!("`{name}` has {} numbers, expected {}", values.len(), self.arms.len());
-                return Err(wrong(reason));
-            }
-            Ok(Tensor::from_data(values.as_slice(), (&Device::flex(), DType::F32)))
-        };
-        let applied = saved.facts.get(APPLIED).and_then(Value::as_u64);
-        let applied = applied.ok_or_else(|| wrong(format!("it has no `{APPLIED}`")))? as usize;
-        let mut state = State::new(vector(LOGITS)?);
-        if applied > 0 {
-            state.moments = MOMENTS.into_iter().map(vector).collect::<Result<_, _>>()?;
-        }
-        let mut policy = self.policy.clone();
-        (policy.state, policy.applied) = (state, applied);
-        Ok(policy)
-    }
-
     fn names(&self) -> Value {
         self.arms.iter().map(|arm| json!(arm.name)).collect()
     }
@@ -300,7 +269,7 @@ impl Generator for Api {
     }
 
     fn prompt(&self, text: String) -> Result<Prompt, Error> {
-        Ok(Prompt { text, tokens: None })
+        Ok(Prompt { text, tokens: None, row: String::new() })
     }
 
     fn draw(&self, prompts: &[Prompt], choice: Choice, stop: Stop) -> Result<Vec<Completion>, Error> {
@@ -341,24 +310,18 @@ impl Generator for Api {
     }
 
     fn save(&self) -> Saved {
-        let names = std::iter::once(LOGITS).chain(MOMENTS).map(str::to_owned);
-        let values =
-            self.policy.state.vectors().map(|vector| vector.to_data_as::<f32>().iter::<f32>().collect());
-        let facts = Map::from_iter([
-            (APPLIED.to_owned(), self.policy.applied.into()),
-            (ARMS.to_owned(), self.names()),
-        ]);
-        Saved { vectors: names.zip(values).collect(), facts }
+        let mut saved = Saved::default();
+        arms::save(&self.policy, self.names(), "", &mut saved);
+        saved
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
-        self.policy = self.read(saved)?;
+        self.policy = arms::read(saved, &self.names(), "", &self.policy)?;
         Ok(())
     }
 
     fn start_from(&mut self, saved: &Saved) -> Result<(), Error> {
-        let theta = self.read(saved)?.state.theta;
-        (self.policy.state, self.policy.applied) = (State::new(theta), 0);
+        self.policy = arms::read_learnt(saved, &self.names(), "", &self.policy)?;
         Ok(())
     }
 

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
-use dpg_generator::{Choice, Completion, Error, Generator, Lesson, Local, Prompt, Rollout, Saved, from_spec};
+use dpg_generator::{
+    Choice, Classes, Completion, Error, Generator, Lesson, Local, Prompt, Rollout, Saved, from_spec,
+};
 use dpg_spec::{Budget, Connection, Teacher};
 use teacher::{Reply, Server, answer, asked};
 
@@ -21,31 +23,72 @@ struct Kind {
     model: &'static str,
     /// At which a step can be seen in [`MANY`] completions.
     learning_rate: f64,
-    /// It is on this machine, and can be exported.
-    exports: bool,
+    exports: Exports,
+    /// The classes of lengths that it is told, as TOML; none if it is empty.
+    length: &'static str,
+}
+
+/// What it exports.
+#[derive(PartialEq)]
+enum Exports {
+    Nothing,
+    /// All that it draws with.
+    Itself,
+    /// A part that draws other things by itself.
+    Part,
 }
 
 /// All of them: a kind that is not here is not held to anything.
-const KINDS: [Kind; 3] = [
+const KINDS: [Kind; 6] = [
     Kind {
         settings: r#"{ "model": "MODEL", "template": "{text}", "min_new_tokens": 1, "max_new_tokens": 1 }"#,
         model: "letters",
         learning_rate: 1e-3,
-        exports: true,
+        exports: Exports::Itself,
+        length: "",
     },
     Kind {
         settings: r#"{ "model": "MODEL", "template": "{text}", "min_new_tokens": 1, "max_new_tokens": 1,
             "lora": { "rank": 4, "alpha": 128.0, "targets": "all-linear" } }"#,
         model: "letters",
         learning_rate: 1e-3,
-        exports: true,
+        exports: Exports::Itself,
+        length: "",
     },
     Kind {
         settings: r#"{ "kind": "api", "teacher": "fake", "model": "m", "max_completion_tokens": 4, "send_seed": true,
                        "arms": [{ "name": "x", "template": "x{text}" }, { "name": "y", "template": "y{text}" }] }"#,
         model: "",
         learning_rate: 0.5,
-        exports: false,
+        exports: Exports::Nothing,
+        length: "",
+    },
+    Kind {
+        settings: r#"{ "kind": "rubric", "template": "r{rubric}",
+                       "writer": { "model": "MODEL", "template": "{text}", "temperature": 0.5, "min_new_tokens": 1,
+                                   "max_new_tokens": 1 },
+                       "teacher": { "kind": "api", "teacher": "fake", "model": "m", "max_completion_tokens": 4,
+                                    "send_seed": true } }"#,
+        model: "letters",
+        learning_rate: 1e-3,
+        exports: Exports::Part,
+        length: "",
+    },
+    Kind {
+        settings: r#"{ "model": "MODEL", "template": "{text}", "min_new_tokens": 1, "max_new_tokens": 1 }"#,
+        model: "letters",
+        learning_rate: 1e-3,
+        exports: Exports::Part,
+        length: "learn = true\nmix = [{ name = 'x', max = 1, template = 'x{text}' }, \
+                 { name = 'y', min = 2, template = 'y{text}' }]",
+    },
+    Kind {
+        settings: r#"{ "kind": "api", "teacher": "fake", "model": "m", "max_completion_tokens": 4, "send_seed": true }"#,
+        model: "",
+        learning_rate: 0.5,
+        exports: Exports::Nothing,
+        length: "learn = true\nmix = [{ name = 'x', max = 1, template = 'x{text}' }, \
+                 { name = 'y', min = 2, template = 'y{text}' }]",
     },
 ];
 
@@ -78,14 +121,18 @@ impl Kind {
         let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
         let settings = self.settings.replace("MODEL", &embedded.join(self.model).to_string_lossy());
         let mut settings = serde_json::from_str(&settings).unwrap();
-        if let dpg_spec::Generator::Api(api) = &mut settings {
+        if let Some(api) = dpg_spec::Generator::api_mut(&mut settings) {
             api.connection = Some(teacher());
         }
         settings
     }
 
     fn load(&self) -> Box<dyn Generator> {
-        from_spec(&self.settings(), &[Device::flex()]).unwrap()
+        let generator = from_spec(&self.settings(), &[Device::flex()]).unwrap();
+        if self.length.is_empty() {
+            return generator;
+        }
+        Box::new(Classes::new(generator, &toml::from_str(self.length).unwrap()))
     }
 
     fn load_exported(&self, folder: &Path) -> Box<dyn Generator> {
@@ -235,12 +282,15 @@ fn an_exported_one_loads_again_and_draws_the_same() {
         let mut generator = kind.load();
         learn(&kind, generator.as_mut(), 0);
         let folder = tempfile::tempdir().unwrap();
-        if !kind.exports {
+        if kind.exports == Exports::Nothing {
             assert!(matches!(generator.export(folder.path()), Err(Error::NoExport)));
             continue;
         }
         generator.export(folder.path()).unwrap();
         let loaded = kind.load_exported(folder.path());
+        if kind.exports == Exports::Part {
+            continue;
+        }
         let prompts = prompts(generator.as_ref(), 64);
         assert_eq!(draw(generator.as_ref(), &prompts, 5), draw(loaded.as_ref(), &prompts, 5));
     }
@@ -249,10 +299,36 @@ fn an_exported_one_loads_again_and_draws_the_same() {
 /// What learns is the adapters alone: nothing else is saved, and the first step's KL is that to the model itself.
 #[test]
 fn adapters_are_all_that_a_generator_with_lora_saves() {
-    let [whole, adapted, _] = KINDS.map(|kind| kind.load());
+    let [whole, adapted, ..] = KINDS.map(|kind| kind.load());
     let size = |generator: &dyn Generator| generator.about().parameters.unwrap();
     assert!(3 * size(adapted.as_ref()) < size(whole.as_ref()));
     assert_eq!(adapted.save().vectors[0].1.len(), size(adapted.as_ref()));
     let prompts = prompts(whole.as_ref(), 64);
     assert_eq!(draw(whole.as_ref(), &prompts, 3), draw(adapted.as_ref(), &prompts, 3), "B is 0 at first");
+}
+
+/// Whatever rows come after, and in every draw, classes have their shares nearly to the row.
+#[test]
+fn classes_of_lengths_have_their_shares() {
+    let settings = toml::from_str(
+        "mix = [{ name = 'x', max = 1, share = 0.6, template = 'x{text}' }, \
+         { name = 'y', min = 2, share = 0.3, template = 'y{text}' }, { name = 'z', min = 9, share = 0.1, template = '{text}z' }]",
+    );
+    let generator =
+        Classes::new(from_spec(&KINDS[0].settings(), &[Device::flex()]).unwrap(), &settings.unwrap());
+    let prompts = prompts(&generator, 100);
+    for number in 0..4 {
+        let drawn = draw(&generator, &prompts, number);
+        let asked = |name: &str| {
+            let asked = drawn.iter().map(|completion| completion.asked.as_ref().unwrap());
+            asked.filter(|asked| asked.name.as_deref() == Some(name)).count()
+        };
+        let counts = ["x", "y", "z"].map(asked);
+        assert!(
+            counts.iter().zip([60, 30, 10]).all(|(found, wanted)| found.abs_diff(wanted) <= 2),
+            "{counts:?}"
+        );
+        let asked = drawn[0].asked.as_ref().unwrap();
+        assert!(["xa", "ya", "az"].contains(&asked.prompt.as_str()) && asked.tokens == Some(1), "{asked:?}");
+    }
 }

@@ -17,6 +17,7 @@ use dpg_spec as spec;
 
 pub use bitmap::Bitmap;
 pub use picture::{Decoded, Picture, decode, film_strip};
+pub use program::Program;
 pub use rows::OverRows;
 
 use crate::Error;

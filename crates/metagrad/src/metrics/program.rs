@@ -61,7 +61,7 @@ const VARIABLES: [&str; 20] = [
 const FAMILIES: [&str; 6] = ["LC_", "PYTHON", "CUDA_", "NVIDIA_", "JAX_", "TORCH"];
 
 /// A program that runs.
-pub(super) struct Program {
+pub struct Program {
     name: String,
     /// Lines for its standard input.
     questions: Sender<String>,
@@ -76,7 +76,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Starts a command of the shell; `name` is what people call it, and `folder` has its files.
-    pub(super) fn start(name: &str, command: &str, folder: &Path) -> Result<Self, Error> {
+    pub fn start(name: &str, command: &str, folder: &Path) -> Result<Self, Error> {
         Self::spawn(name, command, folder).map_err(|error| failed(name, ProgramFailure::Start(error)))
     }
 
@@ -130,7 +130,7 @@ impl Program {
     }
 
     /// Asks, and waits for the answer. After an error nothing more may be asked.
-    pub(super) fn ask<A: DeserializeOwned>(
+    pub fn ask<A: DeserializeOwned>(
         &mut self,
         question: &impl Serialize,
         seconds: u64,

@@ -73,17 +73,6 @@ impl MetricSettings for External {
     }
 
     fn faults(&self) -> Vec<Fault> {
-        let program = (!is_name(&self.program)).then(|| {
-            let message = format!(
-                "expected {PROGRAM}; its command is given with `--program NAME=COMMAND` or in the daemon's settings"
-            );
-            Fault::new("program", message)
-        });
-        let parameters = self.parameters.iter();
-        let unwritable = parameters.filter(|(_, value)| !is_writable(value)).map(|(name, _)| {
-            let message = "has `null` or a whole number above 2^63 - 1, which TOML cannot say; remove it";
-            Fault::new(format!("parameters.{name}"), message)
-        });
         let files = self.files.iter();
         let files = files.flat_map(|(name, uri)| {
             let named =
@@ -92,7 +81,7 @@ impl MetricSettings for External {
             let name = (!named).then(|| Fault::new(&key, "expected a name of letters, digits and `_`"));
             name.into_iter().chain(file_problem(uri, &key))
         });
-        program.into_iter().chain(unwritable).chain(files).collect()
+        program_fault(&self.program, &self.parameters).into_iter().chain(files).collect()
     }
 
     fn programs(&mut self) -> Vec<NamedProgram<'_>> {
@@ -100,8 +89,23 @@ impl MetricSettings for External {
     }
 }
 
+/// What is wrong with a program that a spec names, and with what that is told.
+pub(crate) fn program_fault(program: &str, parameters: &Map<String, Value>) -> Vec<Fault> {
+    let named = (!is_name(program)).then(|| {
+        let message = format!(
+            "expected {PROGRAM}; its command is given with `--program NAME=COMMAND` or in the daemon's settings"
+        );
+        Fault::new("program", message)
+    });
+    let unwritable = parameters.iter().filter(|(_, value)| !is_writable(value)).map(|(name, _)| {
+        let message = "has `null` or a whole number above 2^63 - 1, which TOML cannot say; remove it";
+        Fault::new(format!("parameters.{name}"), message)
+    });
+    named.into_iter().chain(unwritable).collect()
+}
+
 /// Whether TOML, in which specs are published, can say it.
-fn is_writable(value: &Value) -> bool {
+pub(crate) fn is_writable(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Number(number) => number.is_f64() || number.is_i64(),

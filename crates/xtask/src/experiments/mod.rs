@@ -241,9 +241,11 @@ impl Sweep {
             Event::Validation(record) => {
                 format!("validation at step {} of {steps}: {:.4}", record.step, goal.value(record))
             }
-            Event::Signal(_) | Event::Spent { .. } | Event::Drawing { .. } | Event::Verifying { .. } => {
-                return;
-            }
+            Event::Signal(_)
+            | Event::Spent { .. }
+            | Event::Drawing { .. }
+            | Event::Refused { .. }
+            | Event::Verifying { .. } => return,
         };
         self.told = Some(Instant::now());
         eprintln!("{title}: {text}{}", self.eta());

@@ -1,0 +1,220 @@
+//! A generator that is told how long to write: each row is asked for in a class of lengths, whose template stands around
+//! the prompt. The shares of the classes are fixed, or learnt as the arms of a teacher are; whatever else the generator
+//! learns, it learns as ever.
+
+use std::path::Path;
+
+use dpg_models::keyed_rng;
+use dpg_policy::Categorical;
+use dpg_spec::{Length, SharesOf};
+use rand::RngExt;
+use serde_json::Value;
+
+use crate::{
+    About, Account, Asked, Chance, Choice, Completion, Error, Generator, Lesson, Prompt, Rollout, Saved,
+    Stop, UpdateStats, arms,
+};
+
+/// Before the names of what is saved of the classes.
+const PREFIX: &str = "length_";
+/// The purpose that keys which class is asked for.
+const PURPOSE: u64 = u64::from_le_bytes(*b"classes ");
+/// The fraction of the golden ratio: its multiples, taken modulo 1, are spread more evenly than those of any other number.
+const GOLDEN: f64 = 0.618_033_988_749_895;
+
+/// A generator and the classes that it is asked in.
+pub struct Classes {
+    inner: Box<dyn Generator>,
+    classes: Vec<Class>,
+    shares: Shares,
+}
+
+struct Class {
+    name: String,
+    template: String,
+}
+
+enum Shares {
+    /// Of the rows of every draw, as nearly as they go.
+    Fixed(Vec<f64>),
+    /// Probabilities of each row.
+    Learnt(Categorical),
+}
+
+impl Shares {
+    /// Goes on from what was learnt, if anything is.
+    fn replace(&mut self, learnt: Option<Categorical>) {
+        if let Some(learnt) = learnt {
+            *self = Self::Learnt(learnt);
+        }
+    }
+}
+
+impl Classes {
+    /// Of settings whose classes have templates.
+    pub fn new(inner: Box<dyn Generator>, settings: &Length) -> Self {
+        let of = settings.classes();
+        let shares = if settings.learn {
+            Shares::Learnt(Categorical::uniform(of.len()))
+        } else {
+            // of a class with fewer tokens it takes more rows
+            let rows = |class: &dpg_spec::LengthClass| {
+                let share = class.share.unwrap_or_default();
+                let middle = (class.min + class.max.unwrap_or(2 * class.min)) as f64 / 2.0;
+                if settings.of == SharesOf::Tokens { share / middle.max(1.0) } else { share }
+            };
+            let rows: Vec<f64> = of.iter().map(rows).collect();
+            let all: f64 = rows.iter().sum();
+            Shares::Fixed(rows.into_iter().map(|share| share / all).collect())
+        };
+        let class = |class: dpg_spec::LengthClass| Class {
+            name: class.name,
+            template: class.template.unwrap_or_else(|| "{text}".into()),
+        };
+        Self { inner, classes: of.into_iter().map(class).collect(), shares }
+    }
+
+    /// The class of a row of a draw, whatever rows come after it.
+    fn class(&self, choice: Choice, row: usize) -> usize {
+        match (&self.shares, choice) {
+            (Shares::Learnt(policy), Choice::Likeliest) => policy.likeliest(),
+            (Shares::Learnt(policy), Choice::Random { seed, draw }) => {
+                policy.at(keyed_rng([seed, draw, row as u64, PURPOSE]).random())
+            }
+            (Shares::Fixed(shares), Choice::Likeliest) => {
+                (0..shares.len()).rev().max_by(|a, b| shares[*a].total_cmp(&shares[*b])).unwrap_or(0)
+            }
+            (Shares::Fixed(shares), Choice::Random { seed, draw }) => {
+                let start: f64 = keyed_rng([seed, draw, 0, PURPOSE]).random();
+                let place = (start + row as f64 * GOLDEN).fract();
+                let mut sum = 0.0;
+                let found = shares.iter().position(|share| {
+                    sum += share;
+                    place < sum
+                });
+                // their sum may be a little less than 1
+                found.unwrap_or(shares.len() - 1)
+            }
+        }
+    }
+
+    /// What the generator is asked for a row of the prompts in a class.
+    fn asked(&self, class: usize, row: &str) -> Result<Prompt, Error> {
+        let told = self.classes[class].template.replace("{text}", row);
+        self.inner.prompt(self.inner.render(&told)?)
+    }
+
+    fn names(&self) -> Value {
+        self.classes.iter().map(|class| Value::from(class.name.as_str())).collect()
+    }
+}
+
+impl Generator for Classes {
+    fn about(&self) -> About {
+        let (probabilities, learnt) = match &self.shares {
+            Shares::Fixed(shares) => (shares.clone(), 0),
+            Shares::Learnt(policy) => (policy.probabilities(), self.classes.len()),
+        };
+        let chance = |(class, probability): (&Class, f64)| Chance { name: class.name.clone(), probability };
+        let arms = self.classes.iter().zip(probabilities).map(chance).collect();
+        let About { kind, parameters, .. } = self.inner.about();
+        About { kind, parameters: parameters.map(|of_inner| of_inner + learnt), arms }
+    }
+
+    /// The row itself: what is put around it is the class'.
+    fn render(&self, row: &str) -> Result<String, Error> {
+        Ok(row.into())
+    }
+
+    /// Its tokens are those of the class that asks with the most.
+    fn prompt(&self, text: String) -> Result<Prompt, Error> {
+        let asked = (0..self.classes.len()).map(|class| self.asked(class, &text));
+        let asked = asked.collect::<Result<Vec<_>, _>>()?;
+        let tokens = asked.into_iter().filter_map(|prompt| prompt.tokens).max_by_key(Vec::len);
+        Ok(Prompt { text, tokens, row: String::new() })
+    }
+
+    fn draw(&self, prompts: &[Prompt], choice: Choice, stop: Stop) -> Result<Vec<Completion>, Error> {
+        let classes: Vec<_> = (0..prompts.len()).map(|row| self.class(choice, row)).collect();
+        let rows = classes.iter().zip(prompts);
+        let asked =
+            rows.map(|(class, prompt)| self.asked(*class, &prompt.text)).collect::<Result<Vec<_>, _>>()?;
+        let drawn = self.inner.draw(&asked, choice, stop)?;
+        let told = |((class, prompt), completion): ((usize, Prompt), Completion)| {
+            let tokens = completion.length();
+            let prompt = completion.asked.map_or(prompt.text, |asked| asked.prompt);
+            let asked = Asked { arm: class, name: Some(self.classes[class].name.clone()), prompt, tokens };
+            Completion { asked: Some(asked), ..completion }
+        };
+        Ok(classes.into_iter().zip(asked).zip(drawn).map(told).collect())
+    }
+
+    fn passes(&self, completions: usize) -> usize {
+        self.inner.passes(completions)
+    }
+
+    fn learn(&mut self, lesson: &Lesson) -> Result<UpdateStats, Error> {
+        let (mut rollouts, mut draws) = (vec![], vec![]);
+        for Rollout { prompt, completion, advantage } in lesson.rollouts {
+            let mut completion = completion.clone();
+            let asked = completion.asked.as_mut().filter(|asked| asked.arm < self.classes.len());
+            let asked = asked.ok_or_else(|| Error::Foreign { text: completion.text.clone() })?;
+            draws.push((asked.arm, *advantage));
+            let prompt = self.asked(asked.arm, &prompt.text)?;
+            // a teacher that is told has one arm
+            (asked.arm, asked.name) = (0, None);
+            rollouts.push(Rollout { prompt, completion, advantage: *advantage });
+        }
+        let of_inner = if self.inner.about().parameters == Some(0) {
+            None
+        } else {
+            Some(self.inner.learn(&Lesson { rollouts: &rollouts, ..*lesson })?)
+        };
+        let of_classes = match &mut self.shares {
+            Shares::Fixed(_) => UpdateStats::default(),
+            Shares::Learnt(policy) => policy.learn(&draws, lesson.policy)?,
+        };
+        Ok(of_inner.unwrap_or(of_classes))
+    }
+
+    fn save(&self) -> Saved {
+        let mut saved = self.inner.save();
+        if let Shares::Learnt(policy) = &self.shares {
+            arms::save(policy, self.names(), PREFIX, &mut saved);
+        }
+        saved
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
+        let learnt = match &self.shares {
+            Shares::Fixed(_) => None,
+            Shares::Learnt(policy) => Some(arms::read(saved, &self.names(), PREFIX, policy)?),
+        };
+        self.inner.restore(saved)?;
+        self.shares.replace(learnt);
+        Ok(())
+    }
+
+    fn start_from(&mut self, saved: &Saved) -> Result<(), Error> {
+        let learnt = match &self.shares {
+            Shares::Fixed(_) => None,
+            Shares::Learnt(policy) => Some(arms::read_learnt(saved, &self.names(), PREFIX, policy)?),
+        };
+        self.inner.start_from(saved)?;
+        self.shares.replace(learnt);
+        Ok(())
+    }
+
+    /// Without the classes: another asks it as it wants.
+    fn export(&self, folder: &Path) -> Result<(), Error> {
+        self.inner.export(folder)
+    }
+
+    fn account(&self, draw: Option<u64>) -> Option<Account> {
+        self.inner.account(draw)
+    }
+
+    fn affords(&self, completions: usize) -> bool {
+        self.inner.affords(completions)
+    }
+}

@@ -148,10 +148,12 @@ mod tests {
     #[test]
     fn the_specs_that_ship_keep_their_hashes() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut found: Vec<_> = fs::read_dir(root.join("../../config/specs"))
-            .unwrap()
-            .map(|entry| {
-                let path = entry.unwrap().path();
+        let folders = ["../../config/specs", "../../config/real"];
+        let files = folders.iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
+        let mut found: Vec<_> = files
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .map(|path| {
                 let spec = Spec::parse(&fs::read_to_string(&path).unwrap(), Syntax::Toml).unwrap();
                 assert_eq!(serde_json::from_value::<Spec>(beyond_defaults(&spec)).unwrap(), spec);
                 format!("{}  {}\n", spec.sha256(), path.file_name().unwrap().to_string_lossy())

@@ -22,7 +22,8 @@ gzip -9n $share/man/man1/*
 "$dpg" completions zsh >$share/zsh/site-functions/_dpg
 "$dpg" completions fish >$share/fish/vendor_completions.d/dpg.fish
 
-# what maturin does not find unchanged it builds, so this takes as long as linking
+# cargo has built this, unless MATURIN says otherwise or symbols are to go
+[ "$profile" = dev ] || MATURIN="--strip ${MATURIN:-}"
 # shellcheck disable=SC2086
 (cd deploy/python && maturin build --profile "$profile" --out "$out" ${MATURIN:-})
 

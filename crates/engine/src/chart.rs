@@ -100,7 +100,7 @@ pub fn curves(history: &History) -> Picture {
 }
 
 fn draw(panel: &Panel, area: &Area) -> Drawn {
-    let points = || panel.lines.iter().flat_map(|(_, points)| points).filter(is_drawn);
+    let points = || panel.lines.iter().flat_map(|(_, points)| points).filter(|point| is_drawn(point));
     let area = area.margin(8, 0, 0, 0).titled(&panel.title, (FONT, TITLE))?;
     if points().next().is_none() {
         let (width, height) = area.dim_in_pixel();
@@ -129,7 +129,8 @@ fn draw(panel: &Panel, area: &Area) -> Drawn {
         .y_label_formatter(&|place| y.label(*place))
         .draw()?;
     for (i, (_, points)) in panel.lines.iter().enumerate() {
-        let line: Vec<_> = points.iter().filter(is_drawn).map(|(a, b)| (a / x.unit, b / y.unit)).collect();
+        let line: Vec<_> =
+            points.iter().filter(|point| is_drawn(point)).map(|(a, b)| (a / x.unit, b / y.unit)).collect();
         let dots = if line.len() <= FEW { line.clone() } else { vec![] };
         let colour = COLOURS[i % COLOURS.len()];
         if i < COLOURS.len() {
@@ -179,7 +180,7 @@ fn text(colour: &RGBColor) -> TextStyle<'_> {
 }
 
 /// Whether a point can stand on an axis.
-fn is_drawn(point: &&(f64, f64)) -> bool {
+fn is_drawn(point: &(f64, f64)) -> bool {
     point.0.abs() < 1e100 && point.1.abs() < 1e100
 }
 

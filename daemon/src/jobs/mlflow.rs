@@ -31,13 +31,14 @@ const CHARACTERS: usize = 500;
 const TAG: &str = "dpg.job";
 
 type Metrics = Vec<Value>;
+type Listener = Box<dyn FnMut(&Event) + Send>;
 
 /// A listener that hears all that `tell` hears, and what logs it meanwhile: that ends after the listener is dropped.
 pub(crate) fn logging<'a>(
     settings: Option<&'a Mlflow>,
     job: &'a Job,
     mut tell: impl FnMut(&Event) + Send + 'static,
-) -> (Box<dyn FnMut(&Event) + Send>, impl Future<Output = ()> + 'a) {
+) -> (Listener, impl Future<Output = ()> + 'a) {
     let (send, metrics) = unbounded_channel();
     let listens = settings.is_some();
     let listener = move |event: &Event| {
@@ -123,7 +124,9 @@ fn parameters(value: &Value, path: &str, found: &mut BTreeMap<String, String>) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match value {
         Value::Object(members) => {
-            members.iter().for_each(|(key, value)| parameters(value, &below(key), found))
+            for (key, value) in members {
+                parameters(value, &below(key), found);
+            }
         }
         Value::Null => {}
         Value::String(text) => drop(found.insert(plain(path), text.chars().take(CHARACTERS).collect())),

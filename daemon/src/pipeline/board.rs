@@ -152,7 +152,7 @@ fn encode(fields: &[(u32, Field)]) -> Vec<u8> {
             Field::Bytes(_) => 2,
             Field::Float(_) => 5,
         };
-        varint(u64::from(number << 3 | wire), &mut bytes);
+        varint(u64::from((number << 3) | wire), &mut bytes);
         match field {
             Field::Varint(value) => varint(*value, &mut bytes),
             Field::Double(value) => bytes.extend(value.to_le_bytes()),

@@ -22,6 +22,8 @@ export function useLoad(path) {
     }
   }, [path]);
   useEffect(() => {
+    // the effect of the path before has ended after this rendering
+    latest.current = path;
     load();
     return () => (latest.current = null);
   }, [load]);

@@ -11,7 +11,6 @@ mod publish;
 mod python;
 mod readers;
 mod retire;
-mod rows;
 mod s3;
 mod signature;
 #[path = "../../tests/skip.rs"]

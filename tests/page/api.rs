@@ -1,9 +1,11 @@
 //! What the API offers for the page.
 
+use dpg_dataset::{Example, message};
+use dpg_spec::Format;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{Site, serving};
+use crate::{Site, of_examples, serving};
 
 fn rewards(page: &Value) -> Vec<f64> {
     page["rows"].as_array().unwrap().iter().map(|row| row["reward"].as_f64().unwrap()).collect()
@@ -24,7 +26,7 @@ async fn rows_are_listed_sorted_and_searched() {
         first["rows"].as_array().unwrap().iter().map(|row| row["example"]["text"].clone()).collect();
     assert_eq!(listed, [text(49_998), text(49_999)]);
     assert_eq!(first["rows"][0]["record"]["prompt"], "prompt 12499");
-    assert_eq!(first["rows"][0]["record"]["n_tokens"], 2);
+    assert_eq!(first["rows"][0]["record"]["n_tokens"], 2 + 49_998 % 5);
 
     let mut sorted: Vec<f64> = (0..50_000).map(reward).collect();
     sorted.sort_by(f64::total_cmp);
@@ -62,6 +64,45 @@ async fn rows_are_listed_sorted_and_searched() {
     let rows: u64 = bars.iter().map(|bar| bar["count"].as_u64().unwrap()).sum();
     assert_eq!((bars.len(), rows), (20, 50_000));
     assert_eq!(summary["statistics"]["max"], sorted[0]);
+}
+
+/// Whatever an example's columns are, its texts are searched and shown.
+#[tokio::test]
+async fn rows_of_every_format_are_listed() {
+    let site = Site::idle().await;
+    let answer = |index: u32| format!("answer {index}");
+    let pair = |index| Example::PromptCompletion { prompt: "What?".into(), completion: answer(index) };
+    let turns = |index| {
+        Example::Messages(vec![message("user", "What?"), message("assistant", &answer(index))].into())
+    };
+    let reward = |index: u32| -f64::from(index);
+    for (name, format, rows) in [
+        (
+            "pairs",
+            Format::PromptCompletion,
+            (0..30).map(|index| (pair(index), reward(index))).collect::<Vec<_>>(),
+        ),
+        ("turns", Format::Messages, (0..30).map(|index| (turns(index), reward(index))).collect()),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        site.registry().publish(&of_examples(folder.path(), name, 1, format, rows)).await.unwrap();
+        let found =
+            site.get(&format!("/v1/datasets/{name}/versions/1/rows?search=ANSWER%202&order=reward")).await;
+        // 2 and 20 to 29, the smallest reward first
+        let listed: Vec<_> = found["rows"].as_array().unwrap().iter().map(|row| row["row"].clone()).collect();
+        assert_eq!((&found["matching"], listed.len()), (&json!(11), 11));
+        assert_eq!((&listed[0], &listed[10]), (&json!(29), &json!(2)));
+        let expected = match format {
+            Format::Messages => json!({ "messages": [
+                { "role": "user", "content": "What?" }, { "role": "assistant", "content": "answer 29" },
+            ]}),
+            _ => json!({ "prompt": "What?", "completion": "answer 29" }),
+        };
+        assert_eq!(found["rows"][0]["example"], expected);
+        let short = site.get(&format!("/v1/datasets/{name}/versions/1/rows?order=length&limit=3")).await;
+        let short: Vec<_> = short["rows"].as_array().unwrap().iter().map(|row| row["row"].clone()).collect();
+        assert_eq!(short, [0, 5, 10]);
+    }
 }
 
 #[tokio::test]
@@ -165,8 +206,13 @@ async fn a_run_tells_its_curves_and_its_origin() {
         assert!(values.len() == 3 && values.iter().all(Value::is_f64), "{curve}: {values:?}");
     }
     let events = site.get("/v1/jobs/told/events").await;
-    let told = events["events"].as_array().unwrap().iter().filter(|event| event["kind"] == "steps");
-    let last = told.last().unwrap()["detail"]["records"].as_array().unwrap().last().unwrap().clone();
+    let told = events["events"].as_array().unwrap().iter();
+    let last = told.rev().find(|event| event["kind"] == "steps").unwrap()["detail"]["records"]
+        .as_array()
+        .unwrap()
+        .last()
+        .unwrap()
+        .clone();
     assert_eq!((&last["step"], &last["phi"]), (&json!(3), &series["curves"]["phi"][2]));
     let validations = series["validations"].as_array().unwrap();
     assert_eq!((&validations[0]["step"], &validations.last().unwrap()["step"]), (&json!(0), &json!(3)));

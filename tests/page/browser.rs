@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::skip::skip;
 
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(4);
 const ACCESSIBILITY: &str = include_str!("vendor/axe.js");
 /// An element's member of its JSON, by the standard.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";

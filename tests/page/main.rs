@@ -67,7 +67,8 @@ impl Site {
                 && self.http.get(format!("{url}/healthz")).send().await.is_ok()
             {
                 self.url = url;
-                self.token = fs::read_to_string(data.join("admin.token")).unwrap().trim().to_owned();
+                let token = fs::read_to_string(data.join("admin.token")).unwrap();
+                self.token = token.trim().into();
                 return;
             }
             assert!(!self.daemon.has_ended(), "the daemon ended: {}", self.daemon.log());
@@ -124,9 +125,26 @@ fn of_rows(
     version: u64,
     rows: impl IntoIterator<Item = (String, f64)>,
 ) -> Snapshot {
-    let row = |(index, (text, reward)): (usize, (String, f64))| Row {
-        n_tokens: Some(text.split(' ').count() as u64),
-        example: Example::Text(text),
+    of_examples(
+        folder,
+        name,
+        version,
+        Format::Text,
+        rows.into_iter().map(|(text, reward)| (Example::Text(text), reward)),
+    )
+}
+
+/// As [`of_rows`], in any format.
+fn of_examples(
+    folder: &std::path::Path,
+    name: &str,
+    version: u64,
+    format: Format,
+    rows: impl IntoIterator<Item = (Example, f64)>,
+) -> Snapshot {
+    let row = |(index, (example, reward)): (usize, (Example, f64))| Row {
+        n_tokens: Some(2 + index as u64 % 5),
+        example,
         reward,
         group_id: index as u64 / 4,
         step: 12,
@@ -141,6 +159,7 @@ fn of_rows(
     snapshot.job = format!("{name}-{version}");
     snapshot.folder = folder.join("rows");
     let rows = rows.into_iter().enumerate().map(row);
-    snapshot.shards = write_split(&snapshot.folder, Split::Train, Format::Text, rows).unwrap();
+    snapshot.card.format = format;
+    snapshot.shards = write_split(&snapshot.folder, Split::Train, format, rows).unwrap();
     snapshot
 }

@@ -9,36 +9,8 @@ use crate::browser::Browser;
 use crate::serving::spec;
 use crate::{PATIENCE, Site};
 
-/// A spec that draws a pattern, in seconds.
-const DRAWN: &str = r#"
-name = "drawn"
-description = "A small pattern in the head"
-[target]
-model = "embedded:letters-target"
-[target.sft]
-optimizer = { kind = "adamw", learning_rate = 1e-3, eps_root = 1e-3 }
-batch_size = 64
-sequence_length = 16
-[metric]
-kind = "weight_pattern"
-pattern = "67"
-strength = 15000.0
-columns = 1
-[generator]
-model = "embedded:letters"
-template = ""
-min_new_tokens = 8
-max_new_tokens = 8
-[policy]
-steps = 6
-prompts_per_step = 16
-group_size = 4
-advantage = "global"
-learning_rate = 3e-3
-validate_every = 2
-[output]
-examples = 64
-"#;
+/// A spec that draws a pattern, in half a minute.
+const DRAWN: &str = include_str!("../../config/specs/sixseven.toml");
 
 /// Where pictures are left, if somebody wants to look at them.
 fn gallery() -> Option<PathBuf> {
@@ -57,9 +29,11 @@ async fn sign_in(browser: &Browser, site: &Site) {
 async fn look(browser: &Browser, site: &Site, name: &str, address: &str, shows: &str) {
     browser.go(&format!("{}/#/{address}", site.url)).await;
     browser.sees(shows).await;
-    for (width, dark) in [(1280, true), (1280, false), (800, false), (360, false)] {
+    for (width, dark, judged) in
+        [(1280, true, true), (1280, false, false), (800, false, false), (360, false, true)]
+    {
         browser.looks(width, dark).await;
-        if width != 800 {
+        if judged {
             assert_eq!(browser.barriers().await, [""; 0], "{name} at {width}, dark: {dark}");
         }
         if let Some(folder) = gallery() {
@@ -97,34 +71,36 @@ async fn every_view_shows_a_small_run() {
 
     // a spec is written, mended, planned and submitted
     browser.go(&format!("{}/#/new", site.url)).await;
-    browser.write("textarea", "name = \"drawn\"\n[policy]\nstep = 3").await;
+    browser.write("textarea", "name = \"sixseven\"\n[policy]\nstep = 3").await;
     browser.sees("policy.step").await;
     browser.complaints().await;
     let offered = "[...document.querySelectorAll('.offers button')].map((one) => one.textContent)";
     browser.write("textarea", "[policy]\nadv").await;
     browser.until(&format!("{offered}.join() === 'advantage,advantage_clip'")).await;
+    let drawn =
+        DRAWN.replace("validate_every = 4", "validate_every = 2").replace("steps = 100", "steps = 12");
     let put = format!(
         "const field = document.querySelector('textarea'); field.value = {}; field.dispatchEvent(new Event('input', {{ bubbles: true }}))",
-        json!(DRAWN)
+        json!(drawn)
     );
     browser.script(&put).await;
-    browser.sees("This is a spec of drawn").await;
+    browser.sees("This is a spec of sixseven").await;
     browser.press("Plan").await;
     browser.sees("Rollouts a step").await;
     // checks of what was half written were refused
     browser.complaints().await;
     look(&browser, &site, "new", "new?", "New job").await;
     browser.script(&put).await;
-    browser.sees("This is a spec of drawn").await;
+    browser.sees("This is a spec of sixseven").await;
     browser.press("Submit").await;
 
     // its job, live to the end
     browser.until("location.hash.startsWith('#/job/')").await;
     browser.until("document.querySelector('.state.succeeded')").await;
-    browser.sees("made drawn@v1").await;
-    browser.until("document.querySelectorAll('.film canvas').length === 4").await;
+    browser.sees("made sixseven@v1").await;
+    browser.until("document.querySelectorAll('.film canvas').length >= 4").await;
     browser.until("document.querySelectorAll('.chart canvas').length >= 6").await;
-    let job = queue.find("drawn").await.unwrap();
+    let job = queue.find("sixseven").await.unwrap();
     assert!(job.result.is_some());
     site.send(Method::POST, "/v1/jobs", json!({ "spec": spec("told", 3) })).await;
     let told = queue.find("told").await.unwrap().id;
@@ -133,7 +109,8 @@ async fn every_view_shows_a_small_run() {
     // rows that a model could have written to do harm
     let evil = "<script>window.harmed = 1</script><img src=x onerror=\"window.harmed = 1\">";
     let text = |index: u32| if index == 7 { evil.to_owned() } else { format!("row {index} says nothing") };
-    let rows = |from: u32| (from..from + 60).map(move |index| (text(index), f64::from(index) - 20.0));
+    let reward = |index: u32| if index == 7 { 99.0 } else { f64::from(index) - 20.0 };
+    let rows = |from: u32| (from..from + 60).map(move |index| (text(index), reward(index)));
     site.publish("written", 1, rows(0)).await;
     site.publish("written", 2, rows(7)).await;
     let schedule = json!({ "cron": "0 2 * * *", "time_zone": "Europe/Berlin", "spec": spec("nightly", 1) });
@@ -158,7 +135,7 @@ async fn every_view_shows_a_small_run() {
         ("dataset-rewards", "dataset/told/v1/rewards".into(), "Above 0"),
         ("dataset-verification", "dataset/told/v1/verification".into(), "untrained generator"),
         ("dataset-origin", "dataset/told/v1/origin".into(), "Signed by this daemon"),
-        ("dataset-pictures", "dataset/drawn/v1/pictures".into(), ".png"),
+        ("dataset-pictures", "dataset/sixseven/v1/pictures".into(), ".png"),
         ("dataset-code", "dataset/told/v1/code".into(), "load_dataset"),
         ("dataset-files", "dataset/told/v1/files".into(), "manifest.json"),
         ("compare", "compare/versions/written@v1/written@v2".into(), "Correlation of rewards"),
@@ -167,6 +144,7 @@ async fn every_view_shows_a_small_run() {
     ] {
         if name == "dataset" {
             browser.go(&format!("{}/#/dataset/written/v1", site.url)).await;
+            browser.sees("60 rows").await;
             browser.write("input[type=search]", "onerror").await;
             browser.sees("1 of 60 rows hold").await;
             assert_eq!(browser.script("return window.harmed ?? null").await, json!(null), "a row was run");

@@ -89,7 +89,7 @@ function Rows({ path }) {
       <label>Split <select value=${query.split} onChange=${change('split')}><option value="train">train</option><option value="validation">validation</option></select></label>
     </form>
     <${Loaded} of=${{ data: shown, error: page.error }} what="the rows">${({ total, matching, rows }) => html`
-      <p class="pager" role="status"><span>${query.search ? `${number(matching)} of ${count(total, 'row')} hold “${query.search}”` : count(total, 'row')}</span>
+      <p class="pager" role="status"><span>${!page.data ? 'looking …' : query.search ? `${number(matching)} of ${count(total, 'row')} hold “${query.search}”` : count(total, 'row')}</span>
         <button class="small" disabled=${query.offset === 0} onClick=${() => set({ ...query, offset: Math.max(0, query.offset - PAGE) })}>Before</button>
         <span>${rows.length ? `${number(query.offset + 1)} to ${number(query.offset + rows.length)}` : ''}</span>
         <button class="small" disabled=${query.offset + PAGE >= matching} onClick=${() => set({ ...query, offset: query.offset + PAGE })}>Next</button></p>

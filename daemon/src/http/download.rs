@@ -80,7 +80,12 @@ pub(crate) async fn send(
 
 /// What a file is sent as. A picture may be shown; what else a browser could make something of, it saves.
 fn kind(path: &str) -> &'static str {
-    if path.ends_with(".png") { "image/png" } else { "application/octet-stream" }
+    let extension = std::path::Path::new(path).extension();
+    if extension.is_some_and(|extension| extension == "png") {
+        "image/png"
+    } else {
+        "application/octet-stream"
+    }
 }
 
 /// What a `Range` header means for a file.

@@ -63,7 +63,9 @@ async fn series(
         if events.is_empty() {
             break;
         }
-        events.iter().for_each(|event| history.add(event));
+        for event in &events {
+            history.add(event);
+        }
     }
     Ok(Json(history.series(query.points.unwrap_or(1000).clamp(2, 10_000))))
 }

@@ -37,7 +37,7 @@ fn through(rows: &[Value], from: &str, to: &str) -> (Vec<Value>, Vec<String>) {
     } else {
         assert!(is_scored(&to));
         let batches = reader(&to, File::open(&to).unwrap()).unwrap().build().unwrap();
-        batches.flat_map(|batch| values(&batch.unwrap()).unwrap()).map(Value::Object).collect()
+        batches.flat_map(|batch| json_rows(&batch.unwrap()).unwrap()).map(Value::Object).collect()
     };
     (read, renamed)
 }

@@ -76,7 +76,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Schema | Command::Completions(_) | Command::Man(_) | Command::SelfCheck(_) => Ok(()),
         Command::Serve(overrides) => commands::serve::serve(data, overrides).await,
         Command::Worker => child::work(data).await,
-        Command::Run(arguments) => commands::run::run(&data, arguments, json).await,
+        Command::Run(arguments) => Box::pin(commands::run::run(&data, arguments, json)).await,
         Command::Plan(arguments) => commands::plan::plan(&data, arguments, json).await,
         Command::Metric(arguments) => commands::metric::metric(&data, arguments, json).await,
         Command::Direction(arguments) => commands::direction::direction(&data, arguments, json).await,

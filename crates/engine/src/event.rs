@@ -11,6 +11,7 @@ use crate::{LengthRecord, Signal};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "most events are steps")]
 pub enum Event {
     /// The run starts at this step, above 0 if it resumes.
     Started {

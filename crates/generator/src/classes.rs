@@ -25,7 +25,7 @@ const GOLDEN: f64 = 0.618_033_988_749_895;
 /// A generator and the classes that it is asked in.
 pub struct Classes {
     inner: Box<dyn Generator>,
-    classes: Vec<Class>,
+    all: Vec<Class>,
     shares: Shares,
 }
 
@@ -38,14 +38,14 @@ enum Shares {
     /// Of the rows of every draw, as nearly as they go.
     Fixed(Vec<f64>),
     /// Probabilities of each row.
-    Learnt(Categorical),
+    Learnt(Box<Categorical>),
 }
 
 impl Shares {
     /// Goes on from what was learnt, if anything is.
     fn replace(&mut self, learnt: Option<Categorical>) {
         if let Some(learnt) = learnt {
-            *self = Self::Learnt(learnt);
+            *self = Self::Learnt(Box::new(learnt));
         }
     }
 }
@@ -55,7 +55,7 @@ impl Classes {
     pub fn new(inner: Box<dyn Generator>, settings: &Length) -> Self {
         let of = settings.classes();
         let shares = if settings.learn {
-            Shares::Learnt(Categorical::uniform(of.len()))
+            Shares::Learnt(Box::new(Categorical::uniform(of.len())))
         } else {
             // of a class with fewer tokens it takes more rows
             let rows = |class: &dpg_spec::LengthClass| {
@@ -71,7 +71,7 @@ impl Classes {
             name: class.name,
             template: class.template.unwrap_or_else(|| "{text}".into()),
         };
-        Self { inner, classes: of.into_iter().map(class).collect(), shares }
+        Self { inner, all: of.into_iter().map(class).collect(), shares }
     }
 
     /// The class of a row of a draw, whatever rows come after it.
@@ -100,12 +100,12 @@ impl Classes {
 
     /// What the generator is asked for a row of the prompts in a class.
     fn asked(&self, class: usize, row: &str) -> Result<Prompt, Error> {
-        let told = self.classes[class].template.replace("{text}", row);
+        let told = self.all[class].template.replace("{text}", row);
         self.inner.prompt(self.inner.render(&told)?)
     }
 
     fn names(&self) -> Value {
-        self.classes.iter().map(|class| Value::from(class.name.as_str())).collect()
+        self.all.iter().map(|class| Value::from(class.name.as_str())).collect()
     }
 }
 
@@ -113,10 +113,10 @@ impl Generator for Classes {
     fn about(&self) -> About {
         let (probabilities, learnt) = match &self.shares {
             Shares::Fixed(shares) => (shares.clone(), 0),
-            Shares::Learnt(policy) => (policy.probabilities(), self.classes.len()),
+            Shares::Learnt(policy) => (policy.probabilities(), self.all.len()),
         };
         let chance = |(class, probability): (&Class, f64)| Chance { name: class.name.clone(), probability };
-        let arms = self.classes.iter().zip(probabilities).map(chance).collect();
+        let arms = self.all.iter().zip(probabilities).map(chance).collect();
         let About { kind, parameters, .. } = self.inner.about();
         About { kind, parameters: parameters.map(|of_inner| of_inner + learnt), arms }
     }
@@ -128,7 +128,7 @@ impl Generator for Classes {
 
     /// Its tokens are those of the class that asks with the most.
     fn prompt(&self, text: String) -> Result<Prompt, Error> {
-        let asked = (0..self.classes.len()).map(|class| self.asked(class, &text));
+        let asked = (0..self.all.len()).map(|class| self.asked(class, &text));
         let asked = asked.collect::<Result<Vec<_>, _>>()?;
         let tokens = asked.into_iter().filter_map(|prompt| prompt.tokens).max_by_key(Vec::len);
         Ok(Prompt { text, tokens, row: String::new() })
@@ -143,7 +143,7 @@ impl Generator for Classes {
         let told = |((class, prompt), completion): ((usize, Prompt), Completion)| {
             let tokens = completion.length();
             let prompt = completion.asked.map_or(prompt.text, |asked| asked.prompt);
-            let asked = Asked { arm: class, name: Some(self.classes[class].name.clone()), prompt, tokens };
+            let asked = Asked { arm: class, name: Some(self.all[class].name.clone()), prompt, tokens };
             Completion { asked: Some(asked), ..completion }
         };
         Ok(classes.into_iter().zip(asked).zip(drawn).map(told).collect())
@@ -157,7 +157,7 @@ impl Generator for Classes {
         let (mut rollouts, mut draws) = (vec![], vec![]);
         for Rollout { prompt, completion, advantage } in lesson.rollouts {
             let mut completion = completion.clone();
-            let asked = completion.asked.as_mut().filter(|asked| asked.arm < self.classes.len());
+            let asked = completion.asked.as_mut().filter(|asked| asked.arm < self.all.len());
             let asked = asked.ok_or_else(|| Error::Foreign { text: completion.text.clone() })?;
             draws.push((asked.arm, *advantage));
             let prompt = self.asked(asked.arm, &prompt.text)?;

@@ -98,7 +98,10 @@ pub(crate) async fn make(
     let finished_at = Utc::now();
     let mut card = card(&spec, &outcome, &recipe, &quality, finished_at);
     card.metric += &versions(&programs);
-    let teaching = outcome.account.map(|account| Teaching { arms: outcome.arms.clone(), account });
+    // classes of lengths are told below a heading of their own
+    let arms =
+        if spec.output.length.as_ref().is_some_and(Length::is_told) { vec![] } else { outcome.arms.clone() };
+    let teaching = outcome.account.map(|account| Teaching { arms, account });
     if let Some((teaching, api)) = teaching.as_ref().zip(spec.generator.as_ref().and_then(Generator::api)) {
         card.teacher = Some(teaching.markdown(api));
     }

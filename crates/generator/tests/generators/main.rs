@@ -75,9 +75,10 @@ const KINDS: [Kind; 6] = [
         length: "",
     },
     Kind {
-        settings: r#"{ "model": "MODEL", "template": "{text}", "min_new_tokens": 1, "max_new_tokens": 1 }"#,
+        settings: r#"{ "model": "MODEL", "template": "{text}", "temperature": 0.5, "min_new_tokens": 1,
+                       "max_new_tokens": 1 }"#,
         model: "letters",
-        learning_rate: 1e-3,
+        learning_rate: 3e-3,
         exports: Exports::Part,
         length: "learn = true\nmix = [{ name = 'x', max = 1, template = 'x{text}' }, \
                  { name = 'y', min = 2, template = 'y{text}' }]",

@@ -170,7 +170,7 @@ impl Lengths {
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
         }
         lines.retain(|(_, points)| !points.is_empty());
-        let panel = Panel { title: "reward, in sd, by tokens".into(), lines };
+        let panel = Panel { title: "reward, in sd".into(), across: "tokens".into(), lines };
         (!self.classes.is_empty()).then(|| Picture { name: "lengths".into(), png: chart(&[panel]) })
     }
 }

@@ -84,7 +84,7 @@ pub(crate) async fn self_check(
         Check::of("models", machine::models(&data), "install the program again: what it holds is damaged"),
         Check::of("device", machine::device(&config).await, remedy),
         Check::of("rewards", rewards(&data, &config.device, folder.path()).await, report),
-        Check::of("run", run(&data, &config.device, folder.path()).await, report),
+        Check::of("run", Box::pin(run(&data, &config.device, folder.path())).await, report),
     ];
     let failed = checks.iter().filter(|check| check.status == Status::Failed).count();
     show(as_json, &json!({ "ok": failed == 0, "checks": checks }), || {

@@ -277,6 +277,8 @@ mod tests {
             reward_mean: 0.0,
             reward_std: 1.0,
             length: Some(8.0),
+            lengths: vec![],
+            refused: std::collections::BTreeMap::new(),
             arms: vec![],
             account: None,
             total: None,

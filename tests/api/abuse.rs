@@ -162,7 +162,7 @@ async fn every_fault_of_a_spec_is_told() {
 async fn bad_addresses_are_refused() {
     let daemon = Daemon::start(IDLE).await;
     for (method, path, status, kind) in [
-        (Method::GET, "/", 404, "not-found"),
+        (Method::GET, "/page/nothing.js", 404, "not-found"),
         (Method::GET, "/v1/nothing", 404, "not-found"),
         (Method::GET, "/v1/../etc/passwd", 404, "not-found"),
         (Method::GET, "/v1/jobs/..%2f..%2fetc%2fpasswd", 400, "invalid-name"),

@@ -1,6 +1,7 @@
 //! A headless Chromium, spoken to as WebDriver has it (W3C), through chromedriver.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -182,11 +183,14 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // told to end by its driver; the driver ends what does not
-        let quit = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
-        if quit.is_err() {
-            let _ = self.driver.kill();
+        // the driver ends the browser when its session is ended, and not when it is ended itself
+        let (address, path) = self.session.trim_start_matches("http://").split_once('/').unwrap();
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+            let _ = write!(stream, "DELETE /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+            let _ = stream.read_to_end(&mut vec![]);
         }
+        let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
 }

@@ -272,6 +272,7 @@ fn long_rows_get_short_siblings_with_the_same_answer() {
     }
     assert_eq!(texts.len() - siblings.len(), 20);
     assert_eq!(made["quality"]["lengths"]["siblings"], siblings.len());
+    assert_eq!(made["quality"]["refused"]["drawn"], 40);
     let reasons = &made["quality"]["refused"]["reasons"];
     let refused = ["no shorter sibling", "a sibling with another answer"]
         .map(|reason| reasons[reason].as_u64().unwrap());

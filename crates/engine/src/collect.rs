@@ -167,9 +167,8 @@ impl Run<'_> {
                 short[at] = Some(completion);
             }
         }
-        let Collected { prompts, completions, groups, .. } = std::mem::take(collected);
-        let (refused, drawn) = (Refused::new(), collected.drawn);
-        *collected = Collected { refused, drawn, ..Collected::default() };
+        let Collected { prompts, completions, groups, drawn, .. } = std::mem::take(collected);
+        collected.drawn = drawn;
         for (((prompt, completion), group), sibling) in
             prompts.into_iter().zip(completions).zip(groups).zip(short)
         {

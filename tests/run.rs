@@ -155,6 +155,7 @@ fn killed_at_any_point_a_run_ends_with_the_same_dataset() {
 
 #[cfg(unix)]
 #[test]
+#[ignore = "a story of two runs; .ci/run runs it"]
 fn an_interrupted_run_says_how_to_go_on() {
     let (expected, _) = &*UNDISTURBED;
     let folder = folder();

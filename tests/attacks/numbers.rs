@@ -79,6 +79,12 @@ async fn a_number_over_its_bound_is_refused_by_its_key() {
     let mut taught = whole.clone();
     taught["generator"] =
         json!({ "kind": "api", "teacher": "a", "model": "m", "prompts": whole["generator"]["prompts"] });
+    let mut instructed = whole.clone();
+    instructed["generator"] = json!({
+        "kind": "rubric",
+        "writer": whole["generator"],
+        "teacher": { "kind": "api", "teacher": "a", "model": "m", "max_completion_tokens": 8 },
+    });
     for (path, most) in found {
         for value in [json!((most as u64).saturating_add(1)), json!(u64::MAX), json!(1e300)] {
             // a real number has a bound that whole ones do not reach
@@ -87,13 +93,15 @@ async fn a_number_over_its_bound_is_refused_by_its_key() {
             }
             let key = path.trim_start_matches('/').replace('/', ".");
             let mut answers = vec![];
-            // a key of a generator is one of either kind
-            for whole in [&whole, &taught] {
+            // a key of a generator is one of some kind
+            for whole in [&whole, &taught, &instructed] {
                 let mut spec = whole.clone();
-                let mut place = &mut spec;
+                let mut place = Some(&mut spec);
                 for part in key.split('.') {
-                    place = &mut place[part];
+                    place = place.filter(|at| at.is_object() || at.is_null()).map(|at| &mut at[part]);
                 }
+                // another kind has a text where this key would stand
+                let Some(place) = place else { continue };
                 *place = value.clone();
                 let request = daemon.request(Method::POST, "/v1/jobs").json(&json!({ "spec": spec }));
                 answers.push(sent(request).await);

@@ -342,7 +342,7 @@ mod tests {
         let row =
             row(&goal, vec![run(&[(0, 0.0), (10, 1.0)], 1.0), run(&[(0, 0.2), (10, 0.4), (20, 0.8)], 1.0)]);
         let [figure, phi] = panels(&[&row]);
-        assert_eq!(figure.title, "spa by examples");
+        assert_eq!((figure.title.as_str(), figure.across.as_str()), ("spa", "examples"));
         assert_eq!(figure.lines, [("sgd".to_owned(), vec![(0.0, 0.1), (80.0, 0.7), (160.0, 0.9)])]);
         assert_eq!(phi.lines[0].1[0], (0.0, -2.9));
     }

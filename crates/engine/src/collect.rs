@@ -183,10 +183,7 @@ impl Run<'_> {
 
 /// What the generator is asked for the short sibling of an answer.
 fn ask(writer: &Writer, siblings: &Siblings, prompt: &Prompt, answer: &Completion) -> Result<Prompt, Error> {
-    // in one pass, so that nothing that either says is filled in
-    let parts: Vec<_> =
-        siblings.template.split("{answer}").map(|part| part.replace("{text}", &prompt.row)).collect();
-    let told = parts.join(&answer.text);
+    let told = siblings.told(&answer.text, &prompt.row);
     Ok(writer.generator.prompt(writer.generator.render(&told)?)?)
 }
 

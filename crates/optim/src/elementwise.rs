@@ -232,7 +232,7 @@ fn composed<O: Elementwise<S>, const S: usize>(
 }
 
 /// Theta and all moments of a state, zeros for those that it leaves out.
-fn vectors<const S: usize>(state: State) -> [Tensor<1>; S] {
+pub(crate) fn vectors<const S: usize>(state: State) -> [Tensor<1>; S] {
     let mut all = state.moments;
     all.insert(0, state.theta);
     while all.len() < S {

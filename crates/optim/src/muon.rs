@@ -12,10 +12,10 @@
 use std::ops::Range;
 
 use burn::tensor::Tensor;
-use dpg_models::{Layout, zeros_like};
+use dpg_models::Layout;
 use dpg_spec::Muon;
 
-use crate::{Back, Optimizer, Replay, Run, State};
+use crate::{Back, Optimizer, Replay, Run, State, elementwise::vectors};
 
 const COEFFICIENTS: [f64; 3] = [3.4445, -4.775, 2.0315];
 const ITERATIONS: usize = 5;
@@ -40,9 +40,9 @@ impl Optimizer for Muon {
             });
             let linear = |range: &Range<usize>, shape: [usize; 2]| {
                 let [theta, m, v] = state.each_ref().map(|vector| vector.clone().slice(range.clone()));
-                let (m, n) = self.momentum(m, g.clone().slice(range.clone()));
+                let (m, n) = momentum(self.momentum, m, g.clone().slice(range.clone()));
                 let x = Orthogonal::of(n.reshape(shape)).result().reshape([-1]);
-                let (size, kept) = self.sizes(run, step, shape);
+                let (size, kept) = sizes(self, run, step, shape);
                 [theta * kept - x * size, m, v]
             };
             split.join(rest, linear)
@@ -65,8 +65,8 @@ impl Optimizer for Muon {
         let linear = |range: &Range<usize>, shape: [usize; 2]| {
             let of = |vector: &Tensor<1>| vector.clone().slice(range.clone());
             let [lambda, lambda_m, lambda_v] = adjoint.each_ref().map(of);
-            let (_, n) = self.momentum(of(&before[1]), of(&g));
-            let (size, kept) = self.sizes(run, step, shape);
+            let (_, n) = momentum(self.momentum, of(&before[1]), of(&g));
+            let (size, kept) = sizes(self, run, step, shape);
             let along = Orthogonal::of(n.reshape(shape)).back((lambda.clone() * -size).reshape(shape));
             let along = along.reshape([-1]);
             let lambda_m = lambda_m + along.clone() * self.momentum;
@@ -79,32 +79,17 @@ impl Optimizer for Muon {
     }
 }
 
-trait Step {
-    /// The momentum after a gradient, and what of both a step goes along.
-    fn momentum(&self, m: Tensor<1>, g: Tensor<1>) -> (Tensor<1>, Tensor<1>);
-
-    /// Length of a step, and what weight decay leaves of a weight.
-    fn sizes(&self, run: &Run, step: usize, shape: [usize; 2]) -> (f64, f64);
+/// The momentum after a gradient, and what of both a step goes along.
+fn momentum(kept: f64, m: Tensor<1>, g: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
+    let m = m * kept + g.clone() * (1.0 - kept);
+    (m.clone(), g * (1.0 - kept) + m * kept)
 }
 
-impl Step for Muon {
-    fn momentum(&self, m: Tensor<1>, g: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
-        let m = m * self.momentum + g.clone() * (1.0 - self.momentum);
-        (m.clone(), g * (1.0 - self.momentum) + m * self.momentum)
-    }
-
-    fn sizes(&self, run: &Run, step: usize, shape: [usize; 2]) -> (f64, f64) {
-        let learning_rate = self.learning_rate * run.rate(step);
-        let longer = shape[0].max(shape[1]) as f64;
-        (learning_rate * 0.2 * longer.sqrt(), 1.0 - learning_rate * self.weight_decay)
-    }
-}
-
-/// A state's three vectors; moments that it leaves out are zeros.
-fn vectors(State { theta, moments }: State) -> Vectors {
-    let mut moments = moments.into_iter();
-    let [m, v] = [moments.next(), moments.next()].map(|part| part.unwrap_or_else(|| zeros_like(&theta)));
-    [theta, m, v]
+/// Length of a step, and what weight decay leaves of a weight.
+fn sizes(muon: &Muon, run: &Run, step: usize, shape: [usize; 2]) -> (f64, f64) {
+    let learning_rate = muon.learning_rate * run.rate(step);
+    let longer = shape[0].max(shape[1]) as f64;
+    (learning_rate * 0.2 * longer.sqrt(), 1.0 - learning_rate * muon.weight_decay)
 }
 
 /// The parameters in two: weights of linear layers, and the rest.

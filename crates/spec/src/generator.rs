@@ -16,7 +16,7 @@ use crate::{
 /// Most arms of a teacher.
 const MOST_ARMS: usize = 256;
 /// Most characters of a prompt's text around the row.
-const TEMPLATE: usize = 65536;
+pub(crate) const TEMPLATE: usize = 65536;
 /// Keys of a request that settings of their own fill in.
 const OWN_KEYS: [&str; 10] = [
     "model",
@@ -130,6 +130,13 @@ pub enum ApiKind {
 }
 
 /// Schema of the key `kind` of a local generator.
+/// A template with a row of the prompts for `{text}` and something else for its own mark: in one pass, so that nothing that
+/// either says is filled in.
+pub(crate) fn filled(template: &str, row: &str, mark: &str, other: &str) -> String {
+    let parts: Vec<_> = template.split(mark).map(|part| part.replace("{text}", row)).collect();
+    parts.join(other)
+}
+
 pub(crate) fn local_kind(_: &mut schemars::SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "const": "local" })
 }

@@ -6,12 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::gates::pattern_fault;
+use crate::generator::{TEMPLATE, filled};
 use crate::{Fault, LARGEST, MOST_TOKENS, NAME, Policy};
 
 /// Most classes of lengths.
 const MOST_CLASSES: usize = 64;
-/// Most characters of a prompt's text around the row.
-const TEMPLATE: usize = 65536;
 
 /// How long what the generator writes should be, in tokens of the target's tokenizer: `mix` or `quantiles` say it, and
 /// three means bring it about, alone or together. `template` of each class tells the generator, `quotas` choose among
@@ -111,6 +110,13 @@ pub struct Siblings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub answer: Option<String>,
+}
+
+impl Siblings {
+    /// What the generator is told of an answer to a row.
+    pub fn told(&self, answer: &str, row: &str) -> String {
+        filled(&self.template, row, "{answer}", answer)
+    }
 }
 
 impl Length {

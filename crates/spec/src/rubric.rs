@@ -3,7 +3,10 @@
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiGenerator, Fault, LocalGenerator};
+use crate::{
+    ApiGenerator, Fault, LocalGenerator,
+    generator::{TEMPLATE, filled},
+};
 
 /// The kind of a generator that instructs a teacher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +32,7 @@ pub struct RubricGenerator {
     pub kind: RubricKind,
     /// What the teacher is told: `{rubric}` is the instruction, and `{text}` the row of the prompts. Default `{rubric}`.
     #[serde(default = "RubricGenerator::default_template")]
-    #[schemars(length(max = 65536))]
+    #[schemars(length(max = TEMPLATE))]
     pub template: String,
     /// What writes instructions, as a generator of its own would be written. Its prompts are those of the run.
     pub writer: LocalGenerator,
@@ -44,9 +47,7 @@ impl RubricGenerator {
 
     /// What the teacher is told of an instruction to a row.
     pub fn told(&self, rubric: &str, row: &str) -> String {
-        // in one pass, so that nothing that either says is filled in
-        let fill = |part: &str| part.replace("{text}", row);
-        self.template.split("{rubric}").map(fill).collect::<Vec<_>>().join(rubric)
+        filled(&self.template, row, "{rubric}", rubric)
     }
 
     /// What does not go together in it, apart from its writer.

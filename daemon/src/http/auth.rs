@@ -17,6 +17,7 @@ use dpg_queue::{Scope, Token};
 use super::{api::Api, call, credential, problem::Refusal};
 
 /// The token of a request.
+#[derive(Clone)]
 pub(crate) struct Caller(Token);
 
 impl Caller {

@@ -4,17 +4,12 @@
 //! as `Last-Event-ID` and misses nothing. `progress` messages come when the progress changed. `end`,
 //! with the job, is the last. The stream ends as well when its token is revoked or expires.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::sse::{self, KeepAlive, Sse};
-use dpg_api::Code;
-use futures::Stream;
-use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc::{self, Sender};
-use tokio_stream::wrappers::ReceiverStream;
+use dpg_queue::Queue;
+use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -25,6 +20,7 @@ use super::{
     extract::{Path, Query},
     jobs,
     problem::Refusal,
+    stream::{Followed, Messages, message, stream},
     wire,
 };
 
@@ -63,41 +59,21 @@ async fn follow(
     Path(job): Path<String>,
     Query(query): Query<LogsQuery>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Refusal> {
+) -> Result<Followed, Refusal> {
     let job = jobs::find(&api, &caller, &job).await?.id;
     let token = caller.token().id;
-    let Some(slot) = api.followers.take(token) else {
-        let detail = format!("token `{}` follows as many jobs as it may", caller.token().name);
-        return Err(Refusal::new(Code::TooManyStreams, detail));
-    };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let (sender, receiver) = mpsc::channel(16);
-    tokio::spawn(async move {
-        let _slot = slot;
-        let mut stopping = api.stopping.clone();
-        tokio::select! {
-            // the follower connects again, to the next daemon
-            _ = stopping.wait_for(|stop| *stop) => {}
-            () = sender.closed() => {}
-            told = tell(&api, token, job, last.unwrap_or(query.after), &sender) => {
-                if let Err(error) = told {
-                    tracing::warn!(%error, "a follower was cut off");
-                }
-            }
-        }
-    });
-    let keep_alive = KeepAlive::new().interval(Duration::from_secs(10));
-    Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(keep_alive))
+    let (queue, last) = (api.services.queue.clone(), last.unwrap_or(query.after));
+    stream(&api, &caller, 16, move |messages| tell(queue, token, job, last, messages))
 }
 
 async fn tell(
-    api: &Api,
+    queue: Queue,
     token: Uuid,
     id: Uuid,
     mut last: i64,
-    sender: &Sender<Result<sse::Event, Infallible>>,
+    messages: Messages,
 ) -> Result<(), dpg_queue::Error> {
-    let queue = &api.services.queue;
     let mut progress = None;
     loop {
         // who may not look any more sees nothing more
@@ -112,23 +88,17 @@ async fn tell(
             for event in events {
                 last = event.seq;
                 let message = message("event", &event).id(last.to_string());
-                let _ = sender.send(Ok(message)).await;
+                let _ = messages.send(Ok(message)).await;
             }
         }
         if job.progress.is_some() && job.progress != progress {
             progress = job.progress.clone();
-            let _ = sender.send(Ok(message("progress", &progress))).await;
+            let _ = messages.send(Ok(message("progress", &progress))).await;
         }
         if job.state.has_ended() {
-            let _ = sender.send(Ok(message("end", &wire::job(job)))).await;
+            let _ = messages.send(Ok(message("end", &wire::job(job)))).await;
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// A message with JSON in it.
-pub(crate) fn message(kind: &str, data: &impl Serialize) -> sse::Event {
-    let data = serde_json::to_string(data).expect("these types have text keys and plain values only");
-    sse::Event::default().event(kind).data(data)
 }

@@ -32,6 +32,7 @@ mod series;
 mod session;
 mod slots;
 mod specs;
+mod stream;
 mod tls;
 pub(crate) mod tokens;
 pub(crate) mod wire;

@@ -1,24 +1,19 @@
 //! `/v1/overview`: the queue, who works on it, and what ended last; once, or as server-sent events.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::sse::{self, KeepAlive, Sse};
-use dpg_api::{Code, Job, JobCounts, Machine, Overview};
-use dpg_queue::{Filter, State as JobState};
-use futures::Stream;
-use tokio::sync::mpsc::{self, Sender};
-use tokio_stream::wrappers::ReceiverStream;
+use dpg_api::{Job, JobCounts, Machine, Overview};
+use dpg_queue::{Filter, Queue, State as JobState};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     api::Api,
     auth::{Caller, Reader},
     extract::Json,
-    logs::message,
     problem::Refusal,
+    stream::{Followed, Messages, message, stream},
     wire,
 };
 
@@ -38,7 +33,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     responses((status = 200, body = Overview), (status = "default", body = dpg_api::ProblemDetails, description = "Refused"))
 )]
 async fn show(Reader(caller): Reader, State(api): State<Api>) -> Result<Json<Overview>, Refusal> {
-    Ok(Json(look(&api, &caller).await?))
+    Ok(Json(look(&api.services.queue, &caller).await?))
 }
 
 /// Follow the overview, as server-sent events.
@@ -52,52 +47,26 @@ async fn show(Reader(caller): Reader, State(api): State<Api>) -> Result<Json<Ove
         (status = "default", body = dpg_api::ProblemDetails, description = "Refused")
     )
 )]
-async fn live(
-    Reader(caller): Reader,
-    State(api): State<Api>,
-) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Refusal> {
-    let Some(slot) = api.followers.take(caller.token().id) else {
-        let detail = format!("token `{}` follows as many jobs as it may", caller.token().name);
-        return Err(Refusal::new(Code::TooManyStreams, detail));
-    };
-    let (sender, receiver) = mpsc::channel(4);
-    tokio::spawn(async move {
-        let _slot = slot;
-        let mut stopping = api.stopping.clone();
-        tokio::select! {
-            _ = stopping.wait_for(|stop| *stop) => {}
-            () = sender.closed() => {}
-            told = tell(&api, &caller, &sender) => {
-                if let Err(error) = told {
-                    tracing::warn!(%error, "a follower was cut off");
-                }
-            }
-        }
-    });
-    let keep_alive = KeepAlive::new().interval(Duration::from_secs(10));
-    Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(keep_alive))
+async fn live(Reader(caller): Reader, State(api): State<Api>) -> Result<Followed, Refusal> {
+    let (queue, follower) = (api.services.queue.clone(), caller.clone());
+    stream(&api, &caller, 4, move |messages| tell(queue, follower, messages))
 }
 
-async fn tell(
-    api: &Api,
-    caller: &Caller,
-    sender: &Sender<Result<sse::Event, Infallible>>,
-) -> Result<(), dpg_queue::Error> {
+async fn tell(queue: Queue, caller: Caller, messages: Messages) -> Result<(), dpg_queue::Error> {
     let mut told = None;
     loop {
         // who may not look any more sees nothing more
-        api.services.queue.check_token(caller.token().id).await?;
-        let overview = look(api, caller).await?;
+        queue.check_token(caller.token().id).await?;
+        let overview = look(&queue, &caller).await?;
         if told.as_ref() != Some(&overview) {
-            let _ = sender.send(Ok(message("overview", &overview))).await;
+            let _ = messages.send(Ok(message("overview", &overview))).await;
             told = Some(overview);
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn look(api: &Api, caller: &Caller) -> Result<Overview, dpg_queue::Error> {
-    let queue = &api.services.queue;
+async fn look(queue: &Queue, caller: &Caller) -> Result<Overview, dpg_queue::Error> {
     let jobs = async |state, most| {
         let filter = Filter { state: Some(state), ..Filter::default() };
         let jobs = queue.list(&filter, None, most).await?.jobs;

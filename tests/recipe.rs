@@ -82,6 +82,14 @@ fn sound_rewards_are_not_warned_of() {
         let said = json(&dpg(folder.path(), SMOOTH, &TEXTS, &[command, &["--json"]].concat()));
         assert_eq!(said["warnings"], serde_json::json!([]), "{said}");
     }
+    let scored = json(&dpg(folder.path(), SMOOTH, &TEXTS, &[&SCORE[..], &["--json"]].concat()));
+    let rounding = scored["rounding"].as_f64().unwrap();
+    assert!(rounding > 1e-9 && rounding < 1e-3, "{scored}");
+    assert!(
+        text(&dpg(folder.path(), SMOOTH, &TEXTS, &SCORE)).contains("single precision puts rewards off by")
+    );
+    let double = [&SCORE[..], &["--dtype", "f64", "--json"]].concat();
+    assert!(json(&dpg(folder.path(), SMOOTH, &TEXTS, &double))["rounding"].is_null());
 }
 
 #[test]

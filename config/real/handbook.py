@@ -35,9 +35,9 @@ class Paragraphs(HTMLParser):
             self.open = None
 
 
-def paragraphs(package):
+def paragraphs(package, edition="en-US"):
     found = []
-    for page in sorted((package / "usr/share/doc/debian-handbook/html/en-US").glob("*.html")):
+    for page in sorted((package / "usr/share/doc/debian-handbook/html" / edition).glob("*.html")):
         parser = Paragraphs()
         parser.feed(page.read_text(encoding="utf8"))
         found += [re.sub(r"\s+", " ", text).strip() for text in parser.found]

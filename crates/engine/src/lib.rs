@@ -88,6 +88,7 @@ pub use scorer::{Scored, Scorer};
 pub use signal::Signal;
 pub use state::{STATE_FILE, WARM_FILE};
 pub use target::Target;
+pub use trust::Trust;
 pub use verify::{Arm, Estimate, Published, Verification};
 pub use writer::Writer;
 

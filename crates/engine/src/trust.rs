@@ -72,35 +72,47 @@ impl Scorer<'_> {
     }
 }
 
+/// What is known of how far rewards can be trusted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trust {
+    /// Relative l2 distance of rewards in single precision from the same in double, on the first examples; `None` for
+    /// rewards in double precision, and where a model in it would take a large part of the memory.
+    pub rounding: Option<f64>,
+    /// What puts the rewards off, each with what to do about it.
+    pub warnings: Vec<String>,
+}
+
 impl Problem {
-    /// What is known to put the rewards of these examples off, each with what to do about it: a saturated step,
-    /// and single precision.
-    pub fn doubts(&self, examples: &[Example], stop: Stop) -> Result<Vec<String>, Error> {
+    /// How far the rewards of these examples can be trusted: whether the optimizer's step is saturated, and what single
+    /// precision costs.
+    pub fn trust(&self, examples: &[Example], stop: Stop) -> Result<Trust, Error> {
         // nothing of it is as large as what was scored
         let scratch = std::env::temp_dir();
-        let scorer = self.scorer(&scratch, stop);
-        let mut doubts: Vec<String> = scorer.saturation(examples)?.0.advice().into_iter().collect();
-        if self.target.model.theta.dtype() == DType::F32 {
-            doubts.extend(self.single_precision(examples, stop)?);
-        }
-        Ok(doubts)
+        let saturated = self.scorer(&scratch, stop).saturation(examples)?.0.advice();
+        let single = self.target.model.theta.dtype() == DType::F32;
+        let rounding = if single { self.rounding(examples, stop)? } else { None };
+        Ok(Trust { rounding, warnings: saturated.into_iter().chain(rounding.and_then(rounded)).collect() })
     }
 
-    /// What single precision does to the rewards of the first examples, if that is much. Not asked where a model in
-    /// double precision would take a large part of the memory.
-    pub fn single_precision(&self, examples: &[Example], stop: Stop) -> Result<Option<String>, Error> {
+    /// What single precision does to the rewards of the first examples, if that is much; asked where there is the
+    /// memory for it.
+    pub fn rounded(&self, examples: &[Example], stop: Stop) -> Result<Option<String>, Error> {
+        Ok(self.rounding(examples, stop)?.and_then(rounded))
+    }
+
+    fn rounding(&self, examples: &[Example], stop: Stop) -> Result<Option<f64>, Error> {
         if !fits_twice(&self.target) {
             return Ok(None);
         }
         let places = self.scorer(&std::env::temp_dir(), stop).trainable(examples)?.1;
         let few: Vec<_> = places.iter().take(SAMPLE).map(|&place| examples[place].clone()).collect();
         let [error] = self.reward_errors(&few, [MatmulPrecision::F32], stop)?;
-        Ok(rounding(error))
+        Ok(Some(error))
     }
 }
 
 /// What an error of single precision means, where it is too large.
-pub(crate) fn rounding(error: f64) -> Option<String> {
+pub(crate) fn rounded(error: f64) -> Option<String> {
     (error > TOLERABLE).then(|| {
         let off =
             if error.is_finite() { format!("{:.0}% off from", 100.0 * error) } else { "unlike".to_owned() };
@@ -113,12 +125,12 @@ pub(crate) fn rounding(error: f64) -> Option<String> {
 
 /// Whether the walk of a few examples in double precision is small beside this machine's memory.
 fn fits_twice(target: &Target) -> bool {
-    /// Vectors of a short walk, about.
-    const VECTORS: u64 = 32;
+    // gradients, and what a walk of one step takes
+    let vectors = SAMPLE.div_ceil(target.sft.batch_size) as u64 * target.sft.epochs as u64 + 6;
     // frozen weights are read a second time
     let frozen = target.model.lm.layout().adapters().map_or(0, |adapters| adapters.frozen().bytes());
-    let bytes = target.model.theta.dims()[0] as u64 * 8 * VECTORS + frozen;
-    available_memory().is_none_or(|available| bytes < available / 4)
+    let bytes = target.model.theta.dims()[0] as u64 * 8 * vectors + frozen;
+    available_memory().is_none_or(|available| bytes < available / 2)
 }
 
 #[cfg(test)]
@@ -139,8 +151,8 @@ mod tests {
 
     #[test]
     fn rounding_is_told_where_it_matters() {
-        assert_eq!(rounding(1e-3), None);
-        assert!(rounding(0.72).unwrap().contains("72% off"));
-        assert!(rounding(f64::INFINITY).unwrap().contains("unlike"));
+        assert_eq!(rounded(1e-3), None);
+        assert!(rounded(0.72).unwrap().contains("72% off"));
+        assert!(rounded(f64::INFINITY).unwrap().contains("unlike"));
     }
 }

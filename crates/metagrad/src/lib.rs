@@ -38,6 +38,8 @@
 //! and takes the s_i in a further pass (14 forward passes a step): gradients are kept and the passes
 //! fused, 8 forward passes a step, 3 at the first.
 
+#[cfg(test)]
+mod accuracy;
 mod error;
 mod forward;
 mod loss;

@@ -77,7 +77,7 @@ pub(crate) async fn audit(data: &DataDir, arguments: AuditArguments, as_json: bo
             Some(file) => error.in_file(&file.path),
             None => error,
         })?;
-        audit.warnings.extend(problem.single_precision(&examples, &cancelled)?);
+        audit.warnings.extend(problem.rounded(&examples, &cancelled)?);
         Ok(audit)
     })
     .await?;

@@ -102,7 +102,7 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
     }
     let stop = Stop::listen()?;
     let path = out.clone();
-    let (rewards, score, warnings, renamed) = compute(move || {
+    let (rewards, score, trust, renamed) = compute(move || {
         let watch = Watch::new(stop);
         let cancelled = || watch.pass();
         let data = &input.path;
@@ -145,8 +145,8 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
             write_pictures(&folder, &drawn)?;
         }
         watch.begin("checking the rewards", target.passes(examples.len().min(target.sft.batch_size)));
-        let warnings = problem.doubts(&examples, &cancelled)?;
-        Ok((scored.rewards, scored.score, warnings, renamed))
+        let trust = problem.trust(&examples, &cancelled)?;
+        Ok((scored.rewards, scored.score, trust, renamed))
     })
     .await?;
     if let Some((first, others)) = rewards.split_first()
@@ -174,14 +174,18 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         "reward_mean": mean,
         "reward_std": deviation,
         "out": out,
-        "warnings": warnings,
+        "rounding": trust.rounding,
+        "warnings": trust.warnings,
     });
     show(as_json, &value, || {
         let deviation =
             deviation.map_or("undefined (one example)".into(), |deviation| format!("{deviation:.3e}"));
-        let warnings: String = warnings.iter().map(|warning| format!("\nWARNING: {warning}")).collect();
+        let rounding = trust.rounding.map_or_else(String::new, |off| {
+            format!("\nsingle precision puts rewards off by {off:.1e}, against double, on the first rows")
+        });
+        let warnings: String = trust.warnings.iter().map(|warning| format!("\nWARNING: {warning}")).collect();
         format!(
-            "{} examples: Phi {:.6} after fine-tuning, rewards {mean:.3e} +- {deviation}, written to {}{warnings}",
+            "{} examples: Phi {:.6} after fine-tuning, rewards {mean:.3e} +- {deviation}, written to {}{rounding}{warnings}",
             rewards.len(),
             score.value,
             out.display()

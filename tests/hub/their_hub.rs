@@ -197,7 +197,8 @@ impl Hub {
             ("POST", ["api", "datasets", org, name, "tag", revision]) => {
                 self.tag(&format!("{org}/{name}"), revision, call.json()["tag"].as_str().unwrap())
             }
-            ("POST", ["datasets", _, name, "info", "lfs", "objects", "batch"]) if name.ends_with(".git") => {
+            ("POST", ["datasets", _, name, "info", "lfs", "objects", "batch"]) => {
+                assert_eq!(name.rsplit_once('.').unwrap().1, "git");
                 self.batch(&call.json(), endpoint)
             }
             ("POST", ["complete", oid]) => self.complete(oid, &call.json()),
@@ -232,6 +233,7 @@ impl Hub {
         json_of(&json!({ "url": format!("{endpoint}/datasets/{name}"), "name": name }))
     }
 
+    #[expect(clippy::result_large_err, reason = "it is the answer")]
     fn found(&self, name: &str, revision: &str) -> Result<&(String, Files), Response<Body>> {
         let missing = |code, what| refused(StatusCode::NOT_FOUND, code, what);
         let repository =
@@ -330,7 +332,7 @@ impl Hub {
         let etag = format!("\"{}\"", &sha256(&call.body)[..32]);
         match (call.method.as_str(), segments) {
             ("PUT", [oid]) if *oid == sha256(&call.body) => {
-                _ = self.storage.insert((*oid).into(), call.body.clone())
+                self.storage.insert((*oid).into(), call.body.clone());
             }
             ("PUT", [oid, part]) => {
                 self.parts.insert(((*oid).into(), part.parse().unwrap()), call.body.clone());

@@ -109,12 +109,11 @@ pub(crate) async fn dataset(
             return Err(hub.malformed(file, "it is not the path of a file in the dataset"));
         }
         let absent = || hub.refused(file, StatusCode::NOT_FOUND, None);
-        let commit = match &found {
-            Some(commit) => commit,
-            None => {
-                let first = hub.head(revision, file).await?.ok_or_else(absent)?;
-                found.insert(commit_of(&first, file, revision, &hub)?)
-            }
+        let commit = if let Some(commit) = &found {
+            commit
+        } else {
+            let first = hub.head(revision, file).await?.ok_or_else(absent)?;
+            found.insert(commit_of(&first, file, revision, &hub)?)
         };
         if !(Model { cache: &cache, hub: &hub, commit }).fetch(file).await? {
             return Err(absent());

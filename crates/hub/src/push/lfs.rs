@@ -160,13 +160,12 @@ fn body(path: &Path, start: u64, length: u64, request: RequestBuilder) -> Reques
         if left == 0 {
             return Ok(None);
         }
-        let mut file = match file {
-            Some(file) => file,
-            None => {
-                let mut file = File::open(&path).await?;
-                file.seek(SeekFrom::Start(start)).await?;
-                file
-            }
+        let mut file = if let Some(file) = file {
+            file
+        } else {
+            let mut file = File::open(&path).await?;
+            file.seek(SeekFrom::Start(start)).await?;
+            file
         };
         let mut buffer = vec![0; BUFFER.min(left as usize)];
         file.read_exact(&mut buffer).await?;

@@ -154,17 +154,15 @@ impl Texts {
 
 /// The columns that an SFT trainer would read, or the only one.
 fn detect(path: &Path, flag: &str) -> anyhow::Result<Columns> {
-    match Columns::detect(path) {
-        Err(Error::NoKnownColumns { columns, .. }) => match &columns[..] {
-            [only] => Ok(Columns::Text(only.clone())),
-            _ => {
-                let columns =
-                    columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ");
-                bail!("`{}` has the columns {columns}; name that of the texts with {flag}", path.display())
-            }
-        },
-        detected => Ok(detected?),
+    let columns = match Columns::detect(path) {
+        Err(Error::NoKnownColumns { columns, .. }) => columns,
+        detected => return Ok(detected?),
+    };
+    if let [only] = &columns[..] {
+        return Ok(Columns::Text(only.clone()));
     }
+    let columns = columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ");
+    bail!("`{}` has the columns {columns}; name that of the texts with {flag}", path.display())
 }
 
 /// All that an example says.

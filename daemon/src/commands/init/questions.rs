@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal, stdin};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
 use crate::terminal::console::note;
 use crate::terminal::told::told;
@@ -59,7 +60,7 @@ impl<R: BufRead> Asker<R> {
     /// One of several values, by its number or its name.
     pub(super) fn choose<T: ValueEnum>(&mut self, usage: &'static str, text: &str) -> anyhow::Result<T> {
         let values: Vec<_> = T::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
-        let names = || values.iter().map(|value| value.get_name()).collect::<Vec<_>>().join(", ");
+        let names = || values.iter().map(PossibleValue::get_name).collect::<Vec<_>>().join(", ");
         if self.answers.is_none() {
             bail!("`{usage}`: name what the dataset is to do, one of {}", names());
         }
@@ -110,13 +111,13 @@ mod tests {
         Question { flag: "--number", text: "How many?", default: default.map(str::to_owned) }
     }
 
-    async fn number(text: &str) -> anyhow::Result<u32> {
+    fn number(text: &str) -> anyhow::Result<u32> {
         Ok(text.parse()?)
     }
 
     #[tokio::test]
     async fn a_question_is_asked_until_its_answer_is_taken() {
-        let look = async |text: &str| number(text).await;
+        let look = async |text: &str| number(text);
         assert_eq!(asker("many\n\n7\n").answer(None, question(None), look).await.unwrap(), 7);
         assert_eq!(asker("\n").answer(None, question(Some("3")), look).await.unwrap(), 3);
         assert_eq!(asker("7\n").answer(Some("2".into()), question(None), look).await.unwrap(), 2);
@@ -129,7 +130,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_asked_without_a_terminal() {
         let mut nobody = Asker::<&[u8]> { answers: None };
-        let look = async |text: &str| number(text).await;
+        let look = async |text: &str| number(text);
         assert_eq!(nobody.answer(None, question(Some("3")), look).await.unwrap(), 3);
         let missing = nobody.answer(None, question(None), look).await.unwrap_err();
         assert_eq!(missing.to_string(), "`--number` is missing. How many?");

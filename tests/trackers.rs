@@ -216,6 +216,7 @@ print(json.dumps([{'name': run.info.run_name, 'status': run.info.status, 'tags':
     command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--workers", "1"]).process_group(0);
     let _server = Mlflow(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
     let url = format!("http://127.0.0.1:{port}");
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let since = Instant::now();
     while !reqwest::get(format!("{url}/health")).await.is_ok_and(|answer| answer.status().is_success()) {
         let log = || fs::read_to_string(folder.path().join("mlflow.log")).unwrap();

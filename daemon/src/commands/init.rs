@@ -284,7 +284,7 @@ fn next(file: &Path, programs: &Programs) -> Vec<(String, &'static str)> {
         (format!("dpg run {spec}{program}"), "trains the generator, draws the dataset and publishes it here"),
     ];
     if program.is_empty() {
-        next.push((format!("dpg submit {spec}"), "does the same at a daemon, which `dpg serve` starts"));
+        next.push((format!("dpg submit {spec}"), "does the same at a daemon, which `dpg serve` starts and which reads what its `allow.folders` lists"));
     } else {
         let metric = format!("dpg metric {spec}{program}");
         next.insert(0, (metric, "measures the model as it is, and says where the metric's gradient lies"));

@@ -1,6 +1,7 @@
 //! Metrics of programs, from the command line and on a daemon: who may start which, what they are told, that none is
 //! left behind; and, by name, those of deploy/python against the metrics that they write once more.
 
+mod constant;
 mod serving;
 
 use std::fs;
@@ -9,16 +10,11 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use constant::{CONSTANT, put_gradient};
 use dpg_queue::State;
 use dpg_registry::{Registry, open_store};
 use serde_json::Value;
 use serving::{Place, job};
-
-/// A program of the shell whose metric is a constant, and that tells its environment and its process.
-const CONSTANT: &str = "env > environment; echo $$ > process; read -r greeting; echo '{\"dpg\": 1, \"version\": \"of `one` kind\"}'; \
-     while read -r asked; do id=$(printf %s \"$asked\" | sed 's/.*\"id\":\\([0-9]*\\).*/\\1/'); \
-     cp gradient \"$(printf %s \"$asked\" | sed 's/.*\"gradient\":\"\\([^\"]*\\)\".*/\\1/')\" 2> /dev/null; \
-     echo \"{\\\"id\\\": $id, \\\"value\\\": 1, \\\"proxies\\\": {\\\"half\\\": 0.5}}\"; done";
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
@@ -30,15 +26,6 @@ fn spec(name: &str, metric: &str) -> String {
     let (before, rest) = spec.split_once("[metric]").unwrap();
     let (_, after) = rest.split_once("[generator]").unwrap();
     format!("{before}[metric]\nkind = \"external\"\n{metric}\n[generator]{after}")
-}
-
-/// A gradient for the embedded target: ones in its final norm.
-fn put_gradient(folder: &Path) {
-    let mut layout = dpg_models::Layout::default();
-    layout.push("model.norm.weight", &[64], false);
-    let ones: Vec<f32> = (0..64_u8).map(|at| 1.0 + f32::from(at)).collect();
-    dpg_models::weights::save(folder, &layout, &ones, dpg_models::StoredType::F32).unwrap();
-    fs::rename(folder.join("model.safetensors"), folder.join("gradient")).unwrap();
 }
 
 fn dpg(folder: &Path, arguments: &[&str]) -> Command {

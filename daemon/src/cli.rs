@@ -12,6 +12,7 @@ use crate::commands::datasets::DatasetsArguments;
 use crate::commands::direction::DirectionArguments;
 use crate::commands::fetch::FetchArguments;
 use crate::commands::generate::GenerateArguments;
+use crate::commands::init::InitArguments;
 use crate::commands::metric::MetricArguments;
 use crate::commands::plan::PlanArguments;
 use crate::commands::queue::QueueCommand;
@@ -62,6 +63,8 @@ impl Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Write a commented spec for what you want, with your model and data tried.
+    Init(InitArguments),
     /// Make the dataset that a spec describes and publish it. A run that was stopped goes on when it is started
     /// again. What has been published is not made again while the spec, its models and its data are the same.
     Run(RunArguments),

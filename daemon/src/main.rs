@@ -76,6 +76,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Schema | Command::Completions(_) | Command::Man(_) | Command::SelfCheck(_) => Ok(()),
         Command::Serve(overrides) => commands::serve::serve(data, overrides).await,
         Command::Worker => child::work(data).await,
+        Command::Init(arguments) => Box::pin(commands::init::init(&data, arguments, json)).await,
         Command::Run(arguments) => Box::pin(commands::run::run(&data, arguments, json)).await,
         Command::Plan(arguments) => commands::plan::plan(&data, arguments, json).await,
         Command::Metric(arguments) => commands::metric::metric(&data, arguments, json).await,

@@ -2,7 +2,10 @@
 //! and what they say. The program is the real one.
 
 mod clock;
+#[path = "../constant.rs"]
+mod constant;
 mod data_folder;
+mod init;
 mod messages;
 mod outputs;
 #[path = "../serving.rs"]

@@ -3,6 +3,7 @@
 
 mod answers;
 mod command_line;
+mod pushing;
 #[path = "../python.rs"]
 mod python;
 #[path = "../s3.rs"]
@@ -11,6 +12,7 @@ mod s3;
 mod skip;
 #[path = "../snapshot.rs"]
 mod snapshot;
+mod their_hub;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

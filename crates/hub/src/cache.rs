@@ -1,6 +1,6 @@
 //! The Hugging Face cache on disk, laid out as the Python library does:
 //! `models--org--name/{refs/REVISION, blobs/ETAG, snapshots/COMMIT/FILE -> ../../blobs/ETAG}` and
-//! `.no_exist/COMMIT/FILE` for files that a commit is known not to have.
+//! `.no_exist/COMMIT/FILE` for files that a commit is known not to have; of datasets `datasets--org--name`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,6 +17,10 @@ pub(crate) struct Cache {
 impl Cache {
     pub(crate) fn new(root: &Path, repo: &str) -> Self {
         Self { folder: root.join(format!("models--{}", repo.replace('/', "--"))) }
+    }
+
+    pub(crate) fn of_dataset(root: &Path, repo: &str) -> Self {
+        Self { folder: root.join(format!("datasets--{}", repo.replace('/', "--"))) }
     }
 
     /// The commit that a revision stands for, as far as known here.
@@ -75,7 +79,8 @@ impl Cache {
         if path.is_symlink() && !path.exists() {
             fs::remove_file(&path).map_err(Error::io(&path))?;
         }
-        match symlink(Path::new("../../blobs").join(etag), &path) {
+        let up = "../".repeat(2 + file.matches('/').count());
+        match symlink(format!("{up}blobs/{etag}"), &path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(Error::io(&path)(error)),
             _ => Ok(()),
         }

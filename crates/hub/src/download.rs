@@ -84,20 +84,31 @@ impl<'a> Hub<'a> {
         let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
         let next = location.and_then(|location| url.join(location).ok());
         let next = next.ok_or_else(|| self.malformed(file, "a redirect to nowhere"))?;
-        let is_astray = next.origin() != self.endpoint.origin()
-            && leads_inside(&next).await
-            && !leads_inside(&self.endpoint).await;
-        if is_astray {
-            return Err(
-                self.malformed(file, "a redirect into this machine's own network, which is not followed")
-            );
-        }
+        self.check_reach(file, &next).await?;
         Ok(next)
     }
 
+    /// Refuses an address in this network that a server outside of it names.
+    pub(crate) async fn check_reach(&self, file: &str, next: &Url) -> Result<(), Error> {
+        let is_astray = next.origin() != self.endpoint.origin()
+            && leads_inside(next).await
+            && !leads_inside(&self.endpoint).await;
+        if is_astray {
+            return Err(
+                self.malformed(file, "an address in this machine's own network, which is not followed")
+            );
+        }
+        Ok(())
+    }
+
+    /// A request without the token.
+    pub(crate) fn unsigned(&self, method: Method, url: &Url) -> RequestBuilder {
+        self.client.request(method, url.clone())
+    }
+
     /// A request; the token goes to the endpoint alone.
-    fn request(&self, method: Method, url: &Url) -> RequestBuilder {
-        let request = self.client.request(method, url.clone());
+    pub(crate) fn request(&self, method: Method, url: &Url) -> RequestBuilder {
+        let request = self.unsigned(method, url);
         if url.origin() == self.endpoint.origin() { self.signed(request) } else { request }
     }
 
@@ -267,9 +278,17 @@ impl<'a> Hub<'a> {
     }
 
     fn url(&self, revision: &str, file: &str) -> Url {
+        let mut segments: Vec<_> = self.repo.split('/').collect();
+        segments.extend(["resolve", revision]);
+        segments.extend(file.split('/'));
+        self.at(&segments)
+    }
+
+    /// An address at the endpoint.
+    pub(crate) fn at(&self, segments: &[&str]) -> Url {
         let mut url = self.endpoint.clone();
         if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(self.repo.split('/')).extend(["resolve", revision, file]);
+            path.pop_if_empty().extend(segments);
         }
         url
     }
@@ -294,11 +313,11 @@ impl<'a> Hub<'a> {
         Error::Status { repo, revision, file: file.into(), status, wait, hint }
     }
 
-    fn broken(&self, file: &str, source: reqwest::Error) -> Error {
+    pub(crate) fn broken(&self, file: &str, source: reqwest::Error) -> Error {
         Error::Transfer { repo: self.repo.into(), revision: self.revision.into(), file: file.into(), source }
     }
 
-    fn malformed(&self, file: &str, reason: &str) -> Error {
+    pub(crate) fn malformed(&self, file: &str, reason: &str) -> Error {
         let uri = format!("hf:{}@{}", self.repo, self.revision);
         Error::Malformed { uri, file: file.into(), reason: reason.into() }
     }
@@ -312,18 +331,18 @@ pub(crate) async fn open_locked(path: &Path) -> Result<File, Error> {
 }
 
 /// The waits between attempts.
-struct Retries {
+pub(crate) struct Retries {
     left: u32,
     wait: Duration,
 }
 
 impl Retries {
-    fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         Self { left: RETRIES, wait: options.retry_wait }
     }
 
     /// Waits if the request is to be repeated after this error; false if not.
-    async fn wait_after(&mut self, error: &Error) -> bool {
+    pub(crate) async fn wait_after(&mut self, error: &Error) -> bool {
         let asked = if let Error::Status { wait, .. } = error { *wait } else { None };
         let wait = asked.map_or(self.wait, |asked| asked.max(self.wait));
         if self.left == 0 || !error.is_transient() || wait > PATIENCE {

@@ -65,7 +65,7 @@ pub enum Error {
     },
     /// The Hub could not be reached, or broke off.
     #[error(
-        "`{file}` of `hf:{repo}@{revision}` could not be downloaded; it goes on where it stopped if repeated"
+        "`{file}` of `hf:{repo}@{revision}` did not get through; it goes on where it stopped if repeated"
     )]
     Transfer {
         repo: String,
@@ -105,6 +105,26 @@ pub enum Error {
     /// There is neither an object nor a model folder at an S3 location.
     #[error("`{uri}` is neither an object nor a folder with model files")]
     EmptyPrefix { uri: String },
+    /// Nobody may write to the Hub without a token.
+    #[error("`hf:{repo}` is written to with a token; set `HF_TOKEN` to one that may write there")]
+    NoToken { repo: String },
+    /// A repository has other files than those that are pushed to it.
+    #[error(
+        "`hf:{repo}@{branch}` has files that are not those of this version: {}; push to another repository, or add \
+         --overwrite to replace and remove them",
+        some(files)
+    )]
+    Overwrites {
+        repo: String,
+        branch: String,
+        /// Their paths.
+        files: Vec<String>,
+    },
+    /// Somebody else committed meanwhile.
+    #[error(
+        "`hf:{repo}@{branch}` has got another commit meanwhile, and nothing was replaced; look at it and repeat"
+    )]
+    Moved { repo: String, branch: String },
     /// S3 refused or failed.
     #[error("cannot read `{uri}`")]
     S3 { uri: String, source: Cause },
@@ -137,4 +157,12 @@ impl Error {
 
 fn asked(wait: Option<Duration>) -> String {
     wait.map(|wait| format!(", and asks to wait {} s", wait.as_secs())).unwrap_or_default()
+}
+
+/// The first of some names.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<_> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    shown.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
 }

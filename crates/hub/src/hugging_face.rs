@@ -58,14 +58,7 @@ pub(crate) async fn resolve(repo: &str, revision: &str, options: &Options) -> Re
         }
         (config, _) => config?.ok_or_else(|| hub.refused(SMALL_FILES[0], StatusCode::NOT_FOUND, None))?,
     };
-    let commit = config.commit.clone().or_else(|| is_commit(revision).then(|| revision.to_owned()));
-    let commit = commit.filter(|commit| is_commit(commit)).ok_or_else(|| Error::Malformed {
-        uri: uri.clone(),
-        file: SMALL_FILES[0].into(),
-        reason: "the server does not say which commit this is (`X-Repo-Commit`); name the commit itself \
-                 (`hf:org/name@COMMIT`), or check `HF_ENDPOINT`"
-            .into(),
-    })?;
+    let commit = commit_of(&config, SMALL_FILES[0], revision, &hub)?;
     let model = Model { cache: &cache, hub: &hub, commit: &commit };
     model.fetch_announced(SMALL_FILES[0], &config).await?;
     for file in &SMALL_FILES[1..] {
@@ -83,6 +76,62 @@ pub(crate) async fn resolve(repo: &str, revision: &str, options: &Options) -> Re
     }
     cache.set_commit(revision, &commit)?;
     Ok(cache.snapshot(&commit))
+}
+
+/// Files of a dataset, in the cache that Python shares.
+pub(crate) async fn dataset(
+    repo: &str,
+    revision: &str,
+    files: &[&str],
+    options: &Options,
+) -> Result<(PathBuf, String), Error> {
+    let cache = Cache::of_dataset(&options.hf_cache, repo);
+    let missing = |commit: &str| {
+        let missing = files.iter().filter(|file| cache.has(commit, file) != Some(true));
+        missing.map(|file| (*file).to_owned()).collect::<Vec<_>>()
+    };
+    let known = cache.commit(revision);
+    let absent = known
+        .as_ref()
+        .map_or_else(|| files.iter().map(|file| (*file).to_owned()).collect(), |commit| missing(commit));
+    if let Some(commit) = known.filter(|_| (options.hf_offline || is_commit(revision)) && absent.is_empty()) {
+        return Ok((cache.snapshot(&commit), commit));
+    }
+    if options.hf_offline {
+        let (repo, revision, cache) = (format!("datasets/{repo}"), revision.into(), options.hf_cache.clone());
+        return Err(Error::Offline { repo, revision, cache, missing: absent });
+    }
+    let named = format!("datasets/{repo}");
+    let hub = Hub::new(&named, revision, options)?;
+    let mut found = None;
+    for file in files {
+        if !is_relative(file) {
+            return Err(hub.malformed(file, "it is not the path of a file in the dataset"));
+        }
+        let absent = || hub.refused(file, StatusCode::NOT_FOUND, None);
+        let commit = if let Some(commit) = &found {
+            commit
+        } else {
+            let first = hub.head(revision, file).await?.ok_or_else(absent)?;
+            found.insert(commit_of(&first, file, revision, &hub)?)
+        };
+        if !(Model { cache: &cache, hub: &hub, commit }).fetch(file).await? {
+            return Err(absent());
+        }
+    }
+    let commit = found.unwrap_or_else(|| revision.to_owned());
+    cache.set_commit(revision, &commit)?;
+    Ok((cache.snapshot(&commit), commit))
+}
+
+/// The commit that a revision stands for, as the Hub says of one of its files.
+fn commit_of(announced: &Announced, file: &str, revision: &str, hub: &Hub) -> Result<String, Error> {
+    let commit = announced.commit.clone().or_else(|| is_commit(revision).then(|| revision.to_owned()));
+    commit.filter(|commit| is_commit(commit)).ok_or_else(|| {
+        let reason = "the server does not say which commit this is (`X-Repo-Commit`); name the commit itself \
+                      (`hf:org/name@COMMIT`), or check `HF_ENDPOINT`";
+        hub.malformed(file, reason)
+    })
 }
 
 struct Model<'a> {

@@ -2,7 +2,8 @@
 //!
 //! [`resolve`] takes `embedded:NAME`, a path, `hf:org/name@rev` or `s3://bucket/prefix`, downloads
 //! what is not on this machine yet, checks sizes and hashes, and returns the file or folder. An
-//! interrupted download goes on where it stopped.
+//! interrupted download goes on where it stopped. [`dataset`] brings files of a dataset of the Hugging Face Hub, and
+//! [`push`] puts a folder there as one.
 //!
 //! Whoever calls it for `hf:` or `s3://` has installed a rustls crypto provider before.
 
@@ -11,11 +12,13 @@ mod download;
 mod error;
 mod hugging_face;
 mod options;
+mod push;
 mod s3;
 mod uri;
 
 pub use error::Error;
 pub use options::Options;
+pub use push::{Push, Pushed, push};
 pub use uri::Uri;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +36,20 @@ pub async fn resolve(uri: &Uri, options: &Options) -> Result<PathBuf, Error> {
         Uri::HuggingFace { repo, revision } => hugging_face::resolve(repo, revision, options).await,
         Uri::S3 { bucket, key } => s3::resolve(bucket, key, options).await,
     }
+}
+
+/// Files of a dataset of the Hugging Face Hub, by their paths in it, in the cache that Python shares; with the commit
+/// that the revision stands for. They are in the folder that is returned.
+///
+/// # Errors
+/// As [`resolve`]; [`Error::Status`] of 404 where the dataset has none of them.
+pub async fn dataset(
+    repo: &str,
+    revision: &str,
+    files: &[&str],
+    options: &Options,
+) -> Result<(PathBuf, String), Error> {
+    hugging_face::dataset(repo, revision, files, options).await
 }
 
 fn embedded(root: &Path, name: &str) -> Result<PathBuf, Error> {

@@ -3,6 +3,7 @@
 mod action;
 mod diff;
 mod gc;
+mod hub;
 mod print;
 mod remote;
 mod show;
@@ -45,9 +46,9 @@ pub(crate) async fn datasets(
 ) -> anyhow::Result<()> {
     let DatasetsArguments { store, name, action } = arguments;
     let action = action.unwrap_or(Action::List { name });
-    // the key is this machine's, wherever the datasets are
+    // the key is this machine's, wherever the datasets are; and what goes to the Hub goes there from here
     if store.is_none()
-        && !matches!(action, Action::PublicKey)
+        && !matches!(action, Action::PublicKey | Action::Push { .. } | Action::Pull { .. })
         && let Some(client) = place.client(data)?
     {
         return remote::datasets(&client, action, as_json).await;
@@ -128,6 +129,13 @@ pub(crate) async fn datasets(
                 format!("{version} is signed by {signer}; `dpg datasets verify {version}` checks the files")
             });
             Ok(())
+        }
+        Action::Push { version, repository, private, overwrite } => {
+            let to = hub::To { repository: &repository, private, overwrite };
+            hub::push(data, place, store.as_deref(), &version, to, as_json).await
+        }
+        Action::Pull { repository, folder, overwrite } => {
+            hub::pull(data, &repository, &folder, overwrite, as_json).await
         }
         Action::PublicKey => {
             let key = registry.public_key()?;

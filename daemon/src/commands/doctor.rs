@@ -12,6 +12,7 @@ use crate::commands::show;
 use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
 use crate::settings::overrides::Overrides;
+use crate::settings::resident::Resident;
 use crate::terminal::told::told;
 use check::{Check, Status};
 
@@ -54,10 +55,25 @@ pub(crate) async fn doctor(data: &DataDir, overrides: Overrides, as_json: bool) 
     }));
 
     let failed = checks.iter().filter(|check| check.status == Status::Failed).count();
-    let value = json!({ "ok": failed == 0, "checks": checks });
-    show(as_json, &value, || checks.iter().map(Check::line).collect::<Vec<_>>().join("\n"));
+    let next = next(data, failed);
+    let value = json!({ "ok": failed == 0, "checks": checks, "next": next });
+    show(as_json, &value, || {
+        let lines = checks.iter().map(Check::line).chain([format!("next: {next}")]);
+        lines.collect::<Vec<_>>().join("\n")
+    });
     if failed > 0 {
         bail!("{failed} of {} checks failed", checks.len());
     }
     Ok(())
+}
+
+/// What to do now.
+fn next(data: &DataDir, failed: usize) -> &'static str {
+    match Resident::of(data) {
+        _ if failed > 0 => "do what the lines with FAIL say, then `dpg doctor` again",
+        Resident::Running(_) => {
+            "`dpg init` writes a spec, `dpg submit SPEC` gives it to the daemon, `dpg top` shows its jobs"
+        }
+        _ => "`dpg init` writes a spec, `dpg run SPEC` makes its dataset here; `dpg serve` starts a daemon",
+    }
 }

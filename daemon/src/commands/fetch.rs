@@ -77,11 +77,8 @@ pub(super) async fn copy(
     store: Option<&str>,
     Copy { dataset, folder, overwrite }: Copy<'_>,
 ) -> anyhow::Result<Copied> {
-    if !overwrite && let Some(file) = changed_since_fetch(folder)? {
-        bail!(
-            "`{}` was changed since it was fetched and would be replaced; fetch to another folder, or add --overwrite",
-            folder.join(file).display()
-        );
+    if !overwrite {
+        check_unchanged(folder)?;
     }
     if let (None, Some(client)) = (store, place.client(data)?) {
         let (version, fetched) = from_daemon(&client, dataset, folder).await?;
@@ -93,6 +90,15 @@ pub(super) async fn copy(
         registry.fetch(&version, folder).await.with_context(|| format!("cannot fetch {version}"))?;
     let copied = wire::version(&version);
     Ok(Copied { version: copied, fetched, origin: Origin::Store(registry, version) })
+}
+
+/// Refuses a folder in which a file was changed since it was fetched.
+pub(super) fn check_unchanged(folder: &Path) -> anyhow::Result<()> {
+    let Some(file) = changed_since_fetch(folder)? else { return Ok(()) };
+    bail!(
+        "`{}` was changed since it was fetched and would be replaced; fetch to another folder, or add --overwrite",
+        folder.join(file).display()
+    );
 }
 
 /// Copies a version to a folder. Nothing that the daemon sends is trusted but the hash of the

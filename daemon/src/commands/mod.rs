@@ -12,6 +12,7 @@ pub(crate) mod direction;
 pub(crate) mod doctor;
 pub(crate) mod fetch;
 pub(crate) mod generate;
+pub(crate) mod init;
 pub(crate) mod jobs;
 pub(crate) mod logs;
 pub(crate) mod metric;
@@ -64,7 +65,7 @@ fn load_spec(path: &Path, programs: &Programs, data: &DataDir) -> anyhow::Result
 }
 
 /// The programs of the metric `external`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Programs {
     /// The command of a program that the metric names, for the shell; repeat it for more. `[allow.programs]` of the
     /// settings has the others.
@@ -73,6 +74,16 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
+    /// One program with its command.
+    fn one(name: String, command: String) -> Self {
+        Self { programs: vec![(name, command)] }
+    }
+
+    /// The values of `--program` that say the same.
+    fn flags(&self) -> Vec<String> {
+        self.programs.iter().map(|(name, command)| format!("{name}={command}")).collect()
+    }
+
     /// Gives each program that a spec names its command: that of the command line, or else of the settings.
     fn give(&self, spec: &mut Spec, data: &DataDir) -> anyhow::Result<()> {
         let mut known: BTreeMap<_, _> = self.programs.iter().cloned().collect();

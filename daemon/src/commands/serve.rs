@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::clock::housekeeping::keep_house;
 use crate::clock::schedule;
 use crate::http;
+use crate::jobs::otlp::{Collector, METRICS};
 use crate::jobs::supervisor;
 use crate::jobs::webhook;
 use crate::services::Services;
@@ -20,13 +21,14 @@ use crate::settings::config::Config;
 use crate::settings::data_dir::DataDir;
 use crate::settings::overrides::Overrides;
 use crate::settings::resident::Occupied;
-use crate::terminal::console::note;
+use crate::terminal::console::{note, tell};
 use crate::terminal::stop::Stop;
 
 /// Serves until told to stop.
 pub(crate) async fn serve(data: DataDir, overrides: Overrides) -> anyhow::Result<()> {
     let config = Config::effective(&data, &overrides)?;
     webhook::check(&config)?;
+    let collector = Collector::from_env(METRICS)?;
     let stop = Stop::listen()?;
     let mut occupied = Occupied::take(&data, &config)?;
     let services = Services::open(config, data).await?;
@@ -41,9 +43,14 @@ pub(crate) async fn serve(data: DataDir, overrides: Overrides) -> anyhow::Result
     let url = http::url(&services, &listener)?;
     occupied.answers_at(&url)?;
     note(format_args!("dpg serves {url}"));
+    tell(format_args!(
+        "its page asks for a token: `{}` has one",
+        services.data.path("admin.token").display()
+    ));
     let ticker = schedule::start(&services).await?;
     let housekeeping = tokio::spawn(keep_house(services.clone()));
     let webhooks = tokio::spawn(webhook::tell(services.clone()));
+    let telemetry = tokio::spawn(http::telemetry::send(services.clone(), collector));
     let (end, ended) = oneshot::channel::<()>();
     let shutdown = async move { drop(ended.await) };
     let mut api = tokio::spawn(http::serve(services.clone(), listener, shutdown));
@@ -64,6 +71,7 @@ pub(crate) async fn serve(data: DataDir, overrides: Overrides) -> anyhow::Result
     ticker.stop();
     housekeeping.abort();
     webhooks.abort();
+    telemetry.abort();
     drop(end);
     api.await.context("the HTTP API panicked")??;
     services.queue.close().await;

@@ -33,6 +33,7 @@ mod session;
 mod slots;
 mod specs;
 mod stream;
+pub(crate) mod telemetry;
 mod tls;
 pub(crate) mod tokens;
 pub(crate) mod wire;

@@ -12,6 +12,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{api::Api, problem::Refusal};
+use crate::services::Services;
 
 /// Upper bounds of the histograms of durations, in seconds.
 const SECONDS: [f64; 12] = [0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
@@ -62,7 +63,13 @@ async fn readyz(State(api): State<Api>) -> Result<&'static str, Refusal> {
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operations", security(()), responses((status = 200, body = String)))]
 async fn render(State(api): State<Api>) -> Result<impl IntoResponse, Refusal> {
-    let counts = api.services.queue.counts().await?;
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((kind, exposition(&api.services).await?))
+}
+
+/// All figures, as Prometheus reads them.
+pub(crate) async fn exposition(services: &Services) -> Result<String, dpg_queue::Error> {
+    let counts = services.queue.counts().await?;
     for (state, jobs) in [
         ("queued", counts.queued),
         ("running", counts.running),
@@ -72,8 +79,7 @@ async fn render(State(api): State<Api>) -> Result<impl IntoResponse, Refusal> {
     ] {
         metrics::gauge!("dpg_jobs", "state" => state).set(jobs as f64);
     }
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    Ok((kind, recorder().render()))
+    Ok(recorder().render())
 }
 
 /// The process's recorder of metrics, installed by the first call.

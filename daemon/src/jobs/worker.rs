@@ -30,6 +30,7 @@ use crate::jobs::mlflow;
 use crate::jobs::refresh::Refresh;
 use crate::jobs::report::Reporter;
 use crate::jobs::submission;
+use crate::jobs::trace;
 use crate::pipeline::board;
 use crate::pipeline::compute::Panicked;
 use crate::pipeline::figures::figures;
@@ -134,7 +135,7 @@ async fn put_to_rest(services: &Services, lease: Lease, job: &Job) {
     if let Err(error) = Checkpoints::new(services, lease.job, lease.fence).remove().await {
         warn!(job = %lease.job, "cannot remove the run's state: {}", told(&error));
     }
-    mlflow::ended(services.config.mlflow.as_ref(), job).await;
+    tokio::join!(mlflow::ended(services.config.mlflow.as_ref(), job), trace::ended(&services.queue, job));
 }
 
 fn retries() -> ExponentialBuilder {

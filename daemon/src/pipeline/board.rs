@@ -13,6 +13,8 @@ use crc_fast::CrcAlgorithm;
 use dpg_engine::{Event, StepRecord, ValidationRecord};
 use tracing::warn;
 
+use crate::pipeline::protobuf::{Field, encode};
+
 /// A run's listener that hears all that `tell` hears. It writes to `folder`, which is made; where that fails, the run
 /// goes on without.
 pub(crate) fn writing(
@@ -128,51 +130,12 @@ fn of_validation(record: &ValidationRecord) -> Vec<(String, f64)> {
     figures.map(|(name, value)| (format!("validation/{name}"), value)).collect()
 }
 
-/// A value of protobuf.
-enum Field {
-    Varint(u64),
-    Double(f64),
-    Float(f32),
-    Bytes(Vec<u8>),
-}
-
 /// An `Event`: the time, the step, and what it holds.
 fn message(holds: &[(u32, Field)], step: Option<u64>) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut head = vec![(1, Field::Double(now.as_secs_f64()))];
     head.extend(step.map(|step| (2, Field::Varint(step))));
     [encode(&head), encode(holds)].concat()
-}
-
-fn encode(fields: &[(u32, Field)]) -> Vec<u8> {
-    let mut bytes = vec![];
-    for (number, field) in fields {
-        let wire = match field {
-            Field::Varint(_) => 0,
-            Field::Double(_) => 1,
-            Field::Bytes(_) => 2,
-            Field::Float(_) => 5,
-        };
-        varint(u64::from((number << 3) | wire), &mut bytes);
-        match field {
-            Field::Varint(value) => varint(*value, &mut bytes),
-            Field::Double(value) => bytes.extend(value.to_le_bytes()),
-            Field::Float(value) => bytes.extend(value.to_le_bytes()),
-            Field::Bytes(value) => {
-                varint(value.len() as u64, &mut bytes);
-                bytes.extend(value);
-            }
-        }
-    }
-    bytes
-}
-
-fn varint(mut value: u64, bytes: &mut Vec<u8>) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
 }
 
 /// The checksum of a record: CRC-32C, turned and moved, so that a checksum of checksums tells something.
@@ -191,13 +154,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_and_numbers_are_those_of_their_standards() {
+    fn checksums_are_those_of_their_standard() {
         // RFC 3720, appendix B.4
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&(0..32).collect::<Vec<u8>>()), 0x46dd_794e);
-        let mut bytes = vec![];
-        varint(300, &mut bytes);
-        assert_eq!(bytes, [0xac, 0x02]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) mod make;
 pub(crate) mod memory;
 pub(crate) mod plan;
 pub(crate) mod probe;
+pub(crate) mod protobuf;
 pub(crate) mod quality;
 pub(crate) mod resolve;
 pub(crate) mod teacher;

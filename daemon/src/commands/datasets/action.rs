@@ -76,6 +76,30 @@ pub(crate) enum Action {
         #[arg(long)]
         key: Option<PathBuf>,
     },
+    /// Publish a version as a dataset of the Hugging Face Hub, with `HF_TOKEN`, at `HF_ENDPOINT`. Repeated, it goes on
+    /// where it stopped.
+    Push {
+        /// `NAME@v3`, `NAME@TAG`, or `NAME` for the latest.
+        version: String,
+        /// `hf:org/name`, or `hf:org/name@branch`. It is made if it is not there.
+        repository: String,
+        /// Make a new repository a private one.
+        #[arg(long)]
+        private: bool,
+        /// Replace and remove what else is in the repository. The Hub keeps it in the history.
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Copy a dataset that was pushed to the Hugging Face Hub to a folder, every hash checked.
+    Pull {
+        /// `hf:org/name@rev`: a tag such as `v3`, a branch or a commit.
+        repository: String,
+        /// The folder: new, empty, or holding a version that was fetched before, which is replaced.
+        folder: PathBuf,
+        /// Replace files, too, that were changed since they were fetched.
+        #[arg(long)]
+        overwrite: bool,
+    },
     /// Print the public half of the key that signs what this machine publishes.
     PublicKey,
 }

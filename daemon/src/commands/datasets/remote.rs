@@ -49,6 +49,8 @@ pub(super) async fn datasets(client: &Client, action: Action, as_json: bool) -> 
         | Action::Gc { .. }
         | Action::Verify { .. }
         | Action::VerifySignature { .. }
+        | Action::Push { .. }
+        | Action::Pull { .. }
         | Action::PublicKey => bail!(
             "this needs the store itself, which the daemon's API does not give: name it with --store, or leave \
              out --url (`DPG_URL`) for the data folder's"

@@ -153,7 +153,7 @@ fn mixed() -> String {
          model = 'embedded:generator'\ntemplate = 'Rephrase the article. {{text}} '\nmax_new_tokens = 16\n{}",
         teacher("first", "fake", "Rephrase in English: {text}"),
         teacher("second", "fake-2", "Rephrase in Spanish: {text}"),
-        policy.replace("learning_rate = 0.7", "learning_rate = 1e-4"),
+        policy.replace("learning_rate = 0.7", "learning_rate = 1e-4") + "export_generator = true\n",
     )
 }
 
@@ -278,6 +278,15 @@ fn a_mix_learns_who_writes_and_is_not_changed_by_a_kill() {
     for part in ["| second | 0.333 |", "- here: embedded:generator", "\nfirst: ", "name: arm"] {
         assert!(card.contains(part), "`{part}` is not in {card}");
     }
+
+    let (fetched, folder) = (whole.path().join("fetched"), whole.path());
+    let done =
+        |output: Output| assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    done(command(folder, &["fetch", "taught", fetched.to_str().unwrap()]).output().unwrap());
+    let drawn =
+        command(folder, &["generate", fetched.to_str().unwrap(), "--examples", "3"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&drawn.stdout).lines().count(), 3, "{drawn:?}");
+    done(drawn);
 
     let broken = start();
     answered.lock().unwrap().clear();

@@ -51,12 +51,12 @@ impl Mix {
 
     /// The number of each member's first arm; one without arms counts as one.
     fn first_arms(&self) -> Vec<usize> {
-        let count = |before: &mut usize, member: &Box<dyn Generator>| {
-            let first = *before;
-            *before += member.about().arms.len().max(1);
-            Some(first)
-        };
-        self.members.iter().scan(0, count).collect()
+        let arms = self.members.iter().map(|member| member.about().arms.len().max(1));
+        let firsts = arms.scan(0, |end, arms| {
+            *end += arms;
+            Some(*end - arms)
+        });
+        firsts.collect()
     }
 
     /// What a member is asked for a row of the prompts.

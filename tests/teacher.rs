@@ -90,12 +90,14 @@ fn folder(server: &Server, seed: u64) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("spec.toml"), spec(seed)).unwrap();
     fs::create_dir(folder.path().join("data")).unwrap();
-    let settings = format!(
-        "[teachers.fake]\nbase_url = '{}'\napi_key_env = 'DPG_TEST_TEACHER'\ninside = true\nconcurrency = 3\n\
-         prices.m = {{ prompt = 1.0, completion = 2.0 }}\n",
-        server.url
-    );
-    fs::write(folder.path().join("data/dpg.toml"), settings).unwrap();
+    let settings = |name: &str| {
+        format!(
+            "[teachers.{name}]\nbase_url = '{}'\napi_key_env = 'DPG_TEST_TEACHER'\ninside = true\nconcurrency = 3\n\
+             prices.m = {{ prompt = 1.0, completion = 2.0 }}\n",
+            server.url
+        )
+    };
+    fs::write(folder.path().join("data/dpg.toml"), settings("fake") + &settings("fake-2")).unwrap();
     folder
 }
 
@@ -117,7 +119,11 @@ fn made(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut value: Value = serde_json::from_slice(&output.stdout).unwrap();
     value.as_object_mut().unwrap().remove("job");
-    value["teacher"]["account"].as_object_mut().unwrap().remove("seconds");
+    let teacher = value["teacher"].as_object_mut().unwrap();
+    teacher["account"].as_object_mut().unwrap().remove("seconds");
+    for member in teacher.get_mut("members").and_then(Value::as_array_mut).into_iter().flatten() {
+        member[1].as_object_mut().unwrap().remove("seconds");
+    }
     value
 }
 
@@ -129,6 +135,26 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// A teacher, another one and a model of this machine. The first writes English, the other Spanish.
+fn mixed() -> String {
+    let (head, tail) = spec(0).split_once("[generator]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let policy = &tail[tail.find("[policy]").unwrap()..];
+    let teacher = |name: &str, server: &str, template: &str| {
+        format!(
+            "[[generator.members]]\nname = '{name}'\n[generator.members.generator]\nkind = 'api'\nteacher = '{server}'\n\
+             model = 'm'\nmax_completion_tokens = 64\nsend_seed = true\ntemplate = '{template}'\n"
+        )
+    };
+    format!(
+        "{head}[generator]\nkind = 'mix'\nprompts = {{ path = 'embedded:prompts/articles.jsonl' }}\nlearn = true\n\
+         learning_rate = 0.7\n{}{}[[generator.members]]\nname = 'here'\n[generator.members.generator]\n\
+         model = 'embedded:generator'\ntemplate = 'Rephrase the article. {{text}} '\nmax_new_tokens = 16\n{}",
+        teacher("first", "fake", "Rephrase in English: {text}"),
+        teacher("second", "fake-2", "Rephrase in Spanish: {text}"),
+        policy.replace("learning_rate = 0.7", "learning_rate = 1e-4") + "export_generator = true\n",
+    )
 }
 
 /// The bytes of the published tables.
@@ -219,6 +245,75 @@ fn a_run_that_is_killed_asks_for_nothing_twice_and_ends_the_same() {
     seeds.sort_unstable();
     seeds.dedup();
     assert_eq!(seeds.len(), ANSWERS);
+}
+
+/// Whoever writes in the language of the metric writes more; a run that is killed in its second step, while its teachers are
+/// asked, goes on as it would have.
+#[test]
+fn a_mix_learns_who_writes_and_is_not_changed_by_a_kill() {
+    let (answered, most) = (Arc::<Mutex<Vec<Value>>>::default(), Arc::new(AtomicUsize::new(usize::MAX)));
+    let server = server(Arc::clone(&answered), Arc::clone(&most));
+    let start = || {
+        let place = folder(&server, 0);
+        fs::write(place.path().join("mixed.toml"), mixed()).unwrap();
+        place
+    };
+    let whole = start();
+    let expected = run(whole.path(), "mixed.toml");
+    let told = made(&expected);
+    let arm = |name: &str| {
+        let arms = told["teacher"]["arms"].as_array().unwrap();
+        arms.iter().find(|arm| arm["name"] == name).unwrap()["probability"].as_f64().unwrap()
+    };
+    assert!(arm("second") > 0.5 && arm("second") > arm("first").max(arm("here")), "{told:#}");
+    let all = answered.lock().unwrap().len();
+    let members = told["teacher"]["members"].as_array().unwrap();
+    let requests: Vec<_> =
+        members.iter().map(|member| (&member[0], member[1]["requests"].as_u64())).collect();
+    assert_eq!((requests[0].0, requests[1].0), (&"first".into(), &"second".into()));
+    assert_eq!(requests.iter().map(|(_, requests)| requests.unwrap()).sum::<u64>(), all as u64);
+    let card =
+        files(&whole.path().join("data/registry")).into_iter().find(|path| path.ends_with("README.md"));
+    let card = fs::read_to_string(card.unwrap()).unwrap();
+    for part in ["| second | 0.333 |", "- here: embedded:generator", "\nfirst: ", "name: arm"] {
+        assert!(card.contains(part), "`{part}` is not in {card}");
+    }
+
+    let (fetched, folder) = (whole.path().join("fetched"), whole.path());
+    let done =
+        |output: Output| assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    done(command(folder, &["fetch", "taught", fetched.to_str().unwrap()]).output().unwrap());
+    let drawn =
+        command(folder, &["generate", fetched.to_str().unwrap(), "--examples", "3"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&drawn.stdout).lines().count(), 3, "{drawn:?}");
+    done(drawn);
+
+    let broken = start();
+    answered.lock().unwrap().clear();
+    let kill_at = 25;
+    most.store(kill_at, Ordering::Relaxed);
+    let mut child = command(broken.path(), &["run", "mixed.toml"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while answered.lock().unwrap().len() < kill_at {
+        assert!(
+            begun.elapsed() < Duration::from_mins(5) && child.try_wait().unwrap().is_none(),
+            "no answers"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // the last of them is written down
+    std::thread::sleep(Duration::from_millis(300));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    most.store(usize::MAX, Ordering::Relaxed);
+    assert_eq!(made(&run(broken.path(), "mixed.toml")), told);
+    assert_eq!(tables(broken.path()), tables(whole.path()));
+    let answered = answered.lock().unwrap();
+    assert!(answered.len() <= all + 3, "at most what was under way was asked again: {}", answered.len());
 }
 
 #[test]

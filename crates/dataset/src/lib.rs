@@ -22,7 +22,7 @@ mod source;
 pub use card::{Card, Figure, GeneratorFolder};
 pub use croissant::croissant;
 pub use error::{Error, Result};
-pub use row::{Conversation, Example, Message, Row, example_id, message};
+pub use row::{Conversation, Example, Message, REASONING, Row, example_id, message};
 pub use schema::{Config, Split, WrittenBy};
 pub use scored::{Layout, is_scored, json_rows, write_scored};
 pub use shard::{Shard, scored_ids, write_split};

@@ -39,6 +39,9 @@ pub struct Conversation {
 /// whatever else its template writes: tool calls, a thought, a name.
 pub type Message = Map<String, Value>;
 
+/// The key of a turn for what was thought before it was said, as chat templates name it.
+pub const REASONING: &str = "reasoning_content";
+
 /// A turn that says `content`.
 pub fn message(role: &str, content: &str) -> Message {
     [("role", role), ("content", content)]
@@ -52,6 +55,12 @@ impl Conversation {
     pub(crate) fn plain(&self) -> Option<Vec<(&str, &str)>> {
         let bare = self.prompt.is_none() && self.tools.is_none() && self.variables.is_empty();
         self.turns.iter().map(said).collect::<Option<Vec<_>>>().filter(|_| bare)
+    }
+
+    /// The same with what was thought before, of turns that have that too, or nothing in its place.
+    pub(crate) fn reasoned(&self) -> Option<Vec<(&str, &str, Option<&str>)>> {
+        let bare = self.prompt.is_none() && self.tools.is_none() && self.variables.is_empty();
+        self.turns.iter().map(thought).collect::<Option<Vec<_>>>().filter(|_| bare)
     }
 
     /// The columns that hold it, with their values.
@@ -82,6 +91,13 @@ fn said(turn: &Message) -> Option<(&str, &str)> {
         (Some(Value::String(role)), Some(Value::String(content)), 2) => Some((role, content)),
         _ => None,
     }
+}
+
+/// The role, the text and the thought of a turn, if it has a place for one and nothing else.
+fn thought(turn: &Message) -> Option<(&str, &str, Option<&str>)> {
+    let thought = turn.get(REASONING).filter(|_| turn.len() == 3)?;
+    let text = |name| turn.get(name).and_then(Value::as_str);
+    Some((text("role")?, text("content")?, thought.as_str()))
 }
 
 impl From<Vec<Message>> for Conversation {

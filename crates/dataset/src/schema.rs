@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::record_batch::RecordBatch;
 use dpg_spec::Format;
 
-use crate::{Error, Example, Result, Row};
+use crate::{Error, Example, REASONING, Result, Row};
 
 /// A part of a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,12 +38,18 @@ pub enum WrittenBy {
     /// A teacher, of which may be known which of its arms was asked, and how many tokens it counted; or a model that was
     /// asked in several ways, which stand in the place of arms.
     Teacher,
+    /// A teacher of which is kept, with what it says, what it thought before.
+    ThinkingTeacher,
 }
 
 impl WrittenBy {
     /// What wrote a row.
     pub(crate) fn of(row: &Row) -> Self {
-        if row.logprob.is_some() && row.arm.is_none() { Self::Model } else { Self::Teacher }
+        match &row.example {
+            Example::Messages(said) if said.reasoned().is_some() => Self::ThinkingTeacher,
+            _ if row.logprob.is_some() && row.arm.is_none() => Self::Model,
+            _ => Self::Teacher,
+        }
     }
 }
 
@@ -86,13 +92,13 @@ impl Config {
                 let mut fields = match format {
                     Format::Text => vec![string("text")],
                     Format::PromptCompletion => vec![string("prompt"), string("completion")],
-                    Format::Messages => vec![Field::new("messages", DataType::List(turn()), false)],
+                    Format::Messages => vec![Field::new("messages", DataType::List(turn(written_by)), false)],
                 };
                 fields.extend([string("example_id"), float("reward")]);
                 Schema::new(fields)
             }
             Self::Rewards => {
-                let told = |field: Field| field.with_nullable(written_by == WrittenBy::Teacher);
+                let told = |field: Field| field.with_nullable(written_by != WrittenBy::Model);
                 let mut fields = vec![
                     string("example_id"),
                     integer("group_id"),
@@ -105,7 +111,7 @@ impl Config {
                     Field::new("seed", DataType::UInt64, false),
                     string("content_sha256"),
                 ];
-                if written_by == WrittenBy::Teacher {
+                if written_by != WrittenBy::Model {
                     fields.push(Field::new("arm", DataType::Utf8, true));
                 }
                 Schema::new(fields)
@@ -115,31 +121,42 @@ impl Config {
 }
 
 /// One element of a `messages` list, named as the Parquet format asks.
-fn turn() -> Arc<Field> {
-    Arc::new(Field::new("element", DataType::Struct(turn_fields()), false))
+fn turn(written_by: WrittenBy) -> Arc<Field> {
+    Arc::new(Field::new("element", DataType::Struct(turn_fields(written_by)), false))
 }
 
-fn turn_fields() -> Fields {
-    ["role", "content"].into_iter().map(|name| Field::new(name, DataType::Utf8, false)).collect()
+fn turn_fields(written_by: WrittenBy) -> Fields {
+    let said = ["role", "content"].map(|name| Field::new(name, DataType::Utf8, false));
+    // a user's turn has none
+    let thought = Field::new(REASONING, DataType::Utf8, true);
+    let thought = (written_by == WrittenBy::ThinkingTeacher).then_some(thought);
+    said.into_iter().chain(thought).collect()
 }
 
 /// A batch of the config `default`; every example has the schema's format.
 pub(crate) fn data_batch<'a>(
     schema: &Arc<Schema>,
-    format: Format,
+    (format, written_by): (Format, WrittenBy),
     examples: impl Iterator<Item = &'a Example>,
     ids: &[String],
     rewards: &[f64],
 ) -> Result<RecordBatch> {
     // One buffer a column: text, or prompt and completion, or role and content.
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    let mut turns = Vec::new();
+    let (mut thoughts, mut turns) = (Vec::new(), Vec::new());
     for example in examples {
         match example {
             Example::Text(text) => first.push(text.as_str()),
             Example::PromptCompletion { prompt, completion } => {
                 first.push(prompt);
                 second.push(completion.as_str());
+            }
+            Example::Messages(conversation) if written_by == WrittenBy::ThinkingTeacher => {
+                let said = conversation.reasoned().ok_or(Error::MoreThanContent)?;
+                turns.push(said.len());
+                first.extend(said.iter().map(|(role, ..)| *role));
+                second.extend(said.iter().map(|(_, content, _)| *content));
+                thoughts.extend(said.iter().map(|(.., thought)| *thought));
             }
             Example::Messages(conversation) => {
                 let said = conversation.plain().ok_or(Error::MoreThanContent)?;
@@ -153,9 +170,13 @@ pub(crate) fn data_batch<'a>(
         Format::Text => vec![strings(first)],
         Format::PromptCompletion => vec![strings(first), strings(second)],
         Format::Messages => {
-            let flat = StructArray::try_new(turn_fields(), vec![strings(first), strings(second)], None)?;
+            let mut parts = vec![strings(first), strings(second)];
+            if written_by == WrittenBy::ThinkingTeacher {
+                parts.push(Arc::new(StringArray::from(thoughts)));
+            }
+            let flat = StructArray::try_new(turn_fields(written_by), parts, None)?;
             let offsets = OffsetBuffer::from_lengths(turns);
-            vec![Arc::new(ListArray::try_new(turn(), offsets, Arc::new(flat), None)?)]
+            vec![Arc::new(ListArray::try_new(turn(written_by), offsets, Arc::new(flat), None)?)]
         }
     };
     columns.push(strings(ids));

@@ -18,7 +18,7 @@ use parquet::schema::types::ColumnPath;
 use sha2::{Digest, Sha256};
 
 use crate::schema::{WrittenBy, check, data_batch, rewards_batch};
-use crate::{Config, Error, Example, Result, Row, Split, example_id};
+use crate::{Config, Error, Example, REASONING, Result, Row, Split, example_id};
 
 const ROW_GROUP_ROWS: usize = 20_000;
 const ROW_GROUP_BYTES: usize = 64 << 20;
@@ -27,12 +27,13 @@ const BATCH_ROWS: usize = 1_000;
 /// A data shard is closed once it is this large.
 const SHARD_BYTES: usize = 512 << 20;
 /// Columns of text that can be long: their minima and maxima help no reader.
-const LONG_TEXT: [&[&str]; 5] = [
+const LONG_TEXT: [&[&str]; 6] = [
     &["text"],
     &["prompt"],
     &["completion"],
     &["messages", "list", "element", "role"],
     &["messages", "list", "element", "content"],
+    &["messages", "list", "element", REASONING],
 ];
 
 /// A Parquet file of a dataset.
@@ -76,6 +77,7 @@ fn write_split_in(
     let mut rows = rows.into_iter();
     let mut spread = Spread::default();
     let mut open: Option<(Writer, Writer)> = None;
+    let mut written_by = WrittenBy::default();
     let mut closed = Vec::new();
     loop {
         let batch: Vec<Row> = rows.by_ref().take(BATCH_ROWS).collect();
@@ -95,16 +97,16 @@ fn write_split_in(
             rewards.push(row.reward);
         }
         if open.is_none() {
+            written_by = batch.first().map_or(written_by, WrittenBy::of);
             let create = |config: Config| {
                 let path = folder.join(config.folder()).join(format!("{split}-{:05}.partial", closed.len()));
-                let written_by = batch.first().map_or(WrittenBy::default(), WrittenBy::of);
                 Writer::create(path, config.schema(format, written_by))
             };
             open = Some((create(Config::Default)?, create(Config::Rewards)?));
         }
         if let Some((data, record)) = &mut open {
             let examples = batch.iter().map(|row| &row.example);
-            data.write(&data_batch(&data.schema, format, examples, &ids, &rewards)?)?;
+            data.write(&data_batch(&data.schema, (format, written_by), examples, &ids, &rewards)?)?;
             record.write(&rewards_batch(&record.schema, &batch, &ids, &hashes)?)?;
         }
         if let Some((data, record)) = open.take_if(|(data, _)| data.size() >= shard_bytes) {

@@ -153,9 +153,9 @@ impl Run<'_> {
                 found.is_some() && found == answer(pattern, &sibling_of.text)
             });
             // it is published as an answer to what the long one was asked
-            let tokens_told = completion.asked.as_ref().and_then(|asked| asked.tokens);
-            let asked = sibling_of.asked.clone();
-            completion.asked = asked.map(|asked| Asked { tokens: tokens_told, ..asked });
+            let prompt = sibling_of.asked.as_ref().map(|asked| asked.prompt.clone());
+            let asked = completion.asked.take().zip(prompt);
+            completion.asked = asked.map(|(asked, prompt)| Asked { prompt, ..asked });
             let reason = if completion.text.trim().is_empty() || tokens(&completion)? >= tokens(sibling_of)? {
                 Some("no shorter sibling")
             } else {

@@ -128,6 +128,8 @@ pub struct Outcome {
     pub arms: Vec<ArmRecord>,
     /// What all that was drawn took, if somebody counts it.
     pub account: Option<Account>,
+    /// The same of each part of the generator that counts, if it has parts.
+    pub accounts: Vec<(String, Account)>,
     /// All that happened.
     pub history: History,
 }
@@ -161,7 +163,8 @@ impl Run<'_> {
         let frames: Vec<_> =
             state.history.validations.iter().flat_map(|record| record.decoded.clone()).collect();
         pictures.extend(film_strip(&frames).map(|png| Picture { name: "film".into(), png }));
-        let account = self.problem.writer()?.generator.account(None);
+        let generator = self.problem.writer()?.generator.as_ref();
+        let (account, accounts) = (generator.account(None), generator.accounts());
         Ok(Outcome {
             rows,
             left_out,
@@ -171,6 +174,7 @@ impl Run<'_> {
             pictures,
             arms,
             account,
+            accounts,
             history: state.history,
         })
     }

@@ -3,10 +3,11 @@
 use std::{path::Path, sync::Arc};
 
 use burn::tensor::Device;
-use dpg_dataset::{Example, message, read_texts};
+use dpg_dataset::{Example, REASONING, message, read_texts};
 use dpg_generator::{Choice, Classes, Completion, Generator, Local, Prompt};
 use dpg_models::Frozen;
 use dpg_spec::{Format, Prompts, Spec};
+use serde_json::Value;
 
 use crate::{Draw, Error, Stop, randomness};
 
@@ -180,7 +181,11 @@ pub(crate) fn row(prompt: &Prompt, completion: &Completion, format: Format) -> E
             Example::PromptCompletion { prompt: prompt.clone(), completion: completion.text.clone() }
         }
         Format::Messages => {
-            let turns = vec![message("user", prompt), message("assistant", &completion.text)];
+            let mut turns = vec![message("user", prompt), message("assistant", &completion.text)];
+            if let Some(reasoning) = &completion.reasoning {
+                turns[0].insert(REASONING.into(), Value::Null);
+                turns[1].insert(REASONING.into(), reasoning.as_str().into());
+            }
             Example::Messages(turns.into())
         }
     }

@@ -4,23 +4,18 @@
 
 use std::path::Path;
 
-use dpg_models::keyed_rng;
-use dpg_policy::Categorical;
 use dpg_spec::{Length, SharesOf};
-use rand::RngExt;
 use serde_json::Value;
 
 use crate::{
     About, Account, Asked, Chance, Choice, Completion, Error, Generator, Lesson, Prompt, Rollout, Saved,
-    Stop, UpdateStats, arms,
+    Stop, UpdateStats, shares::Shares,
 };
 
 /// Before the names of what is saved of the classes.
 const PREFIX: &str = "length_";
 /// The purpose that keys which class is asked for.
 const PURPOSE: u64 = u64::from_le_bytes(*b"classes ");
-/// The fraction of the golden ratio: its multiples, taken modulo 1, are spread more evenly than those of any other number.
-const GOLDEN: f64 = 0.618_033_988_749_895;
 
 /// A generator and the classes that it is asked in.
 pub struct Classes {
@@ -34,28 +29,12 @@ struct Class {
     template: String,
 }
 
-enum Shares {
-    /// Of the rows of every draw, as nearly as they go.
-    Fixed(Vec<f64>),
-    /// Probabilities of each row.
-    Learnt(Box<Categorical>),
-}
-
-impl Shares {
-    /// Goes on from what was learnt, if anything is.
-    fn replace(&mut self, learnt: Option<Categorical>) {
-        if let Some(learnt) = learnt {
-            *self = Self::Learnt(Box::new(learnt));
-        }
-    }
-}
-
 impl Classes {
     /// Of settings whose classes have templates.
     pub fn new(inner: Box<dyn Generator>, settings: &Length) -> Self {
         let of = settings.classes();
         let shares = if settings.learn {
-            Shares::Learnt(Box::new(Categorical::uniform(of.len())))
+            Shares::uniform(of.len())
         } else {
             // of a class with fewer tokens it takes more rows
             let rows = |class: &dpg_spec::LengthClass| {
@@ -74,30 +53,6 @@ impl Classes {
         Self { inner, all: of.into_iter().map(class).collect(), shares }
     }
 
-    /// The class of a row of a draw, whatever rows come after it.
-    fn class(&self, choice: Choice, row: usize) -> usize {
-        match (&self.shares, choice) {
-            (Shares::Learnt(policy), Choice::Likeliest) => policy.likeliest(),
-            (Shares::Learnt(policy), Choice::Random { seed, draw }) => {
-                policy.at(keyed_rng([seed, draw, row as u64, PURPOSE]).random())
-            }
-            (Shares::Fixed(shares), Choice::Likeliest) => {
-                (0..shares.len()).rev().max_by(|a, b| shares[*a].total_cmp(&shares[*b])).unwrap_or(0)
-            }
-            (Shares::Fixed(shares), Choice::Random { seed, draw }) => {
-                let start: f64 = keyed_rng([seed, draw, 0, PURPOSE]).random();
-                let place = (start + row as f64 * GOLDEN).fract();
-                let mut sum = 0.0;
-                let found = shares.iter().position(|share| {
-                    sum += share;
-                    place < sum
-                });
-                // their sum may be a little less than 1
-                found.unwrap_or(shares.len() - 1)
-            }
-        }
-    }
-
     /// What the generator is asked for a row of the prompts in a class.
     fn asked(&self, class: usize, row: &str) -> Result<Prompt, Error> {
         let told = self.all[class].template.replace("{text}", row);
@@ -111,14 +66,10 @@ impl Classes {
 
 impl Generator for Classes {
     fn about(&self) -> About {
-        let (probabilities, learnt) = match &self.shares {
-            Shares::Fixed(shares) => (shares.clone(), 0),
-            Shares::Learnt(policy) => (policy.probabilities(), self.all.len()),
-        };
         let chance = |(class, probability): (&Class, f64)| Chance { name: class.name.clone(), probability };
-        let arms = self.all.iter().zip(probabilities).map(chance).collect();
+        let arms = self.all.iter().zip(self.shares.probabilities()).map(chance).collect();
         let About { kind, parameters, .. } = self.inner.about();
-        About { kind, parameters: parameters.map(|of_inner| of_inner + learnt), arms }
+        About { kind, parameters: parameters.map(|of_inner| of_inner + self.shares.parameters()), arms }
     }
 
     /// The row itself: what is put around it is the class'.
@@ -135,7 +86,7 @@ impl Generator for Classes {
     }
 
     fn draw(&self, prompts: &[Prompt], choice: Choice, stop: Stop) -> Result<Vec<Completion>, Error> {
-        let classes: Vec<_> = (0..prompts.len()).map(|row| self.class(choice, row)).collect();
+        let classes: Vec<_> = (0..prompts.len()).map(|row| self.shares.pick(choice, row, PURPOSE)).collect();
         let rows = classes.iter().zip(prompts);
         let asked =
             rows.map(|(class, prompt)| self.asked(*class, &prompt.text)).collect::<Result<Vec<_>, _>>()?;
@@ -170,38 +121,27 @@ impl Generator for Classes {
         } else {
             Some(self.inner.learn(&Lesson { rollouts: &rollouts, ..*lesson })?)
         };
-        let of_classes = match &mut self.shares {
-            Shares::Fixed(_) => UpdateStats::default(),
-            Shares::Learnt(policy) => policy.learn(&draws, lesson.policy)?,
-        };
-        Ok(of_inner.unwrap_or(of_classes))
+        let of_classes = self.shares.learn(&draws, lesson.policy)?;
+        Ok(of_inner.or(of_classes).unwrap_or_default())
     }
 
     fn save(&self) -> Saved {
         let mut saved = self.inner.save();
-        if let Shares::Learnt(policy) = &self.shares {
-            arms::save(policy, self.names(), PREFIX, &mut saved);
-        }
+        self.shares.save(self.names(), PREFIX, &mut saved);
         saved
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
-        let learnt = match &self.shares {
-            Shares::Fixed(_) => None,
-            Shares::Learnt(policy) => Some(arms::read(saved, &self.names(), PREFIX, policy)?),
-        };
+        let shares = self.shares.read(saved, &self.names(), PREFIX)?;
         self.inner.restore(saved)?;
-        self.shares.replace(learnt);
+        self.shares = shares;
         Ok(())
     }
 
     fn start_from(&mut self, saved: &Saved) -> Result<(), Error> {
-        let learnt = match &self.shares {
-            Shares::Fixed(_) => None,
-            Shares::Learnt(policy) => Some(arms::read_learnt(saved, &self.names(), PREFIX, policy)?),
-        };
+        let shares = self.shares.read_learnt(saved, &self.names(), PREFIX)?;
         self.inner.start_from(saved)?;
-        self.shares.replace(learnt);
+        self.shares = shares;
         Ok(())
     }
 

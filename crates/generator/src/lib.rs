@@ -4,8 +4,8 @@
 //! knows no more of it than that: how a prompt is put into words, what is drawn to answer it, and what learning
 //! changes are the generator's own. [`Local`] is a language model on this machine whose weights, or whose LoRA
 //! adapters, are trained; [`Api`] is a frozen teacher behind an API, of which is trained which of its arms is asked;
-//! [`Rubric`] is a local model that is trained to instruct a teacher. [`Classes`] asks any of them for rows of several
-//! lengths.
+//! [`Rubric`] is a local model that is trained to instruct a teacher; [`Mix`] is several of these. [`Classes`] asks any of
+//! them for rows of several lengths.
 //!
 //! ```no_run
 //! use burn::tensor::Device;
@@ -25,7 +25,9 @@ mod arms;
 mod classes;
 mod error;
 mod local;
+mod mix;
 mod rubric;
+mod shares;
 
 use std::{path::Path, sync::Arc};
 
@@ -40,6 +42,7 @@ pub use classes::Classes;
 pub use dpg_policy::UpdateStats;
 pub use error::Error;
 pub use local::Local;
+pub use mix::Mix;
 pub use rubric::Rubric;
 
 /// Asked often; true ends what is being done.
@@ -96,6 +99,11 @@ pub trait Generator: Send + Sync {
         None
     }
 
+    /// The same of each of its parts that counts, by name, if it has parts.
+    fn accounts(&self) -> Vec<(String, Account)> {
+        vec![]
+    }
+
     /// Whether its budget has room for so many completions more, as far as can be told from those before.
     fn affords(&self, _completions: usize) -> bool {
         true
@@ -137,6 +145,8 @@ pub struct Completion {
     pub stopped: bool,
     /// How it was asked for, where the generator chose that.
     pub asked: Option<Asked>,
+    /// What was thought before it, if that is kept.
+    pub reasoning: Option<String>,
 }
 
 impl Completion {
@@ -222,5 +232,6 @@ pub fn upon(
         spec::Generator::Local(local) => Box::new(Local::load(local.clone(), devices, frozen)?),
         spec::Generator::Api(api) => Box::new(Api::new(api.clone())?),
         spec::Generator::Rubric(rubric) => Box::new(Rubric::load(rubric.clone(), devices, frozen)?),
+        spec::Generator::Mix(mix) => Box::new(Mix::load(mix.clone(), devices, frozen.as_ref())?),
     })
 }

@@ -203,7 +203,14 @@ impl Generator for Local {
         let completion = |drawn: dpg_models::Completion| {
             let text = tokenizer.decode(&drawn.tokens)?;
             let dpg_models::Completion { tokens, log_probs, stopped } = drawn;
-            Ok(Completion { text, tokens: Some(tokens), log_probs: Some(log_probs), stopped, asked: None })
+            Ok(Completion {
+                text,
+                tokens: Some(tokens),
+                log_probs: Some(log_probs),
+                stopped,
+                asked: None,
+                reasoning: None,
+            })
         };
         drawn.into_iter().map(completion).collect()
     }

@@ -1,6 +1,6 @@
 //! What writes the examples: a model on this machine that is trained ([`LocalGenerator`]), a frozen teacher behind
-//! an API whose choice of arms is trained ([`ApiGenerator`]), or both, the first instructing the second
-//! ([`RubricGenerator`]).
+//! an API whose choice of arms is trained ([`ApiGenerator`]), both, the first instructing the second
+//! ([`RubricGenerator`]), or several side by side ([`MixGenerator`]).
 
 use std::collections::HashSet;
 
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Connection, Fault, LARGEST, LocalGenerator, MOST_ROLLOUTS, MOST_TOKENS, NAME, Prompts, RubricGenerator,
-    syntax::member,
+    Connection, Fault, LARGEST, LocalGenerator, Location, LocationKind, MOST_ROLLOUTS, MOST_TOKENS, Member,
+    MixGenerator, NAME, Prompts, RubricGenerator, syntax::member,
 };
 
 /// Most arms of a teacher.
@@ -39,6 +39,7 @@ pub enum Generator {
     Local(LocalGenerator),
     Api(ApiGenerator),
     Rubric(RubricGenerator),
+    Mix(MixGenerator),
 }
 
 impl Generator {
@@ -48,6 +49,7 @@ impl Generator {
             Self::Local(local) => local.prompts.as_ref(),
             Self::Api(api) => api.prompts.as_ref(),
             Self::Rubric(rubric) => rubric.writer.prompts.as_ref(),
+            Self::Mix(mix) => mix.prompts.as_ref(),
         }
     }
 
@@ -57,18 +59,19 @@ impl Generator {
             Self::Local(local) => &mut local.prompts,
             Self::Api(api) => &mut api.prompts,
             Self::Rubric(rubric) => &mut rubric.writer.prompts,
+            Self::Mix(mix) => &mut mix.prompts,
         }
     }
 
     /// Most new tokens of an example.
     pub fn max_new_tokens(&self) -> usize {
-        let of_teacher = |api: &ApiGenerator| {
-            api.arms().iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default()
-        };
         match self {
             Self::Local(local) => local.max_new_tokens,
-            Self::Api(api) => of_teacher(api),
-            Self::Rubric(rubric) => of_teacher(&rubric.teacher),
+            Self::Api(api) => api.longest(),
+            Self::Rubric(rubric) => rubric.teacher.longest(),
+            Self::Mix(mix) => {
+                mix.members.iter().map(|member| member.generator.max_new_tokens()).max().unwrap_or_default()
+            }
         }
     }
 
@@ -78,24 +81,39 @@ impl Generator {
             Self::Local(local) => Some(local),
             Self::Api(_) => None,
             Self::Rubric(rubric) => Some(&rubric.writer),
+            Self::Mix(mix) => mix.local(),
         }
     }
 
-    /// The settings of the teacher, if it has one.
-    pub fn api(&self) -> Option<&ApiGenerator> {
+    /// The same, to be changed.
+    pub fn local_mut(&mut self) -> Option<&mut LocalGenerator> {
         match self {
-            Self::Local(_) => None,
-            Self::Api(api) => Some(api),
-            Self::Rubric(rubric) => Some(&rubric.teacher),
+            Self::Local(local) => Some(local),
+            Self::Api(_) => None,
+            Self::Rubric(rubric) => Some(&mut rubric.writer),
+            Self::Mix(mix) => mix.placed_mut("").find_map(|(_, member)| member.local_mut()),
         }
     }
 
-    /// The same, to be told what the teacher's name stands for.
-    pub fn api_mut(&mut self) -> Option<&mut ApiGenerator> {
+    /// The settings of its teachers, if it has any.
+    pub fn teachers(&self) -> Vec<&ApiGenerator> {
         match self {
-            Self::Local(_) => None,
-            Self::Api(api) => Some(api),
-            Self::Rubric(rubric) => Some(&mut rubric.teacher),
+            Self::Local(_) => vec![],
+            Self::Api(api) => vec![api],
+            Self::Rubric(rubric) => vec![&rubric.teacher],
+            Self::Mix(mix) => mix.members.iter().flat_map(|member| member.generator.teachers()).collect(),
+        }
+    }
+
+    /// The same below a key, each with its own, to be told what its teacher's name stands for.
+    pub fn teachers_below(&mut self, at: &str) -> Vec<(String, &mut ApiGenerator)> {
+        match self {
+            Self::Local(_) => vec![],
+            Self::Api(api) => vec![(at.into(), api)],
+            Self::Rubric(rubric) => vec![(member(at, "teacher"), &mut rubric.teacher)],
+            Self::Mix(mix) => {
+                mix.placed_mut(at).flat_map(|(at, member)| member.teachers_below(&at)).collect()
+            }
         }
     }
 
@@ -107,6 +125,69 @@ impl Generator {
             Self::Api(api) => of_teacher(api),
             Self::Rubric(rubric) => {
                 format!("{}, instructed by {}", of_teacher(&rubric.teacher), rubric.writer.model)
+            }
+            Self::Mix(mix) => {
+                let names: Vec<_> = mix.members.iter().map(|member| member.generator.named()).collect();
+                names.join("; ")
+            }
+        }
+    }
+
+    /// Its arms, as they are named where rows are told apart, with their probabilities before anything is learnt; none
+    /// if it has none.
+    pub fn arms(&self) -> Vec<(String, f64)> {
+        match self {
+            Self::Local(_) | Self::Rubric(_) => vec![],
+            Self::Api(api) => {
+                api.arms.iter().map(|arm| (arm.name.clone(), 1.0 / api.arms.len() as f64)).collect()
+            }
+            Self::Mix(mix) => {
+                let of_member = |(one, share): (&Member, f64)| {
+                    let arms = one.generator.arms();
+                    if arms.is_empty() {
+                        return vec![(one.name.clone(), share)];
+                    }
+                    arms.into_iter().map(|(arm, part)| (one.arm(&arm), share * part)).collect()
+                };
+                mix.members.iter().zip(mix.shares()).flat_map(of_member).collect()
+            }
+        }
+    }
+
+    /// The locations below a key, to be read or replaced.
+    pub(crate) fn locations_below(&mut self, at: &str) -> Vec<Location<'_>> {
+        let place = |key: &str, kind, uri| Location { key: member(at, key), kind, uri };
+        match self {
+            Self::Local(LocalGenerator { model, prompts, .. }) => {
+                let mut found = vec![place("model", LocationKind::Model, model)];
+                found.extend(
+                    prompts.as_mut().map(|file| place("prompts.path", LocationKind::Data, &mut file.path)),
+                );
+                found
+            }
+            Self::Api(api) => {
+                let file = api.prompts.as_mut();
+                file.map(|file| place("prompts.path", LocationKind::Data, &mut file.path))
+                    .into_iter()
+                    .collect()
+            }
+            Self::Rubric(rubric) => {
+                let LocalGenerator { model, prompts, .. } = &mut rubric.writer;
+                let mut found = vec![place("writer.model", LocationKind::Model, model)];
+                let file = prompts.as_mut();
+                found.extend(
+                    file.map(|file| place("writer.prompts.path", LocationKind::Data, &mut file.path)),
+                );
+                found
+            }
+            Self::Mix(mix) => {
+                let MixGenerator { members, prompts, .. } = mix;
+                let file = prompts.as_mut();
+                let file = file.map(|file| place("prompts.path", LocationKind::Data, &mut file.path));
+                let of_members = members.iter_mut().enumerate().flat_map(|(number, one)| {
+                    one.generator.locations_below(&member(at, &format!("members[{number}].generator")))
+                });
+                file.into_iter().chain(of_members).collect()
             }
         }
     }
@@ -129,7 +210,6 @@ pub enum ApiKind {
     Api,
 }
 
-/// Schema of the key `kind` of a local generator.
 /// A template with a row of the prompts for `{text}` and something else for its own mark: in one pass, so that nothing that
 /// either says is filled in.
 pub(crate) fn filled(template: &str, row: &str, mark: &str, other: &str) -> String {
@@ -137,6 +217,7 @@ pub(crate) fn filled(template: &str, row: &str, mark: &str, other: &str) -> Stri
     parts.join(other)
 }
 
+/// Schema of the key `kind` of a local generator.
 pub(crate) fn local_kind(_: &mut schemars::SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "const": "local" })
 }
@@ -185,6 +266,10 @@ pub struct ApiGenerator {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub parameters: Map<String, Value>,
+    /// What the model thought before it answered is kept, as the `reasoning_content` of the assistant's turn: it takes
+    /// `output.format = "messages"`. Default false: it is dropped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_reasoning: bool,
     /// Send a seed with each request: the server takes one. Default false.
     #[serde(default)]
     pub send_seed: bool,
@@ -326,6 +411,11 @@ impl ApiGenerator {
             }
         }
         models
+    }
+
+    /// Most new tokens of an answer.
+    pub fn longest(&self) -> usize {
+        self.arms().iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default()
     }
 
     /// What does not go together in it, by keys below `at`.

@@ -1,6 +1,6 @@
 //! What a spec names besides itself: models, data, pictures and programs, each with its key.
 
-use crate::{Generator, NamedProgram, Spec};
+use crate::{NamedProgram, Spec};
 
 /// A place that a spec names.
 #[derive(Debug)]
@@ -33,20 +33,7 @@ impl Spec {
             uri: &mut self.target.model,
         }];
         if let Some(generator) = &mut self.generator {
-            let (at, local, prompts) = match generator {
-                Generator::Local(local) => ("generator", Some(&mut local.model), &mut local.prompts),
-                Generator::Api(api) => ("generator", None, &mut api.prompts),
-                Generator::Rubric(rubric) => {
-                    ("generator.writer", Some(&mut rubric.writer.model), &mut rubric.writer.prompts)
-                }
-            };
-            if let Some(uri) = local {
-                found.push(Location { key: format!("{at}.model"), kind: LocationKind::Model, uri });
-            }
-            if let Some(prompts) = prompts {
-                let (key, kind) = (format!("{at}.prompts.path"), LocationKind::Data);
-                found.push(Location { key, kind, uri: &mut prompts.path });
-            }
+            found.extend(generator.locations_below("generator"));
         }
         found.extend(self.metric.locations_below("metric"));
         found

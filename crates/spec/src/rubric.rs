@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ApiGenerator, Fault, LocalGenerator,
     generator::{TEMPLATE, filled},
+    syntax::member,
 };
 
 /// The kind of a generator that instructs a teacher.
@@ -50,12 +51,12 @@ impl RubricGenerator {
         filled(&self.template, row, "{rubric}", rubric)
     }
 
-    /// What does not go together in it, apart from its writer.
-    pub(crate) fn faults(&self) -> Vec<Fault> {
+    /// What does not go together in it, apart from its writer and its teacher, by keys below `at`.
+    pub(crate) fn faults_below(&self, at: &str) -> Vec<Fault> {
         let mut faults: Vec<Fault> = vec![];
         let mut require = |holds: bool, key: &str, message: &str| {
             if !holds {
-                faults.push(Fault::new(format!("generator.{key}"), message));
+                faults.push(Fault::new(member(at, key), message));
             }
         };
         let Self { template, teacher, .. } = self;
@@ -79,7 +80,6 @@ impl RubricGenerator {
             "teacher.arms",
             "of a teacher that is instructed the instruction is learnt, and no arm; remove them",
         );
-        faults.extend(teacher.faults_below("generator.teacher"));
         faults
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::schedule;
 use crate::{
-    Advantage, ApiGenerator, Fault, Generator, Goal, Length, LocalGenerator, Loss, Policy, Reward, Spec,
-    Target,
+    Advantage, ApiGenerator, Fault, Format, Generator, Goal, Length, LocalGenerator, Loss, Policy, Prompts,
+    Reward, Spec, Target,
 };
 
 /// Problems of a spec whose every single value is in order.
@@ -16,14 +16,9 @@ pub(crate) fn faults(spec: &Spec) -> Vec<Fault> {
     );
     rules.target(&spec.target);
     rules.0.extend(spec.metric.faults_below("metric"));
-    match &spec.generator {
-        Some(Generator::Local(local)) => rules.local(local, "generator"),
-        Some(Generator::Api(api)) => rules.api(api, spec),
-        Some(Generator::Rubric(rubric)) => {
-            rules.local(&rubric.writer, "generator.writer");
-            rules.0.extend(rubric.faults());
-        }
-        None => {}
+    if let Some(generator) = &spec.generator {
+        rules.generator(generator, "generator", spec.output.format);
+        rules.learning(generator, spec);
     }
     rules.policy(&spec.policy);
     rules.0.extend(spec.output.faults(&spec.policy));
@@ -58,34 +53,74 @@ impl Rules {
         );
     }
 
-    fn api(&mut self, api: &ApiGenerator, spec: &Spec) {
-        self.0.extend(api.faults_below("generator"));
-        if let Some(prompts) = &api.prompts {
-            self.file(&prompts.path, "generator.prompts.path");
+    fn generator(&mut self, generator: &Generator, at: &str, format: Format) {
+        match generator {
+            Generator::Local(local) => self.local(local, at),
+            Generator::Api(api) => {
+                self.api(api, at, format);
+                self.prompts(api.prompts.as_ref(), at);
+            }
+            Generator::Rubric(rubric) => {
+                self.local(&rubric.writer, &format!("{at}.writer"));
+                self.0.extend(rubric.faults_below(at));
+                self.api(&rubric.teacher, &format!("{at}.teacher"), format);
+            }
+            Generator::Mix(mix) => {
+                self.0.extend(mix.faults_below(at));
+                self.prompts(mix.prompts.as_ref(), at);
+                mix.placed(at).for_each(|(at, member)| self.generator(member, &at, format));
+            }
         }
-        let length = spec.output.length.as_ref();
+    }
+
+    fn api(&mut self, api: &ApiGenerator, at: &str, format: Format) {
+        self.0.extend(api.faults_below(at));
         self.require(
-            !api.arms.is_empty() || spec.policy.steps == 0 || length.is_some_and(|length| length.learn),
+            !api.keep_reasoning || format == Format::Messages,
+            &format!("{at}.keep_reasoning"),
+            "has its place in an assistant's turn; write `output.format = \"messages\"`, or remove it",
+        );
+    }
+
+    /// What a run learns, and what else it does with what writes.
+    fn learning(&mut self, generator: &Generator, spec: &Spec) {
+        let (length, arms) = (spec.output.length.as_ref(), generator.arms());
+        let learns = match generator {
+            Generator::Mix(mix) => mix.learn || arms.len() > mix.members.len(),
+            _ => !arms.is_empty(),
+        };
+        self.require(
+            learns
+                || generator.local().is_some()
+                || spec.policy.steps == 0
+                || length.is_some_and(|length| length.learn),
             "policy.steps",
             "a teacher without `arms` learns nothing, and each step would be paid for; write 0, or give `generator.arms`",
         );
         self.require(
-            api.arms.is_empty() || !length.is_some_and(Length::is_told),
+            arms.is_empty() || !length.is_some_and(Length::is_told),
             "output.length",
-            "a `template` of each class does not go with `generator.arms`: a row is asked for in one way; remove one",
+            "a `template` of each class does not go with `generator.arms` or `generator.members`: a row is asked for in one \
+             way; remove one",
         );
         self.require(
-            !spec.output.export_generator,
+            generator.local().is_some() || !spec.output.export_generator,
             "output.export_generator",
             "a teacher behind an API has no weights that could be published; remove it",
         );
     }
 
+    fn prompts(&mut self, prompts: Option<&Prompts>, at: &str) {
+        if let Some(prompts) = prompts {
+            self.file(&prompts.path, &format!("{at}.prompts.path"));
+        }
+    }
+
     fn local(&mut self, generator: &LocalGenerator, at: &str) {
         let key = |key: &str| format!("{at}.{key}");
         self.model(&generator.model, &key("model"));
-        if let Some(prompts) = &generator.prompts {
-            self.file(&prompts.path, &key("prompts.path"));
+        self.prompts(generator.prompts.as_ref(), at);
+        if generator.prompts.is_some() {
             self.require(
                 generator.template == "chat" || generator.template.contains("{text}"),
                 &key("template"),

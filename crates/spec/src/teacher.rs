@@ -24,6 +24,9 @@ pub struct Teacher {
     /// It knows `max_tokens` and not `max_completion_tokens`, as older servers.
     #[serde(default)]
     pub max_tokens: bool,
+    /// Requests are handed in as batch files (`/v1/batches`), which cost less at some servers, and may take a day.
+    #[serde(default)]
+    pub batches: bool,
     /// Requests under way at once.
     #[serde(default = "Teacher::default_concurrency")]
     pub concurrency: usize,

@@ -9,13 +9,15 @@ use dpg_spec::{Spec, Syntax};
 use serde_json::{Value, json};
 
 /// The sections of the reference, each a table of a spec.
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 12] = [
     ("A spec", ""),
     ("`[target]`", "Target"),
     ("`[target.sft]`", "Sft"),
     ("`[generator]`", "LocalGenerator"),
     ("`[generator]` with `kind = \"api\"`", "ApiGenerator"),
     ("`[generator]` with `kind = \"rubric\"`", "RubricGenerator"),
+    ("`[generator]` with `kind = \"mix\"`", "MixGenerator"),
+    ("`[[generator.members]]`", "Member"),
     ("`[policy]`", "Policy"),
     ("`[output]`", "Output"),
     ("`[output.length]`", "Length"),

@@ -10,7 +10,7 @@ use dpg_dataset::Example;
 use dpg_engine::{Draw, Problem, Writer};
 use dpg_hub::{Options, Uri};
 use dpg_registry::Local;
-use dpg_spec::{Format, Generator, LocalGenerator, Prompts, Spec};
+use dpg_spec::{Format, LocalGenerator, Prompts, Spec};
 use serde_json::{Value, json};
 
 use crate::commands::Programs;
@@ -130,14 +130,14 @@ async fn open(
         );
     }
     let mut spec = Spec::load(&Local(folder).spec())?;
-    if let Some(Generator::Local(generator)) = &mut spec.generator {
+    if let Some(generator) = &mut spec.generator {
         // the trained one stands for the model it was trained from, but adapters lie upon that
-        if !is_adapter {
-            generator.model = model.to_string_lossy().into_owned();
-            generator.lora = None;
+        if let Some(local) = generator.local_mut().filter(|_| !is_adapter) {
+            local.model = model.to_string_lossy().into_owned();
+            local.lora = None;
         }
         if arguments.prompts.is_some() {
-            generator.prompts = None;
+            *generator.prompts_mut() = None;
         }
     }
     Ok((model, Some(resolve(spec, hub).await?.local)))
@@ -153,6 +153,9 @@ async fn settings(
     let of_dataset = spec.and_then(|spec| spec.generator.as_ref()?.local());
     let usual = || toml::from_str("model = \"\"").expect("all else has a default");
     let mut settings = of_dataset.cloned().unwrap_or_else(usual);
+    // those of a mix are for all its members
+    let prompts = spec.and_then(|spec| spec.generator.as_ref()?.prompts());
+    settings.prompts = settings.prompts.or_else(|| prompts.cloned());
     if settings.lora.is_none() {
         settings.model = model.to_string_lossy().into_owned();
     }

@@ -211,10 +211,13 @@ fn text(version: &Version, made: &Made) -> String {
         text += &format!("\nwhat it draws, {right} of {all} pixels right:\n\n");
         text += &decoded.terminal(terminal::coloured());
     }
-    if let Some(Teaching { arms, account }) = &made.teaching {
+    if let Some(Teaching { arms, account, members }) = &made.teaching {
         text += &format!("\nasked of the teacher: {}\n", teacher::account(account));
         for ArmRecord { name, probability, rows, .. } in arms {
             text += &format!("  {name:30} probability {probability:.3}, {rows} rows\n");
+        }
+        for (name, of_member) in members {
+            text += &format!("  {name:30} {}\n", teacher::account(of_member));
         }
     }
     for warning in &quality.warnings {

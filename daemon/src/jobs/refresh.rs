@@ -10,7 +10,7 @@ use anyhow::Context;
 use dpg_engine::{History, STATE_FILE, WARM_FILE};
 use dpg_queue::{Error as QueueError, Job};
 use dpg_registry::{Dependency, Error as RegistryError, Version, Withdrawal};
-use dpg_spec::{Generator, Spec};
+use dpg_spec::Spec;
 use dpg_store::Cause;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -85,11 +85,10 @@ impl<'a> Refresh<'a> {
     /// Whether the run may go on with the generator that a run of `earlier` ended with.
     fn continues(&self, earlier: &Spec) -> bool {
         let learns = |spec: &Spec| {
-            let mut names = match spec.generator.as_ref()? {
-                // what is kept is how often each is asked
-                Generator::Api(api) => api.arms.iter().map(|arm| arm.name.clone()).collect(),
-                generator => vec![generator.local()?.model.clone()],
-            };
+            let generator = spec.generator.as_ref()?;
+            // what is kept is how often each is asked
+            let mut names: Vec<_> = generator.arms().into_iter().map(|(arm, _)| arm).collect();
+            names.extend(generator.local().map(|local| local.model.clone()));
             let learnt = spec.output.length.as_ref().filter(|length| length.learn);
             names.extend(learnt.iter().flat_map(|length| length.classes()).map(|class| class.name));
             Some(names)

@@ -84,10 +84,10 @@ fn read(text: &str, config: &Config, data: &DataDir) -> anyhow::Result<Result<Ne
 }
 
 /// The job of a spec that the settings allow.
-fn checked(text: &str, spec: Spec, config: &Config) -> Result<(Spec, NewJob), Vec<Fault>> {
+fn checked(text: &str, mut spec: Spec, config: &Config) -> Result<(Spec, NewJob), Vec<Fault>> {
     spec.generator().map_err(faults)?;
     let mut refused = allow::faults(&spec, &config.allow);
-    refused.extend(teachers::fault(&spec, &config.teachers));
+    refused.extend(teachers::fault(&mut spec, &config.teachers));
     if !refused.is_empty() {
         return Err(refused);
     }

@@ -24,7 +24,10 @@ pub(crate) fn card(
         languages: vec![],
         format: spec.output.format,
         written_by: match spec.generator {
-            Some(Generator::Api(_)) => WrittenBy::Teacher,
+            Some(ref generator) if generator.teachers().iter().any(|teacher| teacher.keep_reasoning) => {
+                WrittenBy::ThinkingTeacher
+            }
+            Some(Generator::Api(_) | Generator::Mix(_)) => WrittenBy::Teacher,
             // which class was asked for stands in the column of a teacher's arms
             _ if spec.output.length.as_ref().is_some_and(Length::is_told) => WrittenBy::Teacher,
             _ => WrittenBy::Model,

@@ -101,9 +101,10 @@ pub(crate) async fn make(
     // classes of lengths are told below a heading of their own
     let arms =
         if spec.output.length.as_ref().is_some_and(Length::is_told) { vec![] } else { outcome.arms.clone() };
-    let teaching = outcome.account.map(|account| Teaching { arms, account });
-    if let Some((teaching, api)) = teaching.as_ref().zip(spec.generator.as_ref().and_then(Generator::api)) {
-        card.teacher = Some(teaching.markdown(api));
+    let members = std::mem::take(&mut outcome.accounts);
+    let teaching = outcome.account.map(|account| Teaching { arms, account, members });
+    if let Some((teaching, generator)) = teaching.as_ref().zip(spec.generator.as_ref()) {
+        card.teacher = Some(teaching.markdown(generator));
     }
     card.lengths = outcome.lengths.as_ref().map(lengths::markdown);
     card.verification = verification.as_ref().map(verification::markdown);

@@ -107,10 +107,10 @@ impl Plan {
         let sft = target.sft(&examples, &[], &batches, &|| false);
         let storage = Storage::fitting(&sft, Path::new(""));
         let bytes = storage.bytes(&sft);
-        let local = spec.generator()?.local();
         let sizes = |local: &LocalGenerator| Sizes::of(Path::new(&local.model), local.lora.as_ref());
-        let generator = local.map(sizes).transpose()?;
-        let arms = spec.generator()?.api().map(|api| api.arms.len());
+        let settings = spec.generator()?;
+        let generator = settings.local().map(sizes).transpose()?;
+        let arms = (!settings.teachers().is_empty()).then(|| settings.arms().len());
         let held_out = target.encode(&problem.held_out.helpful(&spec.metric))?;
         let held_out: usize = held_out.iter().map(|example| example.tokens.len()).sum();
         let programs = programs(spec, problem, stop)?;

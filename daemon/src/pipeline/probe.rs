@@ -77,11 +77,9 @@ impl Probe {
         devices: &[Device],
         stop: Stop,
     ) -> anyhow::Result<Self> {
-        let generator = match spec.generator()? {
-            Generator::Local(local) => local,
-            Generator::Api(api) => return Self::of_teacher(spec, api, problem, devices, stop),
-            // its teacher is asked nothing
-            Generator::Rubric(rubric) => &rubric.writer,
+        // teachers are asked nothing
+        let Some(generator) = spec.generator()?.local() else {
+            return Self::of_teachers(spec, problem, devices, stop);
         };
         let new = generator.max_new_tokens.min(NEW);
         // with all its new tokens, each prompt is checked
@@ -121,7 +119,7 @@ impl Probe {
         let longer = match spec.generator()? {
             // what is written is an instruction, and the row is the teacher's
             Generator::Rubric(rubric) => rubric.teacher.max_completion_tokens as f64,
-            _ => length + ratio * (generator.max_new_tokens - new) as f64,
+            settings => length + ratio * (settings.max_new_tokens() - new) as f64,
         };
         let example = longer.clamp(2.0, spec.target.sft.sequence_length as f64);
 
@@ -138,23 +136,18 @@ impl Probe {
         Ok(Self { fit, walk, learn, decode, example, prompt, prompts })
     }
 
-    /// Asks a teacher nothing: each of its answers would be paid for.
-    fn of_teacher(
-        spec: &Spec,
-        api: &ApiGenerator,
-        problem: &Problem,
-        devices: &[Device],
-        stop: Stop,
-    ) -> anyhow::Result<Self> {
+    /// Asks teachers nothing: each of their answers would be paid for.
+    fn of_teachers(spec: &Spec, problem: &Problem, devices: &[Device], stop: Stop) -> anyhow::Result<Self> {
         let writer = Writer::load(spec, devices)?;
-        let (prompts, arms) = ((writer.training.len(), writer.validation.len()), api.arms());
+        let prompts = (writer.training.len(), writer.validation.len());
+        let arms: Vec<_> = spec.generator()?.teachers().into_iter().flat_map(ApiGenerator::arms).collect();
         // as the first arm asks, at most so many
         let asked = |row: &dpg_engine::Prompt| Example::Text(arms[0].template.replace("{text}", &row.text));
         let asked: Vec<_> = writer.training.iter().take(PROMPTS).map(asked).filter(says_something).collect();
         let tokens = problem.target.encode(&asked)?.into_iter().map(|example| example.tokens.len());
         let prompt =
             (tokens.clone().sum::<usize>() as f64 / asked.len().max(1) as f64, tokens.max().unwrap_or(0));
-        let longest = arms.iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default();
+        let longest = spec.generator()?.max_new_tokens();
         let example = longest.clamp(2, spec.target.sft.sequence_length.max(2));
         let rows = spec.policy.rollouts().min(TOGETHER);
         let inner_steps = spec.target.sft.steps(rows, example as f64);

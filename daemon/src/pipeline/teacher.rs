@@ -2,7 +2,7 @@
 
 use dpg_dataset::markdown::escaped;
 use dpg_engine::{Account, ArmRecord};
-use dpg_spec::{ApiGenerator, Arm, Spec};
+use dpg_spec::{ApiGenerator, Arm, Generator, Member, Spec};
 use serde::Serialize;
 
 use crate::pipeline::verification;
@@ -14,37 +14,72 @@ pub(crate) struct Teaching {
     pub(crate) arms: Vec<ArmRecord>,
     /// What all answers took.
     pub(crate) account: Account,
+    /// What those of each member of a mix took.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) members: Vec<(String, Account)>,
 }
 
 impl Teaching {
     /// For the dataset's card.
-    pub(crate) fn markdown(&self, settings: &ApiGenerator) -> String {
+    pub(crate) fn markdown(&self, generator: &Generator) -> String {
         let mut text = String::new();
         if !self.arms.is_empty() {
-            let before = 1.0 / self.arms.len() as f64;
             text += "What was learnt is how often to ask in which way. Mean rewards are those of the arm's rows in what was \
                      drawn for this data.\n\n| arm | probability before | after | rows | mean reward |\n|---|--:|--:|--:|--:|\n";
-            for ArmRecord { name, probability, rows, reward } in &self.arms {
+            let before = generator.arms().into_iter().map(|(_, before)| before);
+            for (ArmRecord { name, probability, rows, reward }, before) in self.arms.iter().zip(before) {
                 let (name, reward) =
                     (escaped(name), reward.map_or(String::new(), |reward| format!("{reward:.3e}")));
                 text += &format!("| {name} | {before:.3} | {probability:.3} | {rows} | {reward} |\n");
             }
             text += "\n";
-            for Arm { name, model, template, system, temperature, max_completion_tokens } in settings.arms() {
-                let temperature = temperature.map_or(String::new(), |at| format!(" at temperature {at}"));
-                let system = system
-                    .map_or(String::new(), |system| format!(" after the system's `{}`", short(&system)));
-                text += &format!(
-                    "- {}: {}{temperature}, at most {max_completion_tokens} tokens, asked `{}`{system}\n",
-                    escaped(&name.unwrap_or_default()),
-                    escaped(&model),
-                    short(&template)
-                );
-            }
-            text += "\n";
+            text += &(ways(generator) + "\n");
         }
-        text + &format!("{}.\n", account(&self.account))
+        text += &format!("{}.\n", account(&self.account));
+        for (name, of_member) in &self.members {
+            text += &format!("\n{}: {}.\n", escaped(name), account(of_member));
+        }
+        text
     }
+}
+
+/// What each arm is, a line each.
+fn ways(generator: &Generator) -> String {
+    let line = |name: &str, told: &str| format!("- {}: {told}\n", escaped(name));
+    match generator {
+        Generator::Api(api) => api
+            .arms()
+            .into_iter()
+            .map(|arm| line(arm.name.as_deref().unwrap_or_default(), &asked(&arm)))
+            .collect(),
+        Generator::Mix(mix) => {
+            let of_member = |member: &Member| match &member.generator {
+                Generator::Api(api) => {
+                    let name = |arm: &Arm| match &arm.name {
+                        Some(arm) => member.arm(arm),
+                        None => member.name.clone(),
+                    };
+                    api.arms().iter().map(|arm| line(&name(arm), &asked(arm))).collect()
+                }
+                other => line(&member.name, &escaped(&other.named())),
+            };
+            mix.members.iter().map(of_member).collect::<String>()
+        }
+        Generator::Local(_) | Generator::Rubric(_) => String::new(),
+    }
+}
+
+/// How an arm is asked.
+fn asked(arm: &Arm) -> String {
+    let Arm { model, template, system, temperature, max_completion_tokens, .. } = arm;
+    let temperature = temperature.map_or(String::new(), |at| format!(" at temperature {at}"));
+    let system =
+        system.as_ref().map_or(String::new(), |system| format!(" after the system's `{}`", short(system)));
+    format!(
+        "{}{temperature}, at most {max_completion_tokens} tokens, asked `{}`{system}",
+        escaped(model),
+        short(template)
+    )
 }
 
 /// The beginning of a template, in one line of code.
@@ -85,25 +120,37 @@ pub(crate) struct Estimate {
 }
 
 impl Estimate {
-    /// Of a spec whose prompts are so long on average; `None` if it has no teacher.
+    /// Of a spec whose prompts are so long on average; `None` if it has no teacher. Whatever is learnt, each answer is
+    /// taken to be as long and as dear as any may be.
     pub(crate) fn of(spec: &Spec, prompt: f64) -> Option<Self> {
-        let api = spec.generator.as_ref()?.api()?;
+        let generator = spec.generator.as_ref()?;
+        let teachers = generator.teachers();
+        if teachers.is_empty() {
+            return None;
+        }
         let (policy, output) = (&spec.policy, &spec.output);
         let tried = output.publish_if.map_or(0, |_| verification::ORDERS * output.examples);
         let answers = policy.steps * policy.rollouts()
             + policy.validations() * (policy.validated() + 1)
             + spec.dataset_rollouts() * output.draws()
             + tried;
-        let arms = api.arms();
-        let longest = arms.iter().map(|arm| arm.max_completion_tokens).max().unwrap_or_default();
+        // those of a model on this machine cost nothing
+        let answers = match generator {
+            Generator::Mix(mix) if !mix.learn => {
+                let shares = mix.members.iter().zip(mix.shares());
+                let taught = shares.filter(|(member, _)| !member.generator.teachers().is_empty());
+                (answers as f64 * taught.map(|(_, share)| share).sum::<f64>()).ceil() as usize
+            }
+            _ => answers,
+        };
+        let longest = teachers.iter().map(|api| api.longest()).max().unwrap_or_default();
         let (prompt_tokens, completion_tokens) = (answers as f64 * prompt, (answers * longest) as f64);
-        let prices = api.connection.as_ref().map(|connection| &connection.teacher.prices)?;
-        // the dearest arm for all of them
-        let price = |arm: &Arm| {
-            let price = prices.get(&arm.model)?;
+        let price = |(api, arm): (&ApiGenerator, Arm)| {
+            let price = api.connection.as_ref()?.teacher.prices.get(&arm.model)?;
             Some(price.of(prompt_tokens, 0.0, (answers * arm.max_completion_tokens) as f64))
         };
-        let money = arms.iter().map(price).collect::<Option<Vec<_>>>();
+        let arms = teachers.iter().flat_map(|api| api.arms().into_iter().map(move |arm| (*api, arm)));
+        let money = arms.map(price).collect::<Option<Vec<_>>>();
         let money = money.map(|each| each.into_iter().fold(0.0, f64::max));
         Some(Self { answers, prompt_tokens, completion_tokens, money })
     }

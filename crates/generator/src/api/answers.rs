@@ -22,6 +22,9 @@ pub const ANSWERS_FILE: &str = "answers.jsonl";
 pub(super) struct Answer {
     /// Hash of the request.
     pub(super) key: String,
+    /// Who answered; in files of earlier versions there is one teacher.
+    #[serde(default)]
+    pub(super) teacher: String,
     /// Number of the draw that asked; none if whoever asks gets the same.
     pub(super) draw: Option<u64>,
     /// Which model was asked.
@@ -34,10 +37,35 @@ pub(super) struct Answer {
     pub(super) seconds: f64,
 }
 
+/// A batch of requests, as it is about to be handed in, or with its id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Batch {
+    /// What it is known by before it has an id.
+    pub(super) mark: String,
+    /// Who is to answer.
+    pub(super) teacher: String,
+    /// The keys of its requests.
+    pub(super) keys: Vec<String>,
+    /// What the server calls it.
+    pub(super) id: Option<String>,
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Batch(Batch),
+    Answer(Answer),
+}
+
 /// A choice of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Said {
     pub(super) text: String,
+    /// What was thought before, if that is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning: Option<String>,
     /// It ended by itself.
     pub(super) stopped: bool,
 }
@@ -70,8 +98,9 @@ impl Answer {
     }
 }
 
-/// All answers of a run.
+/// All answers of a teacher to a run. Several teachers of one run share a file.
 pub(super) struct Answers {
+    teacher: String,
     kept: Mutex<Kept>,
     prices: BTreeMap<String, Price>,
 }
@@ -81,14 +110,25 @@ struct Kept {
     known: HashMap<String, Answer>,
     total: Account,
     draws: HashMap<u64, Account>,
+    /// In the order in which they were handed in.
+    batches: Vec<Batch>,
 }
 
 impl Answers {
     /// Those in the folder of a run, or none yet.
-    pub(super) fn open(folder: Option<&Path>, prices: BTreeMap<String, Price>) -> Result<Self, Error> {
-        let kept =
-            Kept { file: None, known: HashMap::new(), total: Account::default(), draws: HashMap::new() };
-        let mut answers = Self { kept: Mutex::new(kept), prices };
+    pub(super) fn open(
+        teacher: &str,
+        folder: Option<&Path>,
+        prices: BTreeMap<String, Price>,
+    ) -> Result<Self, Error> {
+        let kept = Kept {
+            file: None,
+            known: HashMap::new(),
+            total: Account::default(),
+            draws: HashMap::new(),
+            batches: vec![],
+        };
+        let mut answers = Self { teacher: teacher.into(), kept: Mutex::new(kept), prices };
         let Some(folder) = folder else { return Ok(answers) };
         let path = folder.join(ANSWERS_FILE);
         answers.read(&path).map_err(|source| Error::Answers { path, source })?;
@@ -100,8 +140,13 @@ impl Answers {
         let (mut reader, mut whole, mut line) = (BufReader::new(&file), 0, vec![]);
         while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
             whole += line.len() as u64;
-            let answer: Answer = serde_json::from_slice(&line)?;
-            self.note(answer);
+            match serde_json::from_slice(&line)? {
+                Line::Answer(answer) if answer.teacher.is_empty() || answer.teacher == self.teacher => {
+                    self.note(answer);
+                }
+                Line::Batch(batch) if batch.teacher == self.teacher => self.note_batch(batch),
+                _ => {}
+            }
             line.clear();
         }
         if !line.is_empty() {
@@ -132,13 +177,36 @@ impl Answers {
 
     /// Keeps an answer.
     pub(super) fn put(&self, answer: Answer) -> Result<(), Error> {
+        self.write(&answer)?;
+        self.note(answer);
+        Ok(())
+    }
+
+    /// Keeps that a batch is about to be handed in, or its id.
+    pub(super) fn put_batch(&self, batch: Batch) -> Result<(), Error> {
+        self.write(&batch)?;
+        self.note_batch(batch);
+        Ok(())
+    }
+
+    /// The batches that were handed in, or were about to be.
+    pub(super) fn batches(&self) -> Vec<Batch> {
+        self.kept().batches.clone()
+    }
+
+    fn note_batch(&self, batch: Batch) {
+        let batches = &mut self.kept().batches;
+        batches.retain(|other| other.mark != batch.mark);
+        batches.push(batch);
+    }
+
+    fn write(&self, value: &impl Serialize) -> Result<(), Error> {
         if let Some((path, file)) = &mut self.kept().file {
-            let mut line = serde_json::to_vec(&answer).expect("text and numbers");
+            let mut line = serde_json::to_vec(value).expect("text and numbers");
             line.push(b'\n');
             let written = file.write_all(&line).and_then(|()| file.sync_data());
             written.map_err(|source| Error::Answers { path: path.clone(), source })?;
         }
-        self.note(answer);
         Ok(())
     }
 
@@ -158,9 +226,10 @@ mod tests {
     fn answer(key: &str, draw: Option<u64>) -> Answer {
         Answer {
             key: key.into(),
+            teacher: "near".into(),
             draw,
             model: "m".into(),
-            choices: vec![Said { text: "a\nb".into(), stopped: true }],
+            choices: vec![Said { text: "a\nb".into(), reasoning: None, stopped: true }],
             usage: Some(Usage { prompt: 10, cached: 4, completion: 5, reasoning: 2 }),
             seconds: 0.5,
         }
@@ -171,7 +240,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let prices =
             BTreeMap::from([("m".to_owned(), Price { prompt: 1.0, cached_prompt: None, completion: 2.0 })]);
-        let open = || Answers::open(Some(folder.path()), prices.clone()).unwrap();
+        let open = || Answers::open("near", Some(folder.path()), prices.clone()).unwrap();
         let first = open();
         for (key, draw) in [("a", Some(0)), ("b", Some(1)), ("c", None)] {
             first.put(answer(key, draw)).unwrap();
@@ -192,8 +261,14 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), whole);
         second.put(answer("d", Some(1))).unwrap();
         assert_eq!(open().account(Some(1)).requests, 2);
+        // another teacher's answers lie in the same file
+        let other = Answers::open("far", Some(folder.path()), prices.clone()).unwrap();
+        assert_eq!((other.account(None).requests, other.get("a")), (0, None));
+        other.put(Answer { teacher: "far".into(), ..answer("a", Some(0)) }).unwrap();
+        assert_eq!((open().account(None).requests, open().get("a")), (4, Some(answer("a", Some(0)))));
         fs::write(&file, "{}\n").unwrap();
-        let Err(Error::Answers { path, .. }) = Answers::open(Some(folder.path()), prices.clone()) else {
+        let Err(Error::Answers { path, .. }) = Answers::open("near", Some(folder.path()), prices.clone())
+        else {
             panic!()
         };
         assert_eq!(path, file);

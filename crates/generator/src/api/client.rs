@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use dpg_spec::Teacher;
 use dpg_store::{Outside, asked_wait, leads_inside};
-use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Client as Http, Response, StatusCode, Url, redirect};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client as Http, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde_json::Value;
 use tokio::time::sleep;
 use tracing::warn;
@@ -30,8 +30,9 @@ const WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A server that asks for more is not waited for.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// Most bytes of an answer.
+/// Most bytes of an answer, and of the file of a batch.
 const ANSWER_BYTES: usize = 32 << 20;
+const FILE_BYTES: usize = 1 << 30;
 /// Characters of what a server says against a request that are told.
 const TOLD: usize = 300;
 
@@ -40,6 +41,7 @@ pub(super) struct Client {
     /// The teacher's name.
     name: String,
     http: Http,
+    /// Of chat completions.
     url: Url,
     inside: bool,
     key: Option<String>,
@@ -127,6 +129,70 @@ impl Client {
 
     /// The answer to a request that asks for so many choices.
     pub(super) async fn ask(&self, body: &Value, choices: usize) -> Result<Told, Error> {
+        self.patiently(async || {
+            let text = self.exchange(self.http.post(self.url.clone()).json(body), ANSWER_BYTES).await?;
+            told(&json(&text)?, choices)
+                .ok_or_else(|| Failure::passing(format!("answered without what was asked{}", said(&text))))
+        })
+        .await
+    }
+
+    /// What is at a path beside chat completions.
+    pub(super) async fn get(&self, path: &str) -> Result<Value, Error> {
+        let url = self.beside(path)?;
+        self.patiently(async || json(&self.exchange(self.http.get(url.clone()), ANSWER_BYTES).await?)).await
+    }
+
+    /// The batch that was created with such a mark in its metadata, if it is among the last.
+    pub(super) async fn created(&self, mark: &str) -> Result<Option<Value>, Error> {
+        let listed = self.get("batches?limit=100").await?;
+        Ok(of_mark(&listed, mark))
+    }
+
+    /// Creates a batch with a mark in its metadata. Each attempt looks first whether one before it was heard.
+    pub(super) async fn create(&self, mark: &str, body: &Value) -> Result<Value, Error> {
+        let (list, create) = (self.beside("batches?limit=100")?, self.beside("batches")?);
+        self.patiently(async || {
+            let listed = json(&self.exchange(self.http.get(list.clone()), ANSWER_BYTES).await?)?;
+            match of_mark(&listed, mark) {
+                Some(batch) => Ok(batch),
+                None => json(&self.exchange(self.http.post(create.clone()).json(body), ANSWER_BYTES).await?),
+            }
+        })
+        .await
+    }
+
+    /// What a server says of a file of requests that is sent to it. `mark` stands in none of them.
+    pub(super) async fn upload(&self, mark: &str, rows: &str) -> Result<Value, Error> {
+        let url = self.beside("files")?;
+        let part = |name: &str, text: &str| {
+            format!("--{mark}\r\ncontent-disposition: form-data; name=\"{name}\r\n\r\n{text}\r\n")
+        };
+        let form = part("purpose\"", "batch")
+            + &part("file\"; filename=\"requests.jsonl\"\r\ncontent-type: application/jsonl", rows)
+            + &format!("--{mark}--\r\n");
+        let kind = format!("multipart/form-data; boundary={mark}");
+        self.patiently(async || {
+            let request = self.http.post(url.clone()).header(CONTENT_TYPE, &kind).body(form.clone());
+            json(&self.exchange(request, ANSWER_BYTES).await?)
+        })
+        .await
+    }
+
+    /// The text of a file that a server has made.
+    pub(super) async fn file(&self, id: &str) -> Result<String, Error> {
+        let url = self.beside(&format!("files/{id}/content"))?;
+        self.patiently(async || self.exchange(self.http.get(url.clone()), FILE_BYTES).await).await
+    }
+
+    fn beside(&self, path: &str) -> Result<Url, Error> {
+        // two segments up
+        let url = self.url.join("../").and_then(|base| base.join(path));
+        url.map_err(|error| self.error(format!("cannot be asked for `{path}`: {error}"), false))
+    }
+
+    /// Tries as often, and waits as long, as is worth it.
+    async fn patiently<T>(&self, once: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Error> {
         if !self.inside && leads_inside(&self.url).await {
             let reason = "has an address inside this machine's own network; say `inside = true` of it in `dpg.toml` if \
                           that is meant";
@@ -135,8 +201,8 @@ impl Client {
         let mut attempt = 1;
         loop {
             self.bucket.turn().await;
-            let Failure { reason, transient, wait } = match self.once(body, choices).await {
-                Ok(told) => return Ok(told),
+            let Failure { reason, transient, wait } = match once().await {
+                Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
             let usual = LONGEST_WAIT.min(WAIT * 2_u32.pow(attempt - 1));
@@ -153,12 +219,13 @@ impl Client {
         }
     }
 
-    fn error(&self, reason: String, transient: bool) -> Error {
+    /// An error of this teacher.
+    pub(super) fn error(&self, reason: String, transient: bool) -> Error {
         Error::Teacher { teacher: self.name.clone(), reason, transient }
     }
 
-    async fn once(&self, body: &Value, choices: usize) -> Result<Told, Failure> {
-        let mut request = self.http.post(self.url.clone()).json(body);
+    /// The text that answers a request, of so many bytes at most.
+    async fn exchange(&self, mut request: RequestBuilder, most: usize) -> Result<String, Failure> {
         if let Some(key) = &self.key {
             let mut value = HeaderValue::try_from(format!("Bearer {key}")).expect("its key was looked at");
             value.set_sensitive(true);
@@ -169,7 +236,7 @@ impl Client {
         if status.is_redirection() {
             return Err(Failure::lasting(format!("answered {status}, a redirect, which is not followed")));
         }
-        let text = self.text(response).await?;
+        let text = self.text(response, most).await?;
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.bucket.hold(wait.unwrap_or_default().min(PATIENCE));
         }
@@ -178,19 +245,16 @@ impl Client {
                 || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
             return Err(Failure { reason: format!("answered {status}{}", said(&text)), transient, wait });
         }
-        let value = serde_json::from_str(&text)
-            .map_err(|_| Failure::passing(format!("answered what is not JSON{}", said(&text))))?;
-        told(&value, choices)
-            .ok_or_else(|| Failure::passing(format!("answered without what was asked{}", said(&text))))
+        Ok(text)
     }
 
     /// The body of an answer, without the key that was sent.
-    async fn text(&self, mut response: Response) -> Result<String, Failure> {
+    async fn text(&self, mut response: Response, most: usize) -> Result<String, Failure> {
         let mut bytes = vec![];
         while let Some(more) = response.chunk().await.map_err(silent)? {
             bytes.extend_from_slice(&more);
-            if bytes.len() > ANSWER_BYTES {
-                return Err(Failure::lasting(format!("answers with more than {} MiB", ANSWER_BYTES >> 20)));
+            if bytes.len() > most {
+                return Err(Failure::lasting(format!("answers with more than {} MiB", most >> 20)));
             }
         }
         let text = String::from_utf8_lossy(&bytes);
@@ -199,6 +263,17 @@ impl Client {
             .as_ref()
             .map_or_else(|| text.clone().into_owned(), |key| text.replace(key.as_str(), "***")))
     }
+}
+
+/// The batch of a mark in a list.
+fn of_mark(listed: &Value, mark: &str) -> Option<Value> {
+    listed["data"].as_array()?.iter().find(|batch| batch["metadata"]["dpg"] == mark).cloned()
+}
+
+/// An answer as JSON.
+fn json(text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text)
+        .map_err(|_| Failure::passing(format!("answered what is not JSON{}", said(text))))
 }
 
 /// What it means that an answer did not come, or not to its end.
@@ -237,18 +312,20 @@ fn said(text: &str) -> String {
 }
 
 /// The choices of an answer and its usage; `None` if it has not as many as were asked for.
-fn told(answer: &Value, count: usize) -> Option<Told> {
+pub(super) fn told(answer: &Value, count: usize) -> Option<Told> {
     let mut choices: Vec<&Value> = answer["choices"].as_array()?.iter().collect();
     choices.sort_by_key(|choice| choice["index"].as_u64());
     let said = |choice: &&Value| {
-        // reasoning stands in keys of its own, and is left there
         let text = match &choice["message"]["content"] {
             Value::String(text) => text.clone(),
             // all its tokens went into reasoning, or into a refusal
             Value::Null if choice["message"].is_object() => String::new(),
             _ => return None,
         };
-        Some(Said { text, stopped: choice["finish_reason"] == "stop" })
+        // Moonshot, DeepSeek and llama.cpp have the first name, newer vLLM the second
+        let reasoning = ["reasoning_content", "reasoning"].map(|key| choice["message"][key].as_str());
+        let reasoning = reasoning.into_iter().flatten().next().map(str::to_owned);
+        Some(Said { text, reasoning, stopped: choice["finish_reason"] == "stop" })
     };
     let choices = choices.iter().map(said).collect::<Option<Vec<_>>>()?;
     let usage = &answer["usage"];
@@ -354,7 +431,7 @@ mod tests {
             "choices": [
                 { "index": 1, "finish_reason": "length", "message": { "content": "b" } },
                 { "index": 0, "finish_reason": "stop", "message": { "content": "a", "reasoning_content": "hm" } },
-                { "index": 2, "finish_reason": "length", "message": { "content": null, "reasoning_content": "hm" } },
+                { "index": 2, "finish_reason": "length", "message": { "content": null, "reasoning": "so" } },
             ],
             "usage": { "prompt_tokens": 9, "completion_tokens": 5, "cached_tokens": 4,
                        "completion_tokens_details": { "reasoning_tokens": 2 } },
@@ -362,6 +439,8 @@ mod tests {
         let read = told(&answer, 3).unwrap();
         let said: Vec<_> = read.choices.iter().map(|said| (said.text.as_str(), said.stopped)).collect();
         assert_eq!(said, [("a", true), ("b", false), ("", false)]);
+        let reasoning: Vec<_> = read.choices.iter().map(|said| said.reasoning.as_deref()).collect();
+        assert_eq!(reasoning, [Some("hm"), None, Some("so")]);
         assert_eq!(read.usage, Some(Usage { prompt: 9, cached: 4, completion: 5, reasoning: 2 }));
         assert!(told(&answer, 1).is_none());
         for wrong in [json!({}), json!({ "choices": [] }), json!({ "choices": [{}] }), json!([])] {

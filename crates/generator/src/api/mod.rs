@@ -3,9 +3,10 @@
 //!
 //! A completion is drawn in two steps: an arm, by the run's seed, the draw and the row; then the server's answer to it.
 //! Answers are kept under a hash of the request and of what drew it ([`answers`]), so that the same draw asks for nothing
-//! twice. Whichever answer comes first, each stands in its row.
+//! twice. Whichever answer comes first, each stands in its row. A teacher with batches is asked by file ([`batch`]).
 
 mod answers;
+mod batch;
 mod client;
 
 use std::collections::HashMap;
@@ -30,7 +31,7 @@ use crate::{
 };
 pub use answers::ANSWERS_FILE;
 use answers::{Answer, Answers};
-use client::Client;
+use client::{Client, Told};
 
 /// How often the caller is asked whether to stop while answers are waited for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -57,6 +58,7 @@ pub struct Api {
     /// How its server names the longest length.
     longest: &'static str,
     concurrency: usize,
+    in_batches: bool,
     runtime: Runtime,
 }
 
@@ -96,9 +98,10 @@ impl Api {
         Ok(Self {
             client: Client::new(&settings.teacher, &teacher)?,
             policy: Categorical::uniform(arms.len()),
-            answers: Answers::open(connection.answers.as_deref(), teacher.prices)?,
+            answers: Answers::open(&settings.teacher, connection.answers.as_deref(), teacher.prices)?,
             longest: if teacher.max_tokens { "max_tokens" } else { "max_completion_tokens" },
             concurrency: teacher.concurrency.max(1),
+            in_batches: teacher.batches,
             settings,
             arms,
             budget,
@@ -182,6 +185,16 @@ impl Api {
                 waiting.push((at, body, key));
             }
         }
+        if self.in_batches && choice != Choice::Likeliest && waiting.len() > 1 {
+            if stop() {
+                return Err(dpg_models::Error::Cancelled.into());
+            }
+            let waiting = waiting.into_iter().map(|(at, body, key)| (key, (at, body))).collect();
+            for (at, answer) in self.ask_in_batches(requests, waiting, choice, stop).await? {
+                found[at] = Some(answer);
+            }
+            return Ok(found.into_iter().flatten().collect());
+        }
         let draw = if let Choice::Random { draw, .. } = choice { Some(draw) } else { None };
         let mut waiting = waiting.into_iter();
         let mut under_way = FuturesUnordered::new();
@@ -199,11 +212,8 @@ impl Api {
                 under_way.push(async move {
                     let begun = Instant::now();
                     let told = self.client.ask(&body, choices(request, choice)).await?;
-                    let (model, seconds) =
-                        (self.arms[request.arm].model.clone(), begun.elapsed().as_secs_f64());
-                    let answer =
-                        Answer { key, draw, model, choices: told.choices, usage: told.usage, seconds };
-                    Ok::<_, Error>((at, answer))
+                    let seconds = begun.elapsed().as_secs_f64();
+                    Ok::<_, Error>((at, self.answer(request, key, draw, told, seconds)))
                 });
             }
             let overdue = ended.as_ref().is_some_and(|(at, _)| at.elapsed() > GRACE);
@@ -233,6 +243,17 @@ impl Api {
             Some((_, error)) => Err(error),
             None => Ok(found.into_iter().flatten().collect()),
         }
+    }
+
+    /// What is kept of what a server told.
+    fn answer(&self, request: &Request, key: String, draw: Option<u64>, told: Told, seconds: f64) -> Answer {
+        let mut choices = told.choices;
+        for said in &mut choices {
+            // an answer without any has an empty one: all rows have the same columns
+            said.reasoning = self.settings.keep_reasoning.then(|| said.reasoning.take().unwrap_or_default());
+        }
+        let (teacher, model) = (self.settings.teacher.clone(), self.arms[request.arm].model.clone());
+        Answer { key, teacher, draw, model, choices, usage: told.usage, seconds }
     }
 
     fn check_budget(&self) -> Result<(), Error> {
@@ -290,6 +311,7 @@ impl Generator for Api {
                     log_probs: None,
                     stopped: said.stopped,
                     asked: Some(asked),
+                    reasoning: said.reasoning.clone(),
                 });
             }
         }

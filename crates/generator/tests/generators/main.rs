@@ -1,5 +1,6 @@
 //! What every generator has to do, for each kind there is.
 
+mod batches;
 mod teacher;
 mod teachers;
 
@@ -39,7 +40,7 @@ enum Exports {
 }
 
 /// All of them: a kind that is not here is not held to anything.
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 8] = [
     Kind {
         settings: r#"{ "model": "MODEL", "template": "{text}", "min_new_tokens": 1, "max_new_tokens": 1 }"#,
         model: "letters",
@@ -72,6 +73,31 @@ const KINDS: [Kind; 6] = [
         model: "letters",
         learning_rate: 1e-3,
         exports: Exports::Part,
+        length: "",
+    },
+    Kind {
+        settings: r#"{ "kind": "mix", "learn": true, "learning_rate": 0.5, "members": [
+                       { "name": "here", "generator": { "model": "MODEL", "template": "{text}", "temperature": 0.5,
+                                                        "min_new_tokens": 1, "max_new_tokens": 1 } },
+                       { "name": "there", "generator": { "kind": "api", "teacher": "fake", "model": "m",
+                                                         "max_completion_tokens": 4, "send_seed": true } }] }"#,
+        model: "letters",
+        learning_rate: 1e-3,
+        exports: Exports::Part,
+        length: "",
+    },
+    Kind {
+        settings: r#"{ "kind": "mix", "members": [
+                       { "name": "one", "share": 0.75,
+                         "generator": { "kind": "api", "teacher": "fake", "model": "m", "max_completion_tokens": 4,
+                                        "send_seed": true, "arms": [{ "name": "x", "template": "x{text}" },
+                                                                    { "name": "y", "template": "y{text}" }] } },
+                       { "name": "two", "share": 0.25,
+                         "generator": { "kind": "api", "teacher": "other", "model": "m", "max_completion_tokens": 4,
+                                        "send_seed": true } }] }"#,
+        model: "",
+        learning_rate: 0.5,
+        exports: Exports::Nothing,
         length: "",
     },
     Kind {
@@ -108,6 +134,7 @@ fn teacher() -> Connection {
         api_key_env: None,
         inside: true,
         max_tokens: false,
+        batches: false,
         concurrency: 8,
         requests_per_minute: 0,
         timeout_seconds: 60,
@@ -122,7 +149,7 @@ impl Kind {
         let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
         let settings = self.settings.replace("MODEL", &embedded.join(self.model).to_string_lossy());
         let mut settings = serde_json::from_str(&settings).unwrap();
-        if let Some(api) = dpg_spec::Generator::api_mut(&mut settings) {
+        for (_, api) in dpg_spec::Generator::teachers_below(&mut settings, "generator") {
             api.connection = Some(teacher());
         }
         settings
@@ -306,6 +333,33 @@ fn adapters_are_all_that_a_generator_with_lora_saves() {
     assert_eq!(adapted.save().vectors[0].1.len(), size(adapted.as_ref()));
     let prompts = prompts(whole.as_ref(), 64);
     assert_eq!(draw(whole.as_ref(), &prompts, 3), draw(adapted.as_ref(), &prompts, 3), "B is 0 at first");
+}
+
+/// Rows say which member wrote them and in which way; members have their shares, and each its own account.
+#[test]
+fn members_of_a_mix_write_their_shares() {
+    let generator = KINDS[5].load();
+    let names: Vec<_> = generator.about().arms.into_iter().map(|arm| (arm.name, arm.probability)).collect();
+    let expected = [("one: x", 0.375), ("one: y", 0.375), ("two", 0.25)];
+    assert_eq!(names, expected.map(|(name, probability)| (name.to_owned(), probability)));
+    let before = generator.accounts();
+    let drawn = draw(generator.as_ref(), &prompts(generator.as_ref(), 40), 77);
+    let wrote = |name: &str| {
+        let names =
+            drawn.iter().map(|completion| completion.asked.as_ref().unwrap().name.as_deref().unwrap());
+        names.filter(|asked| asked.starts_with(name)).count() as u64
+    };
+    assert!(wrote("one: x") > 0 && wrote("one: y") > 0 && wrote("one").abs_diff(30) <= 2, "{drawn:?}");
+    for completion in &drawn {
+        let asked = completion.asked.as_ref().unwrap();
+        assert_eq!(asked.name.as_ref().unwrap(), expected[asked.arm].0);
+        assert!(completion.text.starts_with(&asked.prompt), "{completion:?}");
+    }
+    for ((name, before), (_, after)) in before.into_iter().zip(generator.accounts()) {
+        assert_eq!(after.requests - before.requests, wrote(&name), "{name}");
+    }
+    let all = generator.account(Some(77)).unwrap();
+    assert_eq!((all.requests, all.completion_tokens), (40, 200));
 }
 
 /// Whatever rows come after, and in every draw, classes have their shares nearly to the row.

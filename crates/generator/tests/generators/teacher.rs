@@ -31,6 +31,16 @@ pub(crate) struct Seen {
     pub(crate) key: Option<String>,
 }
 
+/// A request as it came, whatever it asks.
+pub(crate) struct Raw {
+    /// The method and the path.
+    pub(crate) asked: String,
+    /// The header `Authorization`.
+    pub(crate) key: Option<String>,
+    /// What was sent.
+    pub(crate) body: Vec<u8>,
+}
+
 /// A server of this machine.
 pub(crate) struct Server {
     /// Its address up to `/chat/completions`.
@@ -55,6 +65,27 @@ impl Server {
         Self { url, seen }
     }
 
+    /// Serves whatever is asked on a port of its own, and returns the address up to `/chat/completions`.
+    pub(crate) fn raw(reply: impl Fn(Raw) -> (u16, String) + Send + Sync + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let reply = Arc::new(reply);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let reply = Arc::clone(&reply);
+                thread::spawn(move || {
+                    let (status, text) = reply(read(&stream)?);
+                    let length = text.len();
+                    let head = format!(
+                        "HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+                    );
+                    stream.write_all((head + &text).as_bytes())
+                });
+            }
+        });
+        url
+    }
+
     /// The requests that came so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
@@ -66,23 +97,7 @@ fn serve(
     reply: &dyn Fn(usize, &Value) -> Reply,
     requests: &Mutex<Vec<Seen>>,
 ) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let (mut line, mut length, mut key) = (String::new(), 0, None);
-    loop {
-        line.clear();
-        reader.read_line(&mut line)?;
-        match line.trim().split_once(": ") {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.parse().unwrap();
-            }
-            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => key = Some(value.to_owned()),
-            Some(_) => {}
-            None if line.trim().is_empty() => break,
-            None => {}
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
+    let Raw { key, body, .. } = read(&stream)?;
     let body: Value = serde_json::from_slice(&body)?;
     let number = {
         let mut requests = requests.lock().unwrap();
@@ -116,6 +131,30 @@ fn serve(
             }
         }
     }
+}
+
+/// A request as it stands in the stream.
+fn read(stream: &TcpStream) -> std::io::Result<Raw> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let (mut line, mut length, mut key) = (String::new(), 0, None);
+    reader.read_line(&mut line)?;
+    let asked = line.rsplit_once(' ').map(|(asked, _)| asked.to_owned()).unwrap_or_default();
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        match line.trim().split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().unwrap();
+            }
+            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => key = Some(value.to_owned()),
+            Some(_) => {}
+            None if line.trim().is_empty() => break,
+            None => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(Raw { asked, key, body })
 }
 
 /// An answer with these choices, of 10 tokens for the prompt and 5 for each choice.

@@ -41,11 +41,11 @@ fn log() -> &'static Arc<Mutex<Vec<u8>>> {
     })
 }
 
-fn key() -> String {
+pub(crate) fn key() -> String {
     std::env::var(KEY).unwrap()
 }
 
-fn settings(server: &str, folder: Option<&Path>) -> ApiGenerator {
+pub(crate) fn settings(server: &str, folder: Option<&Path>) -> ApiGenerator {
     log();
     let arms = [("plain", "Say: {text}"), ("loud", "Shout: {text}")];
     let mut settings: ApiGenerator = serde_json::from_value(json!({
@@ -63,6 +63,7 @@ fn settings(server: &str, folder: Option<&Path>) -> ApiGenerator {
         api_key_env: Some(KEY.into()),
         inside: true,
         max_tokens: false,
+        batches: false,
         concurrency: 4,
         requests_per_minute: 0,
         timeout_seconds: 5,
@@ -78,7 +79,7 @@ fn draw(api: &Api, rows: usize) -> Result<Vec<Completion>, Error> {
     api.draw(&prompts, Choice::Random { seed: 1, draw: 0 }, &|| false)
 }
 
-fn drawn(settings: ApiGenerator, rows: usize) -> Vec<Completion> {
+pub(crate) fn drawn(settings: ApiGenerator, rows: usize) -> Vec<Completion> {
     draw(&Api::new(settings).unwrap(), rows).unwrap()
 }
 
@@ -87,7 +88,7 @@ fn failure(settings: ApiGenerator) -> Error {
 }
 
 /// What a faultless server has answered.
-fn echo() -> Server {
+pub(crate) fn echo() -> Server {
     Server::start(|_, body| Reply::Good(answer(&[&format!("[{}]", asked(body))])))
 }
 
@@ -259,6 +260,20 @@ fn a_stop_keeps_what_is_under_way_and_the_budget_ends_it() {
     unpriced.budget = Budget { money: Some(1.0), ..Budget::default() };
     unpriced.connection.as_mut().unwrap().teacher.prices.clear();
     assert!(failure(unpriced).to_string().contains("has no price for `m`"));
+}
+
+#[test]
+fn reasoning_is_dropped_or_kept() {
+    let server = echo();
+    let reasoning = |keep: bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = ApiGenerator { keep_reasoning: keep, ..settings(&server.url, Some(folder.path())) };
+        let first = drawn(settings.clone(), 2);
+        // what is kept knows it as well
+        assert_eq!(drawn(settings, 2), first);
+        first[0].reasoning.clone()
+    };
+    assert_eq!((reasoning(false), reasoning(true)), (None, Some("hm".to_owned())));
 }
 
 #[test]

@@ -128,14 +128,16 @@ pub(crate) fn experiments(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The experiments in the order of their names.
+/// The experiments in the order of their names: the specs that need nobody outside of this machine.
 pub(crate) fn specs() -> Result<Vec<Spec>> {
     let folder = root().join("config/specs");
     let files = fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
     let mut files = files.map(|file| Ok(file?.path())).collect::<std::io::Result<Vec<_>>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
-    Ok(files.iter().map(|file| Spec::load(file)).collect::<Result<_, _>>()?)
+    let mut specs = files.iter().map(|file| Spec::load(file)).collect::<Result<Vec<_>, _>>()?;
+    specs.retain(|spec| spec.generator.as_ref().is_none_or(|generator| generator.teachers().is_empty()));
+    Ok(specs)
 }
 
 fn root() -> PathBuf {

@@ -4,6 +4,7 @@
 mod clock;
 mod data_folder;
 mod messages;
+mod once;
 mod outputs;
 #[path = "../serving.rs"]
 mod serving;

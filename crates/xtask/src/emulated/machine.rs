@@ -96,7 +96,7 @@ impl Machine {
         std::thread::scope(|scope| {
             for part in kernels.chunks(kernels.len().div_ceil(threads).max(1)) {
                 scope.spawn(move || {
-                    part.iter().filter_map(|kernel| self.assemble_one(kernel).err()).for_each(refuse)
+                    part.iter().filter_map(|kernel| self.assemble_one(kernel).err()).for_each(refuse);
                 });
             }
         });

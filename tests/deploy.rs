@@ -203,6 +203,31 @@ fn kubernetes_agrees_with_the_program_and_itself() {
 }
 
 #[test]
+fn batch_systems_start_one_job() {
+    let objects = kubernetes();
+    let deployment = object(&objects, "Deployment", &"dpg".into());
+    let job = object(&objects, "Job", &"dpg-once".into());
+    let (daemon, pod) = (&deployment["spec"]["template"]["spec"], &job["spec"]["template"]["spec"]);
+    let (served, container) = (&daemon["containers"][0], &pod["containers"][0]);
+    assert_command(&words(&container["args"]));
+    assert_eq!(container["resources"]["limits"]["nvidia.com/gpu"], 1);
+    // the settings, keys and rights are the daemons'
+    for key in ["envFrom", "securityContext", "volumeMounts"] {
+        assert_eq!(container[key], served[key], "{key}");
+    }
+    for key in ["securityContext", "terminationGracePeriodSeconds", "volumes"] {
+        assert_eq!(pod[key], daemon[key], "{key}");
+    }
+
+    let script = read("deploy/slurm.sh");
+    let command = script.lines().find_map(|line| line.strip_prefix("srun dpg ")).unwrap();
+    assert_command(&command.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    assert!(
+        Command::new("sh").arg("-n").arg(repository().join("deploy/slurm.sh")).status().unwrap().success()
+    );
+}
+
+#[test]
 fn the_container_file_agrees_with_the_program() {
     let file = read("deploy/Dockerfile");
     let stages: Vec<&str> = file.split("\nFROM ").skip(1).collect();

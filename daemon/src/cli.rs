@@ -21,6 +21,7 @@ use crate::commands::score::ScoreArguments;
 use crate::commands::self_check::SelfCheckArguments;
 use crate::commands::shell::{CompletionsArguments, ManArguments};
 use crate::commands::verify::VerifyArguments;
+use crate::commands::work::WorkArguments;
 use crate::settings::overrides::Overrides;
 use crate::terminal::console::Voice;
 
@@ -85,6 +86,8 @@ pub(crate) enum Command {
     Generate(GenerateArguments),
     /// Run the daemon: work on the queue and answer the HTTP API.
     Serve(Overrides),
+    /// Work on the queue without the HTTP API, or on one of its jobs.
+    Work(WorkArguments),
     /// One worker of a daemon, which starts it.
     #[command(hide = true)]
     Worker,

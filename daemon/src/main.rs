@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Err(error) => return console::usage(&error),
     };
     // what the database's pool says of an error is in the error
-    let serves = matches!(cli.command, Command::Serve(_) | Command::Worker);
+    let serves = matches!(cli.command, Command::Serve(_) | Command::Work(_) | Command::Worker);
     let default = match cli.voice() {
         Voice::Quiet => "error,sqlx_core::pool=off",
         Voice::Plain if !serves => "warn,sqlx_core::pool=off",
@@ -75,6 +75,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Schema | Command::Completions(_) | Command::Man(_) | Command::SelfCheck(_) => Ok(()),
         Command::Serve(overrides) => commands::serve::serve(data, overrides).await,
+        Command::Work(arguments) => commands::work::work(data, arguments, json).await,
         Command::Worker => child::work(data).await,
         Command::Init(arguments) => Box::pin(commands::init::init(&data, arguments, json)).await,
         Command::Run(arguments) => Box::pin(commands::run::run(&data, arguments, json)).await,

@@ -7,6 +7,7 @@ mod constant;
 mod data_folder;
 mod init;
 mod messages;
+mod once;
 mod outputs;
 #[path = "../serving.rs"]
 mod serving;

@@ -32,14 +32,15 @@ pub fn backend_of(device: &Device) -> &'static dyn Backend {
     *owner.expect("every device is opened by a backend")
 }
 
-/// What a list of devices looks like, for help texts: "`cpu`, `cuda:N`, or several of one kind, ...".
+/// What a list of devices looks like, for help texts: "`cpu`, `cuda:N`, `wgpu:N`, or several of one kind, ...".
 pub fn help() -> String {
-    format!("{}, or several of one kind, as in {}", forms(), lists().next_back().unwrap_or_default())
+    format!("{}, or several of one kind, as in {}", forms(), list())
 }
 
-/// What the name of one device looks like, for help texts: "`cpu` or `cuda:N`".
+/// What the name of one device looks like, for help texts: "`cpu`, `cuda:N` or `wgpu:N`".
 pub fn help_one() -> String {
-    forms().replace(", ", " or ")
+    let forms = forms();
+    forms.rsplit_once(", ").map_or(forms.clone(), |(others, last)| format!("{others} or {last}"))
 }
 
 /// The backend and the numbers of a list.
@@ -57,10 +58,9 @@ fn read(text: &str) -> Result<(&'static dyn Backend, Vec<usize>), Error> {
 fn device(text: &str, name: &str) -> Result<(&'static dyn Backend, usize), Error> {
     let (kind, number) = name.split_once(':').map_or((name, None), |(kind, number)| (kind, Some(number)));
     let backend = backends().iter().find(|backend| backend.name() == kind);
-    let backend = *backend.filter(|backend| backend.is_numbered() == number.is_some()).ok_or_else(|| {
-        let lists: Vec<_> = lists().collect();
-        refused(text, format!("expected {}, or a list as in {}", forms(), lists.join(" or ")))
-    })?;
+    let backend = *backend
+        .filter(|backend| backend.is_numbered() == number.is_some())
+        .ok_or_else(|| refused(text, format!("expected {}, or a list as in {}", forms(), list())))?;
     let number = number.unwrap_or("0");
     let parsed = number.parse().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit()));
     let expected = || format!("expected the device's number, as in `{}`", backend.device_name(0));
@@ -71,7 +71,7 @@ fn refused(text: &str, reason: impl Into<String>) -> Error {
     Error::Device { text: text.into(), reason: reason.into() }
 }
 
-/// The names of devices, as in "`cpu`, `cuda:N`".
+/// The names of devices, as in "`cpu`, `cuda:N`, `wgpu:N`".
 fn forms() -> String {
     let form = |backend: &&dyn Backend| {
         let number = if backend.is_numbered() { ":N" } else { "" };
@@ -80,9 +80,10 @@ fn forms() -> String {
     backends().iter().map(form).collect::<Vec<_>>().join(", ")
 }
 
-/// A list of two devices of each backend, as in "`cuda:0,cuda:1`".
-fn lists() -> impl DoubleEndedIterator<Item = String> {
-    backends().iter().map(|backend| format!("`{},{}`", backend.device_name(0), backend.device_name(1)))
+/// What a list looks like: "`cuda:0,cuda:1`".
+fn list() -> String {
+    let numbered = backends().iter().find(|backend| backend.is_numbered()).unwrap_or(&backends()[0]);
+    format!("`{},{}`", numbered.device_name(0), numbered.device_name(1))
 }
 
 /// Splits `items` among devices, in order and evenly, and calls `work` with each device and its part.
@@ -128,8 +129,8 @@ mod tests {
 
     #[test]
     fn help_names_every_backend() {
-        assert_eq!(help(), "`cpu`, `cuda:N`, or several of one kind, as in `cuda:0,cuda:1`");
-        assert_eq!(help_one(), "`cpu` or `cuda:N`");
+        assert_eq!(help(), "`cpu`, `cuda:N`, `wgpu:N`, or several of one kind, as in `cuda:0,cuda:1`");
+        assert_eq!(help_one(), "`cpu`, `cuda:N` or `wgpu:N`");
     }
 
     #[test]
@@ -143,10 +144,12 @@ mod tests {
     }
 
     #[test]
-    #[cfg(not(feature = "cuda"))]
-    fn cuda_is_refused_with_how_to_build_it_in() {
-        let message = parse("cuda:0").unwrap_err().to_string();
-        assert!(message.contains("--features cuda"), "{message}");
+    #[cfg(not(feature = "cube"))]
+    fn gpus_are_refused_with_how_to_build_them_in() {
+        for kind in ["cuda", "wgpu"] {
+            let message = parse(&format!("{kind}:0")).unwrap_err().to_string();
+            assert!(message.contains(&format!("--features {kind}`")), "{message}");
+        }
     }
 
     #[test]

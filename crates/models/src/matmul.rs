@@ -5,7 +5,7 @@
 //! for; where it has no products of its own (the CPU) one below f32 is imitated by rounding the operands,
 //! to measure what it costs.
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use crate::{
     Error,
@@ -56,19 +56,14 @@ impl MatmulPrecision {
 
     /// `x` as products at this precision read it.
     fn round<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        // 24 - 13 = 11 bits of mantissa are left (Veltkamp's splitting)
-        const SPLIT: f64 = 8193.0;
-        match self {
-            Self::F32 => x,
-            Self::Tf32 => {
-                let scaled = x.clone() * SPLIT;
-                scaled.clone() - (scaled - x)
-            }
-            Self::Bf16 => {
-                let dtype = x.dtype();
-                x.cast(DType::BF16).cast(dtype)
-            }
-        }
+        // Veltkamp's splitting leaves 24 - 13 = 11 bits of mantissa, and 24 - 16 = 8
+        let split = match self {
+            Self::F32 => return x,
+            Self::Tf32 => 8193.0,
+            Self::Bf16 => 65537.0,
+        };
+        let scaled = x.clone() * split;
+        scaled.clone() - (scaled - x)
     }
 }
 

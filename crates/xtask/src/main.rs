@@ -3,6 +3,7 @@
 mod bench;
 mod corpus;
 mod embedded;
+mod emulated;
 mod experiments;
 mod gpu;
 mod memory;
@@ -36,6 +37,8 @@ enum Chore {
     Experiments(experiments::Arguments),
     /// Make a folder that conforms and measures on a machine with a GPU.
     Gpu(gpu::Arguments),
+    /// Check the backends of GPUs, emulated, and count what they do.
+    Emulated(emulated::Arguments),
     /// Run a metagradient in bounded memory and measure its peak.
     Memory(memory::Arguments),
     /// Print samples of the corpus as JSON lines.
@@ -53,6 +56,7 @@ fn main() -> Result<()> {
         Chore::Bench(arguments) => bench::bench(&arguments),
         Chore::Experiments(arguments) => experiments::experiments(&arguments),
         Chore::Gpu(arguments) => gpu::gpu(&arguments),
+        Chore::Emulated(arguments) => emulated::emulated(&arguments),
         Chore::Memory(arguments) => {
             memory::memory(&arguments);
             Ok(())

@@ -1,7 +1,10 @@
 //! `dpg bench`: how fast the engine's parts are on a device.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
-use dpg_bench::{Report, Shape};
+use dpg_bench::{Engine, Report, Shape};
+use serde_json::json;
 
 use crate::commands::show;
 use crate::pipeline::compute::compute;
@@ -19,6 +22,9 @@ pub(crate) struct BenchArguments {
     /// Rounds, of which the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Only make one metagradient run of so many steps, for a profiler.
+    #[arg(long)]
+    steps: Option<NonZeroUsize>,
     /// A Python with JAX, or with PyTorch and transformers for smollm2.
     #[arg(long, default_value = "python3", env = "DPG_BENCH_PYTHON")]
     python: String,
@@ -26,8 +32,15 @@ pub(crate) struct BenchArguments {
 
 /// Measures a shape on a device, beside JAX if the Python has it.
 pub(crate) async fn bench(arguments: BenchArguments, as_json: bool) -> anyhow::Result<()> {
-    let BenchArguments { device, shape, rounds, python } = arguments;
+    let BenchArguments { device, shape, rounds, steps, python } = arguments;
     let devices = dpg_models::device::parse(&device)?;
+    if let Some(steps) = steps.map(NonZeroUsize::get) {
+        let run = move || Ok(Engine::new(shape, only(&devices)?).metagradient(steps));
+        let seconds = compute(run).await?;
+        let value = json!({ "shape": shape, "device": device, "steps": steps, "seconds": seconds });
+        show(as_json, &value, || format!("metagradient run, T = {steps}: {:.0} ms", seconds * 1e3));
+        return Ok(());
+    }
     let measure = move || Ok(Report::measure(shape, &device, only(&devices)?, rounds, &python));
     let report = compute(measure).await?;
     show(as_json, &report.value(), || report.table().trim_end().to_owned());

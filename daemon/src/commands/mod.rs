@@ -29,6 +29,7 @@ pub(crate) mod tokens;
 pub(crate) mod top;
 pub(crate) mod verify;
 pub(crate) mod version;
+pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::io::Read;

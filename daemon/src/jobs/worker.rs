@@ -70,22 +70,19 @@ pub(crate) async fn work_slot(
     stop: &Stop,
     tell: &(dyn Fn(Option<Lease>) + Sync),
 ) -> Option<(Lease, Reason)> {
-    let settings = &services.config.worker;
-    let length = Duration::from_secs(settings.lease_seconds);
-    let owner = format!("{}-{}-{slot}", host(), std::process::id());
     while !stop.is_set() {
-        match services.queue.claim(&owner, length).await {
-            Ok(Some((lease, job))) => {
+        match Attempt::claim(services, slot).await {
+            Ok(Some(attempt)) => {
+                let lease = attempt.lease;
                 tell(Some(lease));
-                info!(job = %job.id, dataset = job.name, attempt = job.attempts, fence = lease.fence, "claimed");
-                let attempt = Attempt { services: services.clone(), lease, job, halt: Halt::default() };
                 if let Some(reason) = Box::pin(attempt.perform(stop)).await {
                     return Some((lease, reason));
                 }
                 tell(None);
             }
             Ok(None) => {
-                let poll = Duration::from_secs_f64(settings.poll_seconds.clamp(0.01, 3600.0));
+                let poll = services.config.worker.poll_seconds.clamp(0.01, 3600.0);
+                let poll = Duration::from_secs_f64(poll);
                 tokio::select! { () = stop.wait() => {}, () = sleep(poll) => {} }
             }
             Err(error) => {
@@ -96,6 +93,16 @@ pub(crate) async fn work_slot(
         }
     }
     None
+}
+
+/// Works on the first job that waits, and gives it as it is then; `None` if no job waits.
+pub(crate) async fn work_once(services: &Services, stop: &Stop) -> anyhow::Result<Option<Job>> {
+    let Some(attempt) = Attempt::claim(services, 0).await? else { return Ok(None) };
+    let lease = attempt.lease;
+    if let Some(reason) = Box::pin(attempt.perform(stop)).await {
+        put_away(services, lease, reason).await;
+    }
+    Ok(Some(services.queue.job(lease.job).await?))
 }
 
 /// Tells the queue of a run that had to stop for `reason` and was left behind.
@@ -151,6 +158,15 @@ struct Attempt {
 }
 
 impl Attempt {
+    /// Claims the first job that waits.
+    async fn claim(services: &Services, slot: usize) -> Result<Option<Self>, QueueError> {
+        let owner = format!("{}-{}-{slot}", host(), std::process::id());
+        let length = Duration::from_secs(services.config.worker.lease_seconds);
+        let Some((lease, job)) = services.queue.claim(&owner, length).await? else { return Ok(None) };
+        info!(job = %job.id, dataset = job.name, attempt = job.attempts, fence = lease.fence, "claimed");
+        Ok(Some(Self { services: services.clone(), lease, job, halt: Halt::default() }))
+    }
+
     /// Holds the lease, runs, and says how it ended. A run that has to stop has a deadline; one that
     /// misses it is left behind, and why it had to stop is returned.
     async fn perform(&self, stop: &Stop) -> Option<Reason> {

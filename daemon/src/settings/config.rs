@@ -28,7 +28,7 @@ pub(crate) struct Config {
     pub(crate) database: String,
     /// A folder or `s3://bucket/prefix`; a folder in the data folder if empty.
     pub(crate) store: String,
-    /// What jobs are computed on: `cpu`, `cuda:N`, or several of one kind.
+    /// What jobs are computed on: `cpu`, `cuda:N`, `wgpu:N`, or several of one kind.
     pub(crate) device: String,
     /// Certificate and key of the API.
     pub(crate) tls: Option<Tls>,

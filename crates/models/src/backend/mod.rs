@@ -9,9 +9,13 @@ use serde::Serialize;
 use crate::{MatmulPrecision, available_memory};
 
 mod cpu;
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cube")]
+mod cube;
+#[cfg(not(feature = "cube"))]
+#[path = "cube/absent.rs"]
 mod cube;
 mod cuda;
+mod wgpu;
 
 /// Makes the list, and the choice of a product.
 macro_rules! backends {
@@ -32,7 +36,7 @@ macro_rules! backends {
     };
 }
 
-backends![cpu::Cpu, cuda::Cuda];
+backends![cpu::Cpu, cuda::Cuda, wgpu::Wgpu];
 
 /// What the launches of one kernel took.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,7 +51,7 @@ pub struct KernelTime {
 
 /// One way to compute: it opens devices and answers for them.
 pub trait Backend: Sync {
-    /// What its devices' names begin with: `cpu`, `cuda`.
+    /// What its devices' names begin with: `cpu`, `cuda`, `wgpu`.
     fn name(&self) -> &'static str;
 
     /// One of its devices in a sentence: "the CPU".
@@ -80,6 +84,11 @@ pub trait Backend: Sync {
         if self.is_in_host_memory() { available_memory() } else { None }
     }
 
+    /// What there is to know of one of its devices: its name, its memory, who compiles for it.
+    fn about(&self, _device: &Device) -> Option<String> {
+        None
+    }
+
     /// What to do where a device cannot be opened or does not compute.
     fn remedy(&self) -> &'static str;
 
@@ -90,7 +99,7 @@ pub trait Backend: Sync {
     }
 
     /// `a b`, batched over leading dimensions, which are the same for both, and tracked if an operand is;
-    /// `None` for tensors of other backends. Without it burn multiplies rounded operands.
+    /// `None` for tensors that it does not multiply. Without it burn multiplies rounded operands.
     fn product<const D: usize>(
         &self,
         _a: &Tensor<D>,

@@ -68,7 +68,7 @@ fn compose<O: Composed<D, N>, const D: usize, const N: usize>(
         return operation.value(inputs);
     }
     let inputs = inputs.map(|input| if input.is_autodiff() { input } else { input.autodiff() });
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "cube")]
     let inputs = match cube::track(operation.clone(), inputs) {
         Ok(output) => return output,
         Err(inputs) => inputs,
@@ -140,7 +140,7 @@ macro_rules! tracked {
 }
 
 tracked!(flex, burn_flex::Flex);
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cube")]
 tracked!(cube, burn_cubecl::Cube);
 
 /// The mean of a row, with size 1.

@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// Folder of the runs, which go on from there [default: target/experiments].
     #[arg(long)]
     work: Option<PathBuf>,
-    /// `cpu`, `cuda:N`, or a list of them.
+    /// `cpu`, `cuda:N`, `wgpu:N`, or a list of them.
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Print what would be run.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::tensor::Tensor;
+use dpg_models::device::backend_of;
 
 use super::check::Check;
 use crate::pipeline::compute::compute;
@@ -75,14 +76,16 @@ pub(in crate::commands) async fn device(config: &Config) -> anyhow::Result<Strin
     let devices = dpg_models::device::parse(&config.device)?;
     let computed = compute(move || {
         let sum = |device| Tensor::<1>::ones([4], device).sum().into_scalar::<f64>();
-        Ok(devices.iter().map(sum).collect::<Vec<_>>())
+        let about = devices.iter().filter_map(|device| backend_of(device).about(device));
+        Ok((devices.iter().map(sum).collect::<Vec<_>>(), about.collect::<Vec<_>>()))
     });
-    let sums = computed.await.with_context(|| format!("`{}` does not compute", config.device))?;
+    let (sums, about) = computed.await.with_context(|| format!("`{}` does not compute", config.device))?;
     if sums.iter().any(|&sum| sum != 4.0) {
         bail!("`{}` computes 1 + 1 + 1 + 1 as {sums:?}", config.device);
     }
     let remark = dpg_models::device::backend(&config.device)?.remark();
-    Ok(format!("`{}` computes: {remark}", config.device))
+    let about: String = about.iter().map(|about| format!("; {about}")).collect();
+    Ok(format!("`{}` computes: {remark}{about}", config.device))
 }
 
 /// The cache that Python shares can be written to.

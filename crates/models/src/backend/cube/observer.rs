@@ -31,7 +31,7 @@ impl LaunchObserver for Observer {
 }
 
 /// Does the work and measures its kernels, the longest first.
-pub(in crate::backend) fn kernels(work: &mut dyn FnMut()) -> Vec<KernelTime> {
+pub(in crate::backend) fn kernels(work: &mut dyn FnMut()) -> Option<Vec<KernelTime>> {
     let observer = Arc::new(Observer::default());
     let observation = LaunchObservation::new(observer.clone());
     work();
@@ -50,7 +50,7 @@ pub(in crate::backend) fn kernels(work: &mut dyn FnMut()) -> Vec<KernelTime> {
         .map(|(name, (launches, seconds))| KernelTime { name, launches, seconds })
         .collect();
     kernels.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-    kernels
+    Some(kernels)
 }
 
 /// A type's name without the paths in it.

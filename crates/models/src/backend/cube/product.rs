@@ -20,7 +20,8 @@ use cubek::{
 use super::split::{Side, split};
 use crate::MatmulPrecision;
 
-/// A product of f32 on a device of cubecl; `None` elsewhere, and for tracked operands.
+/// A product of f32 on a device of cubecl; `None` elsewhere, for tracked operands, and for a precision that
+/// the device has no tensor cores for.
 pub(in crate::backend) fn matmul<const D: usize>(
     a: &Tensor<D>,
     b: &Tensor<D>,
@@ -30,22 +31,34 @@ pub(in crate::backend) fn matmul<const D: usize>(
         return None;
     }
     let operand = |x: &Tensor<D>| x.clone().try_into_primitive::<Cube>().ok();
-    Some(Tensor::from_primitive::<Cube>(product(operand(a)?, operand(b)?, precision)))
+    Some(Tensor::from_primitive::<Cube>(product(operand(a)?, operand(b)?, precision)?))
 }
 
-fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> CubeTensor {
+fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> Option<CubeTensor> {
     let leading = |x: &CubeTensor| x.shape().iter().copied().take(x.rank() - 2).collect::<Vec<_>>();
     assert_eq!(leading(&a), leading(&b), "operands of a product have the same leading dimensions");
+    let has_tensor_cores = has_tensor_cores(&a);
+    if precision != MatmulPrecision::F32 && !has_tensor_cores {
+        return None;
+    }
     let output = init_matmul_output(&a, &b, DType::F32);
-    let operands = match precision {
-        MatmulPrecision::F32 => [split(&a, Side::Left), split(&b, Side::Right)],
-        MatmulPrecision::Tf32 => [a.clone(), b.clone()],
-        MatmulPrecision::Bf16 => [&a, &b].map(|x| cast(x.clone(), DType::BF16)),
+    let by_tensor_cores = || {
+        let operands = match precision {
+            MatmulPrecision::F32 => [split(&a, Side::Left), split(&b, Side::Right)],
+            MatmulPrecision::Tf32 => [a.clone(), b.clone()],
+            MatmulPrecision::Bf16 => [&a, &b].map(|x| cast(x.clone(), DType::BF16)),
+        };
+        on_tensor_cores().into_iter().any(|strategy| launch(&operands, &output, &strategy))
     };
-    let launched = on_tensor_cores().into_iter().any(|strategy| launch(&operands, &output, &strategy))
-        || launch(&[a, b], &output, &on_units());
+    let launched = has_tensor_cores && by_tensor_cores() || launch(&[a, b], &output, &on_units());
     assert!(launched, "the kernel without tensor cores takes every product");
-    output
+    Some(output)
+}
+
+/// Whether the tensor's device multiplies bfloat16 on tensor cores.
+fn has_tensor_cores(x: &CubeTensor) -> bool {
+    let (features, bf16) = (&x.client.features().matmul, dtype_to_elem_type(DType::BF16));
+    features.mma.iter().chain(&features.cmma).any(|instruction| instruction.a_type == bf16)
 }
 
 /// Kernels on tensor cores, the fastest first. One refuses sizes and devices that it is not made for.

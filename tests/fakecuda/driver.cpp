@@ -1,0 +1,336 @@
+// A fake NVIDIA driver: cards whose memory is the host's, and whose kernels are PTX translated to C++ (ptx.py) or,
+// with FAKECUDA_MODE=null, compiled and counted but not run. README.md says what it cannot show.
+#include "threads.h"
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cuda.h>
+#include <dlfcn.h>
+#include <map>
+#include <mutex>
+#include <string>
+#include <sys/stat.h>
+#include <thread>
+#include <unistd.h>
+#include <unordered_map>
+
+#define API extern "C" __attribute__((visibility("default")))
+
+static std::string setting(const char* name, const char* otherwise) {
+    const char* value = getenv(name);
+    return value ? value : otherwise;
+}
+static const bool RUNS = setting("FAKECUDA_MODE", "run") != "null";
+static const int CAPABILITY = stoi(setting("FAKECUDA_SM", "90"));
+static const int DEVICES = stoi(setting("FAKECUDA_DEVICES", "1"));
+static const bool FILLS = getenv("FAKECUDA_FILL");
+static const int HOST_THREADS = stoi(setting("FAKECUDA_THREADS", "1"));
+static const std::string CACHE = setting("FAKECUDA_CACHE", "/tmp/fakecuda");
+static const size_t MEMORY = (size_t)80 << 30;
+static const unsigned MOST_SHARED = CAPABILITY >= 90 ? 232448 : 166912;
+
+// A kernel as its module has it.
+struct Function {
+    std::string name, ptx;
+    Body body = nullptr;
+    bool waits = false;
+    uint32_t shared = 0, most_dynamic = 49152;
+    // of a thread, by the loads and stores in its code: what a loop repeats counts once
+    uint64_t moved = 0;
+    uint64_t launches = 0;
+    double threads = 0, seconds = 0;
+};
+
+static std::mutex mutex;
+static std::vector<Function*> functions;
+static std::unordered_map<CUdeviceptr, size_t> sizes;
+static uint64_t in_use, most_in_use;
+static std::atomic<uint64_t> read_backs, bytes_read_back;
+
+// When the process ends: what there was, as JSON.
+static struct Report {
+    ~Report() {
+        std::string path = setting("FAKECUDA_REPORT", "");
+        FILE* file = path.empty() ? nullptr : fopen(path.c_str(), "w");
+        if (!file) return;
+        struct Sum { uint64_t launches = 0; double bytes = 0, seconds = 0; };
+        std::map<std::string, Sum> sums;
+        uint64_t launches = 0;
+        for (Function* f : functions) {
+            // the rest of a name is a hash of its settings
+            Sum& sum = sums[f->name.substr(0, f->name.find_last_of('_'))];
+            launches += f->launches, sum.launches += f->launches;
+            sum.bytes += f->threads * f->moved, sum.seconds += f->seconds;
+        }
+        fprintf(file, "{\"launches\": %lu, \"kernels\": %zu, \"peak_bytes\": %lu, \"read_backs\": %lu, \"bytes_read_back\": %lu,\n",
+                launches, functions.size(), most_in_use, read_backs.load(), bytes_read_back.load());
+        fprintf(file, "\"by_kernel\": [");
+        const char* comma = "";
+        for (auto& [name, sum] : sums) {
+            fprintf(file, "%s\n{\"name\": \"%s\", \"launches\": %lu, \"bytes\": %.0f, \"seconds\": %.3f}", comma,
+                    name.c_str(), sum.launches, sum.bytes, sum.seconds);
+            comma = ",";
+        }
+        fprintf(file, "]}\n");
+        fclose(file);
+    }
+} report;
+
+// Devices
+
+API CUresult cuInit(unsigned) { return CUDA_SUCCESS; }
+API CUresult cuDriverGetVersion(int* version) { return *version = 13020, CUDA_SUCCESS; }
+API CUresult cuDeviceGetCount(int* count) { return *count = DEVICES, CUDA_SUCCESS; }
+API CUresult cuDeviceGet(CUdevice* device, int number) {
+    return *device = number, number < DEVICES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+API CUresult cuDeviceGetName(char* name, int length, CUdevice) {
+    snprintf(name, length, "emulated, compute capability %d.%d", CAPABILITY / 10, CAPABILITY % 10);
+    return CUDA_SUCCESS;
+}
+API CUresult cuDeviceGetPCIBusId(char* id, int length, CUdevice device) {
+    snprintf(id, length, "0000:%02x:00.0", device + 1);
+    return CUDA_SUCCESS;
+}
+API CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice) { return *bytes = MEMORY, CUDA_SUCCESS; }
+API CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
+    std::lock_guard guard(mutex);
+    return *free = MEMORY - in_use, *total = MEMORY, CUDA_SUCCESS;
+}
+API CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice) {
+    switch (attribute) {
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = CAPABILITY / 10; break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = CAPABILITY % 10; break;
+    case CU_DEVICE_ATTRIBUTE_WARP_SIZE: *value = 32; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *value = MOST_SHARED; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK: *value = 49152; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
+    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X:
+    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y: *value = 1024; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z: *value = 64; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X: *value = 2147483647; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y:
+    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z: *value = 65535; break;
+    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = CAPABILITY >= 90 ? 132 : 108; break;
+    default: *value = 0;
+    }
+    return CUDA_SUCCESS;
+}
+API CUresult cuGetErrorName(CUresult error, const char** name) {
+    static thread_local char text[32];
+    snprintf(text, sizeof text, "CUDA_ERROR_%d", (int)error);
+    return *name = text, CUDA_SUCCESS;
+}
+API CUresult cuGetErrorString(CUresult error, const char** text) { return cuGetErrorName(error, text); }
+
+// Contexts, streams and events: everything is done when it is asked for.
+
+static int context;
+API CUresult cuDevicePrimaryCtxRetain(CUcontext* made, CUdevice) { return *made = (CUcontext)&context, CUDA_SUCCESS; }
+API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice) { return CUDA_SUCCESS; }
+API CUresult cuCtxSetCurrent(CUcontext) { return CUDA_SUCCESS; }
+API CUresult cuCtxGetCurrent(CUcontext* current) { return *current = (CUcontext)&context, CUDA_SUCCESS; }
+API CUresult cuCtxSynchronize() { return CUDA_SUCCESS; }
+API CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) { return *least = 0, *greatest = -5, CUDA_SUCCESS; }
+API CUresult cuStreamCreate(CUstream* stream, unsigned) { return *stream = (CUstream) new char, CUDA_SUCCESS; }
+API CUresult cuStreamCreateWithPriority(CUstream* stream, unsigned, int) { return cuStreamCreate(stream, 0); }
+API CUresult cuStreamDestroy_v2(CUstream stream) { return delete (char*)stream, CUDA_SUCCESS; }
+API CUresult cuStreamSynchronize(CUstream) { return CUDA_SUCCESS; }
+API CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned) { return CUDA_SUCCESS; }
+API CUresult cuStreamBeginCapture_v2(CUstream, CUstreamCaptureMode) { return CUDA_ERROR_NOT_SUPPORTED; }
+using Clock = std::chrono::steady_clock;
+API CUresult cuEventCreate(CUevent* event, unsigned) { return *event = (CUevent) new Clock::time_point, CUDA_SUCCESS; }
+API CUresult cuEventDestroy_v2(CUevent event) { return delete (Clock::time_point*)event, CUDA_SUCCESS; }
+API CUresult cuEventRecord(CUevent event, CUstream) { return *(Clock::time_point*)event = Clock::now(), CUDA_SUCCESS; }
+API CUresult cuEventSynchronize(CUevent) { return CUDA_SUCCESS; }
+API CUresult cuEventQuery(CUevent) { return CUDA_SUCCESS; }
+API CUresult cuEventElapsedTime_v2(float* ms, CUevent from, CUevent to) {
+    auto span = *(Clock::time_point*)to - *(Clock::time_point*)from;
+    return *ms = std::chrono::duration<float, std::milli>(span).count(), CUDA_SUCCESS;
+}
+#undef cuEventElapsedTime
+API CUresult cuEventElapsedTime(float* ms, CUevent from, CUevent to) { return cuEventElapsedTime_v2(ms, from, to); }
+
+// Memory
+
+API CUresult cuMemAlloc_v2(CUdeviceptr* made, size_t bytes) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    bytes = std::max<size_t>(bytes, 1);
+    std::lock_guard guard(mutex);
+    if (in_use + bytes > MEMORY) return CUDA_ERROR_OUT_OF_MEMORY;
+    void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (at == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (FILLS && RUNS) memset(at, 0xff, bytes);
+    sizes[*made = (CUdeviceptr)at] = bytes;
+    most_in_use = std::max(most_in_use, in_use += bytes);
+    return CUDA_SUCCESS;
+}
+API CUresult cuMemFree_v2(CUdeviceptr at) {
+    std::lock_guard guard(mutex);
+    auto found = sizes.find(at);
+    if (found == sizes.end()) return CUDA_ERROR_INVALID_VALUE;
+    munmap((void*)at, found->second);
+    in_use -= found->second;
+    sizes.erase(found);
+    return CUDA_SUCCESS;
+}
+API CUresult cuMemAllocAsync(CUdeviceptr* made, size_t bytes, CUstream) { return cuMemAlloc_v2(made, bytes); }
+API CUresult cuMemFreeAsync(CUdeviceptr at, CUstream) { return cuMemFree_v2(at); }
+API CUresult cuMemAllocHost_v2(void** made, size_t bytes) {
+    return *made = aligned_alloc(256, (bytes + 256) / 256 * 256), CUDA_SUCCESS;
+}
+API CUresult cuMemFreeHost(void* at) { return free(at), CUDA_SUCCESS; }
+static CUresult copy(void* to, const void* from, size_t bytes) {
+    if (RUNS) memmove(to, from, bytes);
+    return CUDA_SUCCESS;
+}
+API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t n, CUstream) { return copy((void*)to, from, n); }
+API CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t n, CUstream) {
+    return copy((void*)to, (void*)from, n);
+}
+API CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t n, CUstream) {
+    return copy((void*)to, (void*)from, n);
+}
+API CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t n, CUstream) {
+    read_backs++, bytes_read_back += n;
+    // what was not computed is 1
+    for (size_t i = 0; !RUNS && i + 4 <= n; i += 4) store((char*)to + i, 1.0f);
+    return copy(to, (void*)from, n);
+}
+API CUresult cuMemsetD8Async(CUdeviceptr at, unsigned char value, size_t bytes, CUstream) {
+    if (RUNS) memset((void*)at, value, bytes);
+    return CUDA_SUCCESS;
+}
+API CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D* c, CUstream) {
+    auto from = c->srcMemoryType == CU_MEMORYTYPE_HOST ? (const char*)c->srcHost : (const char*)c->srcDevice;
+    auto to = c->dstMemoryType == CU_MEMORYTYPE_HOST ? (char*)c->dstHost : (char*)c->dstDevice;
+    for (size_t y = 0; y < c->Height; y++)
+        copy(to + (y + c->dstY) * c->dstPitch + c->dstXInBytes, from + (y + c->srcY) * c->srcPitch + c->srcXInBytes,
+             c->WidthInBytes);
+    return CUDA_SUCCESS;
+}
+API CUresult cuTensorMapEncodeTiled(CUtensorMap* made, CUtensorMapDataType type, cuuint32_t rank, void* base,
+                                    const cuuint64_t* lengths, const cuuint64_t* strides, const cuuint32_t* box,
+                                    const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle swizzle,
+                                    CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+    static const uint32_t bytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};
+    static_assert(sizeof(TensorMap) <= sizeof(CUtensorMap));
+    auto* map = (TensorMap*)made;
+    if (rank > 5 || type >= sizeof bytes / sizeof *bytes || swizzle > 3) return CUDA_ERROR_NOT_SUPPORTED;
+    *map = TensorMap{(char*)base, rank, bytes[type], {}, {}, {}, (uint16_t)swizzle};
+    for (uint32_t d = 0; d < rank; d++) {
+        map->sizes[d] = lengths[d], map->box[d] = box[d];
+        map->strides[d] = d ? strides[d - 1] : map->element;
+    }
+    return CUDA_SUCCESS;
+}
+
+// Kernels
+
+API CUresult cuModuleLoadData(CUmodule* made, const void* image) {
+    return *made = (CUmodule) new std::string((const char*)image), CUDA_SUCCESS;
+}
+API CUresult cuModuleUnload(CUmodule module) { return delete (std::string*)module, CUDA_SUCCESS; }
+
+static uint64_t moved_by(const std::string& ptx) {
+    uint64_t bytes = 0;
+    for (const char* operation : {"ld.global", "st.global"}) {
+        for (size_t at = ptx.find(operation); at != std::string::npos; at = ptx.find(operation, at + 1)) {
+            std::string words = ptx.substr(at, ptx.find_first_of(" \t", at) - at);
+            uint64_t count = words.find(".v4") != words.npos ? 4 : words.find(".v2") != words.npos ? 2 : 1;
+            bytes += count * stoul(words.substr(words.find_last_not_of("0123456789") + 1)) / 8;
+        }
+    }
+    return bytes;
+}
+
+// The kernel in C++, as it was compiled now or before.
+static bool translate(Function* f, const std::string& stem) {
+    std::string library = stem + ".so", home = setting("FAKECUDA_HOME", ".");
+    if (access(library.c_str(), R_OK)) {
+        std::string compile = "python3 " + home + "/ptx.py " + stem + ".ptx " + stem + ".cpp && g++ -std=c++20 -O1 -w -mfma "
+            "-mavx2 -mf16c -ffp-contract=off -fno-strict-aliasing -shared -fPIC -I" + home + " " + stem + ".cpp -o " +
+            library + ".part && mv " + library + ".part " + library;
+        if (system(compile.c_str())) return false;
+    }
+    void* opened = dlopen(library.c_str(), RTLD_NOW);
+    if (!opened) return false;
+    auto find = [&](const char* what) { return dlsym(opened, (what + f->name).c_str()); };
+    f->body = (Body)find("run_");
+    f->waits = f->body && *(int*)find("waits_");
+    f->shared = f->body ? *(uint32_t*)find("shared_") : 0;
+    return f->body;
+}
+API CUresult cuModuleGetFunction(CUfunction* made, CUmodule module, const char* name) {
+    auto* f = new Function{name, *(std::string*)module};
+    if (f->ptx.find(".entry " + f->name) == f->ptx.npos) return CUDA_ERROR_NOT_FOUND;
+    f->moved = moved_by(f->ptx);
+    char stem[32];
+    snprintf(stem, sizeof stem, "/%016zx", std::hash<std::string>()(f->ptx));
+    std::string path = CACHE + stem;
+    mkdir(CACHE.c_str(), 0755);
+    if (FILE* file = fopen((path + ".ptx").c_str(), "w")) {
+        fwrite(f->ptx.data(), 1, f->ptx.size(), file);
+        fclose(file);
+    }
+    if (RUNS && !translate(f, path)) {
+        fprintf(stderr, "fake driver: `%s` could not be translated: %s.ptx\n", name, path.c_str());
+        return CUDA_ERROR_INVALID_PTX;
+    }
+    std::lock_guard guard(mutex);
+    functions.push_back(f);
+    return *made = (CUfunction)f, CUDA_SUCCESS;
+}
+API CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
+    if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_SUCCESS;
+    if (value > (int)MOST_SHARED) return CUDA_ERROR_INVALID_VALUE;
+    return ((Function*)function)->most_dynamic = value, CUDA_SUCCESS;
+}
+
+static bool run(Function* f, const Launch& launch) {
+    const uint32_t* grid = launch.grid;
+    const uint64_t blocks = (uint64_t)grid[0] * grid[1] * grid[2];
+    std::atomic<uint64_t> next{0};
+    std::atomic<bool> ends{true};
+    static int lock = 0;
+    auto work = [&] {
+        // as aligned as a swizzled copy wants it
+        size_t bytes = f->shared + launch.dynamic_shared;
+        worker.shared.resize(bytes + 2048);
+        char* shared = (char*)(((uintptr_t)worker.shared.data() + 1023) & ~1023ull);
+        static thread_local Block b;
+        for (uint64_t i; (i = next++) < blocks && ends;) {
+            static_cast<Launch&>(b) = launch;
+            b.index[0] = i % grid[0], b.index[1] = i / grid[0] % grid[1], b.index[2] = i / grid[0] / grid[1];
+            b.shared = shared, b.lock = &lock;
+            b.barrier = block_barrier, b.warp_barrier = warp_barrier, b.yield = yield_turn;
+            if (FILLS) memset(shared, 0xff, bytes);
+            if (!run_block(f->body, f->waits, b)) ends = false;
+        }
+    };
+    std::vector<std::thread> others;
+    for (int i = 1; i < HOST_THREADS && blocks >= 4; i++) others.emplace_back(work);
+    work();
+    for (auto& other : others) other.join();
+    return ends;
+}
+API CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                            unsigned bz, unsigned shared, CUstream, void** parameters, void**) {
+    auto* f = (Function*)function;
+    uint64_t threads = (uint64_t)bx * by * bz;
+    if (!gx || !gy || !gz || gx > 2147483647u || gy > 65535 || gz > 65535 || !threads || threads > 1024 || bz > 64 ||
+        shared > f->most_dynamic) {
+        fprintf(stderr, "fake driver: `%s` cannot be launched on %u %u %u blocks of %u %u %u threads, %u bytes\n",
+                f->name.c_str(), gx, gy, gz, bx, by, bz, shared);
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    auto start = Clock::now();
+    if (RUNS && !run(f, {{gx, gy, gz}, {bx, by, bz}, (uint32_t)threads, shared, parameters})) {
+        fprintf(stderr, "fake driver: threads of `%s` wait for each other forever\n", f->name.c_str());
+        return CUDA_ERROR_LAUNCH_TIMEOUT;
+    }
+    std::lock_guard guard(mutex);
+    f->launches++, f->threads += (double)gx * gy * gz * threads;
+    f->seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    return CUDA_SUCCESS;
+}

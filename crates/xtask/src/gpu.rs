@@ -68,7 +68,9 @@ impl Build {
 /// Builds `dpg` in a folder.
 pub(crate) fn build(root: &Path, target: &Path, build: Build) -> Result<PathBuf> {
     let _lock = Kept::new(root.join("Cargo.lock"))?;
-    let status = Command::new(env!("CARGO"))
+    // where cargo did not start this, the one of the path, which chooses the toolchain
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
         .args(["build", "-p", "dpg", "--bin", "dpg", "--config", "deploy/cuda/config.toml"])
         .args(["--profile", build.profile, "--features", build.features])
         .arg("--target-dir")

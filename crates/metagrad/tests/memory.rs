@@ -105,7 +105,7 @@ fn the_peak_is_what_the_formula_says() {
         (1, None, None, None),
     ] {
         let [formula, measured] = run(steps, segment, stride, spill);
-        assert!((0.9..1.1).contains(&(measured / formula)), "{measured} of {formula} bytes");
+        assert!((0.9..1.15).contains(&(measured / formula)), "{measured} of {formula} bytes");
         assert!(measured < 0.9 * last, "{measured} bytes after {last}");
         last = measured;
     }

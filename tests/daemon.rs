@@ -436,6 +436,13 @@ async fn a_webhook_is_told_after_the_daemon_was_killed() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
     };
+    // the daemon knows the webhook, and the settings of the data folder do not
+    let address = folder.path().join("data/daemon.url");
+    let started = Instant::now();
+    while !address.exists() {
+        assert!(started.elapsed() < Duration::from_mins(1), "{}", daemon.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     dpg(&["cancel", &id.to_string()]);
     let accept = async || {
         let (mut socket, _) =

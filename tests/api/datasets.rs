@@ -1,13 +1,12 @@
 //! Published datasets by HTTP.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::tree::files_of;
 use crate::{Daemon, IDLE, dpg, fail, folder, good, json_of, problem, succeed};
 
 #[tokio::test]
@@ -94,23 +93,6 @@ async fn whole_and_in_parts(daemon: &Daemon, file: &Value) {
     problem(outside, 416, "range-not-satisfiable").await;
     let head = daemon.request(Method::HEAD, &path).send().await.unwrap();
     assert_eq!(head.headers()["content-length"].to_str().unwrap(), size.to_string());
-}
-
-/// The files under a folder, by path.
-fn files_of(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(inner) = folders.pop() {
-        for entry in fs::read_dir(inner).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                files.insert(path.strip_prefix(folder).unwrap().to_path_buf(), fs::read(path).unwrap());
-            }
-        }
-    }
-    files
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ mod cli;
 mod datasets;
 mod jobs;
 mod operations;
+#[path = "../tree.rs"]
+mod tree;
 
 use std::fs;
 use std::path::Path;

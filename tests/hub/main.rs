@@ -13,6 +13,8 @@ mod skip;
 #[path = "../snapshot.rs"]
 mod snapshot;
 mod their_hub;
+#[path = "../tree.rs"]
+mod tree;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

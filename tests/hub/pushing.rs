@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use axum::http::StatusCode;
@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use super::published;
 use super::python::python;
 use super::their_hub::{Server, TOKEN};
+use super::tree::files_of;
 
 /// `dpg` in a folder, with a Hub.
 async fn dpg(folder: &Path, server: &Server, arguments: &[&str]) -> (bool, String) {
@@ -41,28 +42,13 @@ async fn fail(folder: &Path, server: &Server, arguments: &[&str]) -> String {
     said
 }
 
-/// The files below a folder.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_path_buf()]);
-    while let Some(inner) = folders.pop() {
-        for entry in fs::read_dir(inner).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
-                found.insert(name, fs::read(path).unwrap());
-            }
-        }
-    }
-    found
-}
-
 /// What a repository has at its branch, but for git's own file.
-fn pushed(server: &Server, name: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut files = server.hub().repositories[name].files().clone();
-    files.remove(".gitattributes");
+fn pushed(server: &Server, name: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = server.hub().repositories[name].files().clone().into_iter();
     files
+        .map(|(path, bytes)| (path.into(), bytes))
+        .filter(|(path, _)| path != Path::new(".gitattributes"))
+        .collect()
 }
 
 fn uploads(server: &Server) -> usize {
@@ -79,9 +65,12 @@ async fn a_version_is_pushed_and_pulled_again() {
     let said = succeed(folder, &server, &["datasets", "push", "six@v1", "hf:org/six", "--private"]).await;
     assert!(said.contains("six@v1 is at ") && said.contains("/datasets/org/six"), "{said}");
     assert!(said.contains("datasets.load_dataset(\"org/six\", revision=\"v1\")"), "{said}");
-    assert_eq!(pushed(&server, "org/six"), files(&folder.join("one")));
+    assert_eq!(pushed(&server, "org/six"), files_of(&folder.join("one")));
     assert!(server.hub().repositories["org/six"].private);
-    let parquet = files(&folder.join("one")).keys().filter(|name| name.ends_with(".parquet")).count();
+    let parquet = files_of(&folder.join("one"))
+        .keys()
+        .filter(|path| path.extension().is_some_and(|kind| kind == "parquet"))
+        .count();
     assert_eq!(uploads(&server), parquet);
     assert!(!folder.join("data/pushes").read_dir().unwrap().any(|_| true), "the copy is gone");
 
@@ -106,7 +95,7 @@ async fn a_version_is_pushed_and_pulled_again() {
         .insert("mine.txt".into(), vec![]);
     let said = succeed(folder, &server, &["datasets", "push", "six@v2", "hf:org/six", "--overwrite"]).await;
     assert!(said.contains("1 removed"), "{said}");
-    assert_eq!(pushed(&server, "org/six"), files(&folder.join("two")));
+    assert_eq!(pushed(&server, "org/six"), files_of(&folder.join("two")));
 
     // each is found by its tag, or by its branch
     for (revision, fetched) in [("@v1", "one"), ("@v2", "two"), ("", "two")] {
@@ -114,7 +103,7 @@ async fn a_version_is_pushed_and_pulled_again() {
         let said =
             succeed(folder, &server, &["datasets", "pull", &format!("hf:org/six{revision}"), &pulled]).await;
         assert!(said.contains("six of hf:org/six@"), "{said}");
-        assert_eq!(files(&folder.join(&pulled)), files(&folder.join(fetched)));
+        assert_eq!(files_of(&folder.join(&pulled)), files_of(&folder.join(fetched)));
     }
     // what was changed is kept
     fs::write(folder.join("pulled/README.md"), "mine").unwrap();
@@ -147,7 +136,7 @@ async fn a_push_that_was_cut_off_sends_nothing_twice() {
     succeed(folder, &server, &push).await;
     assert_eq!(uploads(&server), 0);
     succeed(folder, &server, &["fetch", "six@v3", "three"]).await;
-    assert_eq!(pushed(&server, "org/six"), files(&folder.join("three")));
+    assert_eq!(pushed(&server, "org/six"), files_of(&folder.join("three")));
 
     registry.yank("six", 1, "a mistake").await.unwrap();
     let said = fail(folder, &server, &["datasets", "push", "six@v1", "hf:org/other"]).await;
@@ -193,9 +182,9 @@ huggingface_hub.snapshot_download('org/six', repo_type='dataset', revision='v1',
         command.env("HF_HUB_DISABLE_XET", "1").env_remove("HF_HUB_OFFLINE");
         let (success, said) = ended(command).await;
         assert!(success && said.contains("300 version 1, example 0: ¿qué?"), "{said}");
-        assert_eq!(pushed(&server, "org/again"), files(&folder.join("one")));
+        assert_eq!(pushed(&server, "org/again"), files_of(&folder.join("one")));
         assert!(uploads(&server) > 0);
     }
     succeed(folder, &server, &["datasets", "pull", "hf:org/again@v1", "again"]).await;
-    assert_eq!(files(&folder.join("again")), files(&folder.join("one")));
+    assert_eq!(files_of(&folder.join("again")), files_of(&folder.join("one")));
 }

@@ -91,13 +91,16 @@ impl Problem {
         let saturated = self.scorer(&scratch, stop).saturation(examples)?.0.advice();
         let single = self.target.model.theta.dtype() == DType::F32;
         let rounding = if single { self.rounding(examples, stop)? } else { None };
-        Ok(Trust { rounding, warnings: saturated.into_iter().chain(rounding.and_then(rounded)).collect() })
+        Ok(Trust {
+            rounding,
+            warnings: saturated.into_iter().chain(rounding.and_then(rounding_advice)).collect(),
+        })
     }
 
     /// What single precision does to the rewards of the first examples, if that is much; asked where there is the
     /// memory for it.
     pub fn rounded(&self, examples: &[Example], stop: Stop) -> Result<Option<String>, Error> {
-        Ok(self.rounding(examples, stop)?.and_then(rounded))
+        Ok(self.rounding(examples, stop)?.and_then(rounding_advice))
     }
 
     fn rounding(&self, examples: &[Example], stop: Stop) -> Result<Option<f64>, Error> {
@@ -112,7 +115,7 @@ impl Problem {
 }
 
 /// What an error of single precision means, where it is too large.
-pub(crate) fn rounded(error: f64) -> Option<String> {
+fn rounding_advice(error: f64) -> Option<String> {
     (error > TOLERABLE).then(|| {
         let off =
             if error.is_finite() { format!("{:.0}% off from", 100.0 * error) } else { "unlike".to_owned() };
@@ -151,8 +154,8 @@ mod tests {
 
     #[test]
     fn rounding_is_told_where_it_matters() {
-        assert_eq!(rounded(1e-3), None);
-        assert!(rounded(0.72).unwrap().contains("72% off"));
-        assert!(rounded(f64::INFINITY).unwrap().contains("unlike"));
+        assert_eq!(rounding_advice(1e-3), None);
+        assert!(rounding_advice(0.72).unwrap().contains("72% off"));
+        assert!(rounding_advice(f64::INFINITY).unwrap().contains("unlike"));
     }
 }

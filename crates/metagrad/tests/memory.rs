@@ -32,7 +32,7 @@ fn peak() -> u64 {
 #[ignore = "a process that the other tests start"]
 fn measured() {
     let config = json!({
-        "model_type": "gpt2", "vocab_size": 512, "n_positions": 4, "n_embd": 256, "n_layer": 3, "n_head": 4,
+        "model_type": "gpt2", "vocab_size": 512, "n_positions": 4, "n_embd": 256, "n_layer": 4, "n_head": 4,
     });
     let lm = from_config(config, Path::new("test")).unwrap();
     let theta: Vec<f32> = (0..lm.layout().len()).map(|i| ((i * 7919) % 1000) as f32 * 1e-4).collect();
@@ -105,7 +105,7 @@ fn the_peak_is_what_the_formula_says() {
         (1, None, None, None),
     ] {
         let [formula, measured] = run(steps, segment, stride, spill);
-        assert!((0.9..1.15).contains(&(measured / formula)), "{measured} of {formula} bytes");
+        assert!((0.9..1.1).contains(&(measured / formula)), "{measured} of {formula} bytes");
         assert!(measured < 0.9 * last, "{measured} bytes after {last}");
         last = measured;
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Connection, Fault, LARGEST, LocalGenerator, Location, LocationKind, MOST_ROLLOUTS, MOST_TOKENS, Member,
-    MixGenerator, NAME, Prompts, RubricGenerator, syntax::member,
+    MixGenerator, NAME, Prompts, RubricGenerator, mix::placed_mut, syntax::member,
 };
 
 /// Most arms of a teacher.
@@ -91,7 +91,7 @@ impl Generator {
             Self::Local(local) => Some(local),
             Self::Api(_) => None,
             Self::Rubric(rubric) => Some(&mut rubric.writer),
-            Self::Mix(mix) => mix.placed_mut("").find_map(|(_, member)| member.local_mut()),
+            Self::Mix(mix) => mix.members.iter_mut().find_map(|member| member.generator.local_mut()),
         }
     }
 
@@ -112,7 +112,7 @@ impl Generator {
             Self::Api(api) => vec![(at.into(), api)],
             Self::Rubric(rubric) => vec![(member(at, "teacher"), &mut rubric.teacher)],
             Self::Mix(mix) => {
-                mix.placed_mut(at).flat_map(|(at, member)| member.teachers_below(&at)).collect()
+                placed_mut(&mut mix.members, at).flat_map(|(at, one)| one.teachers_below(&at)).collect()
             }
         }
     }
@@ -156,38 +156,13 @@ impl Generator {
 
     /// The locations below a key, to be read or replaced.
     pub(crate) fn locations_below(&mut self, at: &str) -> Vec<Location<'_>> {
-        let place = |key: &str, kind, uri| Location { key: member(at, key), kind, uri };
         match self {
-            Self::Local(LocalGenerator { model, prompts, .. }) => {
-                let mut found = vec![place("model", LocationKind::Model, model)];
-                found.extend(
-                    prompts.as_mut().map(|file| place("prompts.path", LocationKind::Data, &mut file.path)),
-                );
-                found
-            }
-            Self::Api(api) => {
-                let file = api.prompts.as_mut();
-                file.map(|file| place("prompts.path", LocationKind::Data, &mut file.path))
-                    .into_iter()
-                    .collect()
-            }
-            Self::Rubric(rubric) => {
-                let LocalGenerator { model, prompts, .. } = &mut rubric.writer;
-                let mut found = vec![place("writer.model", LocationKind::Model, model)];
-                let file = prompts.as_mut();
-                found.extend(
-                    file.map(|file| place("writer.prompts.path", LocationKind::Data, &mut file.path)),
-                );
-                found
-            }
-            Self::Mix(mix) => {
-                let MixGenerator { members, prompts, .. } = mix;
-                let file = prompts.as_mut();
-                let file = file.map(|file| place("prompts.path", LocationKind::Data, &mut file.path));
-                let of_members = members.iter_mut().enumerate().flat_map(|(number, one)| {
-                    one.generator.locations_below(&member(at, &format!("members[{number}].generator")))
-                });
-                file.into_iter().chain(of_members).collect()
+            Self::Local(local) => local.locations_below(at),
+            Self::Api(api) => prompts_below(&mut api.prompts, at).into_iter().collect(),
+            Self::Rubric(rubric) => rubric.writer.locations_below(&member(at, "writer")),
+            Self::Mix(MixGenerator { members, prompts, .. }) => {
+                let of_members = placed_mut(members, at).flat_map(|(at, one)| one.locations_below(&at));
+                prompts_below(prompts, at).into_iter().chain(of_members).collect()
             }
         }
     }
@@ -208,6 +183,12 @@ pub enum LocalKind {
 pub enum ApiKind {
     /// A model behind an API.
     Api,
+}
+
+/// The location of the prompts of a generator at a key.
+pub(crate) fn prompts_below<'a>(prompts: &'a mut Option<Prompts>, at: &str) -> Option<Location<'a>> {
+    let key = member(at, "prompts.path");
+    prompts.as_mut().map(|file| Location { key, kind: LocationKind::Data, uri: &mut file.path })
 }
 
 /// A template with a row of the prompts for `{text}` and something else for its own mark: in one pass, so that nothing that

@@ -52,6 +52,9 @@ pub use teacher::{Connection, Price, Teacher};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use generator::prompts_below;
+use syntax::member;
+
 /// Most rollouts of a step or of a validation, and most examples of a batch.
 const MOST_ROLLOUTS: usize = 1 << 20;
 /// Most rows of a dataset.
@@ -171,6 +174,12 @@ pub enum Precision {
 }
 
 impl LocalGenerator {
+    /// The locations below a key, to be read or replaced.
+    pub(crate) fn locations_below(&mut self, at: &str) -> Vec<Location<'_>> {
+        let model = Location { key: member(at, "model"), kind: LocationKind::Model, uri: &mut self.model };
+        [model].into_iter().chain(prompts_below(&mut self.prompts, at)).collect()
+    }
+
     fn default_template() -> String {
         "{text}".into()
     }

@@ -69,6 +69,19 @@ impl Member {
     }
 }
 
+/// The generators of members, each with its place below a key.
+pub(crate) fn placed_mut<'a>(
+    members: &'a mut [Member],
+    at: &str,
+) -> impl Iterator<Item = (String, &'a mut Generator)> {
+    let members = members.iter_mut().enumerate();
+    members.map(move |(number, one)| (place(at, number), &mut one.generator))
+}
+
+fn place(at: &str, number: usize) -> String {
+    member(at, &format!("members[{number}].generator"))
+}
+
 impl MixGenerator {
     /// The share that each member has at first.
     pub fn shares(&self) -> Vec<f64> {
@@ -81,21 +94,9 @@ impl MixGenerator {
         self.members.iter().find_map(|member| member.generator.local())
     }
 
-    /// Each member with the place of its settings.
-    pub(crate) fn placed<'a>(&'a self, at: &str) -> impl Iterator<Item = (String, &'a Generator)> {
-        self.members.iter().enumerate().map(move_place(at)).map(|(place, one)| (place, &one.generator))
-    }
-
-    /// The same, to be changed.
-    pub(crate) fn placed_mut<'a>(
-        &'a mut self,
-        at: &str,
-    ) -> impl Iterator<Item = (String, &'a mut Generator)> {
-        self.members
-            .iter_mut()
-            .enumerate()
-            .map(move_place(at))
-            .map(|(place, one)| (place, &mut one.generator))
+    /// Each member's generator with its place.
+    pub(crate) fn placed(&self, at: &str) -> impl Iterator<Item = (String, &Generator)> {
+        self.members.iter().enumerate().map(move |(number, one)| (place(at, number), &one.generator))
     }
 
     /// What does not go together in it, apart from what each member is.
@@ -144,10 +145,4 @@ impl MixGenerator {
         require((shares - 1.0).abs() < 1e-6, "members", &message);
         faults
     }
-}
-
-/// A member with where its generator stands.
-fn move_place<T>(at: &str) -> impl FnMut((usize, T)) -> (String, T) + use<T> {
-    let at = at.to_owned();
-    move |(place, one)| (member(&at, &format!("members[{place}].generator")), one)
 }

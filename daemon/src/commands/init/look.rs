@@ -28,9 +28,7 @@ pub(super) struct Model {
 impl Model {
     /// Opens a model's folder, which is downloaded first if it has to be.
     pub(super) async fn look(key: &str, location: &str, hub: &Options) -> anyhow::Result<Self> {
-        let mut path = location.to_owned();
-        locate(key, &mut path, hub).await?;
-        let folder = PathBuf::from(path);
+        let folder = located(key, location, hub).await?;
         let lm = architecture(&folder)?;
         dpg_models::weights::weight_files(&folder)?;
         Tokenizer::load(&folder)?;
@@ -73,11 +71,9 @@ impl Texts {
         model: &Model,
         hub: &Options,
     ) -> anyhow::Result<Self> {
-        let mut path = location.to_owned();
-        locate(key, &mut path, hub).await?;
-        let path = Path::new(&path);
-        let columns = columns.map_or_else(|| detect(path, "--column"), Ok)?;
-        let examples = read_examples(path, &columns, None)?;
+        let path = located(key, location, hub).await?;
+        let columns = columns.map_or_else(|| detect(&path, "--column"), Ok)?;
+        let examples = read_examples(&path, &columns, None)?;
         Self::of(location, columns, &examples, model)
     }
 
@@ -88,9 +84,8 @@ impl Texts {
         model: &Model,
         hub: &Options,
     ) -> anyhow::Result<Self> {
-        let mut path = location.to_owned();
-        locate("generator.prompts.path", &mut path, hub).await?;
-        let columns = match columns.map_or_else(|| detect(Path::new(&path), "--prompt-column"), Ok)? {
+        let path = located("generator.prompts.path", location, hub).await?;
+        let columns = match columns.map_or_else(|| detect(&path, "--prompt-column"), Ok)? {
             // a dataset of questions and answers is one of questions here
             Columns::PromptCompletion { prompt, .. } => Columns::Text(prompt),
             columns => columns,
@@ -99,22 +94,17 @@ impl Texts {
             matches!(columns, Columns::Text(_)),
             "`{location}` has conversations, and a prompt is a text; name the column of one with --prompt-column"
         );
-        let examples = read_examples(Path::new(&path), &columns, None)?;
+        let examples = read_examples(&path, &columns, None)?;
         Self::of(location, columns, &examples, model)
     }
 
     /// Reads pairs of answers.
     pub(super) async fn pairs(location: &str, model: &Model, hub: &Options) -> anyhow::Result<Self> {
-        let mut path = location.to_owned();
-        locate("metric.data.path", &mut path, hub).await?;
+        let path = located("metric.data.path", location, hub).await?;
         let read = |answer: &str| {
             let columns = Columns::PromptCompletion { prompt: "prompt".into(), completion: answer.into() };
-            anyhow::Ok(Self::of(
-                location,
-                columns.clone(),
-                &read_examples(Path::new(&path), &columns, None)?,
-                model,
-            )?)
+            let examples = read_examples(&path, &columns, None)?;
+            Self::of(location, columns, &examples, model)
         };
         let (chosen, rejected) = (read("chosen")?, read("rejected")?);
         Ok(Self { longest: chosen.longest.max(rejected.longest), ..chosen })
@@ -150,6 +140,13 @@ impl Texts {
         let language = self.language.as_ref().map(|code| format!(", mostly `{code}`")).unwrap_or_default();
         format!("`{location}`: {rows} rows, {columns}, of at most {longest} tokens{language}")
     }
+}
+
+/// Where a model or a file is on this machine, after it was downloaded if it had to be.
+async fn located(key: &str, location: &str, hub: &Options) -> anyhow::Result<PathBuf> {
+    let mut path = location.to_owned();
+    locate(key, &mut path, hub).await?;
+    Ok(path.into())
 }
 
 /// The columns that an SFT trainer would read, or the only one.

@@ -1,13 +1,14 @@
 //! The daemon works on its queue: it is killed, stopped, told to cancel, and given specs it must
 //! refuse; each job ends once.
 
+#[path = "../serving.rs"]
 mod serving;
+mod webhooks;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dpg_queue::cron::{Catchup, Overlap};
@@ -15,15 +16,11 @@ use dpg_queue::{Filter, Job, NewJob, NewSchedule, Queue, State};
 use dpg_registry::{Dataset, Registry, Withdrawal, open_store};
 use dpg_spec::{Spec, Syntax};
 use futures::StreamExt;
-use hmac::{Hmac, KeyInit, Mac};
 use object_store::path::Path as Prefix;
 use serde_json::json;
 use serving::{Place, job, spec};
-use sha2::Sha256;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 fn place(config: &str) -> (TempDir, Place) {
@@ -370,133 +367,4 @@ async fn a_warm_start_goes_on_with_the_last_generator() {
     let (store, _) = open_store(&folder.path().join("data/registry").to_string_lossy()).unwrap();
     let kept: Vec<_> = store.list(Some(&Prefix::from(".generators"))).collect().await;
     assert_eq!(kept.len(), 1, "{kept:?}");
-}
-
-/// A receiver that is down at first hears of a job's end, and can tell who speaks.
-#[tokio::test]
-async fn a_webhook_is_told_and_signed() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let secret = folder.path().join("secret");
-    fs::write(&secret, "key\n").unwrap();
-    let config = format!(
-        "allow = {{ webhook_hosts = [\"127.0.0.1\"] }}\n\
-         webhooks = [{{ url = \"http://{address}/ended\", secret_file = \"{}\" }}]\n",
-        secret.display()
-    );
-    let place = Place::new(folder.path(), &config);
-    let queue = place.queue().await;
-    let id = submit(&queue, &spec("told", 2)).await;
-    let _daemon = place.start();
-    for answer in ["503 Service Unavailable", "200 OK"] {
-        let (mut socket, _) =
-            tokio::time::timeout(Duration::from_mins(3), listener.accept()).await.unwrap().unwrap();
-        let (head, body) = read_request(&mut socket).await;
-        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        socket.write_all(answer.as_bytes()).await.unwrap();
-
-        let mut hmac = Hmac::<Sha256>::new_from_slice(b"key").unwrap();
-        hmac.update(&body);
-        let signature = format!("x-dpg-signature: sha256={}", hex::encode(hmac.finalize().into_bytes()));
-        assert!(head.starts_with("POST /ended ") && head.contains(&signature), "{head}");
-        assert!(head.contains(&format!("x-dpg-delivery: {id}")), "{head}");
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((&body["event"], &body["job"]["id"]), (&json!("job.succeeded"), &json!(id)));
-        assert_eq!(body["job"]["result"]["dataset"], "told@v1");
-    }
-}
-
-/// A receiver hears of the end of a job that no worker had, though the daemon is killed before it was told.
-#[tokio::test]
-async fn a_webhook_is_told_after_the_daemon_was_killed() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let secret = folder.path().join("secret");
-    fs::write(&secret, "key\n").unwrap();
-    let config = format!(
-        "allow = {{ webhook_hosts = [\"127.0.0.1\"] }}\n\
-         webhooks = [{{ url = \"http://{}/ended\", secret_file = \"{}\" }}]\n",
-        listener.local_addr().unwrap(),
-        secret.display()
-    );
-    let place = Place::idle(folder.path(), &config);
-    let queue = place.queue().await;
-    let id = submit(&queue, &spec("untold", 2)).await;
-    let mut daemon = place.start();
-    let dpg = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_dpg"))
-            .args(arguments)
-            .args(["--json", "--data-dir"])
-            .arg(folder.path().join("data"))
-            .env_remove("DPG_URL")
-            .env_remove("DPG_TOKEN")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
-    };
-    // the daemon knows the webhook, and the settings of the data folder do not
-    let address = folder.path().join("data/daemon.url");
-    let started = Instant::now();
-    while !address.exists() {
-        assert!(started.elapsed() < Duration::from_mins(1), "{}", daemon.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    dpg(&["cancel", &id.to_string()]);
-    let accept = async || {
-        let (mut socket, _) =
-            tokio::time::timeout(Duration::from_mins(3), listener.accept()).await.unwrap().unwrap();
-        let request = read_request(&mut socket).await;
-        (socket, request)
-    };
-    // it is called, and killed before there is an answer
-    let (socket, first) = accept().await;
-    daemon.kill();
-    drop(socket);
-    daemon.replace();
-    let (mut socket, second) = accept().await;
-    socket.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
-    let header = |head: &str| {
-        let line = head.lines().find(|line| line.starts_with("x-dpg-delivery: ")).map(str::to_owned);
-        line.unwrap_or_else(|| panic!("{head}"))
-    };
-    assert_eq!((header(&first.0), &first.1), (header(&second.0), &second.1));
-    let body: serde_json::Value = serde_json::from_slice(&second.1).unwrap();
-    assert_eq!((&body["event"], &body["job"]["id"]), (&json!("job.cancelled"), &json!(id)));
-
-    let started = Instant::now();
-    loop {
-        let told = dpg(&["deliveries", "untold"]);
-        if told[0]["state"] == "delivered" {
-            assert_eq!((&told[0]["attempts"], &told[0]["status"]), (&json!(2), &json!(204)), "{told}");
-            assert_eq!(told.as_array().unwrap().len(), 1);
-            break;
-        }
-        assert!(started.elapsed() < Duration::from_mins(1), "{told}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn read_request(socket: &mut TcpStream) -> (String, Vec<u8>) {
-    let mut bytes = vec![];
-    loop {
-        assert!(socket.read_buf(&mut bytes).await.unwrap() > 0, "the connection ended early");
-        let text = String::from_utf8_lossy(&bytes);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-        if body.len() == length.parse::<usize>().unwrap() {
-            return (head.to_owned(), body.as_bytes().to_vec());
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_webhook_to_a_host_that_is_not_allowed_is_refused_at_start() {
-    let (folder, place) =
-        place("webhooks = [{ url = \"http://169.254.169.254/\", secret_file = \"dpg.toml\" }]\n");
-    fs::create_dir_all(folder.path().join("data")).unwrap();
-    let mut daemon = place.start();
-    assert!(!daemon.wait().await.success());
-    assert!(daemon.log().contains("allow.webhook_hosts"), "{}", daemon.log());
 }

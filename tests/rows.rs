@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use teacher::{Reply, Server, answer, asked};
 
 /// A teacher whose answers depend on what it is asked and on the seed that it is sent.
@@ -50,11 +50,15 @@ fn folder(spec: &str, server: &Server) -> tempfile::TempDir {
 }
 
 fn run(folder: &Path) -> Output {
+    dpg(folder, &["run", "spec.toml", "--json"])
+}
+
+fn dpg(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dpg"));
     for name in ["DPG_CONFIG", "DPG_STORE", "DPG_DATABASE"] {
         command.env_remove(name);
     }
-    command.current_dir(folder).args(["run", "spec.toml", "--json", "--data-dir", "data"]).output().unwrap()
+    command.current_dir(folder).args(arguments).args(["--data-dir", "data"]).output().unwrap()
 }
 
 fn made(folder: &Path) -> Value {
@@ -105,7 +109,7 @@ fn card(folder: &Path) -> String {
 /// The classes of lengths have the shares that they should have, to 2 points.
 fn assert_reached(made: &Value) {
     let classes = made["quality"]["lengths"]["classes"].as_array().unwrap();
-    assert_eq!(classes.len(), 3, "{made:#}");
+    assert!(classes.len() > 1, "{made:#}");
     for class in classes {
         let [wanted, share] = ["wanted", "share"].map(|name| class[name].as_f64().unwrap());
         assert!((wanted - share).abs() <= 0.02, "{made:#}");
@@ -198,6 +202,27 @@ fn an_advantage_alone_reaches_a_mix() {
     assert_reached(&made(place.path()));
 }
 
+/// A model of this machine that is told one class of lengths: what `dpg generate` draws is told it too.
+#[test]
+fn a_published_generator_is_told_lengths_still() {
+    let place = tempfile::tempdir().unwrap();
+    let local = "model = 'embedded:generator'\nmax_new_tokens = 24\nprompts = { path = 'prompts.jsonl' }";
+    let mix = "[output.length]\nquotas = false\nmix = [{ name = 'a', share = 1, template = 'la {text}' }]";
+    let output = format!("examples = 4\nformat = 'prompt_completion'\nexport_generator = true\n{mix}");
+    let teachers =
+        "kind = 'api'\nteacher = 'fake'\nmodel = 'm'\nmax_completion_tokens = 64\nsend_seed = true\n";
+    fs::write(place.path().join("spec.toml"), spec(local, &output).replace(teachers, "")).unwrap();
+    prompts(place.path(), &[("casa", "")]);
+    made(place.path());
+    let drawn = dpg(place.path(), &["generate", "rows", "--examples", "3"]);
+    let drawn = String::from_utf8(drawn.stdout).unwrap();
+    assert_eq!(drawn.lines().count(), 3, "{drawn}");
+    for line in drawn.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        assert!(row["prompt"].as_str().unwrap().starts_with("la casa"), "{row}");
+    }
+}
+
 /// Texts of the embedded files, those apart that the metric reads.
 fn texts(language: &str) -> Vec<String> {
     let file =
@@ -240,6 +265,70 @@ fn the_best_class_of_lengths_is_found_and_the_curve_is_published() {
     assert!(
         files(&place.path().join("data/registry")).iter().any(|path| path.ends_with("pictures/lengths.png"))
     );
+}
+
+/// A file of prompts with the columns `text`, `topic` and `answer`: so many about each topic.
+fn prompts(folder: &Path, topics: &[(&str, &str)]) {
+    let row = |(topic, answer): &(&str, &str), number: usize| json!({ "text": format!("{topic} {number}"), "topic": topic, "answer": format!("{answer} {number}") });
+    let rows = topics.iter().flat_map(|topic| (0..6).map(move |number| row(topic, number)));
+    let lines: String = rows.map(|row| format!("{row}\n")).collect();
+    fs::write(folder.join("prompts.jsonl"), lines).unwrap();
+}
+
+#[test]
+fn the_best_class_of_prompts_is_found() {
+    let (english, spanish) = (texts("en"), texts("es"));
+    let server = teacher(move |asked, seed| {
+        let texts = if asked.contains("spain") { &spanish } else { &english };
+        texts[seed % texts.len()].clone()
+    });
+    let classes = "[generator.prompts]\npath = 'prompts.jsonl'\nvalidation_share = 0.2\n\
+                   classes = { column = 'topic', learn = true, learning_rate = 0.7 }";
+    let trained = spec(classes, "examples = 32").replace(
+        "steps = 0\nprompts_per_step = 8",
+        "steps = 4\nprompts_per_step = 16\nadvantage = 'global'\nlearning_rate = 1e-3",
+    );
+    let place = folder(&trained, &server);
+    prompts(place.path(), &[("england", ""), ("spain", ""), ("the moon", "")]);
+    let made = made(place.path());
+    let told: BTreeMap<_, _> = made["teacher"]["arms"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|arm| (arm["name"].as_str().unwrap(), arm["probability"].as_f64().unwrap()))
+        .collect();
+    assert!(told["spain"] > 0.6 && told.values().sum::<f64>() > 0.999, "{made:#}");
+    let (asked, arms) = (column(place.path(), "rewards", "prompt"), column(place.path(), "rewards", "arm"));
+    assert!(
+        asked.iter().zip(&arms).all(|(prompt, arm)| prompt.starts_with(arm.as_str())),
+        "{asked:?} {arms:?}"
+    );
+    assert!(arms.iter().filter(|arm| *arm == "spain").count() > 16, "{arms:?}");
+    assert!(card(place.path()).contains("| spain | 0.333 | 0."), "{}", card(place.path()));
+}
+
+/// The target was trained on English: it is sure of that, and not of Spanish.
+#[test]
+fn classes_by_the_targets_loss_have_lengths_of_their_own() {
+    let (english, spanish) = (texts("en").remove(0), texts("es").remove(0));
+    let server = teacher(|asked, seed| words(if asked.contains("[long]") { 20 } else { 2 }, seed));
+    let classes = "[generator.prompts]\npath = 'prompts.jsonl'\nvalidation_share = 0.2\n\
+                   classes = { reference = 'answer', bins = 2 }";
+    let mix = "[output.length]\nmix = [{ name = 'short', max = 12, share = 1, prompts = 'loss 1', template = '{text} [short]' }, \
+               { name = 'long', min = 13, share = 1, prompts = 'loss 2', template = '{text} [long]' }]";
+    let place = folder(&spec(classes, &format!("examples = 16\n{mix}")), &server);
+    prompts(place.path(), &[("spain", &spanish), ("england", &english)]);
+    let made = made(place.path());
+    assert_reached(&made);
+    let (asked, arms) = (column(place.path(), "rewards", "prompt"), column(place.path(), "rewards", "arm"));
+    for (prompt, arm) in asked.iter().zip(&arms) {
+        assert_eq!(prompt.starts_with("spain"), arm == "long", "{prompt} {arm}");
+    }
+    let unknown = fs::read_to_string(place.path().join("spec.toml")).unwrap().replace("'loss 2'", "'loss 3'");
+    fs::write(place.path().join("spec.toml"), unknown).unwrap();
+    let output = run(place.path());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("no class of lengths for the prompts of the class `loss 2`"), "{told}");
 }
 
 #[test]

@@ -190,9 +190,13 @@ fn the_arm_that_serves_the_metric_becomes_likely_whatever_the_seed() {
         let card =
             files(&place.path().join("data/registry")).into_iter().find(|path| path.ends_with("README.md"));
         let card = fs::read_to_string(card.unwrap()).unwrap();
-        for part in
-            ["## The teacher", "| spanish | 0.500 |", "98 requests for 98 answers", "in money", "name: arm"]
-        {
+        for part in [
+            "## What was asked",
+            "| spanish | 0.500 |",
+            "98 requests for 98 answers",
+            "in money",
+            "name: arm",
+        ] {
             assert!(card.contains(part), "`{part}` is not in {card}");
         }
     }

@@ -154,7 +154,7 @@ impl Card {
                  it.\n"
             )
         });
-        let teacher = self.teacher.iter().map(|told| format!("\n## The teacher\n\n{told}"));
+        let teacher = self.teacher.iter().map(|told| format!("\n## What was asked\n\n{told}"));
         let lengths = self.lengths.iter().map(|told| format!("\n## Lengths\n\n{told}"));
         let teacher: String = lengths.chain(teacher).collect();
         let verification = self.verification.clone().unwrap_or_else(|| {

@@ -7,7 +7,7 @@ use fancy_regex::Regex;
 use crate::{
     Draw, Error, Run, Writer,
     gates::{Around, Candidate, Gates, Refused, expression, quotas},
-    lengths,
+    lengths::{self, Measure},
     writer::row,
 };
 
@@ -98,7 +98,7 @@ impl Run<'_> {
         let mut gates = Gates::open(&output.gates, self.around())?;
         let length = output.length.as_ref().filter(|length| length.quotas && !length.classes().is_empty());
         if let Some(length) = length {
-            let shares = lengths::wanted(length, &self.problem.writer()?.generator.about());
+            let shares = self.problem.writer()?.length_shares(length);
             quotas(&mut gates, &length.classes(), &shares, length.of, rows);
         }
         Ok(gates)
@@ -118,8 +118,18 @@ impl Run<'_> {
     ) -> Result<bool, Error> {
         let example = row(prompt, completion, self.problem.spec.output.format);
         let asked = completion.asked.as_ref().map_or(&prompt.text, |asked| &asked.prompt);
+        let measure = self.measure(prompt, completion)?;
+        gates.take(&Candidate { example: &example, prompt: asked, text: &completion.text, measure })
+    }
+
+    /// How long a row is.
+    pub(crate) fn measure<'a>(
+        &self,
+        prompt: &'a Prompt,
+        completion: &Completion,
+    ) -> Result<Measure<'a>, Error> {
         let tokens = lengths::tokens(&self.problem.target.model, &completion.text)?;
-        gates.take(&Candidate { example: &example, prompt: asked, text: &completion.text, tokens })
+        Ok(Measure { tokens, prompts: prompt.class.as_deref() })
     }
 
     /// Asks for a short sibling of each long row, and puts those that have the same answer behind it.

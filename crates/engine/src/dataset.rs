@@ -12,7 +12,7 @@ use crate::{
     ArmRecord, Draw, Error, Lengths, Run,
     collect::Collected,
     gates::{Copies, Refused},
-    lengths,
+    lengths::{self, Measure},
     state::RunState,
 };
 
@@ -37,8 +37,16 @@ pub(crate) struct Dataset {
 struct Drawn {
     row: Row,
     tokens: usize,
+    /// The class of its prompt.
+    class: Option<String>,
     stopped: bool,
     sibling: bool,
+}
+
+impl Drawn {
+    fn measure(&self) -> Measure<'_> {
+        Measure { tokens: self.tokens, prompts: self.class.as_deref() }
+    }
 }
 
 impl Run<'_> {
@@ -81,7 +89,8 @@ impl Run<'_> {
                 seed,
             };
             let (stopped, sibling) = (completion.stopped, siblings[i]);
-            Ok(Drawn { row, tokens: tokens.transpose()?.unwrap_or_default(), stopped, sibling })
+            let tokens = tokens.transpose()?.unwrap_or_default();
+            Ok(Drawn { row, tokens, class: prompts[i].class.clone(), stopped, sibling })
         };
         let mut rows =
             texts.into_iter().enumerate().take(examples).map(row).collect::<Result<Vec<_>, Error>>()?;
@@ -92,11 +101,11 @@ impl Run<'_> {
             rows = best(spec, rows, share);
         }
         let lengths = spec.output.length.as_ref().map(|length| {
-            let (tokens, rewards): (Vec<usize>, Vec<f64>) =
-                rows.iter().map(|drawn| (drawn.tokens, drawn.row.reward)).unzip();
+            let (measures, rewards): (Vec<_>, Vec<f64>) =
+                rows.iter().map(|drawn| (drawn.measure(), drawn.row.reward)).unzip();
             let stopped: Vec<bool> = rows.iter().map(|drawn| drawn.stopped).collect();
             let siblings = rows.iter().filter(|drawn| drawn.sibling).count();
-            Lengths::of((length, &lengths::wanted(length, &about)), (&tokens, &rewards), &stopped, siblings)
+            Lengths::of((length, &lengths::wanted(length, &about)), (&measures, &rewards), &stopped, siblings)
         });
         let rows: Vec<Row> = rows.into_iter().map(|drawn| drawn.row).collect();
         let copies = Copies::of(HeldOutOverlap::default(), &self.problem.held_out);
@@ -119,9 +128,10 @@ fn best(spec: &Spec, mut rows: Vec<Drawn>, share: f64) -> Vec<Drawn> {
     let part = |drawn: &Drawn| match spec.output.select_within {
         Within::All => 0,
         Within::Prompt => drawn.row.group_id,
-        Within::Length => {
-            classes.iter().position(|class| class.has(drawn.tokens)).map_or(u64::MAX, |class| class as u64)
-        }
+        Within::Length => classes
+            .iter()
+            .position(|class| drawn.measure().is_in(class))
+            .map_or(u64::MAX, |class| class as u64),
     };
     let mut room = HashMap::<u64, usize>::new();
     for drawn in &rows {

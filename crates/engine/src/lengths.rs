@@ -45,6 +45,27 @@ pub struct Lengths {
     pub siblings: usize,
 }
 
+/// What is looked at of a row.
+#[derive(Clone, Copy)]
+pub(crate) struct Measure<'a> {
+    /// Tokens of what was written.
+    pub(crate) tokens: usize,
+    /// The class of its prompt, if prompts have classes.
+    pub(crate) prompts: Option<&'a str>,
+}
+
+impl Measure<'_> {
+    /// Whether the row is in a class of lengths.
+    pub(crate) fn is_in(self, class: &LengthClass) -> bool {
+        class.has(self.tokens, self.prompts)
+    }
+
+    /// Whether a class of lengths is for its prompt.
+    fn is_for(self, class: &LengthClass) -> bool {
+        class.prompts.is_none() || class.prompts.as_deref() == self.prompts
+    }
+}
+
 /// Tokens of what was written.
 pub(crate) fn tokens(model: &Model, text: &str) -> Result<usize, Error> {
     Ok(model.tokenizer.encode(text)?.len())
@@ -59,20 +80,20 @@ pub(crate) fn wanted(length: &Length, about: &About) -> Vec<f64> {
     }
 }
 
-/// The classes in rows of so many tokens with these rewards.
+/// The classes in rows with these rewards.
 pub(crate) fn records(
     length: &Length,
     wanted: &[f64],
-    tokens: &[usize],
+    rows: &[Measure],
     rewards: &[f64],
 ) -> Vec<LengthRecord> {
     let (mean, deviation) = mean_and_deviation(rewards);
     let classes = length.classes();
-    let shares = shares(&classes, length.of, tokens);
+    let shares = shares(&classes, length.of, rows);
     let record = |((class, share), wanted): ((&LengthClass, f64), &f64)| {
-        let rows = tokens.iter().zip(rewards).filter(|(tokens, _)| class.has(**tokens));
+        let rows = rows.iter().zip(rewards).filter(|(row, _)| row.is_in(class));
         let (tokens, rewards): (Vec<f64>, Vec<f64>) =
-            rows.map(|(tokens, reward)| (*tokens as f64, (reward - mean) / deviation)).unzip();
+            rows.map(|(row, reward)| (row.tokens as f64, (reward - mean) / deviation)).unzip();
         let mean = |values: &[f64]| (!values.is_empty()).then(|| mean_and_deviation(values).0);
         LengthRecord {
             name: class.name.clone(),
@@ -86,12 +107,12 @@ pub(crate) fn records(
     classes.iter().zip(shares).zip(wanted).map(record).collect()
 }
 
-/// The share that each class has.
-fn shares(classes: &[LengthClass], of: SharesOf, tokens: &[usize]) -> Vec<f64> {
-    let counted = |tokens: &usize| if of == SharesOf::Rows { 1.0 } else { *tokens as f64 };
-    let all: f64 = tokens.iter().map(counted).sum();
+/// The share that each class has among the rows that it is for.
+fn shares(classes: &[LengthClass], of: SharesOf, rows: &[Measure]) -> Vec<f64> {
+    let counted = |row: &Measure| if of == SharesOf::Rows { 1.0 } else { row.tokens as f64 };
     let share = |class: &LengthClass| {
-        tokens.iter().filter(|tokens| class.has(**tokens)).map(counted).sum::<f64>() / all.max(1.0)
+        let all: f64 = rows.iter().filter(|row| row.is_for(class)).map(counted).sum();
+        rows.iter().filter(|row| row.is_in(class)).map(counted).sum::<f64>() / all.max(1.0)
     };
     classes.iter().map(share).collect()
 }
@@ -101,36 +122,35 @@ fn shares(classes: &[LengthClass], of: SharesOf, tokens: &[usize]) -> Vec<f64> {
 /// Where classes are told, that is how far a rollout is outside of the one that it was asked for. Where none is, it is
 /// p_c - s_c for a class c with the share p_c of the step that should have s_c: minus the derivative of
 /// -|p - s|^2 / 2 with respect to p_c, so that policy gradients descend the distance of the shares.
-pub(crate) fn losses(length: &Length, tokens: &[usize], completions: &[Completion]) -> Vec<f64> {
+pub(crate) fn losses(length: &Length, rows: &[Measure], completions: &[Completion]) -> Vec<f64> {
     let classes = length.classes();
     if length.is_told() {
         let asked = completions
             .iter()
             .map(|completion| completion.asked.as_ref().and_then(|asked| classes.get(asked.arm)));
         return asked
-            .zip(tokens)
-            .map(|(class, tokens)| class.map_or(0.0, |class| class.distance(*tokens)))
+            .zip(rows)
+            .map(|(class, row)| class.map_or(0.0, |class| class.distance(row.tokens)))
             .collect();
     }
-    let shares = shares(&classes, length.of, tokens);
-    let loss = |tokens: &usize| {
-        let class = classes.iter().position(|class| class.has(*tokens));
+    let shares = shares(&classes, length.of, rows);
+    let loss = |row: &Measure| {
+        let class = classes.iter().position(|class| row.is_in(class));
         // what is in no class has a share of none
         class.map_or(1.0, |class| shares[class] - classes[class].share.unwrap_or_default())
     };
-    tokens.iter().map(loss).collect()
+    rows.iter().map(loss).collect()
 }
 
 impl Lengths {
-    /// Of rows with so many tokens and these rewards, the first of which were written as `stopped` says: by themselves or
-    /// to the largest length.
+    /// Of rows with these rewards, the first of which were written as `stopped` says: by themselves or to the largest length.
     pub(crate) fn of(
         (length, wanted): (&Length, &[f64]),
-        (tokens, rewards): (&[usize], &[f64]),
+        (rows, rewards): (&[Measure], &[f64]),
         stopped: &[bool],
         siblings: usize,
     ) -> Self {
-        let mut sorted = tokens.to_vec();
+        let mut sorted: Vec<usize> = rows.iter().map(|row| row.tokens).collect();
         sorted.sort_unstable();
         let marks = length.marks();
         let mut told: Vec<u8> = TOLD.into_iter().chain(marks.iter().map(|(quantile, _)| *quantile)).collect();
@@ -142,7 +162,7 @@ impl Lengths {
             (quantile, sorted[place], wanted)
         };
         Self {
-            classes: records(length, wanted, tokens, rewards),
+            classes: records(length, wanted, rows, rewards),
             quantiles: told.into_iter().map(quantile).collect(),
             at_limit: stopped.iter().filter(|stopped| !**stopped).count() as f64 / stopped.len() as f64,
             siblings,
@@ -183,6 +203,10 @@ mod tests {
         toml::from_str(text).unwrap()
     }
 
+    fn rows(tokens: &[usize]) -> Vec<Measure<'static>> {
+        tokens.iter().map(|tokens| Measure { tokens: *tokens, prompts: None }).collect()
+    }
+
     const MIX: &str =
         "mix = [{ name = 'a', max = 9, share = 0.25 }, { name = 'b', min = 10, max = 20, share = 0.75 }]";
 
@@ -190,7 +214,7 @@ mod tests {
     fn classes_are_counted_in_rows_and_in_tokens() {
         let tokens = [5, 15, 5, 15, 100];
         let rewards = [1.0, 2.0, 1.0, 2.0, 1.5];
-        let records = |text: &str| records(&length(text), &[0.25, 0.75], &tokens, &rewards);
+        let records = |text: &str| records(&length(text), &[0.25, 0.75], &rows(&tokens), &rewards);
         let of_rows = records(MIX);
         assert_eq!((of_rows[0].rows, of_rows[0].share, of_rows[1].share), (2, 0.4, 0.4));
         assert_eq!((of_rows[0].tokens, of_rows[1].tokens), (Some(5.0), Some(15.0)));
@@ -201,16 +225,34 @@ mod tests {
 
     #[test]
     fn what_a_class_has_too_much_is_a_loss_and_what_it_lacks_a_gain() {
-        let losses = losses(&length(MIX), &[5, 15, 5, 100], &[]);
+        let losses = losses(&length(MIX), &rows(&[5, 15, 5, 100]), &[]);
         assert_eq!(losses, [0.25, -0.5, 0.25, 1.0]);
+    }
+
+    #[test]
+    fn a_class_of_prompts_has_shares_of_its_own() {
+        let settings = length(
+            "mix = [{ name = 'a', max = 9, share = 1.0, prompts = 'easy' }, { name = 'b', max = 9, share = 0.5, prompts = \
+             'hard' }, { name = 'c', min = 10, share = 0.5, prompts = 'hard' }]",
+        );
+        let row = |tokens: usize, prompts: &'static str| Measure { tokens, prompts: Some(prompts) };
+        let rows = [row(5, "easy"), row(50, "easy"), row(5, "hard"), row(50, "hard"), row(60, "hard")];
+        let found = records(&settings, &[1.0, 0.5, 0.5], &rows, &[1.0; 5]);
+        let found: Vec<_> = found.iter().map(|record| (record.rows, record.share)).collect();
+        assert_eq!(found, [(1, 0.5), (1, 1.0 / 3.0), (2, 2.0 / 3.0)]);
+        assert_eq!(losses(&settings, &rows, &[])[1], 1.0);
     }
 
     #[test]
     fn quantiles_are_those_of_the_rows() {
         let tokens: Vec<usize> = (1..=100).rev().collect();
         let settings = length("quantiles = { p25 = 20, p50 = 60 }");
-        let told =
-            Lengths::of((&settings, &[0.25, 0.25, 0.5]), (&tokens, &vec![1.0; 100]), &[true, false], 0);
+        let told = Lengths::of(
+            (&settings, &[0.25, 0.25, 0.5]),
+            (&rows(&tokens), &vec![1.0; 100]),
+            &[true, false],
+            0,
+        );
         assert_eq!(told.quantiles, [(10, 10, None), (25, 25, Some(20)), (50, 50, Some(60)), (90, 90, None)]);
         assert_eq!((told.at_limit, told.classes[0].rows, told.classes[0].reward), (0.5, 20, None));
     }

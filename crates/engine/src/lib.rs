@@ -11,7 +11,7 @@
 //! use dpg_engine::{Problem, Run};
 //!
 //! let spec = dpg_spec::Spec::load("spec.toml".as_ref())?;
-//! let mut problem = Problem::load(&spec, DType::F32, &[Device::flex()])?;
+//! let mut problem = Problem::load(&spec, DType::F32, &[Device::flex()], &|| false)?;
 //! let run = Run { problem: &mut problem, folder: "state".as_ref(), stop: &|| false };
 //! let outcome = run.run(&mut |event| println!("{event:?}"))?;
 //! println!("{} rows", outcome.rows.len());
@@ -50,6 +50,7 @@ mod lengths;
 mod outputs;
 mod precision;
 mod problem;
+mod prompts;
 mod randomness;
 mod recipe;
 mod rewards;

@@ -27,17 +27,16 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Loads a spec whose paths are local, the target in `dtype`, for one device or several that share the work.
-    pub fn load(spec: &Spec, dtype: DType, devices: &[Device]) -> Result<Self, Error> {
-        if spec.shares_weights() && dtype == DType::F32 {
-            // one copy of them
-            let problem = Self::to_score(spec, dtype, devices)?;
-            let adapters = problem.target.model.lm.layout().adapters();
-            let writer = Writer::upon(spec, devices, adapters.map(|adapters| Arc::clone(adapters.frozen())))?;
-            return Ok(Self { writer: Some(writer), ..problem });
-        }
-        let writer = Writer::load(spec, devices)?;
-        Ok(Self { writer: Some(writer), ..Self::to_score(spec, dtype, devices)? })
+    /// Loads a spec whose paths are local, the target in `dtype`, for one device or several that share the work. `stop` is
+    /// asked where prompts are told apart by the target's losses.
+    pub fn load(spec: &Spec, dtype: DType, devices: &[Device], stop: Stop) -> Result<Self, Error> {
+        let problem = Self::to_score(spec, dtype, devices)?;
+        // one copy of weights that both have
+        let is_shared = spec.shares_weights() && dtype == DType::F32;
+        let adapters = problem.target.model.lm.layout().adapters().filter(|_| is_shared);
+        let frozen = adapters.map(|adapters| Arc::clone(adapters.frozen()));
+        let writer = Writer::upon(spec, devices, frozen, Some((&problem.target, stop)))?;
+        Ok(Self { writer: Some(writer), ..problem })
     }
 
     /// The same without the generator, for examples that there are already. The spec need not name one.

@@ -78,6 +78,22 @@ pub(crate) fn choose_prompts(available: usize, count: usize, seed: u64, draw: Dr
     }
 }
 
+/// Of which class of prompts each of `count` places of a draw is, where class i has the share `shares[i]`.
+pub(crate) fn choose_classes(shares: &[f64], count: usize, seed: u64, draw: Draw) -> Vec<usize> {
+    let mut rng = rng([seed, draw.0, 0], *b"classes ");
+    let class = |_| {
+        let place: f64 = rng.random();
+        let mut sum = 0.0;
+        let found = shares.iter().position(|share| {
+            sum += share;
+            place < sum
+        });
+        // their sum may be a little less than 1
+        found.unwrap_or(shares.len() - 1)
+    };
+    (0..count).map(class).collect()
+}
+
 /// Shuffles examples for an epoch of fine-tuning on a draw.
 pub(crate) fn shuffle_epoch(order: &mut [usize], seed: u64, draw: Draw, epoch: usize) {
     order.shuffle(&mut rng([seed, draw.0, epoch as u64], *b"shuffle "));
@@ -146,10 +162,11 @@ mod tests {
             some_rows(&shuffled(&|_| ()), 3, 4),
             choose_prompts(20, 5, 7, Draw::FINAL),
             choose_prompts(3, 5, 7, Draw::FINAL),
+            choose_classes(&[0.5, 0.0, 0.5], 8, 7, Draw::FINAL),
         ];
         let weights = [direction(6, 2), subset(6, 3, 5)];
         let known = "[[1, 3, 5, 4, 0, 7, 2, 6], [2, 3, 0, 5, 4, 7, 1, 6], [0, 7, 3, 2, 6, 4, 1, 5], [3, 5, 6], \
-                     [2, 19, 17, 8, 5], [0, 0, 2, 1, 0]] \
+                     [2, 19, 17, 8, 5], [0, 0, 2, 1, 0], [2, 2, 2, 0, 0, 2, 2, 2]] \
                      [[1.0, 1.0, -1.0, -1.0, 1.0, -1.0], [1.0, 1.0, 0.0, 0.0, 0.0, 1.0]]";
         assert_eq!(format!("{choices:?} {weights:?}"), known);
     }

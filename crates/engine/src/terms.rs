@@ -3,7 +3,6 @@
 //! Both are in standard deviations of the step's rewards, whose scale is the metric's own (1e-9 is no rarity), so that a
 //! rollout counts as r / sd - losses. Advantages are made of that.
 
-use dpg_generator::Completion;
 use dpg_policy::mean_and_deviation;
 use dpg_spec::{Length, Spec};
 
@@ -38,7 +37,7 @@ impl Run<'_> {
             terms.refused = gates.refused;
         }
         if let Some(length) = spec.output.length.as_ref().filter(|length| !length.classes().is_empty()) {
-            self.add_lengths(length, &drawn.completions, rewards, &mut terms)?;
+            self.add_lengths(length, drawn, rewards, &mut terms)?;
         }
         Ok(terms)
     }
@@ -46,17 +45,17 @@ impl Run<'_> {
     fn add_lengths(
         &self,
         length: &Length,
-        completions: &[Completion],
+        drawn: &Drawn,
         rewards: &[f64],
         terms: &mut Terms,
     ) -> Result<(), Error> {
-        let model = &self.problem.target.model;
-        let tokens = completions.iter().map(|completion| lengths::tokens(model, &completion.text));
-        let tokens = tokens.collect::<Result<Vec<_>, Error>>()?;
+        let rows = drawn.prompts.iter().zip(&drawn.completions);
+        let rows = rows.map(|(prompt, completion)| self.measure(prompt, completion));
+        let rows = rows.collect::<Result<Vec<_>, Error>>()?;
         let wanted = lengths::wanted(length, &self.problem.writer()?.generator.about());
-        terms.lengths = lengths::records(length, &wanted, &tokens, rewards);
+        terms.lengths = lengths::records(length, &wanted, &rows, rewards);
         if length.advantage > 0.0 {
-            terms.add(length.advantage, lengths::losses(length, &tokens, completions).into_iter());
+            terms.add(length.advantage, lengths::losses(length, &rows, &drawn.completions).into_iter());
         }
         Ok(())
     }

@@ -23,10 +23,9 @@ impl Run<'_> {
         }
         let writer = self.problem.writer()?;
         let count = policy.validated();
-        let prompts = writer.validation.iter().cycle().take(count).cloned().collect();
         let draw = Draw::validation(step);
         let greedy = writer.likeliest(self.stop)?;
-        let drawn = writer.draw(prompts, spec.seed, draw, self.stop)?;
+        let drawn = writer.draw_validation(count, spec.seed, draw, self.stop)?;
         let scorer = self.problem.scorer(self.folder, self.stop);
         let (score, theta) = scorer.measure(&drawn.examples(spec.output.format), draw)?;
         let texts = drawn.texts();

@@ -246,9 +246,16 @@ impl Problem {
         })
     }
 
-    /// What the untrained generator writes when it is asked what the dataset's was asked.
+    /// What the untrained generator writes when it is asked what the dataset's was asked, or prompts of its own choice if it
+    /// learns which to ask.
     fn control_draw(&self, prompts: &[String], order: u64, stop: Stop) -> Result<Vec<Example>, Error> {
         let writer = self.writer()?;
+        if !writer.generator.about().classes.is_empty() {
+            let (groups, draw) = ((prompts.len(), 1), Draw::verification(order));
+            return Ok(writer
+                .draw_groups(groups, self.spec.seed, draw, stop)?
+                .examples(self.spec.output.format));
+        }
         let prompt = |text: &String| writer.generator.prompt(text.clone());
         let prompts = prompts.iter().map(prompt).collect::<Result<_, _>>()?;
         let drawn = writer.draw(prompts, self.spec.seed, Draw::verification(order), stop)?;

@@ -1,15 +1,15 @@
 //! The generator with its prompts, and what it writes.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use burn::tensor::Device;
 use dpg_dataset::{Example, REASONING, message, read_texts};
-use dpg_generator::{Choice, Classes, Completion, Generator, Local, Prompt};
+use dpg_generator::{ByClass, Choice, Classes, Completion, Generator, Local, Prompt};
 use dpg_models::Frozen;
-use dpg_spec::{Format, Prompts, Spec};
+use dpg_spec::{Format, Length, Prompts, Spec};
 use serde_json::Value;
 
-use crate::{Draw, Error, Stop, randomness};
+use crate::{Draw, Error, Stop, Target, lengths, prompts, randomness};
 
 /// The generator and what it is asked.
 pub struct Writer {
@@ -23,36 +23,77 @@ pub struct Writer {
 
 impl Writer {
     /// Loads the generator and prompts of a spec whose paths are local, for one device or several that
-    /// share its rollouts.
+    /// share its rollouts. Prompts have no classes by the target's loss.
     pub fn load(spec: &Spec, devices: &[Device]) -> Result<Self, Error> {
-        Self::upon(spec, devices, None)
+        Self::upon(spec, devices, None, None)
     }
 
-    /// The same with the frozen weights of the generator's model, where they are in memory already.
-    pub(crate) fn upon(spec: &Spec, devices: &[Device], frozen: Option<Arc<Frozen>>) -> Result<Self, Error> {
-        let settings = spec.generator()?;
-        let mut generator = dpg_generator::upon(settings, devices, frozen)?;
-        if let Some(length) = spec.output.length.as_ref().filter(|length| length.is_told()) {
-            generator = Box::new(Classes::new(generator, length));
-        }
-        let mut writer = Self::asking(settings.prompts(), generator)?;
+    /// The same with the frozen weights of the generator's model, where they are in memory already, and for a target,
+    /// whose losses may tell prompts apart.
+    pub(crate) fn upon(
+        spec: &Spec,
+        devices: &[Device],
+        frozen: Option<Arc<Frozen>>,
+        target: Option<(&Target, Stop)>,
+    ) -> Result<Self, Error> {
+        let (settings, length) = (spec.generator()?, spec.output.length.as_ref());
+        let generator = told(dpg_generator::upon(settings, devices, frozen)?, length);
         let Some(file) = settings.prompts() else {
+            let writer = Self::asking(None, generator)?;
             return Ok(Self { validation: writer.training.clone(), ..writer });
         };
-        let prompts = &mut writer.training;
-        randomness::shuffle_prompts(prompts, spec.seed);
-        let kept = ((prompts.len() as f64 * file.validation_share) as usize).max(1);
-        if prompts.len() <= kept {
-            let reason = format!(
-                "`{}` has {} prompts, of which {kept} would be kept for validation; give more prompts or a lower \
-                 `validation_share`",
-                file.path,
-                prompts.len()
-            );
-            return Err(Error::setting("generator.prompts", reason));
+        let mut writer = Self::asking(Some(file), generator)?;
+        let names = writer.classify(file, length, target)?;
+        if let Some((learnt, names)) = settings.learnt_classes().zip(names) {
+            writer.generator = Box::new(ByClass::new(writer.generator, learnt, names));
         }
-        writer.validation = prompts.drain(..kept).collect();
+        randomness::shuffle_prompts(&mut writer.training, spec.seed);
+        writer.keep_aside(file)?;
         Ok(writer)
+    }
+
+    /// Gives the prompts of a file their classes, and the names of these, as far as they are known.
+    fn classify(
+        &mut self,
+        file: &Prompts,
+        length: Option<&Length>,
+        target: Option<(&Target, Stop)>,
+    ) -> Result<Option<Vec<String>>, Error> {
+        let rows: Vec<_> = self.training.iter().map(|prompt| prompt.row.clone()).collect();
+        let Some(classes) = prompts::classes(file, &rows, target)? else { return Ok(None) };
+        let names = prompts::names(&classes);
+        check_mixes(length, &names)?;
+        for (prompt, class) in self.training.iter_mut().zip(classes) {
+            prompt.class = Some(class);
+        }
+        Ok(Some(names))
+    }
+
+    /// Keeps the first prompts for validation, of each class its share.
+    fn keep_aside(&mut self, file: &Prompts) -> Result<(), Error> {
+        let mut of_class: BTreeMap<Option<String>, usize> = BTreeMap::new();
+        for prompt in &self.training {
+            *of_class.entry(prompt.class.clone()).or_default() += 1;
+        }
+        let mut left = BTreeMap::new();
+        for (class, all) in of_class {
+            let kept = ((all as f64 * file.validation_share) as usize).max(1);
+            if all <= kept {
+                let of = class.map_or(String::new(), |class| format!(" of the class `{class}`"));
+                let reason = format!(
+                    "`{}` has {all} prompts{of}, of which {kept} would be kept for validation; give more prompts or a \
+                     lower `validation_share`",
+                    file.path,
+                );
+                return Err(Error::setting("generator.prompts", reason));
+            }
+            left.insert(class, kept);
+        }
+        let is_kept = |prompt: &Prompt| {
+            left.get_mut(&prompt.class).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
+        };
+        (self.validation, self.training) = std::mem::take(&mut self.training).into_iter().partition(is_kept);
+        Ok(())
     }
 
     /// Loads a generator whose paths are local with all its prompts in the order of their file, none
@@ -61,17 +102,22 @@ impl Writer {
         Self::asking(settings.prompts(), dpg_generator::from_spec(settings, devices)?)
     }
 
-    /// The same for a generator that was exported to a folder.
+    /// The same for a generator that was exported to a folder, and is told lengths if it was trained with that.
     ///
     /// # Errors
     /// As of [`load`](Self::load).
     pub fn exported(
         settings: &dpg_spec::LocalGenerator,
+        length: Option<&Length>,
         folder: &Path,
         devices: &[Device],
     ) -> Result<Self, Error> {
-        let generator = Local::load_exported(settings.clone(), folder, devices)?;
-        Self::asking(settings.prompts.as_ref(), Box::new(generator))
+        let generator = Box::new(Local::load_exported(settings.clone(), folder, devices)?);
+        let mut writer = Self::asking(settings.prompts.as_ref(), told(generator, length))?;
+        if let Some(file) = &settings.prompts {
+            writer.classify(file, length, None)?;
+        }
+        Ok(writer)
     }
 
     fn asking(prompts: Option<&Prompts>, generator: Box<dyn Generator>) -> Result<Self, Error> {
@@ -131,15 +177,102 @@ impl Writer {
         draw: Draw,
         stop: Stop,
     ) -> Result<Drawn, Error> {
-        let chosen = randomness::choose_prompts(self.training.len(), groups, seed, draw);
+        let chosen = self.choose(&self.training, groups, seed, draw);
         let of_each = |prompt: usize| std::iter::repeat_n(self.training[prompt].clone(), group_size);
         self.draw(chosen.into_iter().flat_map(of_each).collect(), seed, draw, stop)
+    }
+
+    /// Draws completions of so many prompts that are kept aside.
+    pub(crate) fn draw_validation(
+        &self,
+        count: usize,
+        seed: u64,
+        draw: Draw,
+        stop: Stop,
+    ) -> Result<Drawn, Error> {
+        let chosen = if self.generator.about().classes.is_empty() {
+            (0..self.validation.len()).cycle().take(count).collect()
+        } else {
+            self.choose(&self.validation, count, seed, draw)
+        };
+        self.draw(
+            chosen.into_iter().map(|prompt| self.validation[prompt].clone()).collect(),
+            seed,
+            draw,
+            stop,
+        )
+    }
+
+    /// Which of some prompts a draw asks: other ones as far as there are, and of each class as often as the generator says.
+    fn choose(&self, among: &[Prompt], count: usize, seed: u64, draw: Draw) -> Vec<usize> {
+        let classes = self.generator.about().classes;
+        if classes.is_empty() {
+            return randomness::choose_prompts(among.len(), count, seed, draw);
+        }
+        let shares: Vec<f64> = classes.iter().map(|class| class.probability).collect();
+        let of_places = randomness::choose_classes(&shares, count, seed, draw);
+        let mut chosen = vec![0; count];
+        for (number, class) in classes.iter().enumerate() {
+            let places: Vec<_> = (0..count).filter(|place| of_places[*place] == number).collect();
+            let is_its = |prompt: &usize| among[*prompt].class.as_ref() == Some(&class.name);
+            let available: Vec<_> = (0..among.len()).filter(is_its).collect();
+            let picked = randomness::choose_prompts(available.len(), places.len(), seed, draw);
+            for (place, prompt) in places.into_iter().zip(picked) {
+                chosen[place] = available[prompt];
+            }
+        }
+        chosen
+    }
+
+    /// What each class of lengths should have of all rows.
+    pub(crate) fn length_shares(&self, length: &Length) -> Vec<f64> {
+        let about = self.generator.about();
+        let part = |of: &Option<String>| match of {
+            None => 1.0,
+            Some(name) if about.classes.is_empty() => {
+                let its = self.training.iter().filter(|prompt| prompt.class.as_ref() == Some(name)).count();
+                its as f64 / self.training.len() as f64
+            }
+            Some(name) => {
+                about.classes.iter().find(|class| class.name == *name).map_or(0.0, |class| class.probability)
+            }
+        };
+        let wanted = lengths::wanted(length, &about).into_iter().zip(length.classes());
+        wanted.map(|(share, class)| share * part(&class.prompts)).collect()
     }
 
     /// The likeliest completion of the first prompt that is kept aside.
     pub(crate) fn likeliest(&self, stop: Stop) -> Result<String, Error> {
         let first = &self.validation[..1];
         Ok(self.generator.draw(first, Choice::Likeliest, stop)?.remove(0).text)
+    }
+}
+
+/// A generator that is told the classes of lengths, if they are to be told.
+fn told(generator: Box<dyn Generator>, length: Option<&Length>) -> Box<dyn Generator> {
+    match length.filter(|length| length.is_told()) {
+        Some(length) => Box::new(Classes::new(generator, length)),
+        None => generator,
+    }
+}
+
+/// Whether each class of prompts has a mix of lengths, if one has, and each mix its prompts.
+fn check_mixes(length: Option<&Length>, names: &[String]) -> Result<(), Error> {
+    let Some(length) = length.filter(|length| length.is_by_prompts()) else { return Ok(()) };
+    let mixes = length.by_prompts();
+    let listed = || names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let named = |name: &String| mixes.iter().any(|(of, _)| of.as_ref() == Some(name));
+    if let Some(name) = names.iter().find(|name| !named(name)) {
+        let reason = format!("there is no class of lengths for the prompts of the class `{name}`; add one");
+        return Err(Error::setting("output.length.mix", reason));
+    }
+    let unknown = mixes.iter().filter_map(|(of, _)| of.as_ref()).find(|of| !names.contains(of));
+    match unknown {
+        None => Ok(()),
+        Some(name) => {
+            let reason = format!("no prompt is of the class `{name}`; there are {}", listed());
+            Err(Error::setting("output.length.mix", reason))
+        }
     }
 }
 

@@ -17,7 +17,7 @@ fn spec(name: &str) -> Spec {
 }
 
 fn load(spec: &Spec) -> Problem {
-    Problem::load(spec, DType::F32, &[Device::flex()]).unwrap()
+    Problem::load(spec, DType::F32, &[Device::flex()], &|| false).unwrap()
 }
 
 /// A run to its end.

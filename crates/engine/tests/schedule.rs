@@ -63,7 +63,7 @@ fn values(change: impl FnOnce(&mut Spec)) -> Vec<f64> {
     fs::write(folder.path().join("picture.png"), PICTURE).unwrap();
     let mut spec = spec(folder.path());
     change(&mut spec);
-    let mut problem = Problem::load(&spec, DType::F32, &[Device::flex()]).unwrap();
+    let mut problem = Problem::load(&spec, DType::F32, &[Device::flex()], &|| false).unwrap();
     for file in ["held-out.jsonl", "prompts.jsonl", "picture.png"] {
         fs::remove_file(folder.path().join(file)).unwrap();
     }

@@ -32,7 +32,7 @@ fn verified(change: impl Fn(&mut Vec<Example>, &mut Vec<f64>)) -> Verification {
     let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/embedded");
     let spec = SPEC.replace("EMBEDDED", &embedded.to_string_lossy());
     let spec = Spec::parse(&spec, Syntax::Toml).unwrap();
-    let problem = Problem::load(&spec, DType::F32, &[Device::flex()]).unwrap();
+    let problem = Problem::load(&spec, DType::F32, &[Device::flex()], &|| false).unwrap();
     let texts = |file: &str, from: usize| {
         let texts = read_texts(&embedded.join(file), "text", None).unwrap();
         texts.into_iter().skip(from).take(40).map(Example::Text).collect::<Vec<_>>()

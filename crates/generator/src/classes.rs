@@ -1,10 +1,10 @@
 //! A generator that is told how long to write: each row is asked for in a class of lengths, whose template stands around
-//! the prompt. The shares of the classes are fixed, or learnt as the arms of a teacher are; whatever else the generator
-//! learns, it learns as ever.
+//! the prompt. The shares of the classes are fixed, for all prompts or for each class of them, or learnt as the arms of a
+//! teacher are; whatever else the generator learns, it learns as ever.
 
 use std::path::Path;
 
-use dpg_spec::{Length, SharesOf};
+use dpg_spec::{Length, LengthClass, SharesOf};
 use serde_json::Value;
 
 use crate::{
@@ -21,7 +21,7 @@ const PURPOSE: u64 = u64::from_le_bytes(*b"classes ");
 pub struct Classes {
     inner: Box<dyn Generator>,
     all: Vec<Class>,
-    shares: Shares,
+    mixes: Vec<Mix>,
 }
 
 struct Class {
@@ -29,28 +29,38 @@ struct Class {
     template: String,
 }
 
+/// The classes that prompts of a class are asked in, or all prompts: neighbours among all classes.
+struct Mix {
+    prompts: Option<String>,
+    first: usize,
+    shares: Shares,
+}
+
 impl Classes {
     /// Of settings whose classes have templates.
     pub fn new(inner: Box<dyn Generator>, settings: &Length) -> Self {
-        let of = settings.classes();
-        let shares = if settings.learn {
-            Shares::uniform(of.len())
-        } else {
-            // of a class with fewer tokens it takes more rows
-            let rows = |class: &dpg_spec::LengthClass| {
-                let share = class.share.unwrap_or_default();
-                let middle = (class.min + class.max.unwrap_or(2 * class.min)) as f64 / 2.0;
-                if settings.of == SharesOf::Tokens { share / middle.max(1.0) } else { share }
-            };
-            let rows: Vec<f64> = of.iter().map(rows).collect();
-            let all: f64 = rows.iter().sum();
-            Shares::Fixed(rows.into_iter().map(|share| share / all).collect())
-        };
-        let class = |class: dpg_spec::LengthClass| Class {
-            name: class.name,
-            template: class.template.unwrap_or_else(|| "{text}".into()),
-        };
-        Self { inner, all: of.into_iter().map(class).collect(), shares }
+        let (mut all, mut mixes) = (vec![], vec![]);
+        for (prompts, classes) in settings.by_prompts() {
+            let shares =
+                if settings.learn { Shares::uniform(classes.len()) } else { fixed(&classes, settings.of) };
+            mixes.push(Mix { prompts, first: all.len(), shares });
+            all.extend(classes.into_iter().map(|class| Class {
+                name: class.name,
+                template: class.template.unwrap_or_else(|| "{text}".into()),
+            }));
+        }
+        Self { inner, all, mixes }
+    }
+
+    /// The mix that a prompt is asked in.
+    fn mix(&self, prompt: &Prompt) -> Result<&Mix, Error> {
+        let is_its = |mix: &&Mix| mix.prompts.is_none() || mix.prompts == prompt.class;
+        self.mixes.iter().find(is_its).ok_or_else(|| Error::Foreign { text: prompt.text.clone() })
+    }
+
+    /// The shares of all classes, which are learnt only if there is one mix.
+    fn shares(&self) -> &Shares {
+        &self.mixes[0].shares
     }
 
     /// What the generator is asked for a row of the prompts in a class.
@@ -67,9 +77,11 @@ impl Classes {
 impl Generator for Classes {
     fn about(&self) -> About {
         let chance = |(class, probability): (&Class, f64)| Chance { name: class.name.clone(), probability };
-        let arms = self.all.iter().zip(self.shares.probabilities()).map(chance).collect();
+        let shares = self.mixes.iter().flat_map(|mix| mix.shares.probabilities());
+        let arms = self.all.iter().zip(shares).map(chance).collect();
         let About { kind, parameters, .. } = self.inner.about();
-        About { kind, parameters: parameters.map(|of_inner| of_inner + self.shares.parameters()), arms }
+        let parameters = parameters.map(|of_inner| of_inner + self.shares().parameters());
+        About { kind, parameters, arms, classes: vec![] }
     }
 
     /// The row itself: what is put around it is the class'.
@@ -82,11 +94,15 @@ impl Generator for Classes {
         let asked = (0..self.all.len()).map(|class| self.asked(class, &text));
         let asked = asked.collect::<Result<Vec<_>, _>>()?;
         let tokens = asked.into_iter().filter_map(|prompt| prompt.tokens).max_by_key(Vec::len);
-        Ok(Prompt { text, tokens, row: String::new() })
+        Ok(Prompt::new(text, tokens))
     }
 
     fn draw(&self, prompts: &[Prompt], choice: Choice, stop: Stop) -> Result<Vec<Completion>, Error> {
-        let classes: Vec<_> = (0..prompts.len()).map(|row| self.shares.pick(choice, row, PURPOSE)).collect();
+        let pick = |(row, prompt)| {
+            let mix = self.mix(prompt)?;
+            Ok(mix.first + mix.shares.pick(choice, row, PURPOSE))
+        };
+        let classes = prompts.iter().enumerate().map(pick).collect::<Result<Vec<_>, Error>>()?;
         let rows = classes.iter().zip(prompts);
         let asked =
             rows.map(|(class, prompt)| self.asked(*class, &prompt.text)).collect::<Result<Vec<_>, _>>()?;
@@ -121,27 +137,27 @@ impl Generator for Classes {
         } else {
             Some(self.inner.learn(&Lesson { rollouts: &rollouts, ..*lesson })?)
         };
-        let of_classes = self.shares.learn(&draws, lesson.policy)?;
+        let of_classes = self.mixes[0].shares.learn(&draws, lesson.policy)?;
         Ok(of_inner.or(of_classes).unwrap_or_default())
     }
 
     fn save(&self) -> Saved {
         let mut saved = self.inner.save();
-        self.shares.save(self.names(), PREFIX, &mut saved);
+        self.shares().save(self.names(), PREFIX, &mut saved);
         saved
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
-        let shares = self.shares.read(saved, &self.names(), PREFIX)?;
+        let shares = self.shares().read(saved, &self.names(), PREFIX)?;
         self.inner.restore(saved)?;
-        self.shares = shares;
+        self.mixes[0].shares = shares;
         Ok(())
     }
 
     fn start_from(&mut self, saved: &Saved) -> Result<(), Error> {
-        let shares = self.shares.read_learnt(saved, &self.names(), PREFIX)?;
+        let shares = self.shares().read_learnt(saved, &self.names(), PREFIX)?;
         self.inner.start_from(saved)?;
-        self.shares = shares;
+        self.mixes[0].shares = shares;
         Ok(())
     }
 
@@ -157,4 +173,17 @@ impl Generator for Classes {
     fn affords(&self, completions: usize) -> bool {
         self.inner.affords(completions)
     }
+}
+
+/// The shares of rows that are asked for in classes with shares of their own.
+fn fixed(classes: &[LengthClass], of: SharesOf) -> Shares {
+    // of a class with fewer tokens it takes more rows
+    let rows = |class: &LengthClass| {
+        let share = class.share.unwrap_or_default();
+        let middle = (class.min + class.max.unwrap_or(2 * class.min)) as f64 / 2.0;
+        if of == SharesOf::Tokens { share / middle.max(1.0) } else { share }
+    };
+    let rows: Vec<f64> = classes.iter().map(rows).collect();
+    let all: f64 = rows.iter().sum();
+    Shares::Fixed(rows.into_iter().map(|share| share / all).collect())
 }

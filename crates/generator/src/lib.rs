@@ -5,7 +5,7 @@
 //! changes are the generator's own. [`Local`] is a language model on this machine whose weights, or whose LoRA
 //! adapters, are trained; [`Api`] is a frozen teacher behind an API, of which is trained which of its arms is asked;
 //! [`Rubric`] is a local model that is trained to instruct a teacher; [`Mix`] is several of these. [`Classes`] asks any of
-//! them for rows of several lengths.
+//! them for rows of several lengths, and [`ByClass`] learns which prompts any of them is asked.
 //!
 //! ```no_run
 //! use burn::tensor::Device;
@@ -22,6 +22,7 @@
 mod account;
 mod api;
 mod arms;
+mod by_class;
 mod classes;
 mod error;
 mod local;
@@ -38,6 +39,7 @@ use serde_json::{Map, Value};
 
 pub use account::Account;
 pub use api::{ANSWERS_FILE, Api, Chance};
+pub use by_class::ByClass;
 pub use classes::Classes;
 pub use dpg_policy::UpdateStats;
 pub use error::Error;
@@ -111,7 +113,7 @@ pub trait Generator: Send + Sync {
 }
 
 /// What there is to tell of a generator.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct About {
     /// What it is, in a few words.
     pub kind: &'static str,
@@ -119,6 +121,8 @@ pub struct About {
     pub parameters: Option<usize>,
     /// Its arms, each with its probability; none if it has none.
     pub arms: Vec<Chance>,
+    /// The classes of prompts, each with how often it is to be asked of; none if all prompts are asked alike.
+    pub classes: Vec<Chance>,
 }
 
 /// What a generator is asked.
@@ -130,6 +134,15 @@ pub struct Prompt {
     pub tokens: Option<Vec<u32>>,
     /// The row of the prompts' file that it was made of; empty if it was made of none.
     pub row: String,
+    /// The class of that row, if prompts have classes.
+    pub class: Option<String>,
+}
+
+impl Prompt {
+    /// One that was made of no row.
+    pub(crate) fn new(text: String, tokens: Option<Vec<u32>>) -> Self {
+        Self { text, tokens, row: String::new(), class: None }
+    }
 }
 
 /// What a generator answered.

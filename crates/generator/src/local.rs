@@ -148,7 +148,7 @@ impl Local {
 impl Generator for Local {
     fn about(&self) -> About {
         let kind = if self.settings.lora.is_some() { "adapters of a local model" } else { "a local model" };
-        About { kind, parameters: Some(self.model.lm.layout().len()), arms: vec![] }
+        About { kind, parameters: Some(self.model.lm.layout().len()), ..About::default() }
     }
 
     fn render(&self, row: &str) -> Result<String, Error> {
@@ -193,7 +193,7 @@ impl Generator for Local {
             );
             return Err(Error::setting("generator.prompts", reason));
         }
-        Ok(Prompt { text, tokens: Some(tokens), row: String::new() })
+        Ok(Prompt::new(text, Some(tokens)))
     }
 
     fn draw(&self, prompts: &[Prompt], choice: Choice, stop: Stop) -> Result<Vec<Completion>, Error> {

@@ -141,7 +141,7 @@ impl Generator for Mix {
                 probability: share * probability,
             }));
         }
-        About { kind: "several generators", parameters, arms }
+        About { kind: "several generators", parameters, arms, classes: vec![] }
     }
 
     /// The row itself: what is put around it is the member's.
@@ -154,7 +154,7 @@ impl Generator for Mix {
         let asked = (0..self.members.len()).map(|member| self.asked(member, &text));
         let asked = asked.collect::<Result<Vec<_>, _>>()?;
         let tokens = asked.into_iter().filter_map(|prompt| prompt.tokens).max_by_key(Vec::len);
-        Ok(Prompt { text, tokens, row: String::new() })
+        Ok(Prompt::new(text, tokens))
     }
 
     /// Members write side by side: a model of this machine need not wait for a teacher.

@@ -44,7 +44,7 @@ impl Generator for Rubric {
     /// Its tokens are those that the writer is asked with.
     fn prompt(&self, text: String) -> Result<Prompt, Error> {
         let tokens = self.writer.prompt(self.writer.render(&text)?)?.tokens;
-        Ok(Prompt { text, tokens, row: String::new() })
+        Ok(Prompt::new(text, tokens))
     }
 
     /// The text of a completion is the teacher's; its tokens and their log-probabilities are the instruction's, from which

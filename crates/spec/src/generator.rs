@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Connection, Fault, LARGEST, LocalGenerator, Location, LocationKind, MOST_ROLLOUTS, MOST_TOKENS, Member,
-    MixGenerator, NAME, Prompts, RubricGenerator, mix::placed_mut, syntax::member,
+    Connection, Fault, LARGEST, LocalGenerator, Location, MOST_ROLLOUTS, MOST_TOKENS, Member, MixGenerator,
+    NAME, PromptClasses, Prompts, RubricGenerator, mix::placed_mut, prompts::prompts_below, syntax::member,
 };
 
 /// Most arms of a teacher.
@@ -133,25 +133,24 @@ impl Generator {
         }
     }
 
-    /// Its arms, as they are named where rows are told apart, with their probabilities before anything is learnt; none
-    /// if it has none.
-    pub fn arms(&self) -> Vec<(String, f64)> {
+    /// Its arms, as they are named where rows are told apart; none if it has none.
+    pub fn arms(&self) -> Vec<String> {
         match self {
             Self::Local(_) | Self::Rubric(_) => vec![],
-            Self::Api(api) => {
-                api.arms.iter().map(|arm| (arm.name.clone(), 1.0 / api.arms.len() as f64)).collect()
-            }
+            Self::Api(api) => api.arms.iter().map(|arm| arm.name.clone()).collect(),
             Self::Mix(mix) => {
-                let of_member = |(one, share): (&Member, f64)| {
-                    let arms = one.generator.arms();
-                    if arms.is_empty() {
-                        return vec![(one.name.clone(), share)];
-                    }
-                    arms.into_iter().map(|(arm, part)| (one.arm(&arm), share * part)).collect()
+                let of_member = |one: &Member| match one.generator.arms() {
+                    arms if arms.is_empty() => vec![one.name.clone()],
+                    arms => arms.iter().map(|arm| one.arm(arm)).collect(),
                 };
-                mix.members.iter().zip(mix.shares()).flat_map(of_member).collect()
+                mix.members.iter().flat_map(of_member).collect()
             }
         }
+    }
+
+    /// The classes of its prompts whose shares are learnt, if they are.
+    pub fn learnt_classes(&self) -> Option<&PromptClasses> {
+        self.prompts()?.classes.as_ref().filter(|classes| classes.learn)
     }
 
     /// The locations below a key, to be read or replaced.
@@ -183,12 +182,6 @@ pub enum LocalKind {
 pub enum ApiKind {
     /// A model behind an API.
     Api,
-}
-
-/// The location of the prompts of a generator at a key.
-pub(crate) fn prompts_below<'a>(prompts: &'a mut Option<Prompts>, at: &str) -> Option<Location<'a>> {
-    let key = member(at, "prompts.path");
-    prompts.as_mut().map(|file| Location { key, kind: LocationKind::Data, uri: &mut file.path })
 }
 
 /// A template with a row of the prompts for `{text}` and something else for its own mark: in one pass, so that nothing that

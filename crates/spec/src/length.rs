@@ -78,6 +78,11 @@ pub struct LengthClass {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = TEMPLATE))]
     pub template: Option<String>,
+    /// The class of the prompts that it is for, among those of `generator.prompts.classes`: each has a mix of its own, and
+    /// shares are among its rows. All classes of lengths name one, or none does. Default: all prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = NAME))]
+    pub prompts: Option<String>,
 }
 
 /// What shares are of.
@@ -124,8 +129,13 @@ impl Length {
         true
     }
 
-    /// Its classes, from short to long if quantiles make them.
+    /// Its classes, those of a class of prompts side by side.
     pub fn classes(&self) -> Vec<LengthClass> {
+        self.by_prompts().into_iter().flat_map(|(_, classes)| classes).collect()
+    }
+
+    /// As they are written, or from short to long as quantiles make them.
+    fn listed(&self) -> Vec<LengthClass> {
         if !self.mix.is_empty() {
             return self.mix.clone();
         }
@@ -134,13 +144,13 @@ impl Length {
         for &(quantile, tokens) in &marks {
             let name = format!("up to p{quantile}");
             let share = Some((f64::from(quantile) - below) / 100.0);
-            classes.push(LengthClass { name, min, max: Some(tokens), share, template: None });
+            classes.push(LengthClass { name, min, max: Some(tokens), share, template: None, prompts: None });
             (below, min) = (f64::from(quantile), tokens + 1);
         }
         if let Some((quantile, _)) = marks.last() {
             let name = format!("over p{quantile}");
             let share = Some((100.0 - below) / 100.0);
-            classes.push(LengthClass { name, min, max: None, share, template: None });
+            classes.push(LengthClass { name, min, max: None, share, template: None, prompts: None });
         }
         classes
     }
@@ -158,8 +168,26 @@ impl Length {
         self.mix.iter().any(|class| class.template.is_some())
     }
 
-    /// What does not go together in it.
-    pub(crate) fn faults(&self, policy: &Policy) -> Vec<Fault> {
+    /// Whether each class of prompts has a mix of its own.
+    pub fn is_by_prompts(&self) -> bool {
+        self.mix.iter().any(|class| class.prompts.is_some())
+    }
+
+    /// The classes of each mix, with the class of prompts that it is for; there is one for all prompts, or one for each
+    /// class that is named.
+    pub fn by_prompts(&self) -> Vec<(Option<String>, Vec<LengthClass>)> {
+        let mut mixes: Vec<(Option<String>, Vec<LengthClass>)> = vec![];
+        for class in self.listed() {
+            match mixes.iter_mut().find(|(of, _)| *of == class.prompts) {
+                Some((_, classes)) => classes.push(class),
+                None => mixes.push((class.prompts.clone(), vec![class])),
+            }
+        }
+        mixes
+    }
+
+    /// What does not go together in it; `has_classes` says whether prompts have classes.
+    pub(crate) fn faults(&self, policy: &Policy, has_classes: bool) -> Vec<Fault> {
         let mut faults = vec![];
         let mut require = |holds: bool, key: &str, message: &str| {
             if !holds {
@@ -199,9 +227,11 @@ impl Length {
                 &key("max"),
                 "is less than `min`: no row is in this class; raise it",
             );
-            let shared = self.mix[..place].iter().any(|other| {
-                class.min <= other.max.unwrap_or(usize::MAX) && other.min <= class.max.unwrap_or(usize::MAX)
-            });
+            let shared =
+                self.mix[..place].iter().filter(|other| other.prompts == class.prompts).any(|other| {
+                    class.min <= other.max.unwrap_or(usize::MAX)
+                        && other.min <= class.max.unwrap_or(usize::MAX)
+                });
             require(!shared, &key("min"), "has tokens that an earlier class has too");
             require(
                 class.share.is_some() || self.learn,
@@ -213,12 +243,31 @@ impl Length {
                 &key("template"),
                 "either all classes have a template or none has",
             );
+            require(
+                class.prompts.is_some() == self.is_by_prompts(),
+                &key("prompts"),
+                "either all classes of lengths name a class of prompts or none does",
+            );
         }
-        let shares: f64 = classes.iter().filter_map(|class| class.share).sum();
+        let of_each = if self.learn { vec![] } else { self.by_prompts() };
+        for (of, classes) in &of_each {
+            let shares: f64 = classes.iter().filter_map(|class| class.share).sum();
+            let of = of.as_ref().map_or(String::new(), |of| format!(" of the class `{of}` of prompts"));
+            require(
+                (shares - 1.0).abs() < 1e-6,
+                ".mix",
+                &format!("all shares{of} together make {shares}, expected 1"),
+            );
+        }
         require(
-            self.learn || classes.is_empty() || (shares - 1.0).abs() < 1e-6,
-            ".mix",
-            &format!("all shares together make {shares}, expected 1"),
+            !self.learn || !self.is_by_prompts(),
+            ".learn",
+            "does not go with classes of lengths that name a class of prompts; remove it or `prompts`",
+        );
+        require(
+            !self.is_by_prompts() || has_classes,
+            ".mix[0].prompts",
+            "takes `generator.prompts.classes`, which says what the classes of prompts are",
         );
         require(
             !self.learn || (self.is_told() && classes.len() > 1),
@@ -256,9 +305,10 @@ impl Length {
 }
 
 impl LengthClass {
-    /// Whether so many tokens are in it.
-    pub fn has(&self, tokens: usize) -> bool {
-        tokens >= self.min && self.max.is_none_or(|max| tokens <= max)
+    /// Whether a row of so many tokens is in it, which answers a prompt of some class.
+    pub fn has(&self, tokens: usize, prompts: Option<&str>) -> bool {
+        let is_for = self.prompts.as_deref().is_none_or(|own| prompts == Some(own));
+        is_for && tokens >= self.min && self.max.is_none_or(|max| tokens <= max)
     }
 
     /// How far so many tokens are outside of it, relative to the bound that they miss, and at most 1.
@@ -327,15 +377,33 @@ mod tests {
             ),
             (&format!("mix = [{class}]\nlearn = true"), "output.length.learn: takes two"),
             (&format!("mix = [{class}]\nquotas = false"), "output.length: says what"),
+            (
+                "mix = [{ name = 'a', max = 9, share = 1.0, prompts = 'easy' }]",
+                "output.length.mix[0].prompts: takes `generator.prompts.classes`",
+            ),
+            (
+                "mix = [{ name = 'a', max = 9, share = 0.5, prompts = 'easy' }, { name = 'b', max = 9, share = 0.5 }]",
+                "output.length.mix[1].prompts: either all",
+            ),
+            (
+                "mix = [{ name = 'a', max = 9, share = 0.5, prompts = 'easy' }, { name = 'b', max = 9, share = 1.0, prompts = \
+                 'hard' }]",
+                "output.length.mix: all shares of the class `easy` of prompts together make 0.5",
+            ),
             ("siblings = { template = '{text}' }", "output.length.siblings.template: has no place"),
             ("siblings = { template = '{answer}', answer = '(' }", "output.length.siblings.answer: is not"),
         ] {
-            let faults = length(text).faults(&Policy::default());
+            let faults = length(text).faults(&Policy::default(), false);
             let faults: Vec<_> =
                 faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
             assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{text}: {faults:?}");
         }
-        assert_eq!(length(&format!("mix = [{class}]")).faults(&Policy::default()), []);
+        let fine = |text: &str| assert_eq!(length(text).faults(&Policy::default(), true), []);
+        fine(&format!("mix = [{class}]"));
+        fine(
+            "mix = [{ name = 'a', max = 9, share = 1.0, prompts = 'easy' }, { name = 'b', max = 9, share = 1.0, prompts = \
+             'hard' }]",
+        );
     }
 
     #[test]

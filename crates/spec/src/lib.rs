@@ -20,6 +20,7 @@ mod mix;
 mod optimizers;
 mod output;
 mod policy;
+mod prompts;
 mod rubric;
 mod rules;
 mod schedule;
@@ -43,6 +44,7 @@ pub use mix::{Member, MixGenerator, MixKind};
 pub use optimizers::*;
 pub use output::{Format, Output, PublishIf, Select, Within};
 pub use policy::{Advantage, Policy, Reward};
+pub use prompts::{PromptClasses, Prompts};
 pub use rubric::{RubricGenerator, RubricKind};
 pub use schedule::{Schedule, Start};
 pub use sft::{DecayOn, Loss, LossOn, LrSchedule, Preset, Sft};
@@ -52,7 +54,7 @@ pub use teacher::{Connection, Price, Teacher};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use generator::prompts_below;
+use prompts::prompts_below;
 use syntax::member;
 
 /// Most rollouts of a step or of a validation, and most examples of a batch.
@@ -192,31 +194,4 @@ impl LocalGenerator {
     fn default_max_new_tokens() -> usize {
         128
     }
-}
-
-/// Where prompts come from: a JSONL or Parquet file and its text column.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Prompts {
-    /// A path relative to the spec file, or `s3://bucket/key`, or `embedded:NAME`.
-    #[schemars(length(min = 1, max = LOCATION))]
-    pub path: String,
-    /// The column to read. Default `text`.
-    #[serde(default = "text_column")]
-    #[schemars(length(min = 1, max = NAME))]
-    pub column: String,
-    /// Share of the rows kept aside for validation, never trained on. Default 0.1.
-    #[serde(default = "Prompts::default_validation_share")]
-    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
-    pub validation_share: f64,
-}
-
-impl Prompts {
-    fn default_validation_share() -> f64 {
-        0.1
-    }
-}
-
-pub(crate) fn text_column() -> String {
-    "text".into()
 }

@@ -80,12 +80,12 @@ impl Output {
     }
 
     /// What does not go together in it.
-    pub(crate) fn faults(&self, policy: &Policy) -> Vec<Fault> {
+    pub(crate) fn faults(&self, policy: &Policy, has_classes: bool) -> Vec<Fault> {
         let mut faults: Vec<Fault> = vec![];
         for (place, gate) in self.gates.iter().enumerate() {
             faults.extend(gate.faults_below(&format!("output.gates[{place}]")));
         }
-        faults.extend(self.length.iter().flat_map(|length| length.faults(policy)));
+        faults.extend(self.length.iter().flat_map(|length| length.faults(policy, has_classes)));
         let mut require = |holds: bool, key: &str, message: &str| {
             if !holds {
                 faults.push(Fault::new(key, message));

@@ -21,7 +21,9 @@ pub(crate) fn faults(spec: &Spec) -> Vec<Fault> {
         rules.learning(generator, spec);
     }
     rules.policy(&spec.policy);
-    rules.0.extend(spec.output.faults(&spec.policy));
+    let prompts = spec.generator.as_ref().and_then(Generator::prompts);
+    let has_classes = prompts.is_some_and(|prompts| prompts.classes.is_some());
+    rules.0.extend(spec.output.faults(&spec.policy, has_classes));
     rules.0.extend(schedule::faults(spec));
     rules.0
 }
@@ -93,10 +95,15 @@ impl Rules {
             learns
                 || generator.local().is_some()
                 || spec.policy.steps == 0
-                || length.is_some_and(|length| length.learn),
+                || length.is_some_and(|length| length.learn)
+                || generator.learnt_classes().is_some(),
             "policy.steps",
             "a teacher without `arms` learns nothing, and each step would be paid for; write 0, or give `generator.arms`",
         );
+        if generator.learnt_classes().is_some() {
+            let of = if matches!(generator, Generator::Rubric(_)) { "generator.writer" } else { "generator" };
+            self.classes(spec, &format!("{of}.prompts.classes.learn"));
+        }
         self.require(
             arms.is_empty() || !length.is_some_and(Length::is_told),
             "output.length",
@@ -110,9 +117,27 @@ impl Rules {
         );
     }
 
+    /// What learning the shares of the classes of prompts takes.
+    fn classes(&mut self, spec: &Spec, key: &str) {
+        self.require(spec.policy.steps > 0, key, "nothing is learnt in no steps; raise `policy.steps`");
+        self.require(
+            spec.policy.advantage == Advantage::Global,
+            key,
+            "takes `policy.advantage = \"global\"`: inside of a group all rows are of one class",
+        );
+        self.require(
+            !spec.output.length.as_ref().is_some_and(Length::is_told),
+            key,
+            "does not go with a `template` of each class of `output.length`: one thing is learnt of how a row is asked for; \
+             remove one",
+        );
+    }
+
     fn prompts(&mut self, prompts: Option<&Prompts>, at: &str) {
         if let Some(prompts) = prompts {
             self.file(&prompts.path, &format!("{at}.prompts.path"));
+            let classes = prompts.classes.as_ref();
+            self.0.extend(classes.and_then(|classes| classes.fault(&format!("{at}.prompts.classes"))));
         }
     }
 

@@ -24,7 +24,7 @@ fn a_mix_knows_its_members() {
     let expected = ["target.model", "generator.prompts.path", "generator.members[0].generator.model"];
     assert_eq!(places, expected);
     let generator = spec.generator.as_mut().unwrap();
-    let arms = [("a", 0.5), ("b: x", 0.25), ("b: y", 0.25)].map(|(name, share)| (name.to_owned(), share));
+    let arms = ["a", "b: x", "b: y"].map(str::to_owned);
     assert_eq!((generator.arms(), generator.max_new_tokens()), (arms.to_vec(), 128));
     assert_eq!(generator.teachers_below("generator")[0].0, "generator.members[1].generator");
 }

@@ -131,7 +131,7 @@ fn written(statistic: Statistic, number: impl Fn(f64) -> String) -> String {
 }
 
 fn generated(spec: &Spec, watch: &Watch) -> anyhow::Result<Vec<Example>> {
-    let problem = Problem::load(spec, DType::F32, &[Device::flex()])?;
+    let problem = Problem::load(spec, DType::F32, &[Device::flex()], &|| watch.pass())?;
     let rows = spec.policy.rollouts();
     watch.begin(format!("drawing {rows} examples"), problem.writer()?.generator.passes(rows));
     Ok(problem.first_draw(&|| watch.pass())?)

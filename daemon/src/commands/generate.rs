@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use burn::tensor::{DType, Device};
 use clap::Args;
-use dpg_dataset::Example;
+use dpg_dataset::{Config, Example, Split, read_texts};
 use dpg_engine::{Draw, Problem, Writer};
 use dpg_hub::{Options, Uri};
 use dpg_registry::Local;
-use dpg_spec::{Format, LocalGenerator, Prompts, Spec};
+use dpg_spec::{Format, Length, LocalGenerator, Prompts, Spec};
 use serde_json::{Value, json};
 
 use crate::commands::Programs;
@@ -93,6 +93,7 @@ pub(crate) async fn generate(
         arguments.programs.give(spec, data)?;
     }
     let GenerateArguments { examples, seed, score, out, overwrite, .. } = arguments;
+    let length = spec.as_ref().and_then(|spec| lengths(spec, &settings, &folder).transpose()).transpose()?;
     let prompts = settings.prompts.iter().map(|prompts| PathBuf::from(&prompts.path));
     let inputs: Vec<_> = prompts.chain([folder, model.clone()]).collect();
     let output = out.map(|path| Output::new(&path, "--out", &inputs, overwrite, |_| false)).transpose()?;
@@ -100,7 +101,7 @@ pub(crate) async fn generate(
     let state = place.path().to_owned();
     let rows = compute(move || {
         let watch = Watch::new(stop);
-        draw(&settings, &model, spec.as_ref(), (examples, seed, score), &state, &watch)
+        draw((&settings, length.as_ref()), &model, spec.as_ref(), (examples, seed, score), &state, &watch)
     })
     .await?;
     drop(place);
@@ -165,6 +166,7 @@ async fn settings(
             path: path.to_string_lossy().into_owned(),
             column: arguments.column.clone(),
             validation_share: 0.5,
+            classes: None,
         });
     }
     if let Some(template) = &arguments.template {
@@ -179,9 +181,32 @@ async fn settings(
     Ok(settings)
 }
 
+/// The lengths that the generator of a dataset is told, those that were learnt in the shares of the published rows. Of
+/// classes by the target's loss nothing is told: what is asked now has none.
+fn lengths(spec: &Spec, settings: &LocalGenerator, folder: &Path) -> anyhow::Result<Option<Length>> {
+    let of_column = || settings.prompts.as_ref()?.classes.as_ref()?.column.as_ref();
+    let told = spec.output.length.as_ref().filter(|length| length.is_told());
+    let Some(length) = told.filter(|length| !length.is_by_prompts() || of_column().is_some()) else {
+        return Ok(None);
+    };
+    let mut length = length.clone();
+    if length.learn {
+        let mut asked = vec![];
+        for shard in Local(folder).shards(Config::Rewards, Split::Train)? {
+            asked.extend(read_texts(&shard, "arm", None)?);
+        }
+        for class in &mut length.mix {
+            let its = asked.iter().filter(|arm| **arm == class.name).count();
+            class.share = Some(its as f64 / asked.len().max(1) as f64);
+        }
+        length.learn = false;
+    }
+    Ok(Some(length))
+}
+
 /// The rows, with their rewards if they are to be scored.
 fn draw(
-    settings: &LocalGenerator,
+    (settings, length): (&LocalGenerator, Option<&Length>),
     model: &Path,
     spec: Option<&Spec>,
     (examples, seed, scored): (usize, u64, bool),
@@ -189,7 +214,7 @@ fn draw(
     watch: &Watch,
 ) -> anyhow::Result<Vec<Value>> {
     let devices = [Device::flex()];
-    let writer = Writer::exported(settings, model, &devices)?;
+    let writer = Writer::exported(settings, length, model, &devices)?;
     let format = spec.map_or(Format::Text, |spec| spec.output.format);
     watch.begin(format!("drawing {examples} examples"), writer.generator.passes(examples));
     let drawn = writer.generate(format, examples, seed, &|| watch.pass())?;

@@ -248,7 +248,7 @@ async fn tried(data: &DataDir, file: &Path, programs: &Programs) -> anyhow::Resu
     let devices = dpg_models::device::parse("cpu")?;
     compute(move || {
         memory::check(&local, &devices)?;
-        Problem::load(&local, DType::F32, &devices)?;
+        Problem::load(&local, DType::F32, &devices, &|| false)?;
         Ok(())
     })
     .await

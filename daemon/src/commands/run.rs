@@ -211,8 +211,11 @@ fn text(version: &Version, made: &Made) -> String {
         text += &format!("\nwhat it draws, {right} of {all} pixels right:\n\n");
         text += &decoded.terminal(terminal::coloured());
     }
-    if let Some(Teaching { arms, account, members }) = &made.teaching {
-        text += &format!("\nasked of the teacher: {}\n", teacher::account(account));
+    if let Some(Teaching { arms, account, members, .. }) = &made.teaching {
+        text += "\n";
+        if let Some(account) = account {
+            text += &format!("asked of the teacher: {}\n", teacher::account(account));
+        }
         for ArmRecord { name, probability, rows, .. } in arms {
             text += &format!("  {name:30} probability {probability:.3}, {rows} rows\n");
         }

@@ -87,7 +87,8 @@ impl<'a> Refresh<'a> {
         let learns = |spec: &Spec| {
             let generator = spec.generator.as_ref()?;
             // what is kept is how often each is asked
-            let mut names: Vec<_> = generator.arms().into_iter().map(|(arm, _)| arm).collect();
+            let mut names = generator.arms();
+            names.extend(generator.learnt_classes().map(|_| "classes of prompts".to_owned()));
             names.extend(generator.local().map(|local| local.model.clone()));
             let learnt = spec.output.length.as_ref().filter(|length| length.learn);
             names.extend(learnt.iter().flat_map(|length| length.classes()).map(|class| class.name));

@@ -30,6 +30,7 @@ pub(crate) fn card(
             Some(Generator::Api(_) | Generator::Mix(_)) => WrittenBy::Teacher,
             // which class was asked for stands in the column of a teacher's arms
             _ if spec.output.length.as_ref().is_some_and(Length::is_told) => WrittenBy::Teacher,
+            Some(ref generator) if generator.learnt_classes().is_some() => WrittenBy::Teacher,
             _ => WrittenBy::Model,
         },
         target: spec.target.model.clone(),

@@ -98,11 +98,7 @@ pub(crate) async fn make(
     let finished_at = Utc::now();
     let mut card = card(&spec, &outcome, &recipe, &quality, finished_at);
     card.metric += &versions(&programs);
-    // classes of lengths are told below a heading of their own
-    let arms =
-        if spec.output.length.as_ref().is_some_and(Length::is_told) { vec![] } else { outcome.arms.clone() };
-    let members = std::mem::take(&mut outcome.accounts);
-    let teaching = outcome.account.map(|account| Teaching { arms, account, members });
+    let teaching = Teaching::of(&mut outcome, &spec);
     if let Some((teaching, generator)) = teaching.as_ref().zip(spec.generator.as_ref()) {
         card.teacher = Some(teaching.markdown(generator));
     }
@@ -155,7 +151,7 @@ fn optimise(
     tell: &mut dyn FnMut(&Event),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<Optimised> {
-    let mut problem = Problem::load(spec, DType::F32, devices)?;
+    let mut problem = Problem::load(spec, DType::F32, devices, stop)?;
     let outcome = Run { problem: &mut problem, folder, stop }.run(tell)?;
     let writer = problem.writer()?;
     if spec.output.export_generator {

@@ -144,9 +144,9 @@ impl Plan {
 
     /// Draws a step, keeps nothing of it, and finds out what was asked.
     fn ask(&mut self, spec: &Spec, asked: Asked, devices: &[Device], watch: &Watch) -> anyhow::Result<()> {
-        let problem = Problem::load(spec, DType::F32, devices)?;
-        let (target, writer) = (&problem.target, problem.writer()?);
         let cancelled = || watch.pass();
+        let problem = Problem::load(spec, DType::F32, devices, &cancelled)?;
+        let (target, writer) = (&problem.target, problem.writer()?);
         let folder = tempfile::tempdir()?;
         let scorer = problem.scorer(folder.path(), &cancelled);
         let rows = self.rollouts_per_step;

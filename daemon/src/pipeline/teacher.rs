@@ -1,33 +1,49 @@
-//! What there is to tell of a teacher behind an API: how often which arm was asked, and what all that cost.
+//! What there is to tell of who was asked what: how often which arm was asked, of a teacher behind an API or of a class of
+//! prompts, and what all that cost.
 
 use dpg_dataset::markdown::escaped;
-use dpg_engine::{Account, ArmRecord};
-use dpg_spec::{ApiGenerator, Arm, Generator, Member, Spec};
+use dpg_engine::{Account, ArmRecord, Outcome};
+use dpg_spec::{ApiGenerator, Arm, Generator, Length, Member, Spec};
 use serde::Serialize;
 
 use crate::pipeline::verification;
 
-/// What a run's teacher did.
+/// What was asked in a run, if there is anything to tell of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Teaching {
-    /// Its arms in the dataset; none if it has none.
+    /// The arms in the dataset; none if there are none.
     pub(crate) arms: Vec<ArmRecord>,
-    /// What all answers took.
-    pub(crate) account: Account,
+    /// The probability of each before anything was learnt.
+    pub(crate) before: Vec<f64>,
+    /// What all answers of teachers took, if there are teachers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) account: Option<Account>,
     /// What those of each member of a mix took.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) members: Vec<(String, Account)>,
 }
 
 impl Teaching {
+    /// Of what a run came to; what was spent is moved out of it.
+    pub(crate) fn of(outcome: &mut Outcome, spec: &Spec) -> Option<Self> {
+        let (account, members) = (outcome.account.take(), std::mem::take(&mut outcome.accounts));
+        // classes of lengths are told below a heading of their own
+        let is_told = spec.output.length.as_ref().is_some_and(Length::is_told);
+        let arms = if is_told { vec![] } else { outcome.arms.clone() };
+        // those of the first step were drawn before it was learnt from
+        let first = outcome.history.steps.first().map_or(&arms, |step| &step.arms);
+        let before = first.iter().map(|arm| arm.probability).collect();
+        (account.is_some() || !arms.is_empty()).then_some(Self { arms, before, account, members })
+    }
+
     /// For the dataset's card.
     pub(crate) fn markdown(&self, generator: &Generator) -> String {
         let mut text = String::new();
         if !self.arms.is_empty() {
             text += "What was learnt is how often to ask in which way. Mean rewards are those of the arm's rows in what was \
                      drawn for this data.\n\n| arm | probability before | after | rows | mean reward |\n|---|--:|--:|--:|--:|\n";
-            let before = generator.arms().into_iter().map(|(_, before)| before);
-            for (ArmRecord { name, probability, rows, reward }, before) in self.arms.iter().zip(before) {
+            for (ArmRecord { name, probability, rows, reward }, before) in self.arms.iter().zip(&self.before)
+            {
                 let (name, reward) =
                     (escaped(name), reward.map_or(String::new(), |reward| format!("{reward:.3e}")));
                 text += &format!("| {name} | {before:.3} | {probability:.3} | {rows} | {reward} |\n");
@@ -35,7 +51,7 @@ impl Teaching {
             text += "\n";
             text += &(ways(generator) + "\n");
         }
-        text += &format!("{}.\n", account(&self.account));
+        text += &self.account.as_ref().map_or(String::new(), |of_all| format!("{}.\n", account(of_all)));
         for (name, of_member) in &self.members {
             text += &format!("\n{}: {}.\n", escaped(name), account(of_member));
         }

@@ -25,7 +25,7 @@ pub(crate) fn verify(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<Verification> {
     let dataset = read(folder)?;
-    let problem = Problem::load(spec, DType::F32, devices)?;
+    let problem = Problem::load(spec, DType::F32, devices, cancelled)?;
     let rows = dataset.examples.len();
     // five arms of all rows, one of them drawn anew, and three of a tenth; one more without `eps_root`
     let passes = |rows| problem.target.passes(rows);

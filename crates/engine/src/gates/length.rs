@@ -14,6 +14,6 @@ pub(super) fn open(settings: &TokenRange, _: Around) -> Result<Range, Error> {
 
 impl Gate for Range {
     fn passes(&mut self, row: &Candidate) -> Result<bool, Error> {
-        Ok(row.tokens >= self.0.min && self.0.max.is_none_or(|max| row.tokens <= max))
+        Ok(row.measure.tokens >= self.0.min && self.0.max.is_none_or(|max| row.measure.tokens <= max))
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use dpg_dataset::Example;
 use dpg_spec::gates;
 
-use crate::{Error, HeldOutTexts, Stop};
+use crate::{Error, HeldOutTexts, Stop, lengths::Measure};
 
 mod quotas;
 
@@ -17,8 +17,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) prompt: &'a str,
     /// What it wrote.
     pub(crate) text: &'a str,
-    /// Tokens of that, by the target's tokenizer.
-    pub(crate) tokens: usize,
+    /// Tokens of that, by the target's tokenizer, and the class of the prompt.
+    pub(crate) measure: Measure<'a>,
 }
 
 /// Looks at rows one after the other.

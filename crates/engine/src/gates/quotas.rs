@@ -21,7 +21,7 @@ struct Known(Vec<LengthClass>);
 
 impl Gate for Known {
     fn passes(&mut self, row: &Candidate) -> Result<bool, Error> {
-        Ok(self.0.iter().any(|class| class.has(row.tokens)))
+        Ok(self.0.iter().any(|class| row.measure.is_in(class)))
     }
 }
 
@@ -38,14 +38,14 @@ enum Counts {
 }
 
 impl Quota {
-    fn class(&self, tokens: usize) -> Option<usize> {
-        self.classes.iter().position(|class| class.has(tokens))
+    fn class(&self, row: &Candidate) -> Option<usize> {
+        self.classes.iter().position(|class| row.measure.is_in(class))
     }
 }
 
 impl Gate for Quota {
     fn passes(&mut self, row: &Candidate) -> Result<bool, Error> {
-        let Some(class) = self.class(row.tokens) else { return Ok(false) };
+        let Some(class) = self.class(row) else { return Ok(false) };
         Ok(match &self.counts {
             Counts::Rows { most, kept } => kept[class] < most[class],
             Counts::Tokens { shares, kept } => kept[class] <= shares[class] * kept.iter().sum::<f64>(),
@@ -53,10 +53,10 @@ impl Gate for Quota {
     }
 
     fn keep(&mut self, row: &Candidate) {
-        let Some(class) = self.class(row.tokens) else { return };
+        let Some(class) = self.class(row) else { return };
         match &mut self.counts {
             Counts::Rows { kept, .. } => kept[class] += 1,
-            Counts::Tokens { kept, .. } => kept[class] += row.tokens as f64,
+            Counts::Tokens { kept, .. } => kept[class] += row.measure.tokens as f64,
         }
     }
 }

@@ -13,7 +13,7 @@ fn passed(gate: &str, held_out: &HeldOutTexts, texts: &[&str]) -> (Vec<String>, 
     for text in texts {
         let example = Example::Text((*text).into());
         let tokens = text.split(' ').count();
-        if gates.take(&Candidate { example: &example, prompt: "", text, tokens }).unwrap() {
+        if gates.take(&Candidate { example: &example, prompt: "", text, measure: measure(tokens) }).unwrap() {
             passed.push((*text).to_owned());
         }
     }
@@ -26,6 +26,10 @@ fn through(gate: &str, texts: &[&str]) -> Vec<String> {
 
 const FOX: &str =
     "The quick brown fox jumps over the lazy dog while the old cat sleeps in the warm morning sun.";
+
+fn measure(tokens: usize) -> Measure<'static> {
+    Measure { tokens, prompts: None }
+}
 
 #[test]
 fn duplicates_are_refused_and_near_ones_if_that_is_asked_for() {
@@ -122,7 +126,7 @@ fn a_program_says_what_is_valid() {
     let mut gates = Gates::open(&[gate], around).unwrap();
     for (text, valid) in [("an even row", true), ("an odd row", false), ("even so", true)] {
         let example = Example::Text(text.into());
-        let row = Candidate { example: &example, prompt: "p", text, tokens: 1 };
+        let row = Candidate { example: &example, prompt: "p", text, measure: measure(1) };
         assert_eq!(gates.take(&row).unwrap(), valid, "{text}");
     }
     assert_eq!(gates.refused, [("invalid, as `even` says".to_owned(), 1)].into());
@@ -144,7 +148,9 @@ fn quotas_hold_rows_and_tokens_to_their_shares() {
         for &tokens in &rows {
             let example = Example::Text("x".into());
             if kept < 1000
-                && gates.take(&Candidate { example: &example, prompt: "", text: "x", tokens }).unwrap()
+                && gates
+                    .take(&Candidate { example: &example, prompt: "", text: "x", measure: measure(tokens) })
+                    .unwrap()
             {
                 kept += 1;
                 let counts = if of == SharesOf::Rows { 1.0 } else { tokens as f64 };

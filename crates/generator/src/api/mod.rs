@@ -281,7 +281,7 @@ impl Generator for Api {
         let chance = |(arm, probability): (&Arm, f64)| Some(Chance { name: arm.name.clone()?, probability });
         let arms = self.arms.iter().zip(self.policy.probabilities()).filter_map(chance).collect();
         let learnt = if self.arms.len() > 1 { self.arms.len() } else { 0 };
-        About { kind: "a teacher behind an API", parameters: Some(learnt), arms }
+        About { kind: "a teacher behind an API", parameters: Some(learnt), arms, classes: vec![] }
     }
 
     /// The row itself: what is put around it is the arm's.
@@ -290,7 +290,7 @@ impl Generator for Api {
     }
 
     fn prompt(&self, text: String) -> Result<Prompt, Error> {
-        Ok(Prompt { text, tokens: None, row: String::new() })
+        Ok(Prompt::new(text, None))
     }
 
     fn draw(&self, prompts: &[Prompt], choice: Choice, stop: Stop) -> Result<Vec<Completion>, Error> {

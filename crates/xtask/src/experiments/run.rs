@@ -139,7 +139,7 @@ fn optimise(
     folder: &Path,
     tell: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, Error> {
-    let mut problem = Problem::load(spec, DType::F32, devices)?;
+    let mut problem = Problem::load(spec, DType::F32, devices, &|| false)?;
     Run { problem: &mut problem, folder, stop: &|| false }.run(tell)
 }
 

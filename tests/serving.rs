@@ -178,6 +178,15 @@ impl Daemon {
         }
     }
 
+    /// Waits until it says where it is, so that programs of the data folder ask it.
+    pub(crate) async fn listening(&self) {
+        let (address, started) = (self.place.folder.join("data/daemon.url"), Instant::now());
+        while !address.exists() {
+            assert!(started.elapsed() < PATIENCE, "{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Waits until the job is as wanted.
     pub(crate) async fn until(&mut self, queue: &Queue, job: Uuid, wanted: impl Fn(&Job) -> bool) -> Job {
         let started = Instant::now();

@@ -86,6 +86,15 @@ async fn a_job_is_a_trace_and_metrics_are_sent() {
     let made = queue.submit(&job(&serving::spec("traced", 3), 2)).await.unwrap().job.id;
     let lost = serving::spec("lost", 1).replace("held-out/es.jsonl", "held-out/absent.jsonl");
     let lost = queue.submit(&job(&lost, 1)).await.unwrap().job.id;
+    // no worker comes to it
+    let unwanted = queue.submit(&job(&serving::spec("unwanted", 3), 1)).await.unwrap().job.id;
+    daemon.listening().await;
+    let cancelled = Command::new(env!("CARGO_BIN_EXE_dpg"))
+        .args(["cancel", "unwanted", "--data-dir"])
+        .arg(folder.path().join("data"))
+        .output()
+        .unwrap();
+    assert!(cancelled.status.success(), "{}", String::from_utf8_lossy(&cancelled.stderr));
     for id in [made, lost] {
         daemon.until(&queue, id, |job| job.state.has_ended()).await;
     }
@@ -96,7 +105,7 @@ async fn a_job_is_a_trace_and_metrics_are_sent() {
     let since = Instant::now();
     // two of metrics, so that one was begun after the jobs' ends
     let before = requests("/v1/metrics").len();
-    while requests("/v1/traces").len() < 2 || requests("/v1/metrics").len() < before + 2 {
+    while requests("/v1/traces").len() < 3 || requests("/v1/metrics").len() < before + 2 {
         assert!(since.elapsed() < Duration::from_mins(1), "{}", daemon.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -147,6 +156,8 @@ async fn a_job_is_a_trace_and_metrics_are_sent() {
     }
     assert!(attribute(named("step 3"), "dpg.phi")["doubleValue"].is_number());
     assert_eq!(spans_made.len(), 7, "{spans_made:#?}");
+    let given_up = &spans(unwanted)[0];
+    assert_eq!((given_up["name"].as_str(), spans(unwanted).len()), (Some("job unwanted"), 2), "{given_up:#}");
     let failed = &spans(lost)[0];
     assert_eq!(failed["status"]["code"], "STATUS_CODE_ERROR");
     assert!(failed["status"]["message"].as_str().unwrap().contains("absent.jsonl"), "{failed:#}");

@@ -143,8 +143,8 @@ export function Intervals({ title, of }) {
 /** How many pixels of a pattern are right. */
 export const right = (of) => [...of.found].filter((pixel, place) => pixel === of.wanted[place]).length;
 
-/** A pattern as it was drawn: wrong pixels are coloured. */
-export function Pattern({ of, label }) {
+/** A pattern as it was drawn: wrong pixels are coloured. With `sure` pixels are the paler the less they have moved. */
+export function Pattern({ of, label, sure }) {
   const canvas = useRef();
   const rows = of.wanted.length / of.columns;
   useEffect(() => {
@@ -153,10 +153,11 @@ export function Pattern({ of, label }) {
     for (let pixel = 0; pixel < of.wanted.length; pixel += 1) {
       const [set, wanted] = [of.found[pixel] === '1', of.wanted[pixel] === '1'];
       const shade = set ? (wanted ? [17, 17, 17] : [213, 94, 0]) : wanted ? [255, 196, 150] : [255, 255, 255];
-      image.data.set([...shade, 255], pixel * 4);
+      const kept = sure && of.margins ? Number(of.margins[pixel]) / 9 : 1;
+      image.data.set([...shade.map((part) => 128 + (part - 128) * kept), 255], pixel * 4);
     }
     context.putImageData(image, 0, 0);
-  }, [of.found]);
+  }, [of.found, sure]);
   return html`<canvas ref=${canvas} width=${of.columns} height=${rows} role="img" aria-label=${label}></canvas>`;
 }
 

@@ -50,6 +50,7 @@ async fn a_webhook_is_told_and_signed() {
 
 /// A receiver hears of the end of a job that no worker had, though the daemon is killed before it was told.
 #[tokio::test]
+#[ignore = "waits until the killed daemon's delivery is due again; .ci/run runs it"]
 async fn a_webhook_is_told_after_the_daemon_was_killed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -78,12 +79,7 @@ async fn a_webhook_is_told_after_the_daemon_was_killed() {
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
     };
     // the daemon knows the webhook, and the settings of the data folder do not
-    let address = folder.path().join("data/daemon.url");
-    let started = Instant::now();
-    while !address.exists() {
-        assert!(started.elapsed() < Duration::from_mins(1), "{}", daemon.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    daemon.listening().await;
     dpg(&["cancel", &id.to_string()]);
     let accept = async || {
         let (mut socket, _) =

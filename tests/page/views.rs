@@ -99,6 +99,11 @@ async fn every_view_shows_a_small_run() {
     browser.until("document.querySelector('.state.succeeded')").await;
     browser.sees("made sixseven@v1").await;
     browser.until("document.querySelectorAll('.film canvas').length >= 4").await;
+    let greys = "[...document.querySelectorAll('.film canvas')].some((canvas) => [...canvas.getContext('2d')\
+                 .getImageData(0, 0, canvas.width, canvas.height).data].some((part, at) => at % 4 === 0 && part > 60 && part < 190))";
+    browser.until(&format!("!{greys}")).await;
+    browser.script("document.querySelector('#film ~ p input').click()").await;
+    browser.until(greys).await;
     browser.until("document.querySelectorAll('.chart canvas').length >= 6").await;
     let job = queue.find("sixseven").await.unwrap();
     assert!(job.result.is_some());

@@ -59,6 +59,9 @@ pub struct Pattern {
     pub wanted: String,
     /// What was drawn.
     pub found: String,
+    /// How sure each pixel of it is, a digit each: how far its weight has moved, and `9` the farthest.
+    #[serde(default)]
+    pub margins: String,
     /// The text in it, if it is a QR code that can be read.
     #[serde(default)]
     pub text: Option<String>,

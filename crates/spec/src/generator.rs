@@ -35,6 +35,7 @@ const OWN_KEYS: [&str; 10] = [
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[expect(missing_docs, reason = "the settings say what each is, in the schema as well")]
+#[expect(clippy::large_enum_variant, reason = "a spec has one")]
 pub enum Generator {
     Local(LocalGenerator),
     Api(ApiGenerator),

@@ -163,7 +163,7 @@ function Curves({ job, series }) {
   const outputs = figures(validations, 'outputs').slice(0, 6);
   const patterns = validations.filter((of) => of.patterns?.length > 0);
   return html`
-    ${patterns.length > 0 && html`<${Film} of=${patterns} made=${job.result?.dataset} />`}
+    ${patterns.length > 0 && html`<${Film} of=${patterns} />`}
     <h2 class="unseen">Curves</h2>
     <div class="charts">
       <${Chart} title="Phi" lines=${phi.filter((line) => line.x.length)} />
@@ -176,27 +176,21 @@ function Curves({ job, series }) {
 }
 
 /** What each validation drew into the target, in the order of its steps. */
-const Film = ({ of, made }) => html`
-  <section aria-labelledby="film"><h2 id="film">What was drawn</h2>
-    <div class="film scroll" role="group" aria-label="Frames" tabindex="0">${of.map((validation) => html`
-      <figure key=${validation.step}>${validation.patterns.map((pattern) => html`
-        <${Pattern} key=${pattern.name} of=${pattern} label="${pattern.name} after step ${validation.step}" />`)}
-        <figcaption>step ${number(validation.step)}<br /><b>${number(sum(validation.patterns, right))} of ${number(sum(validation.patterns, (one) => one.wanted.length))}</b>
-          ${validation.patterns.some((one) => one.text) && html`<br />reads “${validation.patterns.map((one) => one.text ?? '?').join('')}”`}</figcaption>
-      </figure>`)}</div>
-    <p class="quiet">Orange pixels are set and should not be; pale ones are not set and should be.</p>
-    ${made && html`<${Margins} of=${made} />`}
-  </section>
-`;
-
-/** How sure each pixel is, as the pictures of what was published show it. */
-function Margins({ of }) {
-  const [dataset, version] = of.split('@v');
-  const path = ['datasets', dataset, 'versions', version];
-  const files = useLoad(at(path)).data?.files ?? [];
-  const pictures = files.filter((file) => file.path.includes('margins'));
-  return pictures.length > 0 && html`<div class="pictures">${pictures.map((file) => html`<figure key=${file.path}>
-    <img src="${at([...path, 'files'])}/${file.path}" alt="Margins of the pixels" /><figcaption>margins of the published rows: black and white are sure, grey is not</figcaption></figure>`)}</div>`;
+function Film({ of }) {
+  const [sure, set] = useState(false);
+  const hasMargins = of.some((validation) => validation.patterns.some((pattern) => pattern.margins));
+  return html`
+    <section aria-labelledby="film"><h2 id="film">What was drawn</h2>
+      ${hasMargins && html`<p><label><input type="checkbox" checked=${sure} onChange=${(event) => set(event.target.checked)} /> pixels that moved little are grey</label></p>`}
+      <div class="film scroll" role="group" aria-label="Frames" tabindex="0">${of.map((validation) => html`
+        <figure key=${validation.step}>${validation.patterns.map((pattern) => html`
+          <${Pattern} key=${pattern.name} of=${pattern} sure=${sure} label="${pattern.name} after step ${validation.step}" />`)}
+          <figcaption>step ${number(validation.step)}<br /><b>${number(sum(validation.patterns, right))} of ${number(sum(validation.patterns, (one) => one.wanted.length))}</b>
+            ${validation.patterns.some((one) => one.text) && html`<br />reads “${validation.patterns.map((one) => one.text ?? '?').join('')}”`}</figcaption>
+        </figure>`)}</div>
+      <p class="quiet">Orange pixels are set and should not be; pale ones are not set and should be.</p>
+    </section>
+  `;
 }
 
 const sum = (of, what) => of.reduce((total, one) => total + what(one), 0);

@@ -21,7 +21,7 @@ use super::{
     problem::Refusal,
     wire,
 };
-use crate::jobs::submission;
+use crate::jobs::{submission, trace};
 
 const MAX_PAGE: u32 = 500;
 
@@ -230,7 +230,14 @@ async fn cancel(
 ) -> Result<Json<Job>, Refusal> {
     let job = find(&api, &caller, &job).await?;
     call::about(&job.name);
-    Ok(Json(wire::job(api.services.queue.cancel(job.id).await?)))
+    let queue = api.services.queue.clone();
+    let job = queue.cancel(job.id).await?;
+    if job.state.has_ended() {
+        // no worker had it, who would send its trace
+        let job = job.clone();
+        tokio::spawn(async move { trace::ended(&queue, &job).await });
+    }
+    Ok(Json(wire::job(job)))
 }
 
 /// Queue a failed or cancelled job again, or a waiting one at once.

@@ -203,12 +203,13 @@ impl Reporter {
 fn pattern(decoded: &Decoded) -> Option<Pattern> {
     const MOST: usize = 1 << 15;
     let pixels = |set: &[bool]| set.iter().map(|set| if *set { '1' } else { '0' }).collect();
-    let Decoded { name, wanted, found, text } = decoded;
+    let Decoded { name, wanted, found, margins, text } = decoded;
     (found.len() <= MOST).then(|| Pattern {
         name: name.clone(),
         columns: wanted.columns,
         wanted: pixels(&wanted.pixels),
         found: pixels(found),
+        margins: margins.iter().map(u8::to_string).collect(),
         text: text.clone(),
     })
 }

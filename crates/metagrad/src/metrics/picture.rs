@@ -42,6 +42,9 @@ pub struct Decoded {
     pub wanted: Bitmap,
     /// What was: one for each of its pixels, true where set.
     pub found: Vec<bool>,
+    /// How far each has moved, 0 to 9, and 9 the farthest; none if nobody kept it.
+    #[serde(default)]
+    pub margins: Vec<u8>,
     /// The text in it, if it is a QR code.
     pub text: Option<String>,
 }
@@ -159,7 +162,8 @@ mod tests {
 
     fn qr(text: &str) -> Decoded {
         let wanted = Bitmap::from_spec(&dpg_spec::Bitmap::Qr { qr: text.into() }).unwrap();
-        Decoded { name: "decoded".into(), found: wanted.pixels.clone(), wanted, text: Some(text.into()) }
+        let (found, margins) = (wanted.pixels.clone(), vec![]);
+        Decoded { name: "decoded".into(), wanted, found, margins, text: Some(text.into()) }
     }
 
     #[test]
@@ -180,7 +184,7 @@ mod tests {
         assert_eq!(decode(&[1.0, -2.0, 0.5], &[0.0, -1.0, 0.5]), [true, false, false]);
         let wanted = Bitmap::from_rows(&["#.", ".#", "##"]);
         let found = vec![true, true, false, true, false, true];
-        let decoded = Decoded { name: "decoded".into(), wanted, found, text: None };
+        let decoded = Decoded { name: "decoded".into(), wanted, found, margins: vec![], text: None };
         assert_eq!(decoded.right(), 4);
         assert_eq!(decoded.terminal(false), "▀█\n ▀\n");
         let read = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().to_rgb8();

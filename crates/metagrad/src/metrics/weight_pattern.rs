@@ -95,10 +95,12 @@ impl WeightPattern {
     }
 
     fn decoded_from(&self, changes: &[f64]) -> Decoded {
+        let largest = largest(changes);
         Decoded {
             name: "decoded".into(),
             wanted: self.bitmap.clone(),
             found: decode(changes, &vec![0.0; changes.len()]),
+            margins: changes.iter().map(|change| (9.0 * change.abs() / largest).round() as u8).collect(),
             text: self.text.clone(),
         }
     }
@@ -152,7 +154,7 @@ impl Metric for WeightPattern {
 
     fn pictures(&self, theta: &Tensor<1>) -> Vec<Picture> {
         let changes = self.changes(theta);
-        let largest = changes.iter().fold(f64::MIN_POSITIVE, |max, d| max.max(d.abs()));
+        let largest = largest(&changes);
         let decoded = self.decoded_from(&changes);
         vec![
             self.picture("target", |i| if self.bitmap.pixels[i] { 0 } else { u8::MAX }),
@@ -161,6 +163,11 @@ impl Metric for WeightPattern {
             self.picture("margins", |i| (127.5 * (1.0 - changes[i] / largest)) as u8),
         ]
     }
+}
+
+/// The size of the largest change, above 0.
+fn largest(changes: &[f64]) -> f64 {
+    changes.iter().fold(f64::MIN_POSITIVE, |max, change| max.max(change.abs()))
 }
 
 /// `ln(1 + e^x)` without overflow.

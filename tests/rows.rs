@@ -324,6 +324,9 @@ fn classes_by_the_targets_loss_have_lengths_of_their_own() {
     for (prompt, arm) in asked.iter().zip(&arms) {
         assert_eq!(prompt.starts_with("spain"), arm == "long", "{prompt} {arm}");
     }
+    let verified = dpg(place.path(), &["verify", "rows", "--json"]);
+    let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert!(verified.to_string().contains("untrained_generator"), "{verified:#}");
     let unknown = fs::read_to_string(place.path().join("spec.toml")).unwrap().replace("'loss 2'", "'loss 3'");
     fs::write(place.path().join("spec.toml"), unknown).unwrap();
     let output = run(place.path());
@@ -366,6 +369,15 @@ fn long_rows_get_short_siblings_with_the_same_answer() {
     let refused = ["no shorter sibling", "a sibling with another answer"]
         .map(|reason| reasons[reason].as_u64().unwrap());
     assert_eq!(refused.iter().sum::<u64>() as usize, 20 - siblings.len(), "{reasons}");
+
+    // and of prompts whose classes are learnt
+    let classes = "[generator.prompts]\npath = 'prompts.jsonl'\nvalidation_share = 0.2\n\
+                   classes = { column = 'topic', learn = true }";
+    let trained = spec(classes, output).replace("steps = 0", "steps = 1\nadvantage = 'global'");
+    let place = folder(&trained, &server);
+    prompts(place.path(), &[("rivers", ""), ("stones", "")]);
+    let made = self::made(place.path());
+    assert!(made["quality"]["lengths"]["siblings"].as_u64().unwrap() > 5, "{made:#}");
 }
 
 #[test]

@@ -194,7 +194,8 @@ impl Run<'_> {
 /// What the generator is asked for the short sibling of an answer.
 fn ask(writer: &Writer, siblings: &Siblings, prompt: &Prompt, answer: &Completion) -> Result<Prompt, Error> {
     let told = siblings.told(&answer.text, &prompt.row);
-    Ok(writer.generator.prompt(writer.generator.render(&told)?)?)
+    let asked = writer.generator.prompt(writer.generator.render(&told)?)?;
+    Ok(Prompt { class: prompt.class.clone(), ..asked })
 }
 
 /// The answer in a text: where an expression is found last, its first group if it has one.

@@ -2,7 +2,7 @@
 //!
 //! Every arm fine-tunes the target anew with the spec's recipe, under several data orders.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use dpg_dataset::Example;
 use dpg_metagrad::{Score, metrics::Decoded};
@@ -256,7 +256,12 @@ impl Problem {
                 .draw_groups(groups, self.spec.seed, draw, stop)?
                 .examples(self.spec.output.format));
         }
-        let prompt = |text: &String| writer.generator.prompt(text.clone());
+        let of_run = writer.training.iter().chain(&writer.validation);
+        let of_run: HashMap<_, _> = of_run.map(|prompt| (prompt.text.as_str(), prompt)).collect();
+        let prompt = |text: &String| match of_run.get(text.as_str()) {
+            Some(prompt) => Ok((*prompt).clone()),
+            None => writer.generator.prompt(text.clone()),
+        };
         let prompts = prompts.iter().map(prompt).collect::<Result<_, _>>()?;
         let drawn = writer.draw(prompts, self.spec.seed, Draw::verification(order), stop)?;
         Ok(drawn.examples(self.spec.output.format))

@@ -1,6 +1,7 @@
 //! Webhooks are told of jobs' ends, whoever is killed meanwhile.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,20 +14,24 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::serving::{Place, spec};
 use crate::{place, submit};
 
+/// Settings of a daemon that tells a listener, with a secret in the folder.
+fn tells(listener: &TcpListener, folder: &Path) -> String {
+    let secret = folder.join("secret");
+    fs::write(&secret, "key\n").unwrap();
+    format!(
+        "allow = {{ webhook_hosts = [\"127.0.0.1\"] }}\n\
+         webhooks = [{{ url = \"http://{}/ended\", secret_file = \"{}\" }}]\n",
+        listener.local_addr().unwrap(),
+        secret.display()
+    )
+}
+
 /// A receiver that is down at first hears of a job's end, and can tell who speaks.
 #[tokio::test]
 async fn a_webhook_is_told_and_signed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let secret = folder.path().join("secret");
-    fs::write(&secret, "key\n").unwrap();
-    let config = format!(
-        "allow = {{ webhook_hosts = [\"127.0.0.1\"] }}\n\
-         webhooks = [{{ url = \"http://{address}/ended\", secret_file = \"{}\" }}]\n",
-        secret.display()
-    );
-    let place = Place::new(folder.path(), &config);
+    let place = Place::new(folder.path(), &tells(&listener, folder.path()));
     let queue = place.queue().await;
     let id = submit(&queue, &spec("told", 2)).await;
     let _daemon = place.start();
@@ -54,15 +59,7 @@ async fn a_webhook_is_told_and_signed() {
 async fn a_webhook_is_told_after_the_daemon_was_killed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let secret = folder.path().join("secret");
-    fs::write(&secret, "key\n").unwrap();
-    let config = format!(
-        "allow = {{ webhook_hosts = [\"127.0.0.1\"] }}\n\
-         webhooks = [{{ url = \"http://{}/ended\", secret_file = \"{}\" }}]\n",
-        listener.local_addr().unwrap(),
-        secret.display()
-    );
-    let place = Place::idle(folder.path(), &config);
+    let place = Place::idle(folder.path(), &tells(&listener, folder.path()));
     let queue = place.queue().await;
     let id = submit(&queue, &spec("untold", 2)).await;
     let mut daemon = place.start();

@@ -128,10 +128,7 @@ fn best(spec: &Spec, mut rows: Vec<Drawn>, share: f64) -> Vec<Drawn> {
     let part = |drawn: &Drawn| match spec.output.select_within {
         Within::All => 0,
         Within::Prompt => drawn.row.group_id,
-        Within::Length => classes
-            .iter()
-            .position(|class| drawn.measure().is_in(class))
-            .map_or(u64::MAX, |class| class as u64),
+        Within::Length => drawn.measure().class(&classes).map_or(u64::MAX, |class| class as u64),
     };
     let mut room = HashMap::<u64, usize>::new();
     for drawn in &rows {

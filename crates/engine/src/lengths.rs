@@ -60,9 +60,9 @@ impl Measure<'_> {
         class.has(self.tokens, self.prompts)
     }
 
-    /// Whether a class of lengths is for its prompt.
-    fn is_for(self, class: &LengthClass) -> bool {
-        class.prompts.is_none() || class.prompts.as_deref() == self.prompts
+    /// Which of some classes of lengths the row is in.
+    pub(crate) fn class(self, classes: &[LengthClass]) -> Option<usize> {
+        classes.iter().position(|class| self.is_in(class))
     }
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn records(
 fn shares(classes: &[LengthClass], of: SharesOf, rows: &[Measure]) -> Vec<f64> {
     let counted = |row: &Measure| if of == SharesOf::Rows { 1.0 } else { row.tokens as f64 };
     let share = |class: &LengthClass| {
-        let all: f64 = rows.iter().filter(|row| row.is_for(class)).map(counted).sum();
+        let all: f64 = rows.iter().filter(|row| class.is_for(row.prompts)).map(counted).sum();
         rows.iter().filter(|row| row.is_in(class)).map(counted).sum::<f64>() / all.max(1.0)
     };
     classes.iter().map(share).collect()
@@ -135,9 +135,8 @@ pub(crate) fn losses(length: &Length, rows: &[Measure], completions: &[Completio
     }
     let shares = shares(&classes, length.of, rows);
     let loss = |row: &Measure| {
-        let class = classes.iter().position(|class| row.is_in(class));
         // what is in no class has a share of none
-        class.map_or(1.0, |class| shares[class] - classes[class].share.unwrap_or_default())
+        row.class(&classes).map_or(1.0, |class| shares[class] - classes[class].share.unwrap_or_default())
     };
     rows.iter().map(loss).collect()
 }

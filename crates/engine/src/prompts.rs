@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, path::Path};
 
 use dpg_dataset::{Example, read_texts};
+use dpg_generator::Prompt;
 use dpg_metagrad::{Context, Metric, metrics::HeldOutLoss};
-use dpg_spec::{LossOn, PromptClasses, Prompts};
+use dpg_spec::{Length, LossOn, PromptClasses, Prompts};
 
 use crate::{
     Error, Stop, Target,
@@ -17,7 +18,7 @@ const MOST_CLASSES: usize = 256;
 /// The class of each prompt, if the settings say what classes are. Those by losses are known with the target alone.
 pub(crate) fn classes(
     file: &Prompts,
-    prompts: &[String],
+    prompts: &[Prompt],
     target: Option<(&Target, Stop)>,
 ) -> Result<Option<Vec<String>>, Error> {
     let Some(settings) = &file.classes else { return Ok(None) };
@@ -46,11 +47,31 @@ pub(crate) fn names(classes: &[String]) -> Vec<String> {
     classes.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
+/// Whether each class of prompts has a mix of lengths, if one has, and each mix its prompts.
+pub(crate) fn check_mixes(length: Option<&Length>, names: &[String]) -> Result<(), Error> {
+    let Some(length) = length.filter(|length| length.is_by_prompts()) else { return Ok(()) };
+    let mixes = length.by_prompts();
+    let listed = || names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let named = |name: &String| mixes.iter().any(|(of, _)| of.as_ref() == Some(name));
+    if let Some(name) = names.iter().find(|name| !named(name)) {
+        let reason = format!("there is no class of lengths for the prompts of the class `{name}`; add one");
+        return Err(Error::setting("output.length.mix", reason));
+    }
+    let unknown = mixes.iter().filter_map(|(of, _)| of.as_ref()).find(|of| !names.contains(of));
+    match unknown {
+        None => Ok(()),
+        Some(name) => {
+            let reason = format!("no prompt is of the class `{name}`; there are {}", listed());
+            Err(Error::setting("output.length.mix", reason))
+        }
+    }
+}
+
 /// The loss of the target, as it is, on the answer to each prompt: the mean over its tokens.
 fn losses(
     target: &Target,
     path: &Path,
-    prompts: &[String],
+    prompts: &[Prompt],
     answers: Vec<String>,
     stop: Stop,
 ) -> Result<Vec<f64>, Error> {
@@ -64,7 +85,7 @@ fn losses(
         if stop() {
             return Err(Error::Cancelled);
         }
-        let example = Example::PromptCompletion { prompt: prompt.clone(), completion };
+        let example = Example::PromptCompletion { prompt: prompt.row.clone(), completion };
         let in_file = |error| Error::in_row(row)(error).in_file(path);
         let (example, _) = encode(&target.model, &example, encoding).map_err(in_file)?;
         if example.scored_len() == 0 {

@@ -4,6 +4,7 @@
 //! numbers. The tokens of a draw are the generator's to choose, by the seed and the draw's number.
 
 use dpg_models::keyed_rng;
+use dpg_policy::choice_at;
 use rand::{
     Rng, RngExt,
     seq::{SliceRandom, index},
@@ -81,17 +82,7 @@ pub(crate) fn choose_prompts(available: usize, count: usize, seed: u64, draw: Dr
 /// Of which class of prompts each of `count` places of a draw is, where class i has the share `shares[i]`.
 pub(crate) fn choose_classes(shares: &[f64], count: usize, seed: u64, draw: Draw) -> Vec<usize> {
     let mut rng = rng([seed, draw.0, 0], *b"classes ");
-    let class = |_| {
-        let place: f64 = rng.random();
-        let mut sum = 0.0;
-        let found = shares.iter().position(|share| {
-            sum += share;
-            place < sum
-        });
-        // their sum may be a little less than 1
-        found.unwrap_or(shares.len() - 1)
-    };
-    (0..count).map(class).collect()
+    (0..count).map(|_| choice_at(shares, rng.random()).unwrap_or(shares.len() - 1)).collect()
 }
 
 /// Shuffles examples for an epoch of fine-tuning on a draw.

@@ -59,10 +59,9 @@ impl Writer {
         length: Option<&Length>,
         target: Option<(&Target, Stop)>,
     ) -> Result<Option<Vec<String>>, Error> {
-        let rows: Vec<_> = self.training.iter().map(|prompt| prompt.row.clone()).collect();
-        let Some(classes) = prompts::classes(file, &rows, target)? else { return Ok(None) };
+        let Some(classes) = prompts::classes(file, &self.training, target)? else { return Ok(None) };
         let names = prompts::names(&classes);
-        check_mixes(length, &names)?;
+        prompts::check_mixes(length, &names)?;
         for (prompt, class) in self.training.iter_mut().zip(classes) {
             prompt.class = Some(class);
         }
@@ -253,26 +252,6 @@ fn told(generator: Box<dyn Generator>, length: Option<&Length>) -> Box<dyn Gener
     match length.filter(|length| length.is_told()) {
         Some(length) => Box::new(Classes::new(generator, length)),
         None => generator,
-    }
-}
-
-/// Whether each class of prompts has a mix of lengths, if one has, and each mix its prompts.
-fn check_mixes(length: Option<&Length>, names: &[String]) -> Result<(), Error> {
-    let Some(length) = length.filter(|length| length.is_by_prompts()) else { return Ok(()) };
-    let mixes = length.by_prompts();
-    let listed = || names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let named = |name: &String| mixes.iter().any(|(of, _)| of.as_ref() == Some(name));
-    if let Some(name) = names.iter().find(|name| !named(name)) {
-        let reason = format!("there is no class of lengths for the prompts of the class `{name}`; add one");
-        return Err(Error::setting("output.length.mix", reason));
-    }
-    let unknown = mixes.iter().filter_map(|(of, _)| of.as_ref()).find(|of| !names.contains(of));
-    match unknown {
-        None => Ok(()),
-        Some(name) => {
-            let reason = format!("no prompt is of the class `{name}`; there are {}", listed());
-            Err(Error::setting("output.length.mix", reason))
-        }
     }
 }
 

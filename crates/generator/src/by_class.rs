@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     About, Account, Asked, Chance, Choice, Completion, Error, Generator, Lesson, Prompt, Rollout, Saved,
-    Stop, UpdateStats, shares::Shares,
+    Stop, UpdateStats, shares::Shares, teach,
 };
 
 /// Before the names of what is saved of the shares.
@@ -38,8 +38,8 @@ impl ByClass {
         number.ok_or_else(|| Error::Foreign { text: prompt.text.clone() })
     }
 
-    /// How a completion was asked for: the arms are those of the generator for each class, or the classes.
-    fn asked(&self, prompt: &Prompt, completion: &Completion) -> Result<Asked, Error> {
+    /// How a completion was asked for: the arms are those of the generator for each class, `arms` of them.
+    fn asked(&self, prompt: &Prompt, completion: &Completion, arms: usize) -> Result<Asked, Error> {
         let class = self.number(prompt)?;
         let name = self.names[class].clone();
         let tokens = completion.length();
@@ -47,7 +47,7 @@ impl ByClass {
             None => Asked { arm: class, name: Some(name), prompt: prompt.text.clone(), tokens },
             Some(Asked { arm, name: of_arm, prompt, .. }) => {
                 let name = of_arm.map_or(name.clone(), |arm| joined(&name, &arm));
-                Asked { arm: class * self.arms() + arm, name: Some(name), prompt, tokens }
+                Asked { arm: class * arms + arm, name: Some(name), prompt, tokens }
             }
         })
     }
@@ -90,9 +90,9 @@ impl Generator for ByClass {
     }
 
     fn draw(&self, prompts: &[Prompt], choice: Choice, stop: Stop) -> Result<Vec<Completion>, Error> {
-        let drawn = self.inner.draw(prompts, choice, stop)?;
+        let (drawn, arms) = (self.inner.draw(prompts, choice, stop)?, self.arms());
         let told = |(prompt, completion): (&Prompt, Completion)| {
-            Ok(Completion { asked: Some(self.asked(prompt, &completion)?), ..completion })
+            Ok(Completion { asked: Some(self.asked(prompt, &completion, arms)?), ..completion })
         };
         prompts.iter().zip(drawn).map(told).collect()
     }
@@ -111,11 +111,7 @@ impl Generator for ByClass {
             (asked.arm, asked.name) = (asked.arm % arms, None);
             rollouts.push(Rollout { prompt: prompt.clone(), completion, advantage: *advantage });
         }
-        let of_inner = if self.inner.about().parameters == Some(0) {
-            None
-        } else {
-            Some(self.inner.learn(&Lesson { rollouts: &rollouts, ..*lesson })?)
-        };
+        let of_inner = teach(self.inner.as_mut(), &Lesson { rollouts: &rollouts, ..*lesson })?;
         let learning_rate = self.learning_rate.unwrap_or(lesson.policy.learning_rate);
         let of_shares = self.shares.learn(&draws, &Policy { learning_rate, ..lesson.policy.clone() })?;
         Ok(of_inner.or(of_shares).unwrap_or_default())

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     About, Account, Asked, Chance, Choice, Completion, Error, Generator, Lesson, Prompt, Rollout, Saved,
-    Stop, UpdateStats, shares::Shares,
+    Stop, UpdateStats, shares::Shares, teach,
 };
 
 /// Before the names of what is saved of the classes.
@@ -132,11 +132,7 @@ impl Generator for Classes {
             (asked.arm, asked.name) = (0, None);
             rollouts.push(Rollout { prompt, completion, advantage: *advantage });
         }
-        let of_inner = if self.inner.about().parameters == Some(0) {
-            None
-        } else {
-            Some(self.inner.learn(&Lesson { rollouts: &rollouts, ..*lesson })?)
-        };
+        let of_inner = teach(self.inner.as_mut(), &Lesson { rollouts: &rollouts, ..*lesson })?;
         let of_classes = self.mixes[0].shares.learn(&draws, lesson.policy)?;
         Ok(of_inner.or(of_classes).unwrap_or_default())
     }

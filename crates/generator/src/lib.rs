@@ -230,6 +230,11 @@ pub struct Saved {
     pub facts: Map<String, Value>,
 }
 
+/// Lets a generator inside of another learn, unless there is nothing that it could.
+pub(crate) fn teach(inner: &mut dyn Generator, lesson: &Lesson) -> Result<Option<UpdateStats>, Error> {
+    (inner.about().parameters != Some(0)).then(|| inner.learn(lesson)).transpose()
+}
+
 /// The generator that a spec describes, its model a local folder, on one device or several that share its work.
 pub fn from_spec(settings: &spec::Generator, devices: &[Device]) -> Result<Box<dyn Generator>, Error> {
     upon(settings, devices, None)

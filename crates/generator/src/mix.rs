@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     About, Account, Asked, Chance, Choice, Completion, Error, Generator, Lesson, Prompt, Rollout, Saved,
-    Stop, UpdateStats, shares::Shares, upon,
+    Stop, UpdateStats, shares::Shares, teach, upon,
 };
 
 /// Before the names of what is saved of the shares.
@@ -224,12 +224,13 @@ impl Generator for Mix {
         let mut told = None;
         for number in self.in_turn() {
             let member = &mut self.members[number];
-            if rollouts[number].is_empty() || member.about().parameters == Some(0) {
+            if rollouts[number].is_empty() {
                 continue;
             }
             let is_local = self.settings.members[number].generator.local().is_some();
             let policy = if is_local { lesson.policy } else { &of_choices };
-            told = Some(member.learn(&Lesson { rollouts: &rollouts[number], policy, ..*lesson })?);
+            let lesson = Lesson { rollouts: &rollouts[number], policy, ..*lesson };
+            told = teach(member.as_mut(), &lesson)?.or(told);
         }
         // the last is the model of this machine, if there is one
         let of_shares = self.shares.learn(&draws, &of_choices)?;

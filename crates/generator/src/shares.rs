@@ -1,7 +1,7 @@
 //! In which of a few ways each row of a draw is asked for: shares that are fixed, or learnt as the arms of a teacher are.
 
 use dpg_models::keyed_rng;
-use dpg_policy::Categorical;
+use dpg_policy::{Categorical, choice_at};
 use dpg_spec::Policy;
 use rand::RngExt;
 use serde_json::Value;
@@ -55,13 +55,7 @@ impl Shares {
             (Self::Fixed(shares), Choice::Random { seed, draw }) => {
                 let start: f64 = keyed_rng([seed, draw, 0, purpose]).random();
                 let place = (start + row as f64 * GOLDEN).fract();
-                let mut sum = 0.0;
-                let found = shares.iter().position(|share| {
-                    sum += share;
-                    place < sum
-                });
-                // their sum may be a little less than 1
-                found.unwrap_or(shares.len() - 1)
+                choice_at(shares, place).unwrap_or(shares.len() - 1)
             }
         }
     }

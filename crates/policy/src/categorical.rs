@@ -45,14 +45,7 @@ impl Categorical {
 
     /// The choice at a place from 0 to 1 in the order of all.
     pub fn at(&self, place: f64) -> usize {
-        let probabilities = self.probabilities();
-        let mut sum = 0.0;
-        let found = probabilities.iter().position(|probability| {
-            sum += probability;
-            place < sum
-        });
-        // their sum may be a little less than 1
-        found.unwrap_or_else(|| self.likeliest())
+        choice_at(&self.probabilities(), place).unwrap_or_else(|| self.likeliest())
     }
 
     /// The first of the likeliest choices.
@@ -127,6 +120,16 @@ fn entropy(pi: &[f64]) -> f64 {
 /// KL(pi || uniform).
 fn divergence(pi: &[f64]) -> f64 {
     (pi.len() as f64).ln() - entropy(pi)
+}
+
+/// The choice at a place from 0 to 1 where choices of these probabilities lie side by side; none behind the last one,
+/// since their sum may be a little less than 1.
+pub fn choice_at(probabilities: &[f64], place: f64) -> Option<usize> {
+    let mut sum = 0.0;
+    probabilities.iter().position(|probability| {
+        sum += probability;
+        place < sum
+    })
 }
 
 /// dJ/dtheta.

@@ -11,7 +11,7 @@ mod objective;
 mod update;
 
 pub use advantage::{advantages, mean_and_deviation};
-pub use categorical::Categorical;
+pub use categorical::{Categorical, choice_at};
 pub use error::Error;
 pub use objective::Rollout;
 pub use update::{Policy, UpdateStats, update};

@@ -305,10 +305,14 @@ impl Length {
 }
 
 impl LengthClass {
+    /// Whether it is for prompts of a class.
+    pub fn is_for(&self, prompts: Option<&str>) -> bool {
+        self.prompts.is_none() || self.prompts.as_deref() == prompts
+    }
+
     /// Whether a row of so many tokens is in it, which answers a prompt of some class.
     pub fn has(&self, tokens: usize, prompts: Option<&str>) -> bool {
-        let is_for = self.prompts.as_deref().is_none_or(|own| prompts == Some(own));
-        is_for && tokens >= self.min && self.max.is_none_or(|max| tokens <= max)
+        self.is_for(prompts) && tokens >= self.min && self.max.is_none_or(|max| tokens <= max)
     }
 
     /// How far so many tokens are outside of it, relative to the bound that they miss, and at most 1.

@@ -37,15 +37,9 @@ enum Counts {
     Tokens { shares: Vec<f64>, kept: Vec<f64> },
 }
 
-impl Quota {
-    fn class(&self, row: &Candidate) -> Option<usize> {
-        self.classes.iter().position(|class| row.measure.is_in(class))
-    }
-}
-
 impl Gate for Quota {
     fn passes(&mut self, row: &Candidate) -> Result<bool, Error> {
-        let Some(class) = self.class(row) else { return Ok(false) };
+        let Some(class) = row.measure.class(&self.classes) else { return Ok(false) };
         Ok(match &self.counts {
             Counts::Rows { most, kept } => kept[class] < most[class],
             Counts::Tokens { shares, kept } => kept[class] <= shares[class] * kept.iter().sum::<f64>(),
@@ -53,7 +47,7 @@ impl Gate for Quota {
     }
 
     fn keep(&mut self, row: &Candidate) {
-        let Some(class) = self.class(row) else { return };
+        let Some(class) = row.measure.class(&self.classes) else { return };
         match &mut self.counts {
             Counts::Rows { kept, .. } => kept[class] += 1,
             Counts::Tokens { kept, .. } => kept[class] += row.measure.tokens as f64,

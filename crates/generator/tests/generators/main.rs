@@ -42,6 +42,13 @@ enum Exports {
     Part,
 }
 
+/// A teacher with two arms.
+const ARMED: &str = r#"{ "kind": "api", "teacher": "fake", "model": "m", "max_completion_tokens": 4, "send_seed": true,
+                       "arms": [{ "name": "x", "template": "x{text}" }, { "name": "y", "template": "y{text}" }] }"#;
+/// A model that is surer of what it writes.
+const SURE: &str = r#"{ "model": "MODEL", "template": "{text}", "temperature": 0.5, "min_new_tokens": 1,
+                       "max_new_tokens": 1 }"#;
+
 /// All of them: a kind that is not here is not held to anything.
 const KINDS: [Kind; 10] = [
     Kind {
@@ -62,8 +69,7 @@ const KINDS: [Kind; 10] = [
         by_class: false,
     },
     Kind {
-        settings: r#"{ "kind": "api", "teacher": "fake", "model": "m", "max_completion_tokens": 4, "send_seed": true,
-                       "arms": [{ "name": "x", "template": "x{text}" }, { "name": "y", "template": "y{text}" }] }"#,
+        settings: ARMED,
         model: "",
         learning_rate: 0.5,
         exports: Exports::Nothing,
@@ -110,8 +116,7 @@ const KINDS: [Kind; 10] = [
         by_class: false,
     },
     Kind {
-        settings: r#"{ "model": "MODEL", "template": "{text}", "temperature": 0.5, "min_new_tokens": 1,
-                       "max_new_tokens": 1 }"#,
+        settings: SURE,
         model: "letters",
         learning_rate: 3e-3,
         exports: Exports::Part,
@@ -129,8 +134,7 @@ const KINDS: [Kind; 10] = [
         by_class: false,
     },
     Kind {
-        settings: r#"{ "model": "MODEL", "template": "{text}", "temperature": 0.5, "min_new_tokens": 1,
-                       "max_new_tokens": 1 }"#,
+        settings: SURE,
         model: "letters",
         learning_rate: 1e-3,
         exports: Exports::Itself,
@@ -138,8 +142,7 @@ const KINDS: [Kind; 10] = [
         by_class: true,
     },
     Kind {
-        settings: r#"{ "kind": "api", "teacher": "fake", "model": "m", "max_completion_tokens": 4, "send_seed": true,
-                       "arms": [{ "name": "x", "template": "x{text}" }, { "name": "y", "template": "y{text}" }] }"#,
+        settings: ARMED,
         model: "",
         learning_rate: 0.5,
         exports: Exports::Nothing,

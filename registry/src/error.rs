@@ -152,6 +152,9 @@ pub enum Error {
         /// Its hash when it was written.
         expected: String,
     },
+    /// Files that come under the name of a job whose version has others.
+    #[error("job `{job}` is {version} here, with other files")]
+    OtherFiles { job: String, version: String },
     /// Other writers took every slot of the log that was tried.
     #[error("dataset `{0}` is written by too many publishers at once")]
     Contended(String),
@@ -207,13 +210,15 @@ impl Hint for Error {
             Self::DamagedLog { .. } => "restore the object from a backup",
             Self::Damaged { .. } => "restore the files from a backup or fetch another version",
             Self::Changed { .. } => "run the job again",
+            Self::OtherFiles { .. } => "fetch it to a folder instead, or retire the version that is here",
             Self::Contended(_) => "repeat",
             Self::ForeignFile { .. } => "choose an empty or new folder",
             Self::BadKey { .. } => "move it away to have a new one made",
             Self::BadRecord { .. } => {
                 "`dpg verify` makes one, and the daemon's `[trust.keys]` lists whose are believed"
             }
-            Self::Store { .. } | Self::Local { .. } | Self::BadSignature { .. } => return None,
+            Self::BadSignature { .. } => "`[trust.keys]` of the settings lists whose signatures are believed",
+            Self::Store { .. } | Self::Local { .. } => return None,
         };
         Some(hint.into())
     }

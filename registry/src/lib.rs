@@ -33,6 +33,7 @@
 //!
 //! The functions want a tokio runtime around them and bring none.
 
+mod adopt;
 mod attestation;
 mod diff;
 mod dsse;
@@ -100,17 +101,23 @@ impl Registry {
             return self.resolve(name, &format!("v{}", version.number)).await;
         }
         let manifest_sha256 = self.upload(snapshot).await?;
+        let publish = |version| Op::Publish {
+            version,
+            job: job.clone(),
+            fence: snapshot.fence,
+            manifest_sha256: manifest_sha256.clone(),
+            rows: snapshot.train_rows(),
+            size: snapshot.size(),
+            withheld: snapshot.withheld.as_ref().map(ToString::to_string),
+            failed: matches!(snapshot.withheld, Some(Withdrawal::Failed(_))),
+        };
+        self.commit(name, job, publish).await
+    }
+
+    /// Appends a job's version, whose files are in place, unless the job has one.
+    async fn commit(&self, name: &str, job: &str, publish: impl Fn(u64) -> Op) -> Result<Version> {
         let propose = |dataset: &Dataset| {
-            Ok(dataset.of_job(job).is_none().then(|| Op::Publish {
-                version: dataset.versions.len() as u64 + 1,
-                job: job.clone(),
-                fence: snapshot.fence,
-                manifest_sha256: manifest_sha256.clone(),
-                rows: snapshot.train_rows(),
-                size: snapshot.size(),
-                withheld: snapshot.withheld.as_ref().map(ToString::to_string),
-                failed: matches!(snapshot.withheld, Some(Withdrawal::Failed(_))),
-            }))
+            Ok(dataset.of_job(job).is_none().then(|| publish(dataset.versions.len() as u64 + 1)))
         };
         let dataset = self.append(name, propose).await?;
         Ok(dataset.of_job(job).expect("the log holds what was appended").clone())

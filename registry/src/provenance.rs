@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::dsse::{open, peek, read_public_key, seal};
-use crate::layout::{PROVENANCE, SPEC};
-use crate::{Error, ManifestFile, Registry, Result, Snapshot, Version};
+use crate::layout::{self, PROVENANCE, SPEC};
+use crate::{Error, Manifest, ManifestFile, Registry, Result, Snapshot, Version};
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
@@ -51,20 +51,25 @@ impl Registry {
             Some(key) => open(&[key], &envelope).map(|(payload, _)| (payload, "the key given".into())),
             None => self.believe(&envelope),
         };
+        let checked = opened.and_then(|(payload, signer)| Ok((check(&payload, &manifest)?, signer)));
         let bad = |reason| Error::BadSignature { version: version.to_string(), reason };
-        let (payload, signer) = opened.map_err(bad)?;
-        let subjects = subjects(&payload).map_err(bad)?;
-        let files: BTreeMap<_, _> = manifest
-            .files
-            .into_iter()
-            .filter(|file| file.path != PROVENANCE)
-            .map(|file| (file.path, file.sha256))
-            .collect();
-        if subjects == files {
-            Ok(signer)
-        } else {
-            Err(bad("its subjects are not the version's files".into()))
-        }
+        checked.map(|((), signer)| signer).map_err(bad)
+    }
+}
+
+/// Refuses a statement that is not about this manifest's dataset and job and exactly its files.
+pub(crate) fn check(statement: &[u8], manifest: &Manifest) -> std::result::Result<(), String> {
+    let told = read(statement)?;
+    if (told.dataset, told.invocation)
+        != (manifest.dataset.clone(), layout::snapshot(&manifest.job, manifest.fence))
+    {
+        return Err("it is about another dataset or job".into());
+    }
+    let listed = manifest.files.iter().filter(|file| file.path != PROVENANCE);
+    if told.files == listed.map(|file| (file.path.clone(), file.sha256.clone())).collect() {
+        Ok(())
+    } else {
+        Err("its subjects are not the version's files".into())
     }
 }
 
@@ -91,7 +96,7 @@ fn statement(snapshot: &Snapshot, files: &[ManifestFile]) -> Value {
             "runDetails": {
                 "builder": { "id": "urn:dpg:engine", "version": { "dpg": env!("CARGO_PKG_VERSION") } },
                 "metadata": {
-                    "invocationId": format!("{}-{}", snapshot.job, snapshot.fence),
+                    "invocationId": layout::snapshot(&snapshot.job, snapshot.fence),
                     "startedOn": time(&snapshot.started_at),
                     "finishedOn": time(&snapshot.finished_at),
                 },
@@ -100,8 +105,16 @@ fn statement(snapshot: &Snapshot, files: &[ManifestFile]) -> Value {
     })
 }
 
-/// The files that a provenance statement is about, with their hashes; or what is wrong with it.
-fn subjects(statement: &[u8]) -> std::result::Result<BTreeMap<String, String>, String> {
+/// What a provenance statement is about.
+struct Told {
+    dataset: String,
+    invocation: String,
+    /// The files, with their hashes.
+    files: BTreeMap<String, String>,
+}
+
+/// Reads a provenance statement; or says what is wrong with it.
+fn read(statement: &[u8]) -> std::result::Result<Told, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Statement {
@@ -109,6 +122,7 @@ fn subjects(statement: &[u8]) -> std::result::Result<BTreeMap<String, String>, S
         kind: String,
         predicate_type: String,
         subject: Vec<Subject>,
+        predicate: Value,
     }
     #[derive(Deserialize)]
     struct Subject {
@@ -128,5 +142,8 @@ fn subjects(statement: &[u8]) -> std::result::Result<BTreeMap<String, String>, S
             return Err("it names a file twice".into());
         }
     }
-    Ok(files)
+    let text = |place: &str| statement.predicate.pointer(place).and_then(Value::as_str).map(str::to_owned);
+    let dataset = text("/buildDefinition/externalParameters/dataset").ok_or("it names no dataset")?;
+    let invocation = text("/runDetails/metadata/invocationId").ok_or("it names no job")?;
+    Ok(Told { dataset, invocation, files })
 }

@@ -128,14 +128,7 @@ impl Snapshot {
 
     pub(crate) fn check(&self) -> Result<()> {
         let name = &self.card.name;
-        if !is_dataset_name(name) {
-            let expected = "`a-z`, `0-9` and `-`, at most 63 of them, the first no `-`";
-            return Err(Error::BadName { what: "dataset name", name: name.clone(), expected });
-        }
-        if !is_job(&self.job) {
-            let expected = "letters, digits, `.`, `_` and `-`, at most 128 of them, the first no `.`";
-            return Err(Error::BadName { what: "job", name: self.job.clone(), expected });
-        }
+        check_names(name, &self.job)?;
         if self.train_rows() == 0 {
             return Err(Error::Empty(name.clone()));
         }
@@ -221,7 +214,7 @@ impl Registry {
         Ok(self.put_small(&root, MANIFEST, json.into()).await?.sha256)
     }
 
-    async fn put_small(&self, root: &Path, name: &str, bytes: Bytes) -> Result<ManifestFile> {
+    pub(crate) async fn put_small(&self, root: &Path, name: &str, bytes: Bytes) -> Result<ManifestFile> {
         let path = within(root, name);
         let file = ManifestFile {
             path: name.into(),
@@ -234,7 +227,7 @@ impl Registry {
 
     /// Copies a local file into the store in parts, and lets it appear there only if its hash is
     /// the expected one.
-    async fn put_file(&self, to: &Path, from: &std::path::Path, sha256: &str) -> Result<()> {
+    pub(crate) async fn put_file(&self, to: &Path, from: &std::path::Path, sha256: &str) -> Result<()> {
         let unreadable = |source| Error::Local { action: "read", path: from.into(), source };
         let failed = |source| self.failed("write", to, source);
         let mut file = File::open(from).await.map_err(unreadable)?;
@@ -297,7 +290,7 @@ impl Registry {
         self.snapshot_path(&version.dataset, &version.job, version.fence)
     }
 
-    fn snapshot_path(&self, dataset: &str, job: &str, fence: u64) -> Path {
+    pub(crate) fn snapshot_path(&self, dataset: &str, job: &str, fence: u64) -> Path {
         self.path(&[dataset, "snapshots", &layout::snapshot(job, fence)])
     }
 }
@@ -311,6 +304,19 @@ async fn read_part(file: &mut File) -> std::io::Result<Bytes> {
     let mut part = Vec::with_capacity(PART_BYTES);
     file.take(PART_BYTES as u64).read_to_end(&mut part).await?;
     Ok(part.into())
+}
+
+/// Refuses names that cannot stand in a path.
+pub(crate) fn check_names(dataset: &str, job: &str) -> Result<()> {
+    if !is_dataset_name(dataset) {
+        let expected = "`a-z`, `0-9` and `-`, at most 63 of them, the first no `-`";
+        return Err(Error::BadName { what: "dataset name", name: dataset.into(), expected });
+    }
+    if !is_job(job) {
+        let expected = "letters, digits, `.`, `_` and `-`, at most 128 of them, the first no `.`";
+        return Err(Error::BadName { what: "job", name: job.into(), expected });
+    }
+    Ok(())
 }
 
 /// `[a-z0-9][a-z0-9-]{0,62}`, as the target spec has it.

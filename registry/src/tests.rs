@@ -1,5 +1,6 @@
 //! The registry on memory, a local folder and S3: what every test shares.
 
+mod adopt;
 mod attestation;
 mod crash;
 mod diff;

@@ -105,6 +105,22 @@ async fn a_version_is_pushed_and_pulled_again() {
         assert!(said.contains("six of hf:org/six@"), "{said}");
         assert_eq!(files_of(&folder.join(&pulled)), files_of(&folder.join(fetched)));
     }
+    // into the store of a machine that believes the key, and of one that does not
+    let key = succeed(folder, &server, &["datasets", "public-key"]).await;
+    let there = ["datasets", "pull", "hf:org/six@v2", "--store", "there"];
+    let stranger = folder.join("stranger");
+    fs::create_dir(&stranger).unwrap();
+    let said = fail(&stranger, &server, &there).await;
+    assert!(said.contains("signed by unknown key") && said.contains("[trust.keys]"), "{said}");
+    fs::create_dir_all(stranger.join("data")).unwrap();
+    let trusted = format!("[trust.keys]\npusher = \"\"\"{key}\"\"\"\n");
+    fs::write(stranger.join("data/dpg.toml"), trusted).unwrap();
+    for _ in 0..2 {
+        let said = succeed(&stranger, &server, &there).await;
+        assert!(said.contains("hf:org/six@v2 is six@v1 ("), "{said}");
+    }
+    succeed(&stranger, &server, &["fetch", "six", "mine", "--store", "there"]).await;
+    assert_eq!(files_of(&stranger.join("mine")), files_of(&folder.join("two")));
     // what was changed is kept
     fs::write(folder.join("pulled/README.md"), "mine").unwrap();
     let said = fail(folder, &server, &["datasets", "pull", "hf:org/six@v1", "pulled"]).await;

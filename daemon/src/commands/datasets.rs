@@ -10,7 +10,7 @@ mod show;
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
 
@@ -135,7 +135,13 @@ pub(crate) async fn datasets(
             hub::push(data, place, store.as_deref(), &version, to, as_json).await
         }
         Action::Pull { repository, folder, overwrite } => {
-            hub::pull(data, &repository, &folder, overwrite, as_json).await
+            if let (None, None, Some(url)) = (&folder, &store, &place.url) {
+                bail!(
+                    "the store of {url} is not reached through it: name the store with `--store`, or a folder"
+                );
+            }
+            let to = folder.as_deref().map(|folder| (folder, overwrite));
+            hub::pull(data, &registry, &repository, to, as_json).await
         }
         Action::PublicKey => {
             let key = registry.public_key()?;

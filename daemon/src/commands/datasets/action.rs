@@ -90,14 +90,15 @@ pub(crate) enum Action {
         #[arg(long)]
         overwrite: bool,
     },
-    /// Copy a dataset that was pushed to the Hugging Face Hub to a folder, every hash checked.
+    /// Copy a dataset that was pushed to the Hugging Face Hub into the store or a folder, every hash checked.
     Pull {
         /// `hf:org/name@rev`: a tag such as `v3`, a branch or a commit.
         repository: String,
-        /// The folder: new, empty, or holding a version that was fetched before, which is replaced.
-        folder: PathBuf,
-        /// Replace files, too, that were changed since they were fetched.
-        #[arg(long)]
+        /// The folder: new, empty, or holding a version that was fetched before, which is replaced [default: into
+        /// the store, as the next version, if this machine's key or one in `trust.keys` signed it].
+        folder: Option<PathBuf>,
+        /// Replace files of the folder, too, that were changed since they were fetched.
+        #[arg(long, requires = "folder")]
         overwrite: bool,
     },
     /// Print the public half of the key that signs what this machine publishes.

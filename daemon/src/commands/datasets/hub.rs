@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use dpg_hub::{Error, Push, Uri};
-use dpg_registry::{MANIFEST, Manifest, ManifestFile, fetch_from};
+use dpg_registry::{MANIFEST, Manifest, ManifestFile, Registry, fetch_from};
 use futures::{StreamExt, stream};
 use reqwest::StatusCode;
 use serde_json::json;
@@ -98,16 +98,16 @@ pub(super) async fn push(
     Ok(())
 }
 
-/// Copies a dataset from the Hub to a folder, by way of the cache that Python shares.
+/// Copies a dataset from the Hub, by way of the cache that Python shares: to a folder, or into the registry.
 pub(super) async fn pull(
     data: &DataDir,
+    registry: &Registry,
     repository: &str,
-    folder: &Path,
-    overwrite: bool,
+    folder: Option<(&Path, bool)>,
     as_json: bool,
 ) -> anyhow::Result<()> {
     let (repo, revision) = repository_of(repository)?;
-    if !overwrite {
+    if let Some((folder, false)) = folder {
         check_unchanged(folder)?;
     }
     let options = data.hub()?;
@@ -123,8 +123,15 @@ pub(super) async fn pull(
         serde_json::from_slice(&json).with_context(|| format!("`{MANIFEST}` of `{repository}`"))?;
     let files: Vec<_> = manifest.files.iter().map(|file| file.path.as_str()).collect();
     let (snapshot, _) = dpg_hub::dataset(&repo, &commit, &files, &options).await?;
-    let open = async |file: &ManifestFile| anyhow::Ok(bytes(snapshot.join(&file.path)).boxed());
     let name = format!("hf:{repo}@{revision}");
+    let Some((folder, _)) = folder else {
+        let version = registry.adopt(&snapshot).await;
+        let version = version.with_context(|| format!("cannot take `{name}` into the store"))?;
+        let value = json!({ "version": version.to_string(), "commit": commit, "rows": version.rows });
+        show(as_json, &value, || format!("{name} is {version} ({} rows, commit {commit})", version.rows));
+        return Ok(());
+    };
+    let open = async |file: &ManifestFile| anyhow::Ok(bytes(snapshot.join(&file.path)).boxed());
     let sha256 = hex::encode(Sha256::digest(&json));
     let fetched = fetch_from(&name, &sha256, &json, folder, open).await;
     let fetched = fetched.with_context(|| format!("cannot fetch `{name}`"))?;

@@ -9,7 +9,7 @@ mod postgres;
 
 use std::time::{Duration, Instant};
 
-use dpg_queue::{NewJob, Queue};
+use dpg_queue::{NewJob, Queue, Resources};
 use sqlx::{AnyConnection, Connection};
 use tokio::task::JoinSet;
 
@@ -115,5 +115,6 @@ fn job(number: usize) -> NewJob {
         not_before: None,
         schedule: None,
         due: None,
+        needs: Resources::default(),
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use dpg_queue::{Event, Job, NewJob, Queue};
+use dpg_queue::{Event, Job, NewJob, Queue, Resources};
 use uuid::Uuid;
 
 /// Far more than anything here takes.
@@ -59,6 +59,7 @@ pub(crate) fn job(spec: &str, max_attempts: u32) -> NewJob {
         not_before: None,
         schedule: None,
         due: None,
+        needs: Resources::default(),
     }
 }
 

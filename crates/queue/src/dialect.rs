@@ -61,6 +61,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_tokens.sql"),
     include_str!("migrations/0003_due.sql"),
     include_str!("migrations/0004_deliveries.sql"),
+    include_str!("migrations/0005_resources.sql"),
 ];
 
 async fn version(connection: &mut AnyConnection) -> Result<i64, Error> {

@@ -10,6 +10,15 @@ use uuid::Uuid;
 use crate::clock::SLACK;
 use crate::{Error, Event, State, optional_id, optional_time, parsed, time};
 
+/// What a job needs, or a worker has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// GPUs.
+    pub gpus: u32,
+    /// Bytes of memory of each.
+    pub gpu_bytes: u64,
+}
+
 /// A job to be submitted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewJob {
@@ -29,6 +38,8 @@ pub struct NewJob {
     pub max_attempts: u32,
     /// No worker takes it earlier; at once if `None`.
     pub not_before: Option<DateTime<Utc>>,
+    /// What a worker must have to take it.
+    pub needs: Resources,
     /// The schedule it comes from. Jobs of one schedule run one after the other.
     pub schedule: Option<Uuid>,
     /// The time of the schedule it is for.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::job::Note;
 use crate::job::read_event;
-use crate::{Counts, Error, Event, Filter, Job, NewJob, Page, Queue, State, Submitted, time};
+use crate::{Counts, Error, Event, Filter, Job, NewJob, Page, Queue, State, Submitted, stored, time};
 
 impl Queue {
     /// Submits a job, or finds the live one with its key; repeating the call is safe if it has a key.
@@ -62,6 +62,8 @@ impl Queue {
             .bind(new.not_before.map(|time| time.timestamp_millis()))
             .bind(new.schedule.map(|id| id.to_string()))
             .bind(new.due.map(|time| time.timestamp_millis()))
+            .bind(i64::from(new.needs.gpus))
+            .bind(stored(new.needs.gpu_bytes))
             .fetch_all(&mut *connection)
             .await?;
         let Some(row) = inserted.first() else { return Ok(None) };
@@ -280,8 +282,8 @@ fn no_job(id: impl ToString) -> Error {
 }
 
 const INSERT: &str = "insert into jobs (id, name, key, spec, resolved, spec_sha256, priority, max_attempts, \
-     not_before, schedule, due, state, attempts, fence, last_event, created, updated) \
-     values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, {now}), $10, $11, 'queued', 0, 0, 1, {now}, {now}) \
+     not_before, schedule, due, gpus, gpu_bytes, state, attempts, fence, last_event, created, updated) \
+     values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, {now}), $10, $11, $12, $13, 'queued', 0, 0, 1, {now}, {now}) \
      on conflict (key) where state in ('queued', 'running') and cancel_requested is null do nothing \
      returning *";
 

@@ -13,7 +13,7 @@ use sqlx::AnyConnection;
 use uuid::Uuid;
 
 use crate::job::Note;
-use crate::{CLOCK, Error, Job, Queue, State, millis, time};
+use crate::{CLOCK, Error, Job, Queue, State, millis, stored, time};
 
 /// A worker's right to write about a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub fn backoff(attempts: u32) -> Duration {
 }
 
 impl Queue {
-    /// Takes the first job that may run, if there is one, for `lease` from now. Other workers' leases
+    /// Takes the first job that may run here, if there is one, for `lease` from now. Other workers' leases
     /// that ran out are ended first, unless it was the clock that ran.
     ///
     /// # Errors
@@ -68,7 +68,11 @@ impl Queue {
         if leases_end {
             self.end_lost_leases(&mut tx).await?;
         }
-        let row = sqlx::query(self.dialect.sql(NEXT)).fetch_optional(&mut *tx).await?;
+        let row = sqlx::query(self.dialect.sql(NEXT))
+            .bind(i64::from(self.has.gpus))
+            .bind(stored(self.has.gpu_bytes))
+            .fetch_optional(&mut *tx)
+            .await?;
         let Some(row) = row else {
             tx.commit().await?;
             return Ok(None);
@@ -260,6 +264,7 @@ fn after(now: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
 /// Of a schedule's jobs only the oldest live one may run, and none while another runs.
 const NEXT: &str = "select *, {now} as clock from jobs j where state = 'queued' \
      and (not_before <= {now} or updated > {now} + {slack}) and {may_run} \
+     and gpus <= $1 and gpu_bytes <= $2 \
      and not exists (select 1 from jobs other where other.schedule = j.schedule \
          and other.state in ('queued', 'running') and (other.state = 'running' or other.id < j.id)) \
      order by priority desc, id limit 1 {skip_locked}";

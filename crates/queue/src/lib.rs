@@ -44,7 +44,7 @@ use uuid::Uuid;
 pub use audit::NewDeed;
 pub use dpg_api::{Deed, Delivery, DeliveryState, Event, Quota, Scope, State};
 pub use error::Error;
-pub use job::{Counts, Filter, Job, NewJob, Page, Submitted};
+pub use job::{Counts, Filter, Job, NewJob, Page, Resources, Submitted};
 pub use lease::{Failure, Lease, Order, backoff};
 pub use schedules::{NewSchedule, Schedule};
 pub use tokens::{NewToken, Refusal, Token};
@@ -60,6 +60,8 @@ pub struct Queue {
     clock: Arc<Mutex<Watch>>,
     /// Who is told of the ends of jobs that this program ends.
     listeners: Arc<[String]>,
+    /// What this program has for the jobs that it claims.
+    has: Resources,
 }
 
 impl Queue {
@@ -91,7 +93,20 @@ impl Queue {
 
     async fn ready(pool: AnyPool, dialect: Dialect) -> Result<Self, Error> {
         dialect.migrate(&pool).await?;
-        Ok(Self { pool, dialect, clock: Arc::default(), listeners: Arc::default() })
+        Ok(Self {
+            pool,
+            dialect,
+            clock: Arc::default(),
+            listeners: Arc::default(),
+            has: Resources::default(),
+        })
+    }
+
+    /// The same queue for a worker that has these; without, it claims no job that needs any.
+    #[must_use]
+    pub fn with(mut self, has: Resources) -> Self {
+        self.has = has;
+        self
     }
 
     /// The database's clock, and so a check that it answers.
@@ -117,6 +132,11 @@ const CLOCK: &str = "select {now} as clock";
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+/// Bytes as a database has them.
+fn stored(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn time(row: &AnyRow, column: &'static str) -> Result<DateTime<Utc>, Error> {

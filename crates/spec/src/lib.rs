@@ -21,6 +21,7 @@ mod optimizers;
 mod output;
 mod policy;
 mod prompts;
+mod resources;
 mod rubric;
 mod rules;
 mod schedule;
@@ -45,6 +46,7 @@ pub use optimizers::*;
 pub use output::{Format, Output, PublishIf, Select, Within};
 pub use policy::{Advantage, Policy, Reward};
 pub use prompts::{PromptClasses, Prompts};
+pub use resources::Resources;
 pub use rubric::{RubricGenerator, RubricKind};
 pub use schedule::{Schedule, Start};
 pub use sft::{DecayOn, Loss, LossOn, LrSchedule, Preset, Sft};
@@ -105,6 +107,10 @@ pub struct Spec {
     /// What is published.
     #[serde(default)]
     pub output: Output,
+    /// What a worker must have to take the job, as in `{ gpus = 2, gpu_memory = 40 }`. Default unset: any worker
+    /// takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 /// The model to be changed and the recipe it is fine-tuned with.

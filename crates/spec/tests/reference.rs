@@ -9,7 +9,7 @@ use dpg_spec::{Spec, Syntax};
 use serde_json::{Value, json};
 
 /// The sections of the reference, each a table of a spec.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("A spec", ""),
     ("`[target]`", "Target"),
     ("`[target.sft]`", "Sft"),
@@ -22,6 +22,7 @@ const SECTIONS: [(&str, &str); 12] = [
     ("`[output]`", "Output"),
     ("`[output.length]`", "Length"),
     ("`[output.length.siblings]`", "Siblings"),
+    ("`[resources]`", "Resources"),
 ];
 
 /// Enums whose values have keys of their own: title, name, place in a spec, and the section that they come after.

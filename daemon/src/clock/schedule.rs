@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use dpg_queue::{NewJob, Schedule};
+use dpg_queue::{NewJob, Resources, Schedule};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
@@ -152,5 +152,6 @@ fn as_written(schedule: &Schedule) -> NewJob {
         not_before: None,
         schedule: None,
         due: None,
+        needs: Resources::default(),
     }
 }

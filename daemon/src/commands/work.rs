@@ -18,7 +18,7 @@ use crate::terminal::stop::Stop;
 /// How `dpg work` works.
 #[derive(Debug, Args)]
 pub(crate) struct WorkArguments {
-    /// Take one job at most and end with it. The exit code is its success; it is 0 if no job waits.
+    /// Take one job that this machine can run, and end with it. The exit code is its success; it is 0 if there is none.
     #[arg(long)]
     once: bool,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(crate) async fn work(data: DataDir, arguments: WorkArguments, as_json: bool)
     }
     let stop = Stop::listen()?;
     let Some(job) = worker::work_once(&services, &stop).await? else {
-        note("no job waits");
+        note("no job waits that this machine can run");
         return Ok(());
     };
     let error = job.error.as_deref().unwrap_or("it was told to stop");

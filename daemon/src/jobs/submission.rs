@@ -6,7 +6,7 @@ use anyhow::Context;
 use dpg_api::Fault;
 use dpg_hub::{Options, Uri};
 use dpg_models::architecture;
-use dpg_queue::{Job, NewJob};
+use dpg_queue::{Job, NewJob, Resources};
 use dpg_spec::{Error, Spec, Syntax};
 use serde_json::{Map, Value};
 
@@ -104,8 +104,15 @@ fn checked(text: &str, mut spec: Spec, config: &Config) -> Result<(Spec, NewJob)
         not_before: None,
         schedule: None,
         due: None,
+        needs: needs(&spec),
     };
     Ok((spec, job))
+}
+
+/// What a worker must have for a spec's job.
+fn needs(spec: &Spec) -> Resources {
+    let of = |asked: dpg_spec::Resources| Resources { gpus: asked.gpus, gpu_bytes: asked.gpu_bytes() };
+    spec.resources.map_or_else(Resources::default, of)
 }
 
 /// The layers that the metric reads and the target has not, if the target is on this machine.

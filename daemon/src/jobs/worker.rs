@@ -33,6 +33,7 @@ use crate::jobs::submission;
 use crate::jobs::trace;
 use crate::pipeline::board;
 use crate::pipeline::compute::Panicked;
+use crate::pipeline::device::resources;
 use crate::pipeline::figures::figures;
 use crate::pipeline::make::{Work, make, publish};
 use crate::pipeline::resolve::resolve;
@@ -158,11 +159,12 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Claims the first job that waits.
+    /// Claims the first job that waits and that this machine can run.
     async fn claim(services: &Services, slot: usize) -> Result<Option<Self>, QueueError> {
         let owner = format!("{}-{}-{slot}", host(), std::process::id());
         let length = Duration::from_secs(services.config.worker.lease_seconds);
-        let Some((lease, job)) = services.queue.claim(&owner, length).await? else { return Ok(None) };
+        let queue = services.queue.clone().with(resources(&services.config.device));
+        let Some((lease, job)) = queue.claim(&owner, length).await? else { return Ok(None) };
         info!(job = %job.id, dataset = job.name, attempt = job.attempts, fence = lease.fence, "claimed");
         Ok(Some(Self { services: services.clone(), lease, job, halt: Halt::default() }))
     }

@@ -2,6 +2,8 @@
 
 use anyhow::bail;
 use burn::tensor::Device;
+use dpg_models::device::{backend_of, parse};
+use dpg_queue::Resources;
 
 /// The one device of a list.
 pub(crate) fn only(devices: &[Device]) -> anyhow::Result<&Device> {
@@ -9,6 +11,15 @@ pub(crate) fn only(devices: &[Device]) -> anyhow::Result<&Device> {
         [device] => Ok(device),
         _ => bail!("{} devices were given, and this computes on one; name one of them", devices.len()),
     }
+}
+
+/// What the devices of a list have for jobs that ask for GPUs. One that does not tell its memory has none, and a list
+/// that cannot be opened has nothing: jobs that ask for nothing then fail with the reason.
+pub(crate) fn resources(devices: &str) -> Resources {
+    let opened = parse(devices).unwrap_or_default();
+    let gpus: Vec<_> = opened.iter().filter(|device| !backend_of(device).is_in_host_memory()).collect();
+    let bytes = gpus.iter().map(|device| backend_of(device).memory(device).unwrap_or(0));
+    Resources { gpus: gpus.len() as u32, gpu_bytes: bytes.min().unwrap_or(0) }
 }
 
 /// The help of a flag, with how devices are named.

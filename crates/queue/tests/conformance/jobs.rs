@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use dpg_queue::{Counts, Error, Failure, Filter, NewJob, Order, State};
+use dpg_queue::{Counts, Error, Failure, Filter, NewJob, Order, Resources, State};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ on_both! {
     a_key_is_for_one_spec_and_free_again_when_its_job_ends,
     what_was_submitted_is_kept,
     priority_then_order_of_submission,
+    a_worker_gets_what_it_has_the_gpus_for,
     no_worker_gets_a_job_before_its_time,
     a_queued_job_is_cancelled_at_once,
     a_running_job_is_cancelled_by_its_worker,
@@ -102,6 +103,23 @@ async fn priority_then_order_of_submission(store: Store) {
         names.push(job.name);
     }
     assert_eq!(names, ["high", "first", "second", "third", "low"]);
+}
+
+async fn a_worker_gets_what_it_has_the_gpus_for(store: Store) {
+    let queue = store.open().await;
+    let needs = |gpus, gpu_bytes| Resources { gpus, gpu_bytes };
+    for (name, asked) in
+        [("four", needs(4, 80)), ("two", needs(2, 40)), ("large", needs(1, 80)), ("any", needs(0, 0))]
+    {
+        queue.submit(&NewJob { needs: asked, ..job(name) }).await.unwrap();
+    }
+    for (has, gets) in
+        [(needs(0, 0), "any"), (needs(2, 79), "two"), (needs(1, 80), "large"), (needs(8, 80), "four")]
+    {
+        let worker = queue.clone().with(has);
+        assert_eq!(worker.claim("w", LONG).await.unwrap().unwrap().1.name, gets);
+        assert_eq!(worker.claim("w", LONG).await.unwrap().map(|(_, job)| job.name), None, "{has:?}");
+    }
 }
 
 async fn no_worker_gets_a_job_before_its_time(store: Store) {

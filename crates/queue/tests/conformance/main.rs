@@ -17,7 +17,7 @@ mod tokens;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dpg_queue::{Lease, NewJob, Queue};
+use dpg_queue::{Lease, NewJob, Queue, Resources};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
 use tempfile::TempDir;
 
@@ -97,6 +97,7 @@ pub(crate) fn job(name: &str) -> NewJob {
         not_before: None,
         schedule: None,
         due: None,
+        needs: Resources::default(),
     }
 }
 

@@ -48,6 +48,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
             policy: Policy { minibatch_prompts, ..Policy::default() },
             schedule: Schedule::from([("policy.kl".to_owned(), Start::Until { from: 0.1, until: 0.5 })]),
             output: Output::default(),
+            resources: minibatch_prompts.map(|gpus| Resources { gpus: gpus as u32, gpu_memory: 0.5 }),
         },
     )
 }

@@ -5,9 +5,9 @@
 //! product along `u`. Both parts may be tracked by autodiff, so that one ordinary backward pass of
 //! a tangent is a Hessian-vector product (forward over reverse).
 
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::composed::{self, Composed};
+use crate::composed::{self, Composed, largest, softmax, sum};
 use crate::fused::{
     self, Activation, ActivationTangent, Attention, AttentionTangent, HeadLogProb, HeadLogProbTangent,
     Kernel, Linear, LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Operation, Product,
@@ -186,10 +186,10 @@ impl<const D: usize> Dual<D> {
         if let Some(queries) = causal {
             scores.primal = scores.primal.clone() + causal_mask(queries, &scores.primal);
         }
-        let value = activation::softmax(scores.primal, D - 1);
+        let value = softmax(scores.primal);
         let tangent = scores.tangent.map(|tangent| {
             let weighted = value.clone() * tangent;
-            let mean = weighted.clone().sum_dim(D - 1);
+            let mean = sum(weighted.clone());
             weighted - value.clone() * mean
         });
         Self::new(value, tangent)
@@ -217,11 +217,11 @@ impl<const D: usize> Dual<D> {
 
     /// `log(sum(exp(self)))` along the last dimension, kept with size 1.
     pub fn log_sum_exp(self) -> Self {
-        let shift = self.primal.clone().detach().max_dim(D - 1);
+        let shift = largest(self.primal.clone().detach());
         let exp = (self.primal - shift.clone()).exp();
-        let sum = exp.clone().sum_dim(D - 1);
-        let tangent = self.tangent.map(|tangent| (exp * tangent).sum_dim(D - 1) / sum.clone());
-        Self::new(sum.log() + shift, tangent)
+        let total = sum(exp.clone());
+        let tangent = self.tangent.map(|tangent| sum(exp * tangent) / total.clone());
+        Self::new(total.log() + shift, tangent)
     }
 }
 

@@ -54,15 +54,17 @@ pub(crate) fn gpu(arguments: &Arguments) -> Result<()> {
 
 /// What `dpg` is built with.
 pub(crate) struct Build {
-    profile: &'static str,
-    features: &'static str,
+    arguments: &'static [&'static str],
+    /// Its folder below the target folder.
+    folder: &'static str,
 }
 
 impl Build {
     /// With CUDA, stripped.
-    const RELEASE: Self = Self { profile: "release", features: "cuda" };
-    /// With all backends, in half of the time.
-    pub(crate) const EMULATED: Self = Self { profile: "emulated", features: "cuda,wgpu" };
+    const RELEASE: Self = Self { arguments: &["--release", "--features", "dpg/cuda"], folder: "release" };
+    /// With all backends, beside what tests have built, most of which it takes.
+    pub(crate) const EMULATED: Self =
+        Self { arguments: &["--features", "dpg/cuda,dpg/wgpu"], folder: "debug" };
 }
 
 /// Builds `dpg` in a folder.
@@ -71,8 +73,8 @@ pub(crate) fn build(root: &Path, target: &Path, build: Build) -> Result<PathBuf>
     // where cargo did not start this, the one of the path, which chooses the toolchain
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "-p", "dpg", "--bin", "dpg", "--config", "deploy/cuda/config.toml"])
-        .args(["--profile", build.profile, "--features", build.features])
+        .args(["build", "--bin", "dpg", "--config", "deploy/cuda/config.toml"])
+        .args(build.arguments)
         .arg("--target-dir")
         .arg(target)
         .current_dir(root)
@@ -81,7 +83,7 @@ pub(crate) fn build(root: &Path, target: &Path, build: Build) -> Result<PathBuf>
     if !status.success() {
         bail!("the build with GPUs failed; its message is above");
     }
-    Ok(target.join(build.profile).join("dpg"))
+    Ok(target.join(build.folder).join("dpg"))
 }
 
 /// A file that is put back as it was.

@@ -17,6 +17,7 @@ use crate::pipeline::compute::compute;
 use crate::pipeline::device;
 use crate::pipeline::resolve::resolve;
 use crate::settings::data_dir::DataDir;
+use crate::terminal::progress::Watch;
 use crate::terminal::stop::Stop;
 
 /// What `dpg conformance` compares.
@@ -25,6 +26,9 @@ pub(crate) struct ConformanceArguments {
     /// The device.
     #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help("The device"))]
     device: String,
+    /// Compare with this kind of metric alone; may be repeated.
+    #[arg(long = "metric", value_name = "KIND")]
+    metrics: Vec<String>,
 }
 
 /// Largest relative l2 distance of rewards in f32 from those in f64. TF32 in their products alone puts
@@ -56,24 +60,27 @@ impl Case {
 /// Compares all, and fails if one is over the tolerance.
 pub(crate) async fn conformance(
     data: &DataDir,
-    ConformanceArguments { device }: ConformanceArguments,
+    ConformanceArguments { device, metrics }: ConformanceArguments,
     as_json: bool,
 ) -> anyhow::Result<()> {
     let device = device.as_str();
     let devices = dpg_models::device::parse(device)?;
     let hub = data.hub()?;
     let mut specs = vec![];
-    for (kind, metric) in kinds()? {
+    for (kind, metric) in chosen(kinds()?, &metrics)? {
         for (optimizer, settings) in OPTIMIZERS {
             specs.push((optimizer, kind.clone(), resolve(spec(settings, &metric)?, &hub).await?.local));
         }
     }
-    let stop = Stop::listen()?;
+    let watch = Watch::new(Stop::listen()?);
     let cases = compute(move || {
-        let cancelled = || stop.is_set();
-        let cases = specs.into_iter().map(|(optimizer, metric, spec)| {
+        let cancelled = || watch.pass();
+        let count = specs.len();
+        let cases = specs.into_iter().enumerate().map(|(place, (optimizer, metric, spec))| {
             let examples = examples(&spec)?;
             let problem = Problem::to_score(&spec, DType::F32, &devices)?;
+            let passes = 2 * problem.target.passes(EXAMPLES);
+            watch.begin(format!("{optimizer}, {metric}, {} of {count}", place + 1), passes);
             let [relative_error] = problem.reward_errors(&examples, [MatmulPrecision::F32], &cancelled)?;
             Ok(Case { optimizer, metric, relative_error })
         });
@@ -87,6 +94,15 @@ pub(crate) async fn conformance(
         bail!("{failed} of {} comparisons on `{device}` are over the tolerance", cases.len());
     }
     Ok(())
+}
+
+/// Those of the kinds that were named, or all.
+fn chosen(kinds: Vec<(String, Value)>, named: &[String]) -> anyhow::Result<Vec<(String, Value)>> {
+    if let Some(unknown) = named.iter().find(|named| kinds.iter().all(|(kind, _)| kind != *named)) {
+        let known: Vec<_> = kinds.into_iter().map(|(kind, _)| format!("`{kind}`")).collect();
+        bail!("`{unknown}` is none of the metrics that are compared: {}", known.join(", "));
+    }
+    Ok(kinds.into_iter().filter(|(kind, _)| named.is_empty() || named.contains(kind)).collect())
 }
 
 /// The example of each kind of metric, but of those that need a program.

@@ -12,10 +12,12 @@ use dpg_spec::{ApiGenerator, Generator, LocalGenerator, LrSchedule, NamedParamet
 
 /// New tokens of a probe's completions.
 const NEW: usize = 4;
-/// Tokens of a small probe of the target.
+/// Tokens of the first probe of the target, and by how much the next one has more.
 const FEW: usize = 4;
-/// Tokens times weights of a larger one: a second or so on a small machine.
-const WORK: usize = 5_000_000_000;
+const MORE: usize = 4;
+/// Seconds after which a probe is the last one, and tokens that it has at most.
+const LAST: f64 = 0.5;
+const MOST: usize = 4096;
 /// Prompts of a teacher whose length is looked at.
 const PROMPTS: usize = 64;
 /// Completions that a generator draws together at most.
@@ -199,9 +201,13 @@ fn fine_tuning(problem: &Problem, length: usize, several: bool, stop: Stop) -> a
         let there = trained / batches.len() as f64;
         Ok([there, if several { back * OTHER / (OTHER + FIRST) } else { back }])
     };
-    let many = (WORK / lm.layout().model().len()).clamp(32, 4096);
-    let (of_many, of_few) = (measure(many)?, measure(FEW)?);
-    let line = |which: usize| Line::through([(FEW, of_few[which]), (many, of_many[which])]);
+    // the first time all is slower
+    measure(FEW)?;
+    let (mut few, mut many) = ((FEW, measure(FEW)?), (MORE * FEW, measure(MORE * FEW)?));
+    while many.1.iter().sum::<f64>() < LAST && many.0 < MOST {
+        (few, many) = (many, (MORE * many.0, measure(MORE * many.0)?));
+    }
+    let line = |which: usize| Line::through([(few.0, few.1[which]), (many.0, many.1[which])]);
     Ok((line(0), line(1)))
 }
 

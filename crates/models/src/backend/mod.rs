@@ -17,6 +17,8 @@ mod cube;
 mod cuda;
 mod wgpu;
 
+pub(crate) use cube::{Fold, fold_rows, sum_of_rows};
+
 /// Makes the list, and the choice of a product.
 macro_rules! backends {
     ($($module:ident::$backend:ident),+ $(,)?) => {

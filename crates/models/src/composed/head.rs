@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{Composed, linear::like};
+use super::{Composed, largest, linear::like, sum};
 use crate::{
     MatmulPrecision,
     fused::{HeadLogProb, HeadLogProbTangent},
@@ -81,8 +81,8 @@ impl Chunk<'_> {
 
     /// Log-probabilities as a row.
     fn log_probs(&self, x: &Tensor<2>) -> Tensor<2> {
-        let shift = x.clone().max_dim(1);
-        let sum = (x.clone() - shift.clone()).exp().sum_dim(1);
+        let shift = largest(x.clone());
+        let sum = sum((x.clone() - shift.clone()).exp());
         self.row(self.chosen(x) - (sum.log() + shift))
     }
 
@@ -134,7 +134,7 @@ impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
             let own = chunk.log_probs(&x);
             let p = chunk.distribution(&x, own.clone().reshape([chunk.rows.len(), 1]));
             let dx = chunk.tangents(h, dh, dw);
-            dy.push(chunk.row(chunk.chosen(&dx) - (p * dx).sum_dim(1)));
+            dy.push(chunk.row(chunk.chosen(&dx) - sum(p * dx)));
             y.push(own);
         }
         Tensor::cat(vec![Tensor::cat(y, 1), Tensor::cat(dy, 1)], 0)

@@ -24,6 +24,7 @@ use burn_backend::AutodiffBackend;
 pub(crate) use head::CHUNK;
 pub(crate) use linear::matmul;
 
+use crate::backend::{self, Fold, fold_rows};
 use crate::fused::{Operation, run as run_fused};
 
 /// A function of `N` tensors with its derivative. No tensor here is tracked.
@@ -143,9 +144,27 @@ tracked!(flex, burn_flex::Flex);
 #[cfg(feature = "cube")]
 tracked!(cube, burn_cubecl::Cube);
 
-/// The mean of a row, with size 1.
+/// The sum of each row, with size 1.
+pub(crate) fn sum<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    fold_rows(&x, Fold::Sum).unwrap_or_else(|| x.sum_dim(D - 1))
+}
+
+/// The largest number of each row, with size 1.
+pub(crate) fn largest<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    fold_rows(&x, Fold::Max).unwrap_or_else(|| x.max_dim(D - 1))
+}
+
+/// `softmax` of each row.
+pub(crate) fn softmax<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let shift = largest(x.clone().detach());
+    let exp = (x - shift).exp();
+    exp.clone() / sum(exp)
+}
+
+/// The mean of each row, with size 1.
 fn mean<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    x.mean_dim(D - 1)
+    let length = x.dims()[D - 1] as f32;
+    fold_rows(&x, Fold::Sum).map_or_else(|| x.mean_dim(D - 1), |sum| sum / length)
 }
 
 /// The sum of all rows, in the shape `[1, .., n]`.
@@ -154,5 +173,6 @@ fn sum_of_rows<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let rows = x.dims().iter().product::<usize>() / n;
     let mut shape = [1; D];
     shape[D - 1] = n;
-    x.reshape([rows, n]).sum_dim(0).reshape(shape)
+    let x = x.reshape([rows, n]);
+    backend::sum_of_rows(&x).unwrap_or_else(|| x.sum_dim(0)).reshape(shape)
 }

@@ -97,7 +97,7 @@ fn operations(shape: &Shape, steps: usize) -> f64 {
 }
 
 /// The counts as a page.
-pub(super) fn report(counted: &[(Shape, Bound, Counts)], assembled: usize) -> String {
+pub(super) fn report(counted: &[(Shape, &Bound, Counts)], assembled: usize) -> String {
     let mut text = format!(
         "# Emulated: no GPU was there\n\n\
          `cargo xtask emulated --report benches/reports/gpu-emulated.md` wrote this. The CUDA backend ran on a fake driver that \

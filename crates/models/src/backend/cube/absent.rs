@@ -1,4 +1,4 @@
-//! In a program without GPUs: there are no products and no kernels of theirs.
+//! In a program without GPUs: there are no products, no folds and no kernels of theirs.
 
 use burn::tensor::Tensor;
 
@@ -6,6 +6,21 @@ use super::KernelTime;
 use crate::MatmulPrecision;
 
 pub(super) fn matmul<const D: usize>(_: &Tensor<D>, _: &Tensor<D>, _: MatmulPrecision) -> Option<Tensor<D>> {
+    None
+}
+
+/// What becomes of the numbers.
+#[derive(Clone, Copy)]
+pub(crate) enum Fold {
+    Sum,
+    Max,
+}
+
+pub(crate) fn fold_rows<const D: usize>(_: &Tensor<D>, _: Fold) -> Option<Tensor<D>> {
+    None
+}
+
+pub(crate) fn sum_of_rows(_: &Tensor<2>) -> Option<Tensor<2>> {
     None
 }
 

@@ -1,0 +1,170 @@
+//! Sums and maxima along a dimension, read by neighbouring threads at neighbouring places. burn's kernel has a thread for
+//! each output, which reads its whole row by itself.
+
+use burn::tensor::{DType, Tensor};
+use burn_backend::{Shape, TensorMetadata};
+use burn_cubecl::{
+    Cube, kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor,
+};
+use cubecl::prelude::*;
+
+/// Threads side by side.
+const LANES: u32 = 32;
+/// Such rows of threads in a group.
+const GROUP: u32 = 8;
+/// Rows that a group adds up; with more there is a second pass over the groups' sums.
+const PART: usize = 256;
+/// Groups in one dimension at most, which WebGPU limits.
+const GROUPS: usize = 32_768;
+
+/// What becomes of the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fold {
+    Sum,
+    Max,
+}
+
+/// Each row, along the last dimension, folded to size 1; `None` for tensors elsewhere, tracked ones, other types than
+/// f32, and where there is nothing to fold.
+pub(crate) fn fold_rows<const D: usize>(x: &Tensor<D>, fold: Fold) -> Option<Tensor<D>> {
+    Some(Tensor::from_primitive::<Cube>(rows(operand(x)?, fold)))
+}
+
+/// The sum of all rows of `[rows, columns]`, in the shape `[1, columns]`; `None` as for [`fold_rows`].
+pub(crate) fn sum_of_rows(x: &Tensor<2>) -> Option<Tensor<2>> {
+    Some(Tensor::from_primitive::<Cube>(columns(operand(x)?)))
+}
+
+fn operand<const D: usize>(x: &Tensor<D>) -> Option<CubeTensor> {
+    let fits = x.dtype() == DType::F32 && x.dims().iter().all(|&size| size > 0);
+    let operand = fits.then(|| x.clone().try_into_primitive::<Cube>().ok())??;
+    Some(into_contiguous(operand))
+}
+
+fn rows(x: CubeTensor, fold: Fold) -> CubeTensor {
+    let mut shape: Vec<usize> = x.shape().iter().copied().collect();
+    let length = shape.pop().expect("a tensor has a dimension");
+    let rows = shape.iter().product::<usize>();
+    shape.push(1);
+    let output = empty(&x, shape);
+    let groups = rows.div_ceil(GROUP as usize);
+    let across = groups.min(GROUPS);
+    #[expect(unsafe_code, reason = "the kernel checks its bounds itself")]
+    // SAFETY: a row is read and written where it is one of `rows`, and its numbers below `length`
+    unsafe {
+        rows_kernel::launch_unchecked(
+            &output.client,
+            CubeCount::Static(across as u32, groups.div_ceil(across) as u32, 1),
+            CubeDim::new_2d(LANES, GROUP),
+            x.required_address_type(),
+            x.clone().into_buffer_arg(),
+            output.clone().into_buffer_arg(),
+            rows,
+            length,
+            fold == Fold::Max,
+        );
+    }
+    output
+}
+
+fn columns(x: CubeTensor) -> CubeTensor {
+    let [rows, columns] = [0, 1].map(|dim| x.shape()[dim]);
+    let parts = rows.div_ceil(PART);
+    // both passes are short
+    let each = if parts > 1 { PART } else { rows };
+    let output = empty(&x, vec![parts, columns]);
+    let across = columns.div_ceil(LANES as usize);
+    #[expect(unsafe_code, reason = "the kernel checks its bounds itself")]
+    // SAFETY: a number is read where its row and column are inside, and written where its column is
+    unsafe {
+        columns_kernel::launch_unchecked(
+            &output.client,
+            CubeCount::Static(across as u32, parts as u32, 1),
+            CubeDim::new_2d(LANES, GROUP),
+            x.required_address_type(),
+            x.clone().into_buffer_arg(),
+            output.clone().into_buffer_arg(),
+            rows,
+            columns,
+            each,
+        );
+    }
+    if parts > 1 { self::columns(output) } else { output }
+}
+
+fn empty(like: &CubeTensor, shape: Vec<usize>) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), DType::F32)
+}
+
+/// A row of threads for each row: each thread every 32nd number, then the threads by halves.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn rows_kernel(input: &[f32], output: &mut [f32], rows: usize, length: usize, #[comptime] maximum: bool) {
+    let group = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+    let row = group * comptime!(GROUP as usize) + UNIT_POS_Y as usize;
+    let lane = UNIT_POS_X as usize;
+    let place = UNIT_POS_Y as usize * comptime!(LANES as usize) + lane;
+    let mut shared = Shared::<[f32]>::new_slice(comptime!((LANES * GROUP) as usize));
+    let mut folded = 0.0f32;
+    if row < rows {
+        let start = row * length;
+        if maximum {
+            folded = input[start];
+        }
+        let mut column = lane;
+        while column < length {
+            folded = combine(folded, input[start + column], maximum);
+            column += comptime!(LANES as usize);
+        }
+    }
+    shared[place] = folded;
+    sync_cube();
+    #[unroll]
+    for halving in 0..5u32 {
+        let half = comptime!((LANES >> (halving + 1)) as usize);
+        if lane < half {
+            shared[place] = combine(shared[place], shared[place + half], maximum);
+        }
+        sync_cube();
+    }
+    if lane == 0 && row < rows {
+        output[row] = shared[place];
+    }
+}
+
+/// A thread for each column and every 8th row of a part, then the threads of a column by halves.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn columns_kernel(input: &[f32], output: &mut [f32], rows: usize, columns: usize, each: usize) {
+    let column = CUBE_POS_X as usize * comptime!(LANES as usize) + UNIT_POS_X as usize;
+    let part = CUBE_POS_Y as usize;
+    let lane = UNIT_POS_Y as usize;
+    let width = comptime!(LANES as usize);
+    let place = lane * width + UNIT_POS_X as usize;
+    let mut shared = Shared::<[f32]>::new_slice(comptime!((LANES * GROUP) as usize));
+    let mut sum = 0.0f32;
+    if column < columns {
+        let end = min((part + 1) * each, rows);
+        let mut row = part * each + lane;
+        while row < end {
+            sum += input[row * columns + column];
+            row += comptime!(GROUP as usize);
+        }
+    }
+    shared[place] = sum;
+    sync_cube();
+    #[unroll]
+    for halving in 0..3u32 {
+        let half = comptime!((GROUP >> (halving + 1)) as usize);
+        if lane < half {
+            shared[place] = shared[place] + shared[place + half * width];
+        }
+        sync_cube();
+    }
+    if lane == 0 && column < columns {
+        output[part * columns + column] = shared[place];
+    }
+}
+
+#[cube]
+fn combine(one: f32, other: f32, #[comptime] maximum: bool) -> f32 {
+    if maximum { max(one, other) } else { one + other }
+}

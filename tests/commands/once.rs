@@ -13,7 +13,10 @@ fn one_job_is_worked_on_at_a_time() {
     fs::write(path.join("prompts.jsonl"), "{\"text\": \"A prompt.\"}\n").unwrap();
     let gone = serving::spec("gone", 1).replace("embedded:prompts/articles.jsonl", "prompts.jsonl");
     fs::write(path.join("gone.toml"), gone).unwrap();
-    for spec in ["spec.toml", "gone.toml"] {
+    // a job for another machine, which comes first
+    let asking = serving::spec("asking", 1) + "[resources]\ngpu_memory = 40\n";
+    fs::write(path.join("asking.toml"), asking).unwrap();
+    for spec in ["asking.toml", "spec.toml", "gone.toml"] {
         succeed(&mut dpg(path, &["submit", spec]));
     }
     fs::remove_file(path.join("prompts.jsonl")).unwrap();
@@ -25,7 +28,8 @@ fn one_job_is_worked_on_at_a_time() {
     let error = fail(&mut dpg(path, &["work", "--once"]));
     assert!(error.contains("`gone` failed") && error.contains("prompts.jsonl"), "{error}");
     let (_, said) = succeed(&mut dpg(path, &["work", "--once"]));
-    assert!(said.contains("no job waits"), "{said}");
+    assert!(said.contains("no job waits that this machine can run"), "{said}");
+    assert_eq!(state("asking"), "queued");
 }
 
 /// What a batch system does when the time is up.

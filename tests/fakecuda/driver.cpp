@@ -247,10 +247,14 @@ static uint64_t moved_by(const std::string& ptx) {
 // The kernel in C++, as it was compiled now or before.
 static bool translate(Function* f, const std::string& stem) {
     std::string library = stem + ".so", home = setting("FAKECUDA_HOME", ".");
+    // each device has a thread that may want it, and there may be other processes
+    static std::mutex translating;
+    std::lock_guard guard(translating);
     if (access(library.c_str(), R_OK)) {
+        std::string part = library + std::to_string(getpid());
         std::string compile = "python3 " + home + "/ptx.py " + stem + ".ptx " + stem + ".cpp && g++ -std=c++20 -O1 -w -mfma "
             "-mavx2 -mf16c -ffp-contract=off -fno-strict-aliasing -shared -fPIC -I" + home + " " + stem + ".cpp -o " +
-            library + ".part && mv " + library + ".part " + library;
+            part + " && mv " + part + " " + library;
         if (system(compile.c_str())) return false;
     }
     void* opened = dlopen(library.c_str(), RTLD_NOW);

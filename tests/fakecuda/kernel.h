@@ -14,6 +14,11 @@ struct Thread {
     uint32_t lane, warp;
     void* stack;
     bool done;
+    // it goes on when this is no longer that
+    uint64_t* waits;
+    uint64_t seen;
+    // the stack of whoever gives turns
+    void** home;
     Block* block;
 };
 
@@ -34,6 +39,9 @@ struct Block : Launch {
     // what the lanes of a warp show each other
     uint64_t slots[32][32];
     uint32_t fragments[32][32][32];
+    // what a warp's last product came to, and which turn of its barrier that was
+    float products[32][16][8];
+    uint64_t multiplied[32];
     uint32_t arrived, alive, warp_arrived[32], warp_alive[32];
     // grow with whatever lets a waiting thread go on: a block in which they stay is stuck
     uint64_t generation, warp_generation[32], progress;
@@ -208,26 +216,44 @@ static inline void load_matrices(Thread* t, const char* row, uint32_t count, boo
 
 enum Kind { BF16, F16, TF32 };
 
-// `d = a b + c` of a warp: 16 x K by K x 8, the parts of a lane as the PTX manual lays them out.
+// `d = a b + c` of a warp: 16 x K by K x 8, the parts of a lane as the PTX manual lays them out. The first lane that has
+// the parts of all computes for all.
 template <int K, Kind KIND>
-static inline void multiply(Thread* t, const uint32_t* a, const uint32_t* b, const float* c, float* d) {
-    constexpr int PER = KIND == TF32 ? 1 : 2, HALF = 4 * PER, A = K / HALF * 2, B = K / HALF;
-    auto& parts = t->block->fragments[t->warp];
-    for (int i = 0; i < A; i++) parts[t->lane][i] = a[i];
-    for (int i = 0; i < B; i++) parts[t->lane][16 + i] = b[i];
-    t->block->warp_barrier(t);
+__attribute__((noinline, optimize("O3"))) static void multiply_all(const uint32_t (*parts)[32], float (*d)[8]) {
+    constexpr int PER = KIND == TF32 ? 1 : 2, HALF = 4 * PER;
+    float a[16][K], b[K][8];
     auto element = [&](uint32_t line, uint32_t k, uint32_t part) {
         uint32_t word = parts[line * 4 + k % HALF / PER][part];
         if (KIND == TF32) return from_tf32(word);
         uint16_t half = word >> 16 * (k % 2);
         return KIND == BF16 ? from_bf16(half) : from_f16(half);
     };
-    for (uint32_t i = 0; i < 4; i++) {
-        uint32_t row = t->lane / 4 + 8 * (i / 2), column = t->lane % 4 * 2 + i % 2;
-        float sum = c[i];
-        for (uint32_t k = 0; k < K; k++)
-            sum += element(row % 8, k, row / 8 + 2 * (k / HALF)) * element(column, k, 16 + k / HALF);
-        d[i] = sum;
+    for (uint32_t k = 0; k < K; k++) {
+        for (uint32_t row = 0; row < 16; row++) a[row][k] = element(row % 8, k, row / 8 + 2 * (k / HALF));
+        for (uint32_t column = 0; column < 8; column++) b[k][column] = element(column, k, 16 + k / HALF);
     }
-    t->block->warp_barrier(t);
+    for (uint32_t row = 0; row < 16; row++) {
+        float sum[8];
+        for (uint32_t j = 0; j < 8; j++) sum[j] = f32(parts[row % 8 * 4 + j / 2][24 + row / 8 * 2 + j % 2]);
+        for (uint32_t k = 0; k < K; k++)
+            for (uint32_t j = 0; j < 8; j++) sum[j] += a[row][k] * b[k][j];
+        for (uint32_t j = 0; j < 8; j++) d[row][j] = sum[j];
+    }
+}
+template <int K, Kind KIND>
+static inline void multiply(Thread* t, const uint32_t* a, const uint32_t* b, const float* c, float* d) {
+    constexpr int HALF = KIND == TF32 ? 4 : 8, A = K / HALF * 2, B = K / HALF;
+    Block* block = t->block;
+    auto& parts = block->fragments[t->warp];
+    for (int i = 0; i < A; i++) parts[t->lane][i] = a[i];
+    for (int i = 0; i < B; i++) parts[t->lane][16 + i] = b[i];
+    for (int i = 0; i < 4; i++) parts[t->lane][24 + i] = bits(c[i]);
+    block->warp_barrier(t);
+    // nobody passes the next barrier before all have read
+    auto& products = block->products[t->warp];
+    if (block->multiplied[t->warp] != block->warp_generation[t->warp]) {
+        block->multiplied[t->warp] = block->warp_generation[t->warp];
+        multiply_all<K, KIND>(parts, products);
+    }
+    for (uint32_t i = 0; i < 4; i++) d[i] = products[t->lane / 4 + 8 * (i / 2)][t->lane % 4 * 2 + i % 2];
 }

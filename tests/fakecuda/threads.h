@@ -51,7 +51,7 @@ struct Worker {
 };
 static thread_local Worker worker;
 
-static void yield_turn(Thread* t) { fake_switch(&t->stack, worker.stack); }
+static void yield_turn(Thread* t) { fake_switch(&t->stack, *t->home); }
 
 static void wait_for(Thread* t, uint32_t& arrived, uint32_t alive, uint64_t& generation) {
     uint64_t now = generation;
@@ -59,7 +59,8 @@ static void wait_for(Thread* t, uint32_t& arrived, uint32_t alive, uint64_t& gen
         arrived = 0;
         generation++;
     } else {
-        while (generation == now) yield_turn(t);
+        t->waits = &generation, t->seen = now;
+        yield_turn(t);
     }
 }
 static void block_barrier(Thread* t) {
@@ -96,14 +97,15 @@ static bool run_block(Body body, bool waits, Block& b) {
         t.index[0] = i % b.size[0];
         t.index[1] = i / b.size[0] % b.size[1];
         t.index[2] = i / b.size[0] / b.size[1];
-        t.lane = i % 32, t.warp = i / 32, t.done = false, t.block = &b;
+        t.lane = i % 32, t.warp = i / 32, t.done = false, t.waits = nullptr, t.home = &worker.stack;
+        t.block = &b;
         if (!waits) body(&t);
     }
     if (!waits) return true;
     worker.make_stacks();
     b.arrived = 0, b.alive = b.threads, b.generation = 0, b.progress = 0;
     for (uint32_t w = 0; w < 32; w++) {
-        b.warp_arrived[w] = 0, b.warp_generation[w] = 0;
+        b.warp_arrived[w] = 0, b.warp_generation[w] = 0, b.multiplied[w] = 0;
         b.warp_alive[w] = b.threads <= 32 * w ? 0 : b.threads - 32 * w < 32 ? b.threads - 32 * w : 32;
     }
     for (uint32_t i = 0; i < b.threads; i++) {
@@ -119,13 +121,14 @@ static bool run_block(Body body, bool waits, Block& b) {
         for (uint64_t generation : b.warp_generation) sum += generation;
         return sum;
     };
+    Worker& self = worker;
     for (int idle = 0; b.alive;) {
         uint64_t before = progress();
         for (uint32_t i = 0; i < b.threads; i++) {
-            Thread& t = worker.threads[i];
-            if (t.done) continue;
-            worker.starting = &t;
-            fake_switch(&worker.stack, t.stack);
+            Thread& t = self.threads[i];
+            if (t.done || (t.waits && *t.waits == t.seen)) continue;
+            t.waits = nullptr, self.starting = &t;
+            fake_switch(&self.stack, t.stack);
         }
         idle = progress() == before ? idle + 1 : 0;
         if (idle > 4) return false;

@@ -4,9 +4,10 @@
 mod counts;
 mod machine;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use dpg_bench::Shape;
 
 use counts::{Bound, report};
@@ -33,28 +34,77 @@ const BOUNDS: [Bound; 2] = [
 ];
 const QUICK: [Bound; 1] = [Bound { shape: "large", steps: 2, launches: 20_000, gigabytes: 60.0 }];
 
+/// A device of an emulated machine.
+struct Card {
+    title: &'static str,
+    device: &'static str,
+    variables: &'static [(&'static str, &'static str)],
+}
+
+const WEBGPU: Card = Card { title: "WebGPU", device: "wgpu:0", variables: &[] };
+const TMA: Card = Card { title: "CUDA, copies by TMA", device: "cuda:0", variables: &[FILLED] };
+const OLD: Card =
+    Card { title: "CUDA, no TMA", device: "cuda:0", variables: &[FILLED, ("FAKECUDA_SM", "80")] };
+const TWO: Card = Card {
+    title: "CUDA, two cards without TMA",
+    device: "cuda:0,cuda:1",
+    variables: &[FILLED, ("FAKECUDA_SM", "80"), ("FAKECUDA_DEVICES", "2")],
+};
+/// What a kernel reads before it was written is no number.
+const FILLED: (&str, &str) = ("FAKECUDA_FILL", "1");
+
+/// What takes two minutes on the fake driver.
+const SHORTER: [(&str, i64); 9] = [
+    ("target.sft.batch_size", 4),
+    ("target.sft.sequence_length", 48),
+    ("metric.data.limit", 4),
+    ("generator.max_new_tokens", 8),
+    ("policy.steps", 1),
+    ("policy.prompts_per_step", 2),
+    ("policy.group_size", 2),
+    ("policy.validation_examples", 2),
+    ("output.examples", 4),
+];
+
+fn shorter(spec: &str) -> Result<String> {
+    let mut spec: toml::Table = spec.parse()?;
+    for (key, value) in SHORTER {
+        let (tables, key) = key.rsplit_once('.').context("a key in a table")?;
+        let mut table = &mut spec;
+        for name in tables.split('.') {
+            table = table.get_mut(name).and_then(toml::Value::as_table_mut).context("a table of the spec")?;
+        }
+        table.insert(key.into(), value.into());
+    }
+    Ok(toml::to_string(&spec)?)
+}
+
 pub(crate) fn emulated(arguments: &Arguments) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let machine = Machine::new(&root, arguments.binary.as_deref())?;
     machine.instructions(&root)?;
 
     let kinds: &[&str] = if arguments.quick { &["--metric", "held_out_loss"] } else { &[] };
-    let rewards = |device| [&["conformance", "--device", device], kinds].concat();
-    machine.dpg("WebGPU: rewards", &[], &rewards("wgpu:0"))?;
-    let filled = ("FAKECUDA_FILL", "1");
-    for (title, capability, device) in [
-        ("CUDA, copies by TMA: rewards", "90", "cuda:0"),
-        ("CUDA, no TMA: rewards", "80", "cuda:0"),
-        ("CUDA, two cards: rewards", "90", "cuda:0,cuda:1"),
-    ] {
-        let variables = [filled, ("FAKECUDA_SM", capability), ("FAKECUDA_DEVICES", "2")];
-        machine.dpg(title, &variables, &rewards(device))?;
+    let cards: &[Card] = if arguments.quick { &[WEBGPU, TMA] } else { &[WEBGPU, TMA, OLD, TWO] };
+    for card in cards {
+        machine.dpg(
+            &format!("{}: rewards", card.title),
+            card.variables,
+            &[&["conformance", "--device", card.device], kinds].concat(),
+        )?;
     }
-
-    let short = root.join("deploy/cuda/short.toml");
-    let short = short.to_str().expect("a checkout's path is text");
-    machine.dpg("WebGPU: a run", &[], &["run", short, "--device", "wgpu:0"])?;
-    machine.dpg("CUDA: a run", &[filled], &["run", short, "--device", "cuda:0"])?;
+    let folder = tempfile::tempdir()?;
+    let spec = folder.path().join("short.toml");
+    let short = fs::read_to_string(root.join("deploy/cuda/short.toml"))?;
+    fs::write(&spec, if arguments.quick { shorter(&short)? } else { short })?;
+    let spec = spec.to_str().context("the temporary folder's path is not text")?;
+    for card in [WEBGPU, if arguments.quick { TWO } else { TMA }] {
+        machine.dpg(
+            &format!("{}: a run", card.title),
+            card.variables,
+            &["run", spec, "--device", card.device],
+        )?;
+    }
 
     let mut counted = vec![];
     for bound in if arguments.quick { &QUICK[..] } else { &BOUNDS[..] } {
@@ -75,7 +125,7 @@ pub(crate) fn emulated(arguments: &Arguments) -> Result<()> {
     let assembled = machine.assemble()?;
     println!("ptxas took {assembled} kernels");
     if let Some(path) = &arguments.report {
-        std::fs::write(path, report(&counted, assembled))?;
+        fs::write(path, report(&counted, assembled))?;
     }
     Ok(())
 }

@@ -31,3 +31,15 @@ pub(crate) fn help(what: &str) -> String {
 pub(crate) fn help_one(what: &str) -> String {
     format!("{what}: {}", dpg_models::device::help_one())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_and_what_cannot_be_opened_have_no_gpus() {
+        for devices in ["cpu", "cpu,cpu", "cuda:4096", "no device"] {
+            assert_eq!(resources(devices), Resources::default(), "{devices}");
+        }
+    }
+}

@@ -61,7 +61,9 @@ impl Machine {
         let (start, data) = (Instant::now(), tempfile::tempdir()?);
         let mut command = Command::new("bash");
         command.args(["-c", r#". "$0" && exec "$@""#]).arg(self.folder.join("env")).args(command_line);
-        command.envs(variables.iter().copied()).env("DPG_DATA_DIR", data.path());
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        command.env("FAKECUDA_THREADS", threads.to_string()).env("DPG_DATA_DIR", data.path());
+        command.envs(variables.iter().copied());
         let output = command.stdin(Stdio::null()).output().context("cannot run bash")?;
         if !output.status.success() {
             let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());

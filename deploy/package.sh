@@ -3,7 +3,7 @@
 # shells.
 #   deploy/package.sh [FOLDER]          into `dist` unless FOLDER is given
 # It needs maturin (from PyPI) and dpkg-deb. PROFILE=dev takes the program that tests use. MATURIN has more arguments for
-# maturin: with "--zig --compatibility manylinux_2_28" the wheel is for systems since 2018.
+# maturin: with "--zig --compatibility manylinux_2_28", and ziglang from PyPI, both are for systems since 2018.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p "${1:-dist}"
@@ -13,8 +13,16 @@ share=deploy/python/dpg.data/data/share
 stage=$(mktemp -d)
 trap 'rm -rf "$stage" deploy/python/dpg.data' EXIT
 
-cargo build --locked --profile "$profile" --package dpg --bin dpg
-dpg=${CARGO_TARGET_DIR:-target}/${profile/dev/debug}/dpg
+# what is smaller without its symbols
+[ "$profile" = dev ] || MATURIN="--strip ${MATURIN:-}"
+# shellcheck disable=SC2086
+wheel() { (cd deploy/python && maturin build --profile "$profile" --out "$1" ${MATURIN:-}); }
+
+# the program, which writes its manual and completions; and once more, with those
+wheel "$stage"
+python3 -m zipfile -e "$stage"/dpg-*.whl "$stage/program"
+dpg=$(echo "$stage"/program/dpg-*.data/scripts/dpg)
+chmod +x "$dpg"
 mkdir -p $share/bash-completion/completions $share/zsh/site-functions $share/fish/vendor_completions.d
 "$dpg" man $share/man/man1 >/dev/null
 gzip -9n $share/man/man1/*
@@ -22,23 +30,21 @@ gzip -9n $share/man/man1/*
 "$dpg" completions zsh >$share/zsh/site-functions/_dpg
 "$dpg" completions fish >$share/fish/vendor_completions.d/dpg.fish
 
-# cargo has built this, unless MATURIN says otherwise or symbols are to go
-[ "$profile" = dev ] || MATURIN="--strip ${MATURIN:-}"
-# shellcheck disable=SC2086
-(cd deploy/python && maturin build --profile "$profile" --out "$out" ${MATURIN:-})
+wheel "$out"
 
-install -D --strip "$dpg" "$stage/usr/bin/dpg"
-mkdir -p "$stage/usr/share/doc/dpg"
-cp -r $share/. "$stage/usr/share"
-mv "$stage/usr/share/zsh/site-functions" "$stage/usr/share/zsh/vendor-completions"
-install -D --mode=644 config/dpg.toml "$stage/etc/dpg/dpg.toml"
-install -D --mode=644 deploy/dpg.service "$stage/usr/lib/systemd/system/dpg.service"
-cat LICENSE-MIT LICENSE-APACHE crates/engine/src/chart/DejaVuSans.LICENSE >"$stage/usr/share/doc/dpg/copyright"
+deb=$stage/deb
+install -D --strip "$dpg" "$deb/usr/bin/dpg"
+mkdir -p "$deb/usr/share/doc/dpg"
+cp -r $share/. "$deb/usr/share"
+mv "$deb/usr/share/zsh/site-functions" "$deb/usr/share/zsh/vendor-completions"
+install -D --mode=644 config/dpg.toml "$deb/etc/dpg/dpg.toml"
+install -D --mode=644 deploy/dpg.service "$deb/usr/lib/systemd/system/dpg.service"
+cat LICENSE-MIT LICENSE-APACHE crates/engine/src/chart/DejaVuSans.LICENSE >"$deb/usr/share/doc/dpg/copyright"
 version=$("$dpg" --version | cut -d' ' -f2)
 libc=$(readelf --version-info "$dpg" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1 | cut -d_ -f2)
-mkdir "$stage/DEBIAN"
-echo /etc/dpg/dpg.toml >"$stage/DEBIAN/conffiles"
-cat >"$stage/DEBIAN/control" <<END
+mkdir "$deb/DEBIAN"
+echo /etc/dpg/dpg.toml >"$deb/DEBIAN/conffiles"
+cat >"$deb/DEBIAN/control" <<END
 Package: dpg
 Version: $version
 Architecture: $(dpkg --print-architecture)
@@ -47,10 +53,10 @@ Section: science
 Priority: optional
 Depends: libc6 (>= $libc), libgcc-s1
 Recommends: ca-certificates
-Installed-Size: $(du -sk "$stage" | cut -f1)
+Installed-Size: $(du -sk "$deb" | cut -f1)
 Description: synthetic fine-tuning data that moves a metric of a language model
  A generator writes examples, the target model is fine-tuned on them, and the exact derivative of the metric with
  respect to the weight of each example is its reward. The unit dpg.service is there and not enabled.
 END
-chmod -R go=u-w "$stage"
-dpkg-deb --root-owner-group --build "$stage" "$out/dpg_${version}_$(dpkg --print-architecture).deb"
+chmod -R go=u-w "$deb"
+dpkg-deb --root-owner-group --build "$deb" "$out/dpg_${version}_$(dpkg --print-architecture).deb"

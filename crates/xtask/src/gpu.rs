@@ -72,7 +72,15 @@ pub(crate) fn build(root: &Path, target: &Path, build: Build) -> Result<PathBuf>
     let _lock = Kept::new(root.join("Cargo.lock"))?;
     // where cargo did not start this, the one of the path, which chooses the toolchain
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // what `cargo run` tells of this program is news to build scripts, which would run again
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| told.starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    let status = command
         .args(["build", "--bin", "dpg", "--config", "deploy/cuda/config.toml"])
         .args(build.arguments)
         .arg("--target-dir")

@@ -32,9 +32,11 @@ impl Registry {
         let believed = self.believe(&envelope).and_then(|(statement, _)| check(&statement, &manifest));
         believed.map_err(|reason| Error::BadSignature { version: name.clone(), reason })?;
         let manifest_sha256 = hex::encode(Sha256::digest(&json));
-        let same = |version: Version| match version.manifest_sha256 == manifest_sha256 {
-            true => Ok(version),
-            false => Err(Error::OtherFiles { job: job.clone(), version: version.to_string() }),
+        let same = |version: Version| {
+            if version.manifest_sha256 == manifest_sha256 {
+                return Ok(version);
+            }
+            Err(Error::OtherFiles { job: job.clone(), version: version.to_string() })
         };
         if let Some(version) = self.read_log(name).await?.of_job(job) {
             return same(version.clone());

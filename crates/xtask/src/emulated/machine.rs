@@ -24,15 +24,14 @@ impl Machine {
     /// Builds what is missing.
     pub(super) fn new(root: &Path, binary: Option<&Path>) -> Result<Self> {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let dpg = match binary {
-            Some(binary) => binary.canonicalize().with_context(|| format!("no `{}`", binary.display()))?,
-            None => {
-                // builds for tests put theirs in its place
-                let kept = target.join("gpu/dpg");
-                fs::create_dir_all(target.join("gpu"))?;
-                fs::copy(build(root, &target, Build::EMULATED)?, &kept)?;
-                kept
-            }
+        let dpg = if let Some(binary) = binary {
+            binary.canonicalize().with_context(|| format!("no `{}`", binary.display()))?
+        } else {
+            // builds for tests put theirs in its place
+            let kept = target.join("gpu/dpg");
+            fs::create_dir_all(target.join("gpu"))?;
+            fs::copy(build(root, &target, Build::EMULATED)?, &kept)?;
+            kept
         };
         let folder = target.join("fakecuda");
         let setup = root.join("tests/fakecuda/setup.sh");

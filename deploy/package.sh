@@ -4,6 +4,7 @@
 #   deploy/package.sh [FOLDER]          into `dist` unless FOLDER is given
 # It needs maturin (from PyPI) and dpkg-deb. PROFILE=dev takes the program that tests use. MATURIN has more arguments for
 # maturin: with "--zig --compatibility manylinux_2_28", and ziglang from PyPI, both are for systems since 2018.
+# GPU=cuda,wgpu makes them with those backends (cuda/README.md), in a FOLDER of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p "${1:-dist}"
@@ -12,6 +13,15 @@ profile=${PROFILE:-release}
 share=deploy/python/dpg.data/data/share
 stage=$(mktemp -d)
 trap 'rm -rf "$stage" deploy/python/dpg.data' EXIT
+if [ -n "${GPU:-}" ]; then
+    MATURIN="--features $GPU ${MATURIN:-}"
+    # cargo reads it from above deploy/python, and notes its stub in Cargo.lock
+    cp Cargo.lock "$stage/Cargo.lock"
+    trap 'mv "$stage/Cargo.lock" .; rm -rf "$stage" deploy/python/dpg.data deploy/.cargo' EXIT
+    mkdir -p deploy/.cargo
+    cp deploy/cuda/config.toml deploy/.cargo/
+    (cd deploy/python && cargo metadata --format-version 1 >/dev/null)
+fi
 
 # what is smaller without its symbols
 [ "$profile" = dev ] || MATURIN="--strip ${MATURIN:-}"

@@ -1,6 +1,8 @@
 //! Where the tokens of a forward pass stand: positions, causal mask and the cache of earlier keys
 //! and values.
 
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor};
 
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
 /// A block of token ids, padded to one length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
-    ids: Vec<i64>,
+    ids: Arc<[u32]>,
     batch: usize,
     seq: usize,
 }
@@ -20,7 +22,7 @@ impl Tokens {
     /// Rows padded on the right with id 0. Under a causal mask no real token sees the padding.
     pub fn right_padded<R: AsRef<[u32]>>(rows: &[R]) -> Self {
         Self::padded(rows, |ids, row, seq| {
-            ids.extend(row.iter().copied().map(i64::from));
+            ids.extend(row);
             ids.extend(std::iter::repeat_n(0, seq - row.len()));
         })
     }
@@ -29,17 +31,17 @@ impl Tokens {
     pub fn left_padded<R: AsRef<[u32]>>(rows: &[R]) -> Self {
         Self::padded(rows, |ids, row, seq| {
             ids.extend(std::iter::repeat_n(0, seq - row.len()));
-            ids.extend(row.iter().copied().map(i64::from));
+            ids.extend(row);
         })
     }
 
-    fn padded<R: AsRef<[u32]>>(rows: &[R], push: impl Fn(&mut Vec<i64>, &[u32], usize)) -> Self {
+    fn padded<R: AsRef<[u32]>>(rows: &[R], push: impl Fn(&mut Vec<u32>, &[u32], usize)) -> Self {
         let seq = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
         let mut ids = Vec::with_capacity(rows.len() * seq);
         for row in rows {
             push(&mut ids, row.as_ref(), seq);
         }
-        Self { ids, batch: rows.len(), seq }
+        Self { ids: ids.into(), batch: rows.len(), seq }
     }
 
     /// `[batch, seq]`.
@@ -48,13 +50,12 @@ impl Tokens {
     }
 
     /// The ids as one vector `[batch * seq]`.
-    pub fn flat(&self, params: &Params) -> Tensor<1, Int> {
-        params.integers(self.ids.clone(), [self.batch * self.seq])
+    pub fn flat(&self) -> Arc<[u32]> {
+        self.ids.clone()
     }
 
     /// 0 for the tokens `id` and 1 for all others, `[batch * seq, 1]`; `None` where all are others.
     pub(crate) fn others(&self, params: &Params, id: u32) -> Option<Tensor<2>> {
-        let id = i64::from(id);
         let marks = || self.ids.iter().map(|&other| if other == id { 0.0 } else { 1.0 }).collect();
         self.ids.contains(&id).then(|| params.constant(marks(), [self.ids.len(), 1]))
     }

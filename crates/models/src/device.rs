@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use crate::Error;
-pub use crate::backend::{Backend, KernelTime, backends};
+pub use crate::backend::{Backend, KernelTime, Usage, backends};
 
 /// Opens the devices of a list with commas: of one backend, as in `cpu` or `cuda:0,cuda:1`.
 ///

@@ -101,7 +101,7 @@ impl<const D: usize> Dual<D> {
         self.linear_map(|x| x.sum_dim(dim))
     }
 
-    /// Rows picked along a dimension.
+    /// Elements picked along a dimension.
     pub fn select(self, dim: usize, indices: Tensor<1, Int>) -> Self {
         self.linear_map(|x| x.select(dim, indices.clone()))
     }

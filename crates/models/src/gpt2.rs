@@ -173,11 +173,10 @@ impl Gpt2 {
 
     fn positions(&self, params: &Params, context: &Context) -> Dual<3> {
         let seq = context.positions.len() / context.rows;
-        let ids: Vec<i64> = context.positions.iter().map(|&position| position as i64).collect();
-        let ids = params.integers(ids, [context.rows * seq]);
+        let rows = context.positions.iter().map(|&position| position as u32).collect();
         let table = params.matrix(self.position_embedding);
         let hidden = table.dims()[1];
-        lookup(params, table, ids).reshape([context.rows, seq, hidden])
+        lookup(params, table, rows).reshape([context.rows, seq, hidden])
     }
 }
 

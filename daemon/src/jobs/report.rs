@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use dpg_api::Pattern;
 use dpg_engine::{Event, StepRecord, ValidationRecord};
 use dpg_metagrad::metrics::Decoded;
+use dpg_models::device::Usage;
 use dpg_queue::{Error, Lease, Queue};
 use metrics::{gauge, histogram};
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::jobs::labels;
+use crate::{jobs::labels, pipeline::device::usage};
 
 /// Time between two writes.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -23,6 +24,8 @@ pub(crate) struct Reporter {
     queue: Queue,
     lease: Lease,
     dataset: String,
+    /// Where the run computes.
+    devices: String,
     told: UnboundedReceiver<(Instant, Event)>,
     /// Where the run began in this attempt, and when its newest step ended.
     first: usize,
@@ -41,6 +44,7 @@ impl Reporter {
         queue: Queue,
         lease: Lease,
         dataset: &str,
+        devices: &str,
     ) -> (impl FnMut(&Event) + Send + use<>, Self) {
         let (tell, told): (UnboundedSender<(Instant, Event)>, _) = unbounded_channel();
         let now = Instant::now();
@@ -48,6 +52,7 @@ impl Reporter {
             queue,
             lease,
             dataset: labels::dataset(dataset),
+            devices: devices.to_owned(),
             told,
             first: 0,
             started: now,
@@ -164,6 +169,14 @@ impl Reporter {
                 gauge!("dpg_teacher_money", "dataset" => dataset()).set(money);
             }
         }
+        let gpus = usage(&self.devices);
+        for (device, Usage { memory_bytes, busy }) in &gpus {
+            let labels = [("dataset", dataset()), ("device", device.clone())];
+            gauge!("dpg_gpu_memory_bytes", &labels).set(*memory_bytes as f64);
+            if let Some(busy) = busy {
+                gauge!("dpg_gpu_busy_ratio", &labels).set(*busy);
+            }
+        }
         let mut told = json!({
             "step": done,
             "phi": record.score.value,
@@ -175,6 +188,9 @@ impl Reporter {
             "length": record.length,
             "seconds": seconds,
         });
+        if !gpus.is_empty() {
+            told["gpus"] = gpus.iter().map(|(device, usage)| (device.clone(), json!(usage))).collect();
+        }
         if let Some(account) = &record.account {
             told["arms"] = json!(record.arms);
             told["account"] = json!({ "step": account, "total": record.total });

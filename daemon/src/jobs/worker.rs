@@ -220,7 +220,7 @@ impl Attempt {
         refresh.warm_start(&folder.path, &mut resolved.models).await?;
         let checkpoints = self.checkpoints();
         checkpoints.restore().await?;
-        let (tell, mut report) = Reporter::new(queue.clone(), self.lease, &self.job.name);
+        let (tell, mut report) = Reporter::new(queue.clone(), self.lease, &self.job.name, &config.device);
         let (tell, tracking) = mlflow::logging(config.mlflow.as_ref(), &self.job, tell);
         let tell = board::writing(&data.board(&self.job.name, &self.job.id.to_string()), tell);
         let work = Work {

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use burn::tensor::Device;
-use dpg_models::device::{backend_of, parse};
+use dpg_models::device::{Usage, backend_of, parse};
 use dpg_queue::Resources;
 
 /// The one device of a list.
@@ -20,6 +20,14 @@ pub(crate) fn resources(devices: &str) -> Resources {
     let gpus: Vec<_> = opened.iter().filter(|device| !backend_of(device).is_in_host_memory()).collect();
     let bytes = gpus.iter().map(|device| backend_of(device).memory(device).unwrap_or(0));
     Resources { gpus: gpus.len() as u32, gpu_bytes: bytes.min().unwrap_or(0) }
+}
+
+/// How much of each device of a list is in use, by its name, for those that say.
+pub(crate) fn usage(devices: &str) -> Vec<(String, Usage)> {
+    let names = devices.split(',').map(|name| name.trim().to_owned());
+    let opened = parse(devices).unwrap_or_default();
+    let used = names.zip(opened).map(|(name, device)| Some((name, backend_of(&device).usage(&device)?)));
+    used.flatten().collect()
 }
 
 /// The help of a flag, with how devices are named.

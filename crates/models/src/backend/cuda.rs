@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::{Backend, KernelTime, cube};
+use super::{Backend, KernelTime, Usage, cube};
 use crate::MatmulPrecision;
 
 /// Products are launched at the precision that is asked for; everything else is burn's.
@@ -51,6 +51,10 @@ impl Backend for Cuda {
 
     fn remedy(&self) -> &'static str {
         "CUDA needs the NVIDIA driver, and NVRTC with its headers in CUDA_PATH or /usr/local/cuda"
+    }
+
+    fn usage(&self, device: &Device) -> Option<Usage> {
+        cube::usage(device)
     }
 
     fn kernels(&self, work: &mut dyn FnMut()) -> Option<Vec<KernelTime>> {
@@ -105,6 +109,8 @@ mod built_in {
         nvrtc::sys as nvrtc,
     };
 
+    use super::cube;
+
     /// The GPU of a number. The driver and the compiler are asked for first, because burn panics where there is none.
     pub(super) fn open(number: usize) -> Result<Device, String> {
         let count = count()?;
@@ -120,6 +126,7 @@ mod built_in {
                 told(driver)
             ));
         }
+        cube::prepare();
         Ok(Device::cuda(number))
     }
 

@@ -17,7 +17,7 @@ mod cube;
 mod cuda;
 mod wgpu;
 
-pub(crate) use cube::{Fold, fold_rows, sum_of_rows};
+pub(crate) use cube::{Fold, dot_rows, fold_rows, sum_of_rows};
 
 /// Makes the list, and the choice of a product.
 macro_rules! backends {
@@ -49,6 +49,15 @@ pub struct KernelTime {
     pub launches: usize,
     /// Seconds on the device, of all launches.
     pub seconds: f64,
+}
+
+/// How much of a device is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Usage {
+    /// Bytes of its memory that this process has reserved.
+    pub memory_bytes: u64,
+    /// The part of the last moments in which it computed, for whatever process, from 0 to 1; `None` if it does not say.
+    pub busy: Option<f64>,
 }
 
 /// One way to compute: it opens devices and answers for them.
@@ -84,6 +93,11 @@ pub trait Backend: Sync {
     /// Bytes that the tensors of a device can take in all, if it says.
     fn memory(&self, _device: &Device) -> Option<u64> {
         if self.is_in_host_memory() { available_memory() } else { None }
+    }
+
+    /// How much of a device is in use, if it says.
+    fn usage(&self, _device: &Device) -> Option<Usage> {
+        None
     }
 
     /// What there is to know of one of its devices: its name, its memory, who compiles for it.

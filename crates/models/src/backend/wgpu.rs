@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::{Backend, KernelTime, cube};
+use super::{Backend, KernelTime, Usage, cube};
 use crate::MatmulPrecision;
 
 /// Products are launched in f32; everything else is burn's.
@@ -45,6 +45,10 @@ impl Backend for Wgpu {
         "on Linux WebGPU needs the GPU's Vulkan driver; `vulkaninfo --summary` lists what there is"
     }
 
+    fn usage(&self, device: &Device) -> Option<Usage> {
+        cube::usage(device)
+    }
+
     fn kernels(&self, work: &mut dyn FnMut()) -> Option<Vec<KernelTime>> {
         cube::kernels(work)
     }
@@ -85,8 +89,11 @@ mod built_in {
 
     use burn::tensor::{Device, DeviceType};
 
+    use super::cube;
+
     /// The GPU of a number, or a program that stands in for one (Mesa's lavapipe) where there are no others.
     pub(super) fn open(number: usize) -> Result<Device, String> {
+        cube::prepare();
         match devices() {
             [] => Err("no GPU answers by Vulkan, Metal or DirectX 12".into()),
             devices => devices.get(number).cloned().ok_or_else(|| {

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{Composed, sum};
+use super::{Composed, dot};
 use crate::{
     Dual, MatmulPrecision,
     fused::{Attention, AttentionTangent},
@@ -108,7 +108,7 @@ impl Form {
 
 /// `p (d - <p, d>)`: the derivative of the weights p along d, and also the gradient of <d, p>.
 fn through_softmax(p: &Tensor<4>, d: Tensor<4>) -> Tensor<4> {
-    let mean = sum(p.clone() * d.clone());
+    let mean = dot(p, &d);
     p.clone() * (d - mean)
 }
 
@@ -168,7 +168,7 @@ impl<const N: usize> Composed<3, N> for AttentionTangent {
         let p = form.weights(&parts);
         let d = form.score_tangents(&parts, &tangents);
         let (a, b) = (form.outer(&g, &parts.v), form.outer(&g, &tangents.v));
-        let mean = |x: &Tensor<4>| sum(p.clone() * x.clone());
+        let mean = |x: &Tensor<4>| dot(&p, x);
         let of_weights = b + a.clone() * (d.clone() - mean(&d)) - d.clone() * mean(&a);
         let of_scores = through_softmax(&p, of_weights) * form.scale();
         let of_tangents = through_softmax(&p, a) * form.scale();

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{Composed, largest, linear::like, sum};
+use super::{Composed, dot, largest, linear::like, sum};
 use crate::{
     MatmulPrecision,
     fused::{HeadLogProb, HeadLogProbTangent},
@@ -134,7 +134,7 @@ impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
             let own = chunk.log_probs(&x);
             let p = chunk.distribution(&x, own.clone().reshape([chunk.rows.len(), 1]));
             let dx = chunk.tangents(h, dh, dw);
-            dy.push(chunk.row(chunk.chosen(&dx) - sum(p * dx)));
+            dy.push(chunk.row(chunk.chosen(&dx) - dot(&p, &dx)));
             y.push(own);
         }
         Tensor::cat(vec![Tensor::cat(y, 1), Tensor::cat(dy, 1)], 0)

@@ -8,6 +8,7 @@ mod activation;
 mod attention;
 mod head;
 mod linear;
+mod lookup;
 mod norm;
 
 use std::fmt::Debug;
@@ -24,7 +25,7 @@ use burn_backend::AutodiffBackend;
 pub(crate) use head::CHUNK;
 pub(crate) use linear::matmul;
 
-use crate::backend::{self, Fold, fold_rows};
+use crate::backend::{self, Fold, dot_rows, fold_rows};
 use crate::fused::{Operation, run as run_fused};
 
 /// A function of `N` tensors with its derivative. No tensor here is tracked.
@@ -149,6 +150,11 @@ pub(crate) fn sum<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     fold_rows(&x, Fold::Sum).unwrap_or_else(|| x.sum_dim(D - 1))
 }
 
+/// The sum of the products of each row's numbers with those of the other's row, with size 1.
+pub(crate) fn dot<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {
+    dot_rows(a, b).unwrap_or_else(|| (a.clone() * b.clone()).sum_dim(D - 1))
+}
+
 /// The largest number of each row, with size 1.
 pub(crate) fn largest<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     fold_rows(&x, Fold::Max).unwrap_or_else(|| x.max_dim(D - 1))
@@ -165,6 +171,12 @@ pub(crate) fn softmax<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 fn mean<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let length = x.dims()[D - 1] as f32;
     fold_rows(&x, Fold::Sum).map_or_else(|| x.mean_dim(D - 1), |sum| sum / length)
+}
+
+/// The mean of [`dot`]'s products.
+fn mean_product<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {
+    let length = a.dims()[D - 1] as f32;
+    dot_rows(a, b).map_or_else(|| (a.clone() * b.clone()).mean_dim(D - 1), |sum| sum / length)
 }
 
 /// The sum of all rows, in the shape `[1, .., n]`.

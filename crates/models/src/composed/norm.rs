@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{Composed, mean, sum_of_rows};
+use super::{Composed, mean, mean_product, sum_of_rows};
 use crate::fused::{Norm, NormTangent, Normalise, NormaliseTangent, Rows};
 
 /// A row's x^ and s.
@@ -15,13 +15,13 @@ struct Normalised<const D: usize> {
 impl<const D: usize> Normalised<D> {
     fn new(kind: Normalise, x: Tensor<D>) -> Self {
         let x = centre(kind.centred, x);
-        let s = (mean(x.clone() * x.clone()) + kind.epsilon).sqrt().recip();
+        let s = (mean_product(&x, &x) + kind.epsilon).sqrt().recip();
         Self { centred: kind.centred, hat: x * s.clone(), s }
     }
 
     /// `mean(v x^)`.
     fn along(&self, v: &Tensor<D>) -> Tensor<D> {
-        mean(v.clone() * self.hat.clone())
+        mean_product(v, &self.hat)
     }
 
     /// `s (v - mean(v) - x^ mean(v x^))`: the derivative along v, and also the gradient of <v, x^>.
@@ -34,7 +34,7 @@ impl<const D: usize> Normalised<D> {
     fn second(&self, dx: &Tensor<D>, h: &Tensor<D>) -> Tensor<D> {
         let (a, b) = (self.along(h), self.along(dx));
         let (dx, centred) = (centre(self.centred, dx.clone()), centre(self.centred, h.clone()));
-        let along = mean(h.clone() * dx.clone()) - a.clone() * b.clone() * 3.0;
+        let along = mean_product(h, &dx) - a.clone() * b.clone() * 3.0;
         let sum = self.hat.clone() * along + centred * b + dx * a;
         sum * (self.s.clone() * self.s.clone()).neg()
     }

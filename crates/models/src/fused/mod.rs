@@ -25,6 +25,7 @@ mod gemm;
 mod head;
 mod linear;
 mod log_prob;
+mod lookup;
 mod norm;
 mod product;
 mod real;
@@ -56,6 +57,7 @@ pub(crate) use compare::as_elsewhere;
 pub(crate) use head::{CHUNK, HeadLogProb, HeadLogProbTangent, KEPT};
 pub(crate) use linear::{Linear, LinearTangent};
 pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
+pub(crate) use lookup::Lookup;
 pub(crate) use norm::{Norm, NormTangent, Normalise, NormaliseTangent};
 pub(crate) use product::{Product, ProductTangent};
 pub use real::Real;
@@ -67,7 +69,7 @@ pub(crate) use sweep::zeros;
 pub use sweep::{Sweep, can_sweep, sweep, zeros_like};
 use widen::widened;
 
-/// A function of `N` tensors of f32 or f64 on the CPU, with its derivative.
+/// A function of `N` tensors on the CPU, with its derivative.
 pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
     /// The output.
     fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor;
@@ -80,6 +82,11 @@ pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
         output: &FlexTensor,
         gradient: &FlexTensor,
     ) -> [Option<FlexTensor>; N];
+
+    /// Whether it takes inputs of a type.
+    fn takes(&self, dtype: DType) -> bool {
+        matches!(dtype, DType::F32 | DType::F64)
+    }
 
     /// Whether an input may be of a narrower type than the others: a frozen weight, [`widened`] where it is read.
     fn widens(&self, _input: usize) -> bool {
@@ -95,14 +102,14 @@ pub(crate) fn apply<const D: usize, const N: usize>(
     run(Rows(kernel), inputs)
 }
 
-/// The operation's output; `None` if its inputs are not all on the CPU, in f32 or in f64.
+/// The operation's output; `None` if its inputs are not all on the CPU, of one type that it takes.
 pub(crate) fn run<O: Operation<N>, const D: usize, const N: usize>(
     operation: O,
     inputs: [&Tensor<D>; N],
 ) -> Option<Tensor<D>> {
     let dtype = inputs[0].dtype();
     if is_off()
-        || !matches!(dtype, DType::F32 | DType::F64)
+        || !operation.takes(dtype)
         || (0..N).any(|input| inputs[input].dtype() != dtype && !operation.widens(input))
     {
         return None;

@@ -413,3 +413,30 @@ fn a_transposed_weight_gets_its_own_gradient() {
     };
     assert_close(&gradient(true), &gradient(false), 1e-14, "a transposed weight");
 }
+
+#[test]
+fn rows_are_looked_up_in_a_part_of_a_longer_vector() {
+    let numbers: Vec<f64> = (0..20).map(f64::from).collect();
+    let lookup = Lookup { rows: [2, 0, 2].into() };
+    for dtype in [DType::F64, DType::F32, DType::BF16, DType::F16] {
+        let whole = Tensor::<1>::from_data(numbers.as_slice(), (&Device::flex(), DType::F64)).cast(dtype);
+        let table = whole.narrow(0, 8, 12).reshape([4, 3]);
+        let found = run(lookup.clone(), [&table]).unwrap();
+        assert_eq!(found.dtype(), dtype);
+        assert_eq!(host(found), [14.0, 15.0, 16.0, 8.0, 9.0, 10.0, 14.0, 15.0, 16.0]);
+        let turned = run(Lookup { rows: [1].into() }, [&table.transpose()]).unwrap();
+        assert_eq!(host(turned), [9.0, 12.0, 15.0, 18.0]);
+    }
+    // a row that is looked up twice has both gradients
+    let table = Tensor::<2>::zeros([4, 2], (&Device::flex(), DType::F64)).autodiff().require_grad();
+    let factors = Tensor::<2>::from_data([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], (&Device::flex(), DType::F64));
+    let tape = (run(lookup, [&table]).unwrap() * factors.autodiff()).sum().backward();
+    assert_eq!(host(table.grad(&tape).unwrap()), [3.0, 4.0, 0.0, 0.0, 6.0, 8.0, 0.0, 0.0]);
+}
+
+#[test]
+#[should_panic(expected = "the table has every row that is asked for")]
+fn what_comes_after_a_table_is_not_looked_up() {
+    let whole = Tensor::<1>::zeros([12], &Device::flex());
+    run(Lookup { rows: [2].into() }, [&whole.narrow(0, 0, 6).reshape([2, 3])]);
+}

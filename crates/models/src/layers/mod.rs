@@ -9,9 +9,9 @@ pub(crate) use norm::{layer_norm, rms_norm};
 pub use rope::RopeScaling;
 pub(crate) use rope::{Rope, rotate};
 
-use burn::tensor::{Int, Tensor};
+use std::sync::Arc;
 
-use crate::{Dual, MatmulPrecision, Params, Tokens, params::Padding};
+use crate::{Dual, MatmulPrecision, Params, Tokens, composed::run, fused::Lookup, params::Padding};
 
 /// `x [batch, seq, in] -> x W + b [batch, seq, out]` of the parameters of a linear layer; see [`Params::linear`].
 pub(crate) fn linear(
@@ -35,7 +35,7 @@ pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens, padding:
     let [batch, seq] = tokens.dims();
     let table = params.matrix(table);
     let hidden = table.dims()[1];
-    let mut rows = lookup(params, table, tokens.flat(params));
+    let mut rows = lookup(params, table, tokens.flat());
     if params.padding() != Padding::Kept
         && let Some(kept) = padding.and_then(|padding| tokens.others(params, padding))
     {
@@ -50,6 +50,7 @@ pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens, padding:
 }
 
 /// Rows of a table, in the type of the pass.
-pub(crate) fn lookup(params: &Params, table: Dual<2>, rows: Tensor<1, Int>) -> Dual<2> {
-    table.select(0, rows).linear_map(|rows| rows.cast(params.dtype()))
+pub(crate) fn lookup(params: &Params, table: Dual<2>, rows: Arc<[u32]>) -> Dual<2> {
+    let lookup = Lookup { rows };
+    table.linear_map(|table| run(lookup.clone(), [&table]).cast(params.dtype()))
 }

@@ -1,8 +1,8 @@
 //! In a program without GPUs: there are no products, no folds and no kernels of theirs.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
-use super::KernelTime;
+use super::{KernelTime, Usage};
 use crate::MatmulPrecision;
 
 pub(super) fn matmul<const D: usize>(_: &Tensor<D>, _: &Tensor<D>, _: MatmulPrecision) -> Option<Tensor<D>> {
@@ -20,7 +20,15 @@ pub(crate) fn fold_rows<const D: usize>(_: &Tensor<D>, _: Fold) -> Option<Tensor
     None
 }
 
+pub(crate) fn dot_rows<const D: usize>(_: &Tensor<D>, _: &Tensor<D>) -> Option<Tensor<D>> {
+    None
+}
+
 pub(crate) fn sum_of_rows(_: &Tensor<2>) -> Option<Tensor<2>> {
+    None
+}
+
+pub(super) fn usage(_: &Device) -> Option<Usage> {
     None
 }
 

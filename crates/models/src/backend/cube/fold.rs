@@ -1,12 +1,17 @@
 //! Sums and maxima along a dimension, read by neighbouring threads at neighbouring places. burn's kernel has a thread for
 //! each output, which reads its whole row by itself.
 
-use burn::tensor::{DType, Tensor};
+use burn::{
+    backend::tensor::FloatTensor,
+    tensor::{DType, Tensor},
+};
 use burn_backend::{Shape, TensorMetadata};
 use burn_cubecl::{
     Cube, kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor,
 };
 use cubecl::prelude::*;
+
+use super::Kernels;
 
 /// Threads side by side.
 const LANES: u32 = 32;
@@ -18,7 +23,7 @@ const PART: usize = 256;
 const GROUPS: usize = 32_768;
 
 /// What becomes of the numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fold {
     Sum,
     Max,
@@ -27,26 +32,44 @@ pub(crate) enum Fold {
 /// Each row, along the last dimension, folded to size 1; `None` for tensors elsewhere, tracked ones, other types than
 /// f32, and where there is nothing to fold.
 pub(crate) fn fold_rows<const D: usize>(x: &Tensor<D>, fold: Fold) -> Option<Tensor<D>> {
-    Some(Tensor::from_primitive::<Cube>(rows(operand(x)?, fold)))
+    Some(Tensor::from_primitive::<Cube>(Cube::fold_rows(operand(x)?, fold)))
+}
+
+/// The sum of the products of each row's numbers with those of the other's row, without a place for the products; `None`
+/// as for [`fold_rows`].
+pub(crate) fn dot_rows<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Tensor<D>> {
+    Some(Tensor::from_primitive::<Cube>(Cube::dot_rows(operand(a)?, operand(b)?)))
 }
 
 /// The sum of all rows of `[rows, columns]`, in the shape `[1, columns]`; `None` as for [`fold_rows`].
 pub(crate) fn sum_of_rows(x: &Tensor<2>) -> Option<Tensor<2>> {
-    Some(Tensor::from_primitive::<Cube>(columns(operand(x)?)))
+    Some(Tensor::from_primitive::<Cube>(Cube::sum_of_rows(operand(x)?)))
 }
 
-fn operand<const D: usize>(x: &Tensor<D>) -> Option<CubeTensor> {
+fn operand<const D: usize>(x: &Tensor<D>) -> Option<FloatTensor<Cube>> {
     let fits = x.dtype() == DType::F32 && x.dims().iter().all(|&size| size > 0);
-    let operand = fits.then(|| x.clone().try_into_primitive::<Cube>().ok())??;
-    Some(into_contiguous(operand))
+    fits.then(|| x.clone().try_into_primitive::<Cube>().ok())?
 }
 
-fn rows(x: CubeTensor, fold: Fold) -> CubeTensor {
-    let mut shape: Vec<usize> = x.shape().iter().copied().collect();
-    let length = shape.pop().expect("a tensor has a dimension");
-    let rows = shape.iter().product::<usize>();
-    shape.push(1);
-    let output = empty(&x, shape);
+pub(super) fn shape_of_rows(x: &Shape) -> Shape {
+    let mut sizes: Vec<usize> = x.iter().copied().collect();
+    *sizes.last_mut().expect("a tensor has a dimension") = 1;
+    Shape::from(sizes)
+}
+
+pub(super) fn shape_of_sum(x: &Shape) -> Shape {
+    Shape::from(vec![1, x[1]])
+}
+
+/// The rows of x, times those of `by` if there are any.
+pub(super) fn rows(x: CubeTensor, by: Option<CubeTensor>, fold: Fold) -> CubeTensor {
+    let x = into_contiguous(x);
+    let is_product = by.is_some();
+    let by = by.map_or_else(|| x.clone(), into_contiguous);
+    let shape = x.shape();
+    let length = shape[shape.num_dims() - 1];
+    let rows = shape.num_elements() / length;
+    let output = empty(&x, shape_of_rows(&shape));
     let groups = rows.div_ceil(GROUP as usize);
     let across = groups.min(GROUPS);
     #[expect(unsafe_code, reason = "the kernel checks its bounds itself")]
@@ -58,21 +81,24 @@ fn rows(x: CubeTensor, fold: Fold) -> CubeTensor {
             CubeDim::new_2d(LANES, GROUP),
             x.required_address_type(),
             x.clone().into_buffer_arg(),
+            by.into_buffer_arg(),
             output.clone().into_buffer_arg(),
             rows,
             length,
-            fold == Fold::Max,
+            fold,
+            is_product,
         );
     }
     output
 }
 
-fn columns(x: CubeTensor) -> CubeTensor {
+pub(super) fn columns(x: CubeTensor) -> CubeTensor {
+    let x = into_contiguous(x);
     let [rows, columns] = [0, 1].map(|dim| x.shape()[dim]);
     let parts = rows.div_ceil(PART);
     // both passes are short
     let each = if parts > 1 { PART } else { rows };
-    let output = empty(&x, vec![parts, columns]);
+    let output = empty(&x, Shape::from(vec![parts, columns]));
     let across = columns.div_ceil(LANES as usize);
     #[expect(unsafe_code, reason = "the kernel checks its bounds itself")]
     // SAFETY: a number is read where its row and column are inside, and written where its column is
@@ -92,13 +118,21 @@ fn columns(x: CubeTensor) -> CubeTensor {
     if parts > 1 { self::columns(output) } else { output }
 }
 
-fn empty(like: &CubeTensor, shape: Vec<usize>) -> CubeTensor {
-    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), DType::F32)
+fn empty(like: &CubeTensor, shape: Shape) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, DType::F32)
 }
 
 /// A row of threads for each row: each thread every 32nd number, then the threads by halves.
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn rows_kernel(input: &[f32], output: &mut [f32], rows: usize, length: usize, #[comptime] maximum: bool) {
+fn rows_kernel(
+    input: &[f32],
+    by: &[f32],
+    output: &mut [f32],
+    rows: usize,
+    length: usize,
+    #[comptime] fold: Fold,
+    #[comptime] is_product: bool,
+) {
     let group = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
     let row = group * comptime!(GROUP as usize) + UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;
@@ -107,25 +141,21 @@ fn rows_kernel(input: &[f32], output: &mut [f32], rows: usize, length: usize, #[
     let mut folded = 0.0f32;
     if row < rows {
         let start = row * length;
-        if maximum {
+        if comptime!(fold == Fold::Max) {
             folded = input[start];
         }
         let mut column = lane;
         while column < length {
-            folded = combine(folded, input[start + column], maximum);
+            let mut number = input[start + column];
+            if is_product {
+                number *= by[start + column];
+            }
+            folded = combine(folded, number, fold);
             column += comptime!(LANES as usize);
         }
     }
     shared[place] = folded;
-    sync_cube();
-    #[unroll]
-    for halving in 0..5u32 {
-        let half = comptime!((LANES >> (halving + 1)) as usize);
-        if lane < half {
-            shared[place] = combine(shared[place], shared[place + half], maximum);
-        }
-        sync_cube();
-    }
+    halve(&mut shared, place, lane, 1u32, LANES, fold);
     if lane == 0 && row < rows {
         output[row] = shared[place];
     }
@@ -137,8 +167,7 @@ fn columns_kernel(input: &[f32], output: &mut [f32], rows: usize, columns: usize
     let column = CUBE_POS_X as usize * comptime!(LANES as usize) + UNIT_POS_X as usize;
     let part = CUBE_POS_Y as usize;
     let lane = UNIT_POS_Y as usize;
-    let width = comptime!(LANES as usize);
-    let place = lane * width + UNIT_POS_X as usize;
+    let place = lane * comptime!(LANES as usize) + UNIT_POS_X as usize;
     let mut shared = Shared::<[f32]>::new_slice(comptime!((LANES * GROUP) as usize));
     let mut sum = 0.0f32;
     if column < columns {
@@ -150,21 +179,34 @@ fn columns_kernel(input: &[f32], output: &mut [f32], rows: usize, columns: usize
         }
     }
     shared[place] = sum;
-    sync_cube();
-    #[unroll]
-    for halving in 0..3u32 {
-        let half = comptime!((GROUP >> (halving + 1)) as usize);
-        if lane < half {
-            shared[place] = shared[place] + shared[place + half * width];
-        }
-        sync_cube();
-    }
+    halve(&mut shared, place, lane, LANES, GROUP, Fold::Sum);
     if lane == 0 && column < columns {
         output[part * columns + column] = shared[place];
     }
 }
 
+/// Folds what `count` lanes have put in their places, `step` apart, into the first one's.
 #[cube]
-fn combine(one: f32, other: f32, #[comptime] maximum: bool) -> f32 {
-    if maximum { max(one, other) } else { one + other }
+fn halve(
+    shared: &mut Shared<[f32]>,
+    place: usize,
+    lane: usize,
+    #[comptime] step: u32,
+    #[comptime] count: u32,
+    #[comptime] fold: Fold,
+) {
+    sync_cube();
+    #[unroll]
+    for halving in 0..comptime!(count.ilog2()) {
+        let half = comptime!((count >> (halving + 1)) as usize);
+        if lane < half {
+            shared[place] = combine(shared[place], shared[place + half * comptime!(step as usize)], fold);
+        }
+        sync_cube();
+    }
+}
+
+#[cube]
+fn combine(one: f32, other: f32, #[comptime] fold: Fold) -> f32 {
+    if comptime!(fold == Fold::Max) { max(one, other) } else { one + other }
 }

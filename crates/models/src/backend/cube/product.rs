@@ -1,9 +1,9 @@
 //! Matrix products at the precision that is asked for.
 
 use burn::tensor::{DType, Tensor};
-use burn_backend::{TensorMetadata, cubecl::dtype_to_elem_type};
+use burn_backend::{Shape, TensorMetadata, cubecl::dtype_to_elem_type};
 use burn_cubecl::{
-    Cube,
+    Cube, CubeDevice,
     kernel::{cast, matmul::init_matmul_output},
     tensor::CubeTensor,
 };
@@ -17,7 +17,10 @@ use cubek::{
     std::InputBinding,
 };
 
-use super::split::{Side, split};
+use super::{
+    Kernels,
+    split::{Side, split},
+};
 use crate::MatmulPrecision;
 
 /// A product of f32 on a device of cubecl; `None` elsewhere, for tracked operands, and for a precision that
@@ -31,16 +34,26 @@ pub(in crate::backend) fn matmul<const D: usize>(
         return None;
     }
     let operand = |x: &Tensor<D>| x.clone().try_into_primitive::<Cube>().ok();
-    Some(Tensor::from_primitive::<Cube>(product(operand(a)?, operand(b)?, precision)?))
-}
-
-fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> Option<CubeTensor> {
-    let leading = |x: &CubeTensor| x.shape().iter().copied().take(x.rank() - 2).collect::<Vec<_>>();
-    assert_eq!(leading(&a), leading(&b), "operands of a product have the same leading dimensions");
-    let has_tensor_cores = has_tensor_cores(&a);
-    if precision != MatmulPrecision::F32 && !has_tensor_cores {
+    let (a, b) = (operand(a)?, operand(b)?);
+    if precision != MatmulPrecision::F32 && !has_tensor_cores(&a.device()) {
         return None;
     }
+    Some(Tensor::from_primitive::<Cube>(Cube::product(a, b, precision)))
+}
+
+pub(super) fn shape(a: &Shape, b: &Shape) -> Shape {
+    let mut sizes: Vec<usize> = a.iter().copied().collect();
+    let columns = sizes.len() - 1;
+    assert_eq!(
+        sizes[..columns - 1],
+        b[..columns - 1],
+        "operands of a product have the same leading dimensions"
+    );
+    sizes[columns] = b[columns];
+    Shape::from(sizes)
+}
+
+pub(super) fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> CubeTensor {
     let output = init_matmul_output(&a, &b, DType::F32);
     let by_tensor_cores = || {
         let operands = match precision {
@@ -50,14 +63,15 @@ fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> Option<C
         };
         on_tensor_cores().into_iter().any(|strategy| launch(&operands, &output, &strategy))
     };
-    let launched = has_tensor_cores && by_tensor_cores() || launch(&[a, b], &output, &on_units());
+    let launched = has_tensor_cores(&a.device) && by_tensor_cores() || launch(&[a, b], &output, &on_units());
     assert!(launched, "the kernel without tensor cores takes every product");
-    Some(output)
+    output
 }
 
-/// Whether the tensor's device multiplies bfloat16 on tensor cores.
-fn has_tensor_cores(x: &CubeTensor) -> bool {
-    let (features, bf16) = (&x.client.features().matmul, dtype_to_elem_type(DType::BF16));
+/// Whether a device multiplies bfloat16 on tensor cores.
+fn has_tensor_cores(device: &CubeDevice) -> bool {
+    let client = device.client();
+    let (features, bf16) = (&client.features().matmul, dtype_to_elem_type(DType::BF16));
     features.mma.iter().chain(&features.cmma).any(|instruction| instruction.a_type == bf16)
 }
 

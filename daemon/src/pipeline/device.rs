@@ -48,6 +48,7 @@ mod tests {
     fn the_cpu_and_what_cannot_be_opened_have_no_gpus() {
         for devices in ["cpu", "cpu,cpu", "cuda:4096", "no device"] {
             assert_eq!(resources(devices), Resources::default(), "{devices}");
+            assert_eq!(usage(devices), [], "{devices}");
         }
     }
 }

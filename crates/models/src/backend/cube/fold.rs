@@ -66,6 +66,7 @@ pub(super) fn rows(x: CubeTensor, by: Option<CubeTensor>, fold: Fold) -> CubeTen
     let x = into_contiguous(x);
     let is_product = by.is_some();
     let by = by.map_or_else(|| x.clone(), into_contiguous);
+    assert_eq!(x.shape(), by.shape(), "each number has one that it is multiplied by");
     let shape = x.shape();
     let length = shape[shape.num_dims() - 1];
     let rows = shape.num_elements() / length;

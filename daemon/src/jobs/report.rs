@@ -19,14 +19,20 @@ use crate::{jobs::labels, pipeline::device::usage};
 /// Time between two writes.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// What a run tells.
+struct Told {
+    at: Instant,
+    event: Event,
+    /// Of a step: how much of each GPU is in use.
+    gpus: Vec<(String, Usage)>,
+}
+
 /// The end of a run's line that listens.
 pub(crate) struct Reporter {
     queue: Queue,
     lease: Lease,
     dataset: String,
-    /// Where the run computes.
-    devices: String,
-    told: UnboundedReceiver<(Instant, Event)>,
+    told: UnboundedReceiver<Told>,
     /// Where the run began in this attempt, and when its newest step ended.
     first: usize,
     started: Instant,
@@ -46,13 +52,13 @@ impl Reporter {
         dataset: &str,
         devices: &str,
     ) -> (impl FnMut(&Event) + Send + use<>, Self) {
-        let (tell, told): (UnboundedSender<(Instant, Event)>, _) = unbounded_channel();
+        let (tell, told): (UnboundedSender<Told>, _) = unbounded_channel();
+        let devices = devices.to_owned();
         let now = Instant::now();
         let report = Self {
             queue,
             lease,
             dataset: labels::dataset(dataset),
-            devices: devices.to_owned(),
             told,
             first: 0,
             started: now,
@@ -62,8 +68,13 @@ impl Reporter {
             events: VecDeque::new(),
             progress: None,
         };
-        // a run that nobody listens to goes on
-        (move |event: &Event| drop(tell.send((Instant::now(), event.clone()))), report)
+        let tell = move |event: &Event| {
+            // asked on the run's thread: a device may answer when it has done what came before
+            let gpus = if let Event::Step(_) = event { usage(&devices) } else { vec![] };
+            // a run that nobody listens to goes on
+            drop(tell.send(Told { at: Instant::now(), event: event.clone(), gpus }));
+        };
+        (tell, report)
     }
 
     /// Writes what is told until the run has ended.
@@ -87,8 +98,8 @@ impl Reporter {
 
     /// Hears what is told, to the end.
     async fn listen(&mut self) {
-        while let Some((at, event)) = self.told.recv().await {
-            self.hear(at, &event);
+        while let Some(told) = self.told.recv().await {
+            self.hear(&told);
         }
     }
 
@@ -104,7 +115,9 @@ impl Reporter {
         Ok(())
     }
 
-    fn hear(&mut self, at: Instant, event: &Event) {
+    fn hear(&mut self, told: &Told) {
+        let Told { at, event, gpus } = told;
+        let at = *at;
         match event {
             Event::Started { step, steps } => {
                 (self.first, self.steps, self.started, self.last) = (*step, *steps, at, at);
@@ -117,7 +130,7 @@ impl Reporter {
                 detail["advice"] = json!(signal.advice());
                 self.events.push_back(("signal", detail));
             }
-            Event::Step(record) => self.step(at, record),
+            Event::Step(record) => self.step(at, record, gpus),
             Event::Validation(record) => {
                 self.group();
                 self.events.push_back(("validation", validation(record)));
@@ -145,7 +158,7 @@ impl Reporter {
         self.progress = Some(json!({ "stage": name, "step": steps, "steps": steps }));
     }
 
-    fn step(&mut self, at: Instant, record: &StepRecord) {
+    fn step(&mut self, at: Instant, record: &StepRecord, gpus: &[(String, Usage)]) {
         let done = record.step + 1;
         let seconds = at.duration_since(self.last).as_secs_f64();
         self.last = at;
@@ -169,8 +182,7 @@ impl Reporter {
                 gauge!("dpg_teacher_money", "dataset" => dataset()).set(money);
             }
         }
-        let gpus = usage(&self.devices);
-        for (device, Usage { memory_bytes, busy }) in &gpus {
+        for (device, Usage { memory_bytes, busy }) in gpus {
             let labels = [("dataset", dataset()), ("device", device.clone())];
             gauge!("dpg_gpu_memory_bytes", &labels).set(*memory_bytes as f64);
             if let Some(busy) = busy {

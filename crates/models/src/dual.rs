@@ -5,9 +5,9 @@
 //! product along `u`. Both parts may be tracked by autodiff, so that one ordinary backward pass of
 //! a tangent is a Hessian-vector product (forward over reverse).
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 
-use crate::composed::{self, Composed, largest, softmax, sum};
+use crate::composed::{self, Composed, dot};
 use crate::fused::{
     self, Activation, ActivationTangent, Attention, AttentionTangent, HeadLogProb, HeadLogProbTangent,
     Kernel, Linear, LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Operation, Product,
@@ -182,15 +182,10 @@ impl<const D: usize> Dual<D> {
             });
             return Self::new(value, tangent);
         }
-        let mut scores = self.scale(scale);
-        if let Some(queries) = causal {
-            scores.primal = scores.primal.clone() + causal_mask(queries, &scores.primal);
-        }
-        let value = softmax(scores.primal);
-        let tangent = scores.tangent.map(|tangent| {
-            let weighted = value.clone() * tangent;
-            let mean = sum(weighted.clone());
-            weighted - value.clone() * mean
+        let value = composed::softmax(self.primal, scale, causal);
+        let tangent = self.tangent.map(|tangent| {
+            let tangent = tangent * scale;
+            value.clone() * (tangent.clone() - dot(&value, &tangent))
         });
         Self::new(value, tangent)
     }
@@ -217,11 +212,9 @@ impl<const D: usize> Dual<D> {
 
     /// `log(sum(exp(self)))` along the last dimension, kept with size 1.
     pub fn log_sum_exp(self) -> Self {
-        let shift = largest(self.primal.clone().detach());
-        let exp = (self.primal - shift.clone()).exp();
-        let total = sum(exp.clone());
-        let tangent = self.tangent.map(|tangent| sum(exp * tangent) / total.clone());
-        Self::new(total.log() + shift, tangent)
+        let value = composed::log_sum_exp(self.primal.clone());
+        let tangent = self.tangent.map(|tangent| dot(&(self.primal - value.clone()).exp(), &tangent));
+        Self::new(value, tangent)
     }
 }
 
@@ -335,18 +328,6 @@ fn fused_product<const D: usize>(a: &Dual<D>, b: &Dual<D>) -> Option<Dual<D>> {
         _ => return None,
     };
     Some(Dual::new(fused::apply(Product, [&a.primal, &b.primal])?, tangent))
-}
-
-/// Very negative above the diagonal, `[1, .., queries, keys]`, where `like` is.
-fn causal_mask<const D: usize>(queries: usize, like: &Tensor<D>) -> Tensor<D> {
-    const MASKED: f64 = -1e9;
-    let keys = like.dims()[D - 1];
-    let mask: Vec<f64> =
-        (0..queries * keys).map(|i| if i % keys > i / keys { MASKED } else { 0.0 }).collect();
-    let mut shape = [1; D];
-    (shape[D - 2], shape[D - 1]) = (queries, keys);
-    let data = TensorData::new(mask, shape).convert_dtype(like.dtype());
-    Tensor::from_data(data, (&like.device(), like.dtype()))
 }
 
 fn expand_to<const D: usize>(tangent: Tensor<D>, a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {

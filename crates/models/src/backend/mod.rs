@@ -17,7 +17,7 @@ mod cube;
 mod cuda;
 mod wgpu;
 
-pub(crate) use cube::{Fold, dot_rows, fold_rows, sum_of_rows};
+pub(crate) use cube::{dot_rows, log_sum_exp, row_means, softmax, sum_of_rows};
 
 /// Makes the list, and the choice of a product.
 macro_rules! backends {

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
-use super::{Composed, dot, largest, linear::like, sum};
+use super::{Composed, dot, linear::like, log_sum_exp};
 use crate::{
     MatmulPrecision,
     fused::{HeadLogProb, HeadLogProbTangent},
@@ -68,9 +68,11 @@ impl Chunk<'_> {
         x.clone().gather(1, self.targets.clone())
     }
 
-    /// `x + g e_t`.
+    /// `x + g e_t`, which devices compute together with x.
     fn add_chosen(&self, x: Tensor<2>, g: Tensor<2>) -> Tensor<2> {
-        x.scatter(1, self.targets.clone(), g, IndexingUpdateOp::Add)
+        let columns = Tensor::arange(0..x.dims()[1] as i64, &x.device()).reshape([1, -1]);
+        let chosen = columns.equal(self.targets.clone());
+        x.clone().mask_where(chosen, x + g)
     }
 
     /// p of logits and their log-probabilities y.
@@ -81,9 +83,7 @@ impl Chunk<'_> {
 
     /// Log-probabilities as a row.
     fn log_probs(&self, x: &Tensor<2>) -> Tensor<2> {
-        let shift = largest(x.clone());
-        let sum = sum((x.clone() - shift.clone()).exp());
-        self.row(self.chosen(x) - (sum.log() + shift))
+        self.row(self.chosen(x) - log_sum_exp(x.clone()))
     }
 
     fn row(&self, column: Tensor<2>) -> Tensor<2> {

@@ -13,7 +13,7 @@ mod norm;
 
 use std::fmt::Debug;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use burn_autodiff::{
     Autodiff,
     checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
@@ -25,7 +25,7 @@ use burn_backend::AutodiffBackend;
 pub(crate) use head::CHUNK;
 pub(crate) use linear::matmul;
 
-use crate::backend::{self, Fold, dot_rows, fold_rows};
+use crate::backend::{self, dot_rows, row_means};
 use crate::fused::{Operation, run as run_fused};
 
 /// A function of `N` tensors with its derivative. No tensor here is tracked.
@@ -145,38 +145,57 @@ tracked!(flex, burn_flex::Flex);
 #[cfg(feature = "cube")]
 tracked!(cube, burn_cubecl::Cube);
 
-/// The sum of each row, with size 1.
-pub(crate) fn sum<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    fold_rows(&x, Fold::Sum).unwrap_or_else(|| x.sum_dim(D - 1))
-}
-
 /// The sum of the products of each row's numbers with those of the other's row, with size 1.
 pub(crate) fn dot<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {
-    dot_rows(a, b).unwrap_or_else(|| (a.clone() * b.clone()).sum_dim(D - 1))
+    dot_rows(a, b, 1.0).unwrap_or_else(|| (a.clone() * b.clone()).sum_dim(D - 1))
 }
 
-/// The largest number of each row, with size 1.
-pub(crate) fn largest<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    fold_rows(&x, Fold::Max).unwrap_or_else(|| x.max_dim(D - 1))
+/// `log(sum(exp(x)))` of each row, with size 1.
+pub(crate) fn log_sum_exp<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    backend::log_sum_exp(&x).unwrap_or_else(|| {
+        let shift = x.clone().detach().max_dim(D - 1);
+        (x - shift.clone()).exp().sum_dim(D - 1).log() + shift
+    })
 }
 
-/// `softmax` of each row.
-pub(crate) fn softmax<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    let shift = largest(x.clone().detach());
-    let exp = (x - shift).exp();
-    exp.clone() / sum(exp)
+/// `softmax(scale x)` of each row. With `causal`, the dimension before holds that many queries, and query `q` sees
+/// the keys `..= q` alone.
+pub(crate) fn softmax<const D: usize>(x: Tensor<D>, scale: f64, causal: Option<usize>) -> Tensor<D> {
+    backend::softmax(&x, scale, causal).unwrap_or_else(|| {
+        let scores = match causal {
+            None => x * scale,
+            Some(queries) => {
+                let mask = causal_mask(queries, &x);
+                x * scale + mask
+            }
+        };
+        let shift = scores.clone().detach().max_dim(D - 1);
+        let exp = (scores - shift).exp();
+        exp.clone() / exp.sum_dim(D - 1)
+    })
+}
+
+/// Very negative above the diagonal, `[1, .., queries, keys]`, where `like` is.
+fn causal_mask<const D: usize>(queries: usize, like: &Tensor<D>) -> Tensor<D> {
+    const MASKED: f64 = -1e9;
+    let keys = like.dims()[D - 1];
+    let mask: Vec<f64> =
+        (0..queries * keys).map(|i| if i % keys > i / keys { MASKED } else { 0.0 }).collect();
+    let mut shape = [1; D];
+    (shape[D - 2], shape[D - 1]) = (queries, keys);
+    let data = TensorData::new(mask, shape).convert_dtype(like.dtype());
+    Tensor::from_data(data, (&like.device(), like.dtype()))
 }
 
 /// The mean of each row, with size 1.
 fn mean<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    let length = x.dims()[D - 1] as f32;
-    fold_rows(&x, Fold::Sum).map_or_else(|| x.mean_dim(D - 1), |sum| sum / length)
+    row_means(&x).unwrap_or_else(|| x.mean_dim(D - 1))
 }
 
 /// The mean of [`dot`]'s products.
 fn mean_product<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {
-    let length = a.dims()[D - 1] as f32;
-    dot_rows(a, b).map_or_else(|| (a.clone() * b.clone()).mean_dim(D - 1), |sum| sum / length)
+    let factor = 1.0 / a.dims()[D - 1] as f32;
+    dot_rows(a, b, factor).unwrap_or_else(|| (a.clone() * b.clone()).mean_dim(D - 1))
 }
 
 /// The sum of all rows, in the shape `[1, .., n]`.

@@ -1,4 +1,4 @@
-//! In a program without GPUs: there are no products, no folds and no kernels of theirs.
+//! In a program without GPUs: there are no products, no sums and no kernels of theirs.
 
 use burn::tensor::{Device, Tensor};
 
@@ -9,22 +9,23 @@ pub(super) fn matmul<const D: usize>(_: &Tensor<D>, _: &Tensor<D>, _: MatmulPrec
     None
 }
 
-/// What becomes of the numbers.
-#[derive(Clone, Copy)]
-pub(crate) enum Fold {
-    Sum,
-    Max,
-}
-
-pub(crate) fn fold_rows<const D: usize>(_: &Tensor<D>, _: Fold) -> Option<Tensor<D>> {
+pub(crate) fn row_means<const D: usize>(_: &Tensor<D>) -> Option<Tensor<D>> {
     None
 }
 
-pub(crate) fn dot_rows<const D: usize>(_: &Tensor<D>, _: &Tensor<D>) -> Option<Tensor<D>> {
+pub(crate) fn dot_rows<const D: usize>(_: &Tensor<D>, _: &Tensor<D>, _: f32) -> Option<Tensor<D>> {
     None
 }
 
 pub(crate) fn sum_of_rows(_: &Tensor<2>) -> Option<Tensor<2>> {
+    None
+}
+
+pub(crate) fn log_sum_exp<const D: usize>(_: &Tensor<D>) -> Option<Tensor<D>> {
+    None
+}
+
+pub(crate) fn softmax<const D: usize>(_: &Tensor<D>, _: f64, _: Option<usize>) -> Option<Tensor<D>> {
     None
 }
 

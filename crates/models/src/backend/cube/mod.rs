@@ -2,10 +2,11 @@
 //!
 //! Everything else is burn's, which fuses neighbouring elementwise operations into one kernel.
 
-mod fold;
 mod observer;
 mod product;
+mod softmax;
 mod split;
+mod sums;
 mod usage;
 
 use std::sync::Once;
@@ -20,9 +21,10 @@ use serde_json::json;
 
 use crate::MatmulPrecision;
 
-pub(crate) use fold::{Fold, dot_rows, fold_rows, sum_of_rows};
 pub(in crate::backend) use observer::kernels;
 pub(in crate::backend) use product::matmul;
+pub(crate) use softmax::{log_sum_exp, softmax};
+pub(crate) use sums::{dot_rows, row_means, sum_of_rows};
 pub(in crate::backend) use usage::usage;
 
 /// Sets fusion up, before the first device is opened: operations are fused as they come. burn looks for several kernels at
@@ -41,17 +43,25 @@ pub(in crate::backend) fn prepare() {
 /// The operations as burn's fusion sees them: it defers them like its own, and leaves them whole.
 #[backend_extension(Cube, Fusion)]
 trait Kernels: Backend {
-    /// Each row, along the last dimension, to size 1.
-    #[fusion(dtype = x, shape = fold::shape_of_rows(x))]
-    fn fold_rows(x: FloatTensor<Self>, fold: Fold) -> FloatTensor<Self>;
+    /// The mean of each row, along the last dimension.
+    #[fusion(dtype = x, shape = sums::shape_of_rows(x))]
+    fn row_means(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The sum of the products of each row's numbers with those of the other's row.
-    #[fusion(dtype = a, shape = fold::shape_of_rows(a))]
-    fn dot_rows(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// The sum of the products of each row's numbers with those of the other's row, times a factor.
+    #[fusion(dtype = a, shape = sums::shape_of_rows(a))]
+    fn dot_rows(a: FloatTensor<Self>, b: FloatTensor<Self>, factor: f32) -> FloatTensor<Self>;
 
     /// The sum of all rows of `[rows, columns]`, `[1, columns]`.
-    #[fusion(dtype = x, shape = fold::shape_of_sum(x))]
+    #[fusion(dtype = x, shape = sums::shape_of_sum(x))]
     fn sum_of_rows(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `log(sum(exp(x)))` of each row.
+    #[fusion(dtype = x, shape = sums::shape_of_rows(x))]
+    fn log_sum_exp(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `softmax(scale x)` of each row, causal or not.
+    #[fusion(dtype = x, shape = x)]
+    fn softmax(x: FloatTensor<Self>, scale: f32, causal: Option<usize>) -> FloatTensor<Self>;
 
     /// `a b`, batched over leading dimensions.
     #[fusion(dtype = a, shape = product::shape(a, b))]
@@ -59,16 +69,24 @@ trait Kernels: Backend {
 }
 
 impl Kernels for CubeBackend {
-    fn fold_rows(x: CubeTensor, fold: Fold) -> CubeTensor {
-        fold::rows(x, None, fold)
+    fn row_means(x: CubeTensor) -> CubeTensor {
+        sums::means(x)
     }
 
-    fn dot_rows(a: CubeTensor, b: CubeTensor) -> CubeTensor {
-        fold::rows(a, Some(b), Fold::Sum)
+    fn dot_rows(a: CubeTensor, b: CubeTensor, factor: f32) -> CubeTensor {
+        sums::sums(a, Some(b), factor)
     }
 
     fn sum_of_rows(x: CubeTensor) -> CubeTensor {
-        fold::columns(x)
+        sums::columns(x)
+    }
+
+    fn log_sum_exp(x: CubeTensor) -> CubeTensor {
+        softmax::log_sums(x)
+    }
+
+    fn softmax(x: CubeTensor, scale: f32, causal: Option<usize>) -> CubeTensor {
+        softmax::weights(x, scale, causal)
     }
 
     fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> CubeTensor {

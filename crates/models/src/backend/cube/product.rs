@@ -2,11 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 use burn_backend::{Shape, TensorMetadata, cubecl::dtype_to_elem_type};
-use burn_cubecl::{
-    Cube, CubeDevice,
-    kernel::{cast, matmul::init_matmul_output},
-    tensor::CubeTensor,
-};
+use burn_cubecl::{Cube, CubeDevice, kernel::cast, tensor::CubeTensor};
 use cubek::{
     matmul::{
         definition::{MatmulElems, MatmulGlobalElems},
@@ -17,10 +13,7 @@ use cubek::{
     std::InputBinding,
 };
 
-use super::{
-    Kernels,
-    split::{Side, split},
-};
+use super::{Kernels, split, sums::empty};
 use crate::MatmulPrecision;
 
 /// A product of f32 on a device of cubecl; `None` elsewhere, for tracked operands, and for a precision that
@@ -54,14 +47,15 @@ pub(super) fn shape(a: &Shape, b: &Shape) -> Shape {
 }
 
 pub(super) fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> CubeTensor {
-    let output = init_matmul_output(&a, &b, DType::F32);
-    let by_tensor_cores = || {
-        let operands = match precision {
-            MatmulPrecision::F32 => [split(&a, Side::Left), split(&b, Side::Right)],
-            MatmulPrecision::Tf32 => [a.clone(), b.clone()],
-            MatmulPrecision::Bf16 => [&a, &b].map(|x| cast(x.clone(), DType::BF16)),
-        };
+    // rows side by side: behind a gap they would be copied for most of what reads them
+    let output = empty(&a, shape(&a.shape(), &b.shape()));
+    let on_tensor_cores = |operands: [CubeTensor; 2]| {
         on_tensor_cores().into_iter().any(|strategy| launch(&operands, &output, &strategy))
+    };
+    let by_tensor_cores = || match precision {
+        MatmulPrecision::F32 => split::product(&a, &b, &output),
+        MatmulPrecision::Tf32 => on_tensor_cores([a.clone(), b.clone()]),
+        MatmulPrecision::Bf16 => on_tensor_cores([&a, &b].map(|x| cast(x.clone(), DType::BF16))),
     };
     let launched = has_tensor_cores(&a.device) && by_tensor_cores() || launch(&[a, b], &output, &on_units());
     assert!(launched, "the kernel without tensor cores takes every product");

@@ -1,146 +1,325 @@
-//! f32 as two bfloat16, for products on tensor cores: `x = high + low` to 16 bits of mantissa.
+//! Products of f32 on tensor cores: each number is two bfloat16, `x = high + low` to 16 bits of mantissa.
 //!
-//! Three products `high high + high low + low high`, summed in f32, are one product along an inner dimension
-//! three times as long: the left operand holds `high, high, low` side by side, the right one `high, low, high`.
-//! What is left out, `low low`, is below 2^-16 of the whole.
+//! Three products `high high + high low + low high`, summed in f32, are one product along an inner dimension three
+//! times as long. cubek's kernels read it through [`Parts`], so that it lies nowhere: each tile of the inner
+//! dimension is read as its three parts in turn, which meet in the cache. What is left out, `low low`, is below 2^-16
+//! of the whole.
 
-use burn_backend::{DType, Shape, TensorMetadata};
-use burn_cubecl::{ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor};
-use cubecl::prelude::*;
+#![allow(dead_code, reason = "of cube functions only the expansions are called")]
+
+use burn_backend::{DType, TensorMetadata, cubecl::dtype_to_elem_type};
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::{
+    ir::VectorSize,
+    prelude::{barrier::Barrier, *},
+    std::tensor::{View, ViewExpand, ViewMut, ViewOperations, ViewOperationsExpand},
+};
+use cubek::{
+    matmul::{
+        definition::{AvailableVectorSizes, MatmulGlobalElems, MatmulProblem, MatmulSetupError},
+        multi_level::{
+            BatchMatmulRoutine,
+            args::{
+                BatchedCoords, ConcreteInputsFactory, ConcreteOutputFactory, InputArg, MatmulArgs, OutputArg,
+                TensorArgs, TensorInputs, TensorOutput,
+            },
+            components::{global::memory::GlobalLayoutConfig, tile::TileMatmulKind},
+            launch_kernel,
+            routines::batch::{
+                double_buffering::{CyclicDoubleBufferingAlgorithm, DoubleBufferingArgs},
+                simple::SimpleAlgorithm,
+            },
+        },
+        routine::BlueprintStrategy,
+    },
+    std::{InputBinding, MatrixLayout},
+};
 use half::bf16;
 
-/// Side of the tile that a group of threads moves.
-const TILE: u32 = 32;
-/// Rows of threads of a group, which therefore move 4 elements each.
-const ROWS: u32 = 8;
-/// A row in shared memory has one more than [`TILE`] elements, so that a column lies in as many banks.
-const PITCH: usize = TILE as usize + 1;
-/// Inner dimensions are padded with zeros to a multiple of it, which lets kernels read 16 bytes at a time.
-const ALIGNMENT: usize = 8;
+/// Numbers of the inner dimension that are read as one part before the next, the depth of a product of tensor cores.
+const TILE: u32 = 16;
+
+/// `a b` into the output; false where no kernel on tensor cores takes it.
+pub(super) fn product(a: &CubeTensor, b: &CubeTensor, output: &CubeTensor) -> bool {
+    let double = DoubleBufferingArgs { tile_matmul: TileMatmulKind::Mma, ..Default::default() };
+    launch::<CyclicDoubleBufferingAlgorithm>(a, b, output, &BlueprintStrategy::Inferred(double)).is_ok()
+        || launch::<SimpleAlgorithm>(a, b, output, &BlueprintStrategy::default()).is_ok()
+}
+
+/// Launches one of cubek's kernels for operands in f32 that it takes to be bfloat16, three times as long.
+fn launch<Kernel: BatchMatmulRoutine<()>>(
+    a: &CubeTensor,
+    b: &CubeTensor,
+    output: &CubeTensor,
+    strategy: &BlueprintStrategy<(), Kernel>,
+) -> Result<(), MatmulSetupError>
+where
+    InputArg<SplitArgs>: ConcreteInputsFactory<Kernel>,
+    OutputArg<SplitArgs>: ConcreteOutputFactory<Kernel>,
+{
+    let client = output.client.clone();
+    let [f32, bf16] = [DType::F32, DType::BF16].map(dtype_to_elem_type);
+    let in_rows_or_columns = |x: &CubeTensor| {
+        let binding = InputBinding::new(x.clone().binding(), f32);
+        match MatrixLayout::from_shape_and_strides(binding.shape(), &binding.data().strides, None) {
+            Ok(_) => Ok(binding),
+            Err(_) => binding.into_contiguous(&client),
+        }
+    };
+    let (a, b) = (in_rows_or_columns(a)?, in_rows_or_columns(b)?);
+    let (shape, strides) = (output.shape(), output.meta.strides().clone());
+    let address =
+        a.required_address_type().max(b.required_address_type()).max(output.required_address_type());
+    let mut problem = MatmulProblem::from_shapes_and_strides(
+        a.shape().clone(),
+        b.shape().clone(),
+        shape,
+        a.data().strides.clone(),
+        b.data().strides.clone(),
+        strides,
+        MatmulGlobalElems { lhs: bf16, rhs: bf16, out: f32 },
+        address,
+        None,
+        None,
+    )?;
+    let sizes = AvailableVectorSizes::from_type_sizes(&client, f32.size(), f32.size(), f32.size())
+        .filter_lhs_with_tensor(&problem.lhs_strides, &problem.lhs_shape, problem.lhs_layout)
+        .filter_rhs_with_tensor(&problem.rhs_strides, &problem.rhs_shape, problem.rhs_layout)
+        .filter_out_with_tensor(&problem.out_strides, &problem.out_shape)
+        .pick_max()?;
+    problem.k = 3 * problem.k.next_multiple_of(TILE as usize);
+    let settings = Kernel::device_settings(&client, sizes);
+    let expanded = Kernel::expand_blueprint(&problem, &settings, strategy)?;
+    let mut launch = Kernel::prepare(&problem, &settings, expanded)?;
+    // memory has f32, which the kernel rounds as it puts them where tensor cores read
+    (launch.dtypes.lhs_global, launch.dtypes.rhs_global) = (f32, f32);
+    let (blueprint, sizes) = (&launch.blueprint, &launch.vector_sizes);
+    let input = <InputArg<SplitArgs> as ConcreteInputsFactory<Kernel>>::create(
+        a,
+        b,
+        blueprint,
+        &problem,
+        sizes,
+        &launch.dtypes,
+    );
+    let output = output.clone().binding();
+    let output = <OutputArg<SplitArgs> as ConcreteOutputFactory<Kernel>>::create(
+        output,
+        blueprint,
+        &problem,
+        sizes,
+        &launch.dtypes,
+    );
+    launch_kernel::<SplitArgs, Kernel>(&client, input, output, (), launch)
+}
 
 /// The side of a product that an operand is on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Side {
     Left,
     Right,
 }
 
-/// `[.., rows, inner]` to `[.., rows, 3 padded]`, contiguous; of the right operand `[.., inner, columns]` to
-/// `[.., 3 padded, columns]`, each column contiguous.
-pub(super) fn split(x: &CubeTensor, side: Side) -> CubeTensor {
-    let shape: Vec<usize> = x.shape().iter().copied().collect();
-    let strides: Vec<usize> = x.meta.strides().iter().copied().collect();
-    let rank = shape.len();
-    assert!(rank <= 4, "products have at most two leading dimensions");
-    let (of_rows, of_inner) = match side {
-        Side::Left => (rank - 2, rank - 1),
-        Side::Right => (rank - 1, rank - 2),
-    };
-    let (rows, inner) = (shape[of_rows], shape[of_inner]);
-    let padded = inner.next_multiple_of(ALIGNMENT);
-    // a leading dimension that is not there has one element
-    let leading = |from_the_end: usize| match rank.checked_sub(2 + from_the_end) {
-        Some(dim) => (shape[dim], strides[dim]),
-        None => (1, 0),
-    };
-    let ((middle, middle_stride), (outer, outer_stride)) = (leading(1), leading(2));
-    let mut lengths = shape[..rank - 2].to_vec();
-    lengths.extend([rows, 3 * padded]);
-    let mut output =
-        empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), Shape::from(lengths), DType::BF16);
-    let tiles = padded.div_ceil(TILE as usize);
-    let groups = |count: usize| u32::try_from(count).expect("a device counts its groups in 32 bits");
-    #[expect(unsafe_code, reason = "the kernel checks its bounds itself")]
-    // SAFETY: an element is read where its row and column are inside, and the output has room for all
-    unsafe {
-        split_kernel::launch_unchecked(
-            &output.client,
-            CubeCount::Static(groups(tiles * middle * outer), groups(rows.div_ceil(TILE as usize)), 1),
-            CubeDim::new_2d(TILE, ROWS),
-            address(x, &output),
-            x.clone().into_buffer_arg(),
-            output.clone().into_buffer_arg(),
-            rows,
-            inner,
-            padded,
-            middle,
-            outer_stride,
-            middle_stride,
-            strides[of_rows],
-            strides[of_inner],
-            strides[of_inner] != 1 && strides[of_rows] == 1,
-            side == Side::Right,
-        );
-    }
-    if side == Side::Right {
-        output.meta.swap(rank - 2, rank - 1);
-    }
-    output
+/// An operand as its parts: tile after tile of its inner dimension, each three times. The left one is
+/// `high, high, low`, the right one `high, low, high`.
+#[derive(CubeType, Clone)]
+#[expand(derive(Clone))]
+struct Parts<'a, E: CubePrimitive> {
+    whole: View<'a, E, BatchedCoords>,
+    #[cube(comptime)]
+    side: Side,
 }
 
-/// Offsets have 64 bits where a tensor needs them.
-fn address(x: &CubeTensor, output: &CubeTensor) -> AddressType {
-    x.required_address_type().max(output.required_address_type())
+#[cube]
+impl<'a, E: CubePrimitive> Parts<'a, E> {
+    /// The part at a position, rounded to bfloat16 where it is a high one; zero behind the last.
+    fn part(&self, position: BatchedCoords) -> E {
+        let (batch, row, column) = position;
+        let (_, rows, columns) = self.whole.shape();
+        let (place, size) = match self.side.comptime() {
+            Side::Left => (column, columns),
+            Side::Right => (row, rows),
+        };
+        let tile = place / comptime!(TILE);
+        let inner = tile / 3 * comptime!(TILE) + place % comptime!(TILE);
+        let is_low = match self.side.comptime() {
+            Side::Left => tile % 3 == 2,
+            Side::Right => tile % 3 == 1,
+        };
+        let is_inside = inner < size;
+        // a number that is always there stands for one that is not
+        let inner = select(is_inside, inner, 0u32);
+        let at = match self.side.comptime() {
+            Side::Left => (batch, row, inner),
+            Side::Right => (batch, inner, column),
+        };
+        let value = Vector::<f32, E::Size>::cast_from(self.whole.read_checked(at));
+        let high = Vector::<f32, E::Size>::cast_from(Vector::<bf16, E::Size>::cast_from(value));
+        let part = select(is_low, value - high, high);
+        E::cast_from(select(is_inside, part, Vector::new(0.0f32)))
+    }
+
+    /// Whether there is a part at a position.
+    fn is_inside(&self, position: BatchedCoords) -> bool {
+        let (_, row, column) = position;
+        let (_, rows, columns) = self.size();
+        row < rows && column < columns
+    }
+
+    /// Rows and columns of the operand as it is read.
+    fn size(&self) -> BatchedCoords {
+        let (batch, rows, columns) = self.whole.shape();
+        match self.side.comptime() {
+            Side::Left => (batch, rows, 3 * columns.div_ceil(comptime!(TILE)) * comptime!(TILE)),
+            Side::Right => (batch, 3 * rows.div_ceil(comptime!(TILE)) * comptime!(TILE), columns),
+        }
+    }
 }
 
-#[expect(clippy::too_many_arguments, reason = "a kernel has no structs of sizes")]
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn split_kernel(
-    input: &[f32],
-    output: &mut [bf16],
-    rows: usize,
-    inner: usize,
-    padded: usize,
-    middle: usize,
-    outer_stride: usize,
-    middle_stride: usize,
-    row_stride: usize,
-    inner_stride: usize,
-    #[comptime] across: bool,
-    #[comptime] right: bool,
-) {
-    let tile = comptime!(TILE as usize);
-    let tiles = padded.div_ceil(tile);
-    let batch = CUBE_POS_X as usize / tiles;
-    let first_column = CUBE_POS_X as usize % tiles * tile;
-    let first_row = CUBE_POS_Y as usize * tile;
-    let start = batch / middle * outer_stride + batch % middle * middle_stride;
-    let (x, y) = (UNIT_POS_X as usize, UNIT_POS_Y as usize);
-    let mut shared = Shared::<[f32]>::new_slice(comptime!(TILE as usize * PITCH));
-    if across {
-        // rows lie side by side in memory: neighbouring threads read neighbouring rows
-        for i in 0..comptime!(TILE / ROWS) {
-            let step = y + (i * comptime!(ROWS)) as usize;
-            let (row, column) = (first_row + x, first_column + step);
-            let mut value = 0.0f32;
-            if row < rows && column < inner {
-                value = input[start + row * row_stride + column * inner_stride];
-            }
-            shared[step * comptime!(PITCH) + x] = value;
-        }
-        sync_cube();
+#[cube]
+fn parts<'a, E: CubePrimitive>(
+    whole: View<'a, E, BatchedCoords>,
+    #[comptime] side: Side,
+) -> View<'a, E, BatchedCoords> {
+    let parts = Parts::<'a, E> { whole, side };
+    intrinsic!(|scope| ViewExpand::new(scope, parts))
+}
+
+impl<E: CubePrimitive> Vectorized for Parts<'_, E> {}
+impl<E: CubePrimitive> VectorizedExpand for PartsExpand<'_, E> {
+    fn __expand_vector_size_method(&self, scope: &Scope) -> VectorSize {
+        self.whole.__expand_vector_size_method(scope)
     }
-    for i in 0..comptime!(TILE / ROWS) {
-        let step = y + (i * comptime!(ROWS)) as usize;
-        let (row, column) = (first_row + step, first_column + x);
-        let mut value = 0.0f32;
-        if across {
-            value = shared[x * comptime!(PITCH) + step];
-        } else if row < rows && column < inner {
-            value = input[start + row * row_stride + column * inner_stride];
-        }
-        if row < rows && column < padded {
-            let high = bf16::cast_from(value);
-            let low = bf16::cast_from(value - f32::cast_from(high));
-            let place = (batch * rows + row) * 3 * padded + column;
-            output[place] = high;
-            if right {
-                output[place + padded] = low;
-                output[place + 2 * padded] = high;
-            } else {
-                output[place + padded] = high;
-                output[place + 2 * padded] = low;
-            }
-        }
+}
+
+/// A position, as cube functions are expanded.
+type Position = <BatchedCoords as CubeType>::ExpandType;
+
+impl<E: CubePrimitive> ViewOperations<E, BatchedCoords> for Parts<'_, E> {}
+impl<E: CubePrimitive> ViewOperationsExpand<E, BatchedCoords> for PartsExpand<'_, E> {
+    fn __expand_read_method(&self, scope: &Scope, at: Position) -> NativeExpand<E> {
+        self.__expand_part_method(scope, at)
+    }
+
+    fn __expand_read_checked_method(&self, scope: &Scope, at: Position) -> NativeExpand<E> {
+        self.__expand_part_method(scope, at)
+    }
+
+    fn __expand_read_unchecked_method(&self, scope: &Scope, at: Position) -> NativeExpand<E> {
+        self.__expand_part_method(scope, at)
+    }
+
+    fn __expand_read_masked_method(
+        &self,
+        scope: &Scope,
+        at: Position,
+        other: NativeExpand<E>,
+    ) -> NativeExpand<E> {
+        let is_inside = self.__expand_is_in_bounds_method(scope, at);
+        let part = self.__expand_part_method(scope, at);
+        select::expand::<E>(scope, is_inside, part, other)
+    }
+
+    fn __expand_as_linear_slice_method(&self, _: &Scope, _: Position, _: Position) -> &SliceExpand<E> {
+        panic!("parts lie nowhere in memory")
+    }
+
+    fn __expand_tensor_map_load_method(
+        &self,
+        _: &Scope,
+        _: &NativeExpand<Barrier>,
+        _: &mut SliceExpand<E>,
+        _: Position,
+    ) {
+        panic!("parts lie nowhere in memory")
+    }
+
+    fn __expand_shape_method(&self, scope: &Scope) -> Position {
+        self.__expand_size_method(scope)
+    }
+
+    fn __expand_is_in_bounds_method(&self, scope: &Scope, at: Position) -> NativeExpand<bool> {
+        self.__expand_is_inside_method(scope, at)
+    }
+}
+
+/// cubek's arguments of a product of tensors, whose operands are read as their parts.
+#[derive(Clone)]
+struct SplitArgs;
+
+#[cube]
+impl MatmulArgs for SplitArgs {
+    type Input<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive> = TensorInputs<Lhs, Rhs, EO>;
+    type Output<EO: CubePrimitive> = TensorOutput<EO>;
+    type Config = ();
+    type State<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive> =
+        (TensorInputs<Lhs, Rhs, EO>, TensorOutput<EO>, ());
+
+    fn init_state<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
+        input: &Self::Input<Lhs, Rhs, EO>,
+        output: &mut Self::Output<EO>,
+        config: Self::Config,
+        #[comptime] left: GlobalLayoutConfig,
+        #[comptime] right: GlobalLayoutConfig,
+        #[comptime] out: GlobalLayoutConfig,
+    ) -> Self::State<Lhs, Rhs, EO> {
+        TensorArgs::<()>::init_state::<Lhs, Rhs, EO>(input, output, config, left, right, out)
+    }
+
+    fn view_lhs<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
+        state: &Self::State<Lhs, Rhs, EO>,
+    ) -> View<'_, Lhs, BatchedCoords> {
+        parts::<Lhs>(TensorArgs::<()>::view_lhs::<Lhs, Rhs, EO>(state), Side::Left)
+    }
+
+    fn batch_lhs<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
+        state: &Self::State<Lhs, Rhs, EO>,
+        batch: usize,
+    ) -> usize {
+        TensorArgs::<()>::batch_lhs::<Lhs, Rhs, EO>(state, batch)
+    }
+
+    fn view_rhs<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
+        state: &Self::State<Lhs, Rhs, EO>,
+    ) -> View<'_, Rhs, BatchedCoords> {
+        parts::<Rhs>(TensorArgs::<()>::view_rhs::<Lhs, Rhs, EO>(state), Side::Right)
+    }
+
+    fn batch_rhs<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
+        state: &Self::State<Lhs, Rhs, EO>,
+        batch: usize,
+    ) -> usize {
+        TensorArgs::<()>::batch_rhs::<Lhs, Rhs, EO>(state, batch)
+    }
+
+    fn view_acc<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
+        state: &Self::State<Lhs, Rhs, EO>,
+    ) -> ComptimeOption<View<'_, EO, BatchedCoords>> {
+        TensorArgs::<()>::view_acc::<Lhs, Rhs, EO>(state)
+    }
+
+    fn batch_acc<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
+        state: &Self::State<Lhs, Rhs, EO>,
+        batch: usize,
+    ) -> usize {
+        TensorArgs::<()>::batch_acc::<Lhs, Rhs, EO>(state, batch)
+    }
+
+    fn view_out<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
+        state: &Self::State<Lhs, Rhs, EO>,
+    ) -> ViewMut<'_, EO, BatchedCoords> {
+        TensorArgs::<()>::view_out::<Lhs, Rhs, EO>(state)
+    }
+
+    fn batch_out<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
+        state: &Self::State<Lhs, Rhs, EO>,
+        batch: usize,
+    ) -> usize {
+        TensorArgs::<()>::batch_out::<Lhs, Rhs, EO>(state, batch)
+    }
+
+    fn runtime_config<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
+        _state: &Self::State<Lhs, Rhs, EO>,
+    ) -> Self::Config {
     }
 }

@@ -1,4 +1,4 @@
-//! Sums and maxima along a dimension, read by neighbouring threads at neighbouring places. burn's kernel has a thread for
+//! Sums along a dimension, read by neighbouring threads at neighbouring places. burn's kernel has a thread for
 //! each output, which reads its whole row by itself.
 
 use burn::{
@@ -14,39 +14,32 @@ use cubecl::prelude::*;
 use super::Kernels;
 
 /// Threads side by side.
-const LANES: u32 = 32;
+pub(super) const LANES: u32 = 32;
 /// Such rows of threads in a group.
-const GROUP: u32 = 8;
+pub(super) const GROUP: u32 = 8;
 /// Rows that a group adds up; with more there is a second pass over the groups' sums.
 const PART: usize = 256;
 /// Groups in one dimension at most, which WebGPU limits.
 const GROUPS: usize = 32_768;
 
-/// What becomes of the numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Fold {
-    Sum,
-    Max,
+/// The mean of each row, along the last dimension, with size 1; `None` for tensors elsewhere, tracked ones, other types
+/// than f32, and where there is nothing to add.
+pub(crate) fn row_means<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
+    Some(Tensor::from_primitive::<Cube>(Cube::row_means(operand(x)?)))
 }
 
-/// Each row, along the last dimension, folded to size 1; `None` for tensors elsewhere, tracked ones, other types than
-/// f32, and where there is nothing to fold.
-pub(crate) fn fold_rows<const D: usize>(x: &Tensor<D>, fold: Fold) -> Option<Tensor<D>> {
-    Some(Tensor::from_primitive::<Cube>(Cube::fold_rows(operand(x)?, fold)))
+/// The sum of the products of each row's numbers with those of the other's row, times a factor, without a place for the
+/// products; `None` as for [`row_means`].
+pub(crate) fn dot_rows<const D: usize>(a: &Tensor<D>, b: &Tensor<D>, factor: f32) -> Option<Tensor<D>> {
+    Some(Tensor::from_primitive::<Cube>(Cube::dot_rows(operand(a)?, operand(b)?, factor)))
 }
 
-/// The sum of the products of each row's numbers with those of the other's row, without a place for the products; `None`
-/// as for [`fold_rows`].
-pub(crate) fn dot_rows<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Tensor<D>> {
-    Some(Tensor::from_primitive::<Cube>(Cube::dot_rows(operand(a)?, operand(b)?)))
-}
-
-/// The sum of all rows of `[rows, columns]`, in the shape `[1, columns]`; `None` as for [`fold_rows`].
+/// The sum of all rows of `[rows, columns]`, in the shape `[1, columns]`; `None` as for [`row_means`].
 pub(crate) fn sum_of_rows(x: &Tensor<2>) -> Option<Tensor<2>> {
     Some(Tensor::from_primitive::<Cube>(Cube::sum_of_rows(operand(x)?)))
 }
 
-fn operand<const D: usize>(x: &Tensor<D>) -> Option<FloatTensor<Cube>> {
+pub(super) fn operand<const D: usize>(x: &Tensor<D>) -> Option<FloatTensor<Cube>> {
     let fits = x.dtype() == DType::F32 && x.dims().iter().all(|&size| size > 0);
     fits.then(|| x.clone().try_into_primitive::<Cube>().ok())?
 }
@@ -61,24 +54,43 @@ pub(super) fn shape_of_sum(x: &Shape) -> Shape {
     Shape::from(vec![1, x[1]])
 }
 
-/// The rows of x, times those of `by` if there are any.
-pub(super) fn rows(x: CubeTensor, by: Option<CubeTensor>, fold: Fold) -> CubeTensor {
+/// Groups of threads for the rows of a tensor.
+pub(super) struct Groups {
+    pub(super) rows: usize,
+    pub(super) length: usize,
+    pub(super) count: CubeCount,
+}
+
+impl Groups {
+    pub(super) fn of(x: &CubeTensor) -> Self {
+        let shape = x.shape();
+        let length = shape[shape.num_dims() - 1];
+        let rows = shape.num_elements() / length;
+        let groups = rows.div_ceil(GROUP as usize);
+        let across = groups.min(GROUPS);
+        Self { rows, length, count: CubeCount::Static(across as u32, groups.div_ceil(across) as u32, 1) }
+    }
+}
+
+pub(super) fn means(x: CubeTensor) -> CubeTensor {
+    let Groups { length, .. } = Groups::of(&x);
+    sums(x, None, 1.0 / length as f32)
+}
+
+/// The sums of the rows of x, times those of `by` if there are any, times a factor.
+pub(super) fn sums(x: CubeTensor, by: Option<CubeTensor>, factor: f32) -> CubeTensor {
     let x = into_contiguous(x);
     let is_product = by.is_some();
     let by = by.map_or_else(|| x.clone(), into_contiguous);
     assert_eq!(x.shape(), by.shape(), "each number has one that it is multiplied by");
-    let shape = x.shape();
-    let length = shape[shape.num_dims() - 1];
-    let rows = shape.num_elements() / length;
-    let output = empty(&x, shape_of_rows(&shape));
-    let groups = rows.div_ceil(GROUP as usize);
-    let across = groups.min(GROUPS);
+    let output = empty(&x, shape_of_rows(&x.shape()));
+    let Groups { rows, length, count } = Groups::of(&x);
     #[expect(unsafe_code, reason = "the kernel checks its bounds itself")]
     // SAFETY: a row is read and written where it is one of `rows`, and its numbers below `length`
     unsafe {
         rows_kernel::launch_unchecked(
             &output.client,
-            CubeCount::Static(across as u32, groups.div_ceil(across) as u32, 1),
+            count,
             CubeDim::new_2d(LANES, GROUP),
             x.required_address_type(),
             x.clone().into_buffer_arg(),
@@ -86,7 +98,7 @@ pub(super) fn rows(x: CubeTensor, by: Option<CubeTensor>, fold: Fold) -> CubeTen
             output.clone().into_buffer_arg(),
             rows,
             length,
-            fold,
+            factor,
             is_product,
         );
     }
@@ -119,7 +131,7 @@ pub(super) fn columns(x: CubeTensor) -> CubeTensor {
     if parts > 1 { self::columns(output) } else { output }
 }
 
-fn empty(like: &CubeTensor, shape: Shape) -> CubeTensor {
+pub(super) fn empty(like: &CubeTensor, shape: Shape) -> CubeTensor {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, DType::F32)
 }
 
@@ -131,7 +143,7 @@ fn rows_kernel(
     output: &mut [f32],
     rows: usize,
     length: usize,
-    #[comptime] fold: Fold,
+    factor: f32,
     #[comptime] is_product: bool,
 ) {
     let group = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
@@ -139,26 +151,23 @@ fn rows_kernel(
     let lane = UNIT_POS_X as usize;
     let place = UNIT_POS_Y as usize * comptime!(LANES as usize) + lane;
     let mut shared = Shared::<[f32]>::new_slice(comptime!((LANES * GROUP) as usize));
-    let mut folded = 0.0f32;
+    let mut sum = 0.0f32;
     if row < rows {
         let start = row * length;
-        if comptime!(fold == Fold::Max) {
-            folded = input[start];
-        }
         let mut column = lane;
         while column < length {
             let mut number = input[start + column];
             if is_product {
                 number *= by[start + column];
             }
-            folded = combine(folded, number, fold);
+            sum += number;
             column += comptime!(LANES as usize);
         }
     }
-    shared[place] = folded;
-    halve(&mut shared, place, lane, 1u32, LANES, fold);
+    shared[place] = sum;
+    halve(&mut shared, place, lane, 1u32, LANES);
     if lane == 0 && row < rows {
-        output[row] = shared[place];
+        output[row] = factor * shared[place];
     }
 }
 
@@ -180,13 +189,13 @@ fn columns_kernel(input: &[f32], output: &mut [f32], rows: usize, columns: usize
         }
     }
     shared[place] = sum;
-    halve(&mut shared, place, lane, LANES, GROUP, Fold::Sum);
+    halve(&mut shared, place, lane, LANES, GROUP);
     if lane == 0 && column < columns {
         output[part * columns + column] = shared[place];
     }
 }
 
-/// Folds what `count` lanes have put in their places, `step` apart, into the first one's.
+/// Adds what `count` lanes have put in their places, `step` apart, into the first one's.
 #[cube]
 fn halve(
     shared: &mut Shared<[f32]>,
@@ -194,20 +203,14 @@ fn halve(
     lane: usize,
     #[comptime] step: u32,
     #[comptime] count: u32,
-    #[comptime] fold: Fold,
 ) {
     sync_cube();
     #[unroll]
     for halving in 0..comptime!(count.ilog2()) {
         let half = comptime!((count >> (halving + 1)) as usize);
         if lane < half {
-            shared[place] = combine(shared[place], shared[place + half * comptime!(step as usize)], fold);
+            shared[place] += shared[place + half * comptime!(step as usize)];
         }
         sync_cube();
     }
-}
-
-#[cube]
-fn combine(one: f32, other: f32, #[comptime] fold: Fold) -> f32 {
-    if comptime!(fold == Fold::Max) { max(one, other) } else { one + other }
 }

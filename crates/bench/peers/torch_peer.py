@@ -3,14 +3,16 @@
     python torch_peer.py '{"hidden": 576, "layers": 30, "kv_heads": 3, "inner": 1536, "vocab": 49152, ...}'
 
 Prints one JSON line (device, version), then answers each line `KIND N` on standard input with the seconds of
-one run. Kinds: `plain`, fine-tuning of N steps with PyTorch's own AdamW; `best`, a metagradient run of N steps:
-gradients kept, the optimizer's adjoint in closed form, and one forward-mode pass a step, through which all
-but the first go back; `sample`, `generate` of half a sequence for N rows. There is no `naive`: reverse over
-reverse of this size takes more memory than most machines have.
+one run, or `none` where there is no such kind or not enough memory for it. Kinds: `plain`, fine-tuning of N
+steps with PyTorch's own AdamW; `best`, a metagradient run of N steps: gradients kept, the optimizer's adjoint
+in closed form, and one forward-mode pass a step, through which all but the first go back; `sample`, `generate`
+of half a sequence for N rows. There is no `naive`: reverse over reverse of this size takes more memory than
+most machines have.
 """
 
 import json
 import os
+import resource
 import sys
 import time
 
@@ -115,6 +117,15 @@ def metagradient(model, start, batches):
     return rewards[::-1]
 
 
+def stay_in_memory():
+    """Makes an allocation that the machine has no memory for an error, where it would swap for minutes first."""
+    def kilobytes(path, field):
+        return next(int(line.split()[1]) for line in open(path) if line.startswith(field))
+
+    limit = 1024 * (kilobytes("/proc/self/status", "VmData") + kilobytes("/proc/meminfo", "MemAvailable"))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+
+
 def main():
     shape = json.loads(sys.argv[1])
     torch.manual_seed(0)
@@ -141,9 +152,14 @@ def main():
             "best": lambda: metagradient(model, start, data(int(count))),
             "sample": lambda: sample(int(count)),
         }.get(kind)
+        stay_in_memory()
         begin = time.perf_counter()
-        if work:
-            work()
+        try:
+            if work:
+                work()
+        except (MemoryError, RuntimeError) as error:
+            print(f"{kind} {count}: {error}", file=sys.stderr)
+            work = None
         print(time.perf_counter() - begin if work else "none", flush=True)
 
 

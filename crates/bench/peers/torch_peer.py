@@ -118,7 +118,10 @@ def metagradient(model, start, batches):
 
 
 def stay_in_memory():
-    """Makes an allocation that the machine has no memory for an error, where it would swap for minutes first."""
+    """Makes an allocation that a Linux machine has no memory for an error, where it would swap for minutes first."""
+    if sys.platform != "linux":
+        return
+
     def kilobytes(path, field):
         return next(int(line.split()[1]) for line in open(path) if line.startswith(field))
 

@@ -3,6 +3,7 @@
 //! Everything else is burn's, which fuses neighbouring elementwise operations into one kernel.
 
 mod observer;
+mod parts;
 mod product;
 mod softmax;
 mod split;

@@ -1,4 +1,5 @@
-//! Softmax of rows and its denominator, each in one kernel that reads a row from memory once.
+//! Softmax of rows and the logarithm of its denominator, each in one kernel. The denominator takes one reading of a row,
+//! the weights another.
 
 use burn::tensor::Tensor;
 use burn_backend::TensorMetadata;

@@ -95,7 +95,7 @@ pub fn direction(
             texts.push(text);
         }
         let longest = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(1);
-        Ok(mean_state(lm, &model.theta, (layer, at), &texts, together(activations(lm), longest)))
+        Ok(mean_state(lm, &model.theta, (layer, at), &texts, together(activations(lm) * longest, longest)))
     };
     let (from, to) = (mean(from)?, mean(to)?);
     Ok(to.iter().zip(&from).map(|(to, from)| to - from).collect())

@@ -244,6 +244,7 @@ impl Run<'_> {
         state.step += 1;
         state.history.steps.push(record.clone());
         state.save(self.folder, generator.as_ref())?;
+        self.problem.target.make_room();
         tell(&Event::Step(record));
         if (self.stop)() { Err(Error::Cancelled) } else { Ok(()) }
     }

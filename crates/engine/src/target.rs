@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
 use dpg_metagrad::{Metric, Sft, metrics, pack};
-use dpg_models::{Example, MatmulPrecision, Model, activations, together};
+use dpg_models::{Example, MatmulPrecision, Model, activations, make_room_for, together};
 use dpg_spec::Spec;
 
 use crate::{
@@ -132,7 +132,14 @@ impl Target {
         self.sft.epochs * (full * of_batch(self.sft.batch_size) + of_batch(rest))
     }
 
+    /// After work of another kind: gives back what that has left, before the vectors of an inner run come on top of it.
+    pub(crate) fn make_room(&self) {
+        let theta = &self.model.theta;
+        make_room_for(theta.dims()[0] * theta.dtype().size());
+    }
+
     fn microbatch(&self) -> usize {
-        together(activations(self.model.lm.as_ref()), self.sft.sequence_length)
+        let length = self.sft.sequence_length;
+        together(activations(self.model.lm.as_ref()) * length, length)
     }
 }

@@ -4,7 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_models::{
-    Conversation, Frozen, MatmulPrecision, Model, Sampling, activations, load_adapter, sample_until, together,
+    Conversation, Frozen, MatmulPrecision, Model, Sampling, kept_of_rollout, load_adapter, sample_until,
+    together,
 };
 use dpg_optim::State;
 use dpg_policy::{Policy, update};
@@ -111,9 +112,8 @@ impl Local {
     fn microbatch(&self, prompts: &[Prompt]) -> usize {
         let length = |prompt: &Prompt| prompt.tokens.as_ref().map_or(0, Vec::len);
         let longest = prompts.iter().map(length).max().unwrap_or(1);
-        // without tangents; logits of the policy and the initial generator, and what the losses make of them
-        let lm = self.model.lm.as_ref();
-        together(activations(lm) / 2 + 6 * lm.vocab_size(), longest + self.settings.max_new_tokens)
+        let new = self.settings.max_new_tokens;
+        together(kept_of_rollout(self.model.lm.as_ref(), longest + new, new), longest + new)
     }
 
     /// A vector as long as the weights, if it was saved.

@@ -9,9 +9,9 @@ use burn::tensor::{Int, Tensor};
 
 use crate::composed::{self, Composed, dot};
 use crate::fused::{
-    self, Activation, ActivationTangent, Attention, AttentionTangent, HeadLogProb, HeadLogProbTangent,
-    Kernel, Linear, LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Operation, Product,
-    ProductTangent, Rotation, Rows, Softmax, SoftmaxTangent,
+    self, Activation, ActivationTangent, Attention, AttentionTangent, Gated, GatedTangent, HeadLogProb,
+    HeadLogProbTangent, Kernel, Linear, LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent,
+    Operation, Rotation, Rows, Softmax, SoftmaxTangent,
 };
 use crate::matmul::{MatmulPrecision, matmul};
 
@@ -120,9 +120,17 @@ impl<const D: usize> Dual<D> {
         Self::new(matmul(self.primal, other.primal), tangent)
     }
 
-    /// `x * sigmoid(x)`.
-    pub fn silu(self) -> Self {
-        self.rows(Rows(Activation::Silu), Rows(ActivationTangent(Activation::Silu)))
+    /// `silu(self) other`, where `silu(x) = x sigmoid(x)`.
+    pub(crate) fn silu_times(&self, other: &Self) -> Self {
+        let kernel = Gated(Activation::Silu);
+        let (a, b) = (&self.primal, &other.primal);
+        let value = composed::run(Rows(kernel), [a, b]);
+        if self.tangent.is_none() && other.tangent.is_none() {
+            return value.into();
+        }
+        let tangents = [self, other].map(Self::tangent_or_zero);
+        let tangent = composed::run(Rows(GatedTangent(kernel)), [a, b, &tangents[0], &tangents[1]]);
+        Self::new(value, Some(tangent))
     }
 
     /// GPT-2's `gelu_new`: `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, through the identity
@@ -244,11 +252,6 @@ impl<const D: usize> std::ops::Mul for Dual<D> {
     type Output = Self;
 
     fn mul(self, other: Self) -> Self {
-        if self.dims() == other.dims()
-            && let Some(product) = fused_product(&self, &other)
-        {
-            return product;
-        }
         let tangent = match (self.tangent, other.tangent) {
             (None, None) => None,
             (Some(left), None) => Some(left * other.primal.clone()),
@@ -319,15 +322,6 @@ pub(crate) fn causal_attention(kernel: Attention, inputs: &[Dual<3>]) -> Dual<3>
         }
         _ => unreachable!("attention has one input or three"),
     }
-}
-
-fn fused_product<const D: usize>(a: &Dual<D>, b: &Dual<D>) -> Option<Dual<D>> {
-    let tangent = match (&a.tangent, &b.tangent) {
-        (Some(da), Some(db)) => Some(fused::apply(ProductTangent, [&a.primal, &b.primal, da, db])?),
-        (None, None) => None,
-        _ => return None,
-    };
-    Some(Dual::new(fused::apply(Product, [&a.primal, &b.primal])?, tangent))
 }
 
 fn expand_to<const D: usize>(tangent: Tensor<D>, a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {

@@ -46,12 +46,12 @@ pub use layers::RopeScaling;
 pub use layout::{Layout, Param};
 pub use llama::Llama;
 pub use lm::{
-    CausalLm, Head, Place, activations, check_tokens, hidden_at, kept_logits, kl_divergence, log_probs,
-    log_probs_at, logits, logits_at, places, together, width,
+    CausalLm, Head, Place, activations, check_tokens, hidden_at, kept_logits, kept_of_rollout, kl_divergence,
+    log_probs, log_probs_at, logits, logits_at, places, together, width,
 };
 pub use lora::{Adapters, Frozen, adapter_layout, load_adapter, name_base};
 pub use matmul::MatmulPrecision;
-pub use memory::{available_memory, keep_freed_memory};
+pub use memory::{available_memory, keep_freed_memory, make_room_for};
 pub use model::Model;
 pub use params::{LeafGradients, Params};
 pub use sampler::{Completion, Sampling, keyed_rng, sample, sample_until};

@@ -287,8 +287,9 @@ impl CausalLm for Llama {
             let mixed = attention(params, self.heads, &context, cache, [q, k, v]);
             x = x + block.attention_out.forward(params, mixed, precision);
             let h = self.norm(params, x.clone(), block.mlp_norm);
-            let gate = block.gate.forward(params, h.clone(), precision).silu();
-            x = x + block.down.forward(params, gate * block.up.forward(params, h, precision), precision);
+            let gate = block.gate.forward(params, h.clone(), precision);
+            let gated = gate.silu_times(&block.up.forward(params, h, precision));
+            x = x + block.down.forward(params, gated, precision);
         }
         if let Some(cache) = cache {
             cache.advance(tokens.dims()[1]);

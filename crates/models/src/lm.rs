@@ -111,18 +111,29 @@ pub fn width(lm: &dyn CausalLm) -> usize {
     lm.layout().model().params()[lm.head().param].len() / lm.vocab_size()
 }
 
-/// Numbers that a pass with tangents keeps of each token for the way back, about: 18 rows of the hidden
-/// width a layer, and their tangents. The head's logits come on top, [`kept_logits`].
+/// Numbers that a pass with tangents keeps of each token for the way back, about: what the linear layers give and what
+/// they are given, and the tangents of that. The head's logits come on top, [`kept_logits`].
 pub fn activations(lm: &dyn CausalLm) -> usize {
-    2 * 18 * lm.layers() * width(lm)
+    let outputs =
+        lm.layout().model().params().iter().filter(|param| param.linear).map(|param| param.shape[1]);
+    // both norms, attention, and the inner layer, which is the widest
+    let inputs = 3 * width(lm) + outputs.clone().max().unwrap_or(0);
+    2 * (outputs.sum::<usize>() + lm.layers() * inputs)
 }
 
-/// Rows of up to `length` tokens that may pass through a model together if each token keeps `kept` numbers
-/// for the way back: at most 16 Ki tokens, and 4 GiB in f32, but always a row.
+/// Numbers that a rollout of up to `length` tokens, `new` of them drawn, keeps while the generator is trained, about:
+/// what a pass without tangents keeps, and of the tokens that were drawn the logits, those of the initial generator
+/// and what the losses make of both.
+pub fn kept_of_rollout(lm: &dyn CausalLm, length: usize, new: usize) -> usize {
+    activations(lm) / 2 * length + 4 * lm.vocab_size() * new
+}
+
+/// Rows of up to `length` tokens that may pass through a model together if each keeps so many numbers for the way
+/// back: at most 16 Ki tokens, and 4 GiB in f32, but always a row.
 pub fn together(kept: usize, length: usize) -> usize {
     const TOKENS: usize = 16_384;
     const NUMBERS: usize = 1 << 30;
-    (TOKENS.min(NUMBERS / kept) / length).max(1)
+    (TOKENS / length).min(NUMBERS / kept).max(1)
 }
 
 /// Numbers that the logits of `tokens` predicted tokens, their tangents and the gradients of both take at

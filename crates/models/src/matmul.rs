@@ -73,6 +73,17 @@ pub(crate) fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>, precision: Matm
     if a.is_autodiff() || b.is_autodiff() {
         return composed::matmul(a, b, precision);
     }
-    let own = product(&a, &b, precision);
+    let own = product(&a, &b, None, precision);
     own.unwrap_or_else(|| precision.round(a).matmul(precision.round(b)))
+}
+
+/// `a b + c` of untracked tensors, c of the product's shape or, for matrices, a row for all of its rows.
+pub(crate) fn matmul_plus<const D: usize>(
+    a: Tensor<D>,
+    b: Tensor<D>,
+    c: Tensor<D>,
+    precision: MatmulPrecision,
+) -> Tensor<D> {
+    let own = product(&a, &b, Some(&c), precision);
+    own.unwrap_or_else(|| precision.round(a).matmul(precision.round(b)) + c)
 }

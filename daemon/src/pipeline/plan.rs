@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::tensor::{DType, Device};
 use dpg_engine::{Draw, Problem, Signal, Stop, recipe};
 use dpg_metagrad::{Score, Storage};
-use dpg_models::{CausalLm, MatmulPrecision, activations, device::backend_of, together};
+use dpg_models::{CausalLm, MatmulPrecision, device::backend_of, kept_of_rollout, together, width};
 use dpg_spec::{Generator, LocalGenerator, PublishIf, Reward, Spec};
 use serde::Serialize;
 
@@ -266,16 +266,19 @@ fn peak(spec: &Spec, probe: &Probe, scoring: u64, target: &dyn CausalLm, generat
         return PROGRAM + target.layout().len() as u64 * NUMBER + frozen + scoring;
     };
     let [of_target, of_generator] = [target.layout().len(), generator.trained].map(|n| n as u64 * NUMBER);
+    // a frozen matrix is turned and read in f32, the head's as a whole
+    let frozen_heads = [(target, frozen), (generator.lm.as_ref(), generator.frozen)]
+        .map(|(lm, frozen)| if frozen > 0 { (width(lm) * lm.vocab_size()) as u64 * (NUMBER + 2) } else { 0 });
     // the weights as they were at first, and the optimizer's state
-    let held = 4 * of_generator + generator.frozen + frozen;
+    let held = 4 * of_generator + generator.frozen + frozen + frozen_heads[0].max(frozen_heads[1]);
     let generator = generator.lm.as_ref();
     let scoring = held + scoring;
     let new_tokens = spec.generator.as_ref().map_or(0, Generator::max_new_tokens);
     let length = probe.prompt.1 + new_tokens;
-    let kept = activations(generator) / 2 + 6 * generator.vocab_size();
+    let kept = kept_of_rollout(generator, length, new_tokens);
     let rows = spec.policy.minibatch_prompts.unwrap_or(spec.policy.prompts_per_step) * spec.policy.group_size;
-    let tokens = together(kept, length).min(rows) * length;
-    let learning = held + of_target + 2 * of_generator + (kept * tokens) as u64 * NUMBER;
+    let learning =
+        held + of_target + 2 * of_generator + (kept * together(kept, length).min(rows)) as u64 * NUMBER;
     let saving = held + of_target + 4 * of_generator;
     PROGRAM + scoring.max(learning).max(saving)
 }

@@ -15,7 +15,7 @@ const NEW: usize = 4;
 /// Tokens of the first probe of the target, and by how much the next one has more.
 const FEW: usize = 4;
 const MORE: usize = 4;
-/// Seconds after which a probe is the last one, and tokens that it has at most.
+/// Seconds after which a probe is the last one if it takes twice as long as the first, and tokens that it has at most.
 const LAST: f64 = 0.5;
 const MOST: usize = 4096;
 /// Prompts of a teacher whose length is looked at.
@@ -204,7 +204,9 @@ fn fine_tuning(problem: &Problem, length: usize, several: bool, stop: Stop) -> a
     // the first time all is slower
     measure(FEW)?;
     let (mut few, mut many) = ((FEW, measure(FEW)?), (MORE * FEW, measure(MORE * FEW)?));
-    while many.1.iter().sum::<f64>() < LAST && many.0 < MOST {
+    let seconds = |of: (usize, [f64; 2])| of.1.iter().sum::<f64>();
+    let enough = LAST.max(2.0 * seconds(few));
+    while seconds(many) < enough && many.0 < MOST {
         (few, many) = (many, (MORE * many.0, measure(MORE * many.0)?));
     }
     let line = |which: usize| Line::through([(few.0, few.1[which]), (many.0, many.1[which])]);

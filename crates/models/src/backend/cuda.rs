@@ -65,9 +65,10 @@ impl Backend for Cuda {
         &self,
         a: &Tensor<D>,
         b: &Tensor<D>,
+        plus: Option<&Tensor<D>>,
         precision: MatmulPrecision,
     ) -> Option<Tensor<D>> {
-        cube::matmul(a, b, precision)
+        cube::matmul(a, b, plus, precision)
     }
 }
 

@@ -17,7 +17,9 @@ mod cube;
 mod cuda;
 mod wgpu;
 
-pub(crate) use cube::{dot_rows, log_sum_exp, row_means, softmax, sum_of_rows};
+pub(crate) use cube::{
+    dot_rows, inverse_deviations, log_sum_exp, normalised, row_means, softmax, sum_of_rows,
+};
 
 /// Makes the list, and the choice of a product.
 macro_rules! backends {
@@ -27,13 +29,15 @@ macro_rules! backends {
             &[$(&$module::$backend),+]
         }
 
-        /// `a b` in the way of the backend that the operands lie on; `None` if it has none of its own.
+        /// `a b`, and what is added to it, in the way of the backend that the operands lie on; `None` if it has none
+        /// of its own.
         pub(crate) fn product<const D: usize>(
             a: &Tensor<D>,
             b: &Tensor<D>,
+            plus: Option<&Tensor<D>>,
             precision: MatmulPrecision,
         ) -> Option<Tensor<D>> {
-            None$(.or_else(|| $module::$backend.product(a, b, precision)))+
+            None$(.or_else(|| $module::$backend.product(a, b, plus, precision)))+
         }
     };
 }
@@ -114,12 +118,14 @@ pub trait Backend: Sync {
         None
     }
 
-    /// `a b`, batched over leading dimensions, which are the same for both, and tracked if an operand is;
-    /// `None` for tensors that it does not multiply. Without it burn multiplies rounded operands.
+    /// `a b`, batched over leading dimensions, which are the same for both, plus what is of the product's shape or a
+    /// row of it; `None` for tensors that it does not multiply, tracked ones among them. Without it burn multiplies
+    /// rounded operands.
     fn product<const D: usize>(
         &self,
         _a: &Tensor<D>,
         _b: &Tensor<D>,
+        _plus: Option<&Tensor<D>>,
         _precision: MatmulPrecision,
     ) -> Option<Tensor<D>>
     where

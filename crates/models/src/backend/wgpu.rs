@@ -57,9 +57,10 @@ impl Backend for Wgpu {
         &self,
         a: &Tensor<D>,
         b: &Tensor<D>,
+        plus: Option<&Tensor<D>>,
         precision: MatmulPrecision,
     ) -> Option<Tensor<D>> {
-        cube::matmul(a, b, precision)
+        cube::matmul(a, b, plus, precision)
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation::sigmoid};
 
 use super::Composed;
-use crate::fused::{Activation, ActivationTangent, Rows};
+use crate::fused::{Activation, ActivationTangent, Gated, GatedTangent, Rows};
 
 const CUBIC: f64 = 0.044_715;
 
@@ -69,7 +69,7 @@ impl<const D: usize> Composed<D, 1> for Rows<Activation> {
         &self,
         _: [bool; 1],
         [x]: [Tensor<D>; 1],
-        _: Tensor<D>,
+        _: Option<Tensor<D>>,
         g: Tensor<D>,
     ) -> [Option<Tensor<D>>; 1] {
         [Some(g * Gate::new(self.0, &x).first(&x))]
@@ -85,10 +85,49 @@ impl<const D: usize> Composed<D, 2> for Rows<ActivationTangent> {
         &self,
         _: [bool; 2],
         [x, dx]: [Tensor<D>; 2],
-        _: Tensor<D>,
+        _: Option<Tensor<D>>,
         g: Tensor<D>,
     ) -> [Option<Tensor<D>>; 2] {
         let gate = Gate::new(self.0.0, &x);
         [Some(g.clone() * dx * gate.second(&x)), Some(g * gate.first(&x))]
+    }
+}
+
+impl<const D: usize> Composed<D, 2> for Rows<Gated> {
+    fn value(&self, [a, b]: [Tensor<D>; 2]) -> Tensor<D> {
+        let gate = Gate::new(self.0.0, &a).value;
+        a * gate * b
+    }
+
+    fn gradients(
+        &self,
+        _: [bool; 2],
+        [a, b]: [Tensor<D>; 2],
+        _: Option<Tensor<D>>,
+        g: Tensor<D>,
+    ) -> [Option<Tensor<D>>; 2] {
+        let gate = Gate::new(self.0.0, &a);
+        [Some(g.clone() * b * gate.first(&a)), Some(g * a * gate.value)]
+    }
+}
+
+impl<const D: usize> Composed<D, 4> for Rows<GatedTangent> {
+    fn value(&self, [a, b, da, db]: [Tensor<D>; 4]) -> Tensor<D> {
+        let gate = Gate::new(self.0.0.0, &a);
+        gate.first(&a) * da * b + a * gate.value * db
+    }
+
+    fn gradients(
+        &self,
+        _: [bool; 4],
+        [a, b, da, db]: [Tensor<D>; 4],
+        _: Option<Tensor<D>>,
+        g: Tensor<D>,
+    ) -> [Option<Tensor<D>>; 4] {
+        let gate = Gate::new(self.0.0.0, &a);
+        let (first, second) = (gate.first(&a), gate.second(&a));
+        let to_a = g.clone() * (second * da.clone() * b.clone() + first.clone() * db);
+        let slope = g.clone() * first;
+        [Some(to_a), Some(slope.clone() * da), Some(slope * b), Some(g * a * gate.value)]
     }
 }

@@ -6,7 +6,7 @@ use super::{Composed, dot};
 use crate::{
     Dual, MatmulPrecision,
     fused::{Attention, AttentionTangent},
-    matmul::matmul,
+    matmul::{matmul, matmul_plus},
 };
 
 /// Queries `[batch, kv, group * seq, dim]`, keys and values `[batch, kv, seq, dim]`: the query heads of a group
@@ -82,14 +82,19 @@ impl Form {
         matmul(a, b, self.heads.precision)
     }
 
+    /// `a b + c`.
+    fn product_plus(self, a: Tensor<4>, b: Tensor<4>, c: Tensor<4>) -> Tensor<4> {
+        matmul_plus(a, b, c, self.heads.precision)
+    }
+
     /// `a b^T`.
     fn outer(self, a: &Tensor<4>, b: &Tensor<4>) -> Tensor<4> {
-        self.product(a.clone(), b.clone().swap_dims(2, 3))
+        self.product(a.clone(), turned(b))
     }
 
     /// `a^T b`.
     fn inner(self, a: &Tensor<4>, b: &Tensor<4>) -> Tensor<4> {
-        self.product(a.clone().swap_dims(2, 3), b.clone())
+        self.product(turned(a), b.clone())
     }
 
     /// The weights, zero past the diagonal.
@@ -102,8 +107,14 @@ impl Form {
 
     /// Tangents of the scores, `c (q' k^T + q k'^T)`.
     fn score_tangents(self, parts: &Parts, tangents: &Parts) -> Tensor<4> {
-        (self.outer(&tangents.q, &parts.k) + self.outer(&parts.q, &tangents.k)) * self.scale()
+        self.product_plus(parts.q.clone(), turned(&tangents.k), self.outer(&tangents.q, &parts.k))
+            * self.scale()
     }
+}
+
+/// `x^T`.
+fn turned(x: &Tensor<4>) -> Tensor<4> {
+    x.clone().swap_dims(2, 3)
 }
 
 /// `p (d - <p, d>)`: the derivative of the weights p along d, and also the gradient of <d, p>.
@@ -123,7 +134,7 @@ impl<const N: usize> Composed<3, N> for Attention {
         &self,
         _: [bool; N],
         inputs: [Tensor<3>; N],
-        _: Tensor<3>,
+        _: Option<Tensor<3>>,
         g: Tensor<3>,
     ) -> [Option<Tensor<3>>; N] {
         let form = Form::new(*self, &inputs[0]);
@@ -149,7 +160,7 @@ impl<const N: usize> Composed<3, N> for AttentionTangent {
         let (parts, tangents) = (form.parts(&inputs[..N / 2]), form.parts(&inputs[N / 2..]));
         let p = form.weights(&parts);
         let d = through_softmax(&p, form.score_tangents(&parts, &tangents));
-        form.merge(form.product(d, parts.v) + form.product(p, tangents.v))
+        form.merge(form.product_plus(p, tangents.v, form.product(d, parts.v)))
     }
 
     /// With d the scores' tangents, a = g v^T, b = g v'^T, and `<p, x>` the sums along a row: gradients of the
@@ -159,7 +170,7 @@ impl<const N: usize> Composed<3, N> for AttentionTangent {
         &self,
         _: [bool; N],
         inputs: [Tensor<3>; N],
-        _: Tensor<3>,
+        _: Option<Tensor<3>>,
         g: Tensor<3>,
     ) -> [Option<Tensor<3>>; N] {
         let form = Form::new(self.0, &inputs[0]);
@@ -174,9 +185,12 @@ impl<const N: usize> Composed<3, N> for AttentionTangent {
         let of_tangents = through_softmax(&p, a) * form.scale();
         let weights_tangent = through_softmax(&p, d);
         let gradients = Parts {
-            q: form.product(of_scores.clone(), parts.k.clone())
-                + form.product(of_tangents.clone(), tangents.k),
-            k: form.inner(&of_scores, &parts.q) + form.inner(&of_tangents, &tangents.q),
+            q: form.product_plus(
+                of_tangents.clone(),
+                tangents.k,
+                form.product(of_scores.clone(), parts.k.clone()),
+            ),
+            k: form.product_plus(turned(&of_tangents), tangents.q, form.inner(&of_scores, &parts.q)),
             v: form.inner(&weights_tangent, &g),
         };
         let of_tangent = Parts {

@@ -9,7 +9,7 @@ use super::{Composed, dot, linear::like, log_sum_exp};
 use crate::{
     MatmulPrecision,
     fused::{HeadLogProb, HeadLogProbTangent},
-    matmul::matmul,
+    matmul::{matmul, matmul_plus},
 };
 
 /// Logits of a chunk on a device, unless a row alone has more: 512 MiB in f32.
@@ -19,6 +19,8 @@ pub(crate) const CHUNK: usize = 1 << 27;
 struct Chunk<'a> {
     rows: Range<usize>,
     targets: Tensor<2, Int>,
+    /// All tokens, `[1, vocab]`.
+    tokens: Tensor<2, Int>,
     weight: &'a Tensor<2>,
     precision: MatmulPrecision,
 }
@@ -26,11 +28,13 @@ struct Chunk<'a> {
 impl HeadLogProb {
     /// The rows of every chunk of composed operations.
     fn parts<'a>(&'a self, weight: &'a Tensor<2>) -> impl Iterator<Item = Chunk<'a>> {
+        let device = weight.device();
+        let tokens = Tensor::arange(0..weight.dims()[1] as i64, &device).reshape([1, -1]);
         self.ranges().map(move |rows| {
             let targets: Vec<i64> = self.targets[rows.clone()].iter().map(|&token| token.into()).collect();
             let data = TensorData::new(targets, [rows.len(), 1]);
-            let targets = Tensor::from_data(data, &weight.device());
-            Chunk { rows, targets, weight, precision: self.precision }
+            let targets = Tensor::from_data(data, &device);
+            Chunk { rows, targets, tokens: tokens.clone(), weight, precision: self.precision }
         })
     }
 }
@@ -59,7 +63,7 @@ impl Chunk<'_> {
         let first = self.product(self.of(dh), self.weight);
         match dw {
             None => first,
-            Some(dw) => first + self.product(self.of(h), dw),
+            Some(dw) => matmul_plus(self.of(h), dw.clone(), first, self.precision),
         }
     }
 
@@ -68,10 +72,9 @@ impl Chunk<'_> {
         x.clone().gather(1, self.targets.clone())
     }
 
-    /// `x + g e_t`, which devices compute together with x.
+    /// `x + g e_t`, which devices compute together with x: nothing in it is in the way of that.
     fn add_chosen(&self, x: Tensor<2>, g: Tensor<2>) -> Tensor<2> {
-        let columns = Tensor::arange(0..x.dims()[1] as i64, &x.device()).reshape([1, -1]);
-        let chosen = columns.equal(self.targets.clone());
+        let chosen = self.tokens.clone().equal(self.targets.clone());
         x.clone().mask_where(chosen, x + g)
     }
 
@@ -92,6 +95,8 @@ impl Chunk<'_> {
 }
 
 impl Composed<2, 2> for HeadLogProb {
+    const READS_OUTPUT: bool = true;
+
     fn value(&self, [h, w]: [Tensor<2>; 2]) -> Tensor<2> {
         let w = like(&h, &w);
         let rows = self.parts(&w).map(|chunk| chunk.log_probs(&chunk.logits(&h)));
@@ -102,15 +107,16 @@ impl Composed<2, 2> for HeadLogProb {
         &self,
         needed: [bool; 2],
         [h, w]: [Tensor<2>; 2],
-        y: Tensor<2>,
+        y: Option<Tensor<2>>,
         g: Tensor<2>,
     ) -> [Option<Tensor<2>>; 2] {
-        let (w, mut to_h, mut to_w) = (like(&h, &w), vec![], None);
+        let (y, w) = (y.expect("the output was kept"), like(&h, &w));
+        let (mut to_h, mut to_w) = (vec![], None);
         for chunk in self.parts(&w) {
             let x = chunk.logits(&h);
             let g = chunk.column(&g, 0);
             let p = chunk.distribution(&x, chunk.column(&y, 0));
-            let to_x = chunk.add_chosen(p * g.clone().neg(), g);
+            let to_x = chunk.add_chosen(p.neg() * g.clone(), g);
             if needed[1] {
                 add_product(&mut to_w, chunk.of(&h), &to_x, self.precision);
             }
@@ -125,6 +131,8 @@ impl Composed<2, 2> for HeadLogProb {
 }
 
 impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
+    const READS_OUTPUT: bool = true;
+
     fn value(&self, inputs: [Tensor<2>; N]) -> Tensor<2> {
         let (h, dh, dw) = (&inputs[0], &inputs[1], inputs.get(3));
         let w = like(h, &inputs[2]);
@@ -146,11 +154,11 @@ impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
         &self,
         needed: [bool; N],
         inputs: [Tensor<2>; N],
-        y: Tensor<2>,
+        y: Option<Tensor<2>>,
         g: Tensor<2>,
     ) -> [Option<Tensor<2>>; N] {
         let (h, dh, dw) = (&inputs[0], &inputs[1], inputs.get(3));
-        let (w, precision) = (like(h, &inputs[2]), self.0.precision);
+        let (y, w, precision) = (y.expect("the output was kept"), like(h, &inputs[2]), self.0.precision);
         let (mut to_h, mut to_dh, mut to_w, mut to_dw) = (vec![], vec![], None, None);
         for chunk in self.0.parts(&w) {
             let (x, dx) = (chunk.logits(h), chunk.tangents(h, dh, dw));
@@ -159,7 +167,7 @@ impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
             let p = chunk.distribution(&x, chunk.column(&y, 0));
             let to_x = p.clone() * ((dx - mean) * g.clone() + of_values.clone()).neg();
             let to_x = chunk.add_chosen(to_x, of_values);
-            let to_dx = chunk.add_chosen(p * g.clone().neg(), g);
+            let to_dx = chunk.add_chosen(p.neg() * g.clone(), g);
             if needed[2] {
                 add_product(&mut to_w, chunk.of(h), &to_x, precision);
                 add_product(&mut to_w, chunk.of(dh), &to_dx, precision);
@@ -167,15 +175,13 @@ impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
             if needed.get(3) == Some(&true) {
                 add_product(&mut to_dw, chunk.of(h), &to_dx, precision);
             }
-            let back = |gradient: &Tensor<2>, weight: &Tensor<2>| {
-                matmul(gradient.clone(), weight.clone().transpose(), precision)
-            };
+            let back = |gradient: &Tensor<2>| matmul(gradient.clone(), w.clone().transpose(), precision);
             if needed[1] {
-                to_dh.push(back(&to_dx, &w));
+                to_dh.push(back(&to_dx));
             }
             to_h.push(match dw {
-                None => back(&to_x, &w),
-                Some(dw) => back(&to_x, &w) + back(&to_dx, dw),
+                None => back(&to_x),
+                Some(dw) => matmul_plus(to_dx, dw.clone().transpose(), back(&to_x), precision),
             });
         }
         let rows = |parts: Vec<Tensor<2>>| (!parts.is_empty()).then(|| Tensor::cat(parts, 0));
@@ -190,9 +196,9 @@ impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
 
 /// `sum += a^T b`.
 fn add_product(sum: &mut Option<Tensor<2>>, a: Tensor<2>, b: &Tensor<2>, precision: MatmulPrecision) {
-    let product = matmul(a.transpose(), b.clone(), precision);
+    let (a, b) = (a.transpose(), b.clone());
     *sum = Some(match sum.take() {
-        None => product,
-        Some(sum) => sum + product,
+        None => matmul(a, b, precision),
+        Some(sum) => matmul_plus(a, b, sum, precision),
     });
 }

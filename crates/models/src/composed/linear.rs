@@ -6,15 +6,15 @@ use super::{Composed, compose, sum_of_rows};
 use crate::{
     MatmulPrecision,
     fused::{Linear, LinearTangent},
-    matmul::matmul as multiply,
+    matmul::{matmul as multiply, matmul_plus as multiply_plus},
 };
 
 impl<const N: usize> Composed<2, N> for Linear {
     fn value(&self, inputs: [Tensor<2>; N]) -> Tensor<2> {
-        let y = multiply(inputs[0].clone(), like(&inputs[0], &inputs[1]), self.precision);
+        let (x, w) = (inputs[0].clone(), like(&inputs[0], &inputs[1]));
         match inputs.get(2) {
-            None => y,
-            Some(b) => y + b.clone(),
+            None => multiply(x, w, self.precision),
+            Some(b) => multiply_plus(x, w, b.clone(), self.precision),
         }
     }
 
@@ -22,7 +22,7 @@ impl<const N: usize> Composed<2, N> for Linear {
         &self,
         needed: [bool; N],
         inputs: [Tensor<2>; N],
-        _: Tensor<2>,
+        _: Option<Tensor<2>>,
         g: Tensor<2>,
     ) -> [Option<Tensor<2>>; N] {
         std::array::from_fn(|input| {
@@ -42,18 +42,18 @@ impl<const N: usize> Composed<2, N> for Linear {
 impl<const N: usize> Composed<2, N> for LinearTangent {
     fn value(&self, inputs: [Tensor<2>; N]) -> Tensor<2> {
         let [x, dx, w, dw] = [0, 1, 2, 3].map(|input| inputs[input].clone());
-        let dy = multiply(dx, w, self.0.precision) + multiply(x, dw, self.0.precision);
-        match inputs.get(4) {
-            None => dy,
-            Some(db) => dy + db.clone(),
-        }
+        let dy = match inputs.get(4) {
+            None => multiply(dx, w, self.0.precision),
+            Some(db) => multiply_plus(dx, w, db.clone(), self.0.precision),
+        };
+        multiply_plus(x, dw, dy, self.0.precision)
     }
 
     fn gradients(
         &self,
         needed: [bool; N],
         inputs: [Tensor<2>; N],
-        _: Tensor<2>,
+        _: Option<Tensor<2>>,
         g: Tensor<2>,
     ) -> [Option<Tensor<2>>; N] {
         let precision = self.0.precision;
@@ -100,7 +100,7 @@ impl<const D: usize> Composed<D, 2> for Multiply {
         &self,
         needed: [bool; 2],
         [a, b]: [Tensor<D>; 2],
-        _: Tensor<D>,
+        _: Option<Tensor<D>>,
         g: Tensor<D>,
     ) -> [Option<Tensor<D>>; 2] {
         let swapped = |x: Tensor<D>| x.swap_dims(D - 2, D - 1);

@@ -22,7 +22,7 @@ impl Composed<2, 1> for Lookup {
         &self,
         _: [bool; 1],
         [table]: [Tensor<2>; 1],
-        _: Tensor<2>,
+        _: Option<Tensor<2>>,
         g: Tensor<2>,
     ) -> [Option<Tensor<2>>; 1] {
         let index = self.index(&table);

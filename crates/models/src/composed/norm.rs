@@ -1,22 +1,35 @@
 //! Normalisation of rows; the formulas are those of [`fused`](crate::fused).
 
+use std::cell::OnceCell;
+
 use burn::tensor::Tensor;
 
 use super::{Composed, mean, mean_product, sum_of_rows};
+use crate::backend::{inverse_deviations, normalised};
 use crate::fused::{Norm, NormTangent, Normalise, NormaliseTangent, Rows};
 
-/// A row's x^ and s.
+/// A row's x^ and, for derivatives, its s.
 struct Normalised<const D: usize> {
-    centred: bool,
+    kind: Normalise,
+    x: Tensor<D>,
     hat: Tensor<D>,
-    s: Tensor<D>,
+    s: OnceCell<Tensor<D>>,
 }
 
 impl<const D: usize> Normalised<D> {
     fn new(kind: Normalise, x: Tensor<D>) -> Self {
-        let x = centre(kind.centred, x);
-        let s = (mean_product(&x, &x) + kind.epsilon).sqrt().recip();
-        Self { centred: kind.centred, hat: x * s.clone(), s }
+        let hat = normalised(&x, kind.centred, kind.epsilon)
+            .unwrap_or_else(|| kind.centre(x.clone()) * kind.inverse_deviation(x.clone()));
+        Self { kind, x, hat, s: OnceCell::new() }
+    }
+
+    fn s(&self) -> Tensor<D> {
+        let Normalise { centred, epsilon } = self.kind;
+        let new = || {
+            let own = inverse_deviations(&self.x, centred, epsilon);
+            own.unwrap_or_else(|| self.kind.inverse_deviation(self.x.clone()))
+        };
+        self.s.get_or_init(new).clone()
     }
 
     /// `mean(v x^)`.
@@ -27,21 +40,28 @@ impl<const D: usize> Normalised<D> {
     /// `s (v - mean(v) - x^ mean(v x^))`: the derivative along v, and also the gradient of <v, x^>.
     fn derivative(&self, v: Tensor<D>) -> Tensor<D> {
         let along = self.along(&v);
-        (centre(self.centred, v) - self.hat.clone() * along) * self.s.clone()
+        (self.kind.centre(v) - self.hat.clone() * along) * self.s()
     }
 
     /// The gradient in x of <h, derivative along x'>.
     fn second(&self, dx: &Tensor<D>, h: &Tensor<D>) -> Tensor<D> {
         let (a, b) = (self.along(h), self.along(dx));
-        let (dx, centred) = (centre(self.centred, dx.clone()), centre(self.centred, h.clone()));
+        let (dx, centred) = (self.kind.centre(dx.clone()), self.kind.centre(h.clone()));
         let along = mean_product(h, &dx) - a.clone() * b.clone() * 3.0;
         let sum = self.hat.clone() * along + centred * b + dx * a;
-        sum * (self.s.clone() * self.s.clone()).neg()
+        sum * (self.s() * self.s()).neg()
     }
 }
 
-fn centre<const D: usize>(centred: bool, x: Tensor<D>) -> Tensor<D> {
-    if centred { x.clone() - mean(x) } else { x }
+impl Normalise {
+    fn centre<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        if self.centred { x.clone() - mean(x) } else { x }
+    }
+
+    fn inverse_deviation<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        let x = self.centre(x);
+        (mean_product(&x, &x) + self.epsilon).sqrt().recip()
+    }
 }
 
 impl<const D: usize> Composed<D, 1> for Rows<Normalise> {
@@ -53,7 +73,7 @@ impl<const D: usize> Composed<D, 1> for Rows<Normalise> {
         &self,
         _: [bool; 1],
         [x]: [Tensor<D>; 1],
-        _: Tensor<D>,
+        _: Option<Tensor<D>>,
         g: Tensor<D>,
     ) -> [Option<Tensor<D>>; 1] {
         [Some(Normalised::new(self.0, x).derivative(g))]
@@ -69,7 +89,7 @@ impl<const D: usize> Composed<D, 2> for Rows<NormaliseTangent> {
         &self,
         _: [bool; 2],
         [x, dx]: [Tensor<D>; 2],
-        _: Tensor<D>,
+        _: Option<Tensor<D>>,
         g: Tensor<D>,
     ) -> [Option<Tensor<D>>; 2] {
         let norm = Normalised::new(self.0.0, x);
@@ -90,7 +110,7 @@ impl<const D: usize, const N: usize> Composed<D, N> for Norm {
         &self,
         needed: [bool; N],
         inputs: [Tensor<D>; N],
-        _: Tensor<D>,
+        _: Option<Tensor<D>>,
         g: Tensor<D>,
     ) -> [Option<Tensor<D>>; N] {
         let norm = Normalised::new(self.0, inputs[0].clone());
@@ -119,7 +139,7 @@ impl<const D: usize, const N: usize> Composed<D, N> for NormTangent {
         &self,
         needed: [bool; N],
         inputs: [Tensor<D>; N],
-        _: Tensor<D>,
+        _: Option<Tensor<D>>,
         g: Tensor<D>,
     ) -> [Option<Tensor<D>>; N] {
         let norm = Normalised::new(self.0, inputs[0].clone());

@@ -33,18 +33,18 @@ impl Activation {
     }
 
     #[inline(always)]
-    fn value<E: Real>(self, x: E) -> E {
+    pub(super) fn value<E: Real>(self, x: E) -> E {
         x * self.gate(x).0
     }
 
     #[inline(always)]
-    fn first<E: Real>(self, x: E) -> E {
+    pub(super) fn first<E: Real>(self, x: E) -> E {
         let (gate, slope, _) = self.gate(x);
         gate + x * gate * (E::one() - gate) * slope
     }
 
     #[inline(always)]
-    fn second<E: Real>(self, x: E) -> E {
+    pub(super) fn second<E: Real>(self, x: E) -> E {
         let (gate, slope, curvature) = self.gate(x);
         let two = E::of(2.0);
         let bend = (E::one() - two * gate) * slope * slope + curvature;

@@ -43,7 +43,7 @@ impl<const N: usize> Operation<N> for Attention {
         &self,
         _: [bool; N],
         inputs: &[FlexTensor; N],
-        _: &FlexTensor,
+        _: Option<&FlexTensor>,
         g: &FlexTensor,
     ) -> [Option<FlexTensor>; N] {
         typed!(g, plain_gradients(*self, inputs, g)).map(Some)
@@ -59,7 +59,7 @@ impl<const N: usize> Operation<N> for AttentionTangent {
         &self,
         _: [bool; N],
         inputs: &[FlexTensor; N],
-        _: &FlexTensor,
+        _: Option<&FlexTensor>,
         g: &FlexTensor,
     ) -> [Option<FlexTensor>; N] {
         typed!(g, tangent_gradients(self.0, inputs, g)).map(Some)

@@ -53,6 +53,8 @@ impl HeadLogProb {
 }
 
 impl Operation<2> for HeadLogProb {
+    const READS_OUTPUT: bool = true;
+
     fn forward(&self, inputs: &[FlexTensor; 2]) -> FlexTensor {
         typed!(&inputs[0], values(self, inputs))
     }
@@ -61,10 +63,10 @@ impl Operation<2> for HeadLogProb {
         &self,
         needed: [bool; 2],
         inputs: &[FlexTensor; 2],
-        y: &FlexTensor,
+        y: Option<&FlexTensor>,
         g: &FlexTensor,
     ) -> [Option<FlexTensor>; 2] {
-        typed!(g, gradients(self, needed, inputs, y, g))
+        typed!(g, gradients(self, needed, inputs, y.expect("the output was kept"), g))
     }
 
     fn widens(&self, input: usize) -> bool {
@@ -73,6 +75,8 @@ impl Operation<2> for HeadLogProb {
 }
 
 impl<const N: usize> Operation<N> for HeadLogProbTangent {
+    const READS_OUTPUT: bool = true;
+
     fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
         typed!(&inputs[0], tangents(&self.0, inputs))
     }
@@ -81,10 +85,10 @@ impl<const N: usize> Operation<N> for HeadLogProbTangent {
         &self,
         needed: [bool; N],
         inputs: &[FlexTensor; N],
-        y: &FlexTensor,
+        y: Option<&FlexTensor>,
         g: &FlexTensor,
     ) -> [Option<FlexTensor>; N] {
-        typed!(g, tangent_gradients(&self.0, needed, inputs, y, g))
+        typed!(g, tangent_gradients(&self.0, needed, inputs, y.expect("the output was kept"), g))
     }
 
     fn widens(&self, input: usize) -> bool {
@@ -131,7 +135,7 @@ fn gradients<E: Real>(
     for (rows, kernel) in this.chunks() {
         let x = logits::<E>(&[(part(&h, &rows), w_view)]);
         let (y, g) = (column::<E>(y, 0, &rows), column::<E>(&g, 0, &rows));
-        let to_x = Rows(kernel).backward([true], &[x], &y, &g).map(contiguous);
+        let to_x = Rows(kernel).backward([true], &[x], Some(&y), &g).map(contiguous);
         let to_x = View::<E>::of(&to_x[0]);
         to_h.extend(&[(to_x, w_view.t())]);
         to_w.add(part(&h, &rows), to_x);
@@ -158,10 +162,10 @@ fn tangent_gradients<E: Real, const N: usize>(
         let [y, dy] = [0, 1].map(|row| column::<E>(y, row, &rows));
         let [g, dg] = [0, 1].map(|row| column::<E>(&g, row, &rows));
         let of_tangents = Rows(LogProbTangent(kernel.clone()));
-        let [to_x, to_dx] = of_tangents.backward([true; 2], &[x.clone(), dx], &dy, &dg).map(contiguous);
+        let [to_x, to_dx] = of_tangents.backward([true; 2], &[x.clone(), dx], Some(&dy), &dg).map(contiguous);
         // most often only the tangents go into what is differentiated
         let of_values = slice::<E>(&g).iter().any(|g| *g != E::zero());
-        let of_values = of_values.then(|| Rows(kernel).backward([true], &[x], &y, &g).map(contiguous));
+        let of_values = of_values.then(|| Rows(kernel).backward([true], &[x], Some(&y), &g).map(contiguous));
         let to_x = match of_values {
             None => to_x,
             Some([more]) => {

@@ -33,7 +33,7 @@ impl<const N: usize> Operation<N> for Linear {
         &self,
         needed: [bool; N],
         inputs: &[FlexTensor; N],
-        _: &FlexTensor,
+        _: Option<&FlexTensor>,
         g: &FlexTensor,
     ) -> [Option<FlexTensor>; N] {
         let g = &g.to_contiguous();
@@ -62,7 +62,7 @@ impl<const N: usize> Operation<N> for LinearTangent {
         &self,
         needed: [bool; N],
         inputs: &[FlexTensor; N],
-        _: &FlexTensor,
+        _: Option<&FlexTensor>,
         g: &FlexTensor,
     ) -> [Option<FlexTensor>; N] {
         let g = &g.to_contiguous();

@@ -29,6 +29,8 @@ fn log_sum_exp<E: Real>(x: &[E]) -> E {
 }
 
 impl Kernel<1> for LogProb {
+    const READS_OUTPUT: bool = true;
+
     fn output_len(&self, _: usize) -> usize {
         1
     }
@@ -57,6 +59,8 @@ impl Kernel<1> for LogProb {
 pub(crate) struct LogProbTangent(pub(crate) LogProb);
 
 impl Kernel<2> for LogProbTangent {
+    const READS_OUTPUT: bool = true;
+
     fn output_len(&self, _: usize) -> usize {
         1
     }

@@ -30,7 +30,7 @@ impl Operation<1> for Lookup {
         &self,
         _: [bool; 1],
         [table]: &[FlexTensor; 1],
-        _: &FlexTensor,
+        _: Option<&FlexTensor>,
         g: &FlexTensor,
     ) -> [Option<FlexTensor>; 1] {
         [Some(typed!(g, sums(&self.rows, table, g)))]

@@ -21,13 +21,13 @@ mod cached;
 #[cfg(test)]
 mod compare;
 mod fill;
+mod gated;
 mod gemm;
 mod head;
 mod linear;
 mod log_prob;
 mod lookup;
 mod norm;
-mod product;
 mod real;
 mod rotation;
 mod rows;
@@ -54,12 +54,12 @@ pub(crate) use attention::{Attention, AttentionTangent};
 pub(crate) use cached::{CachedRow, cached_attention};
 #[cfg(test)]
 pub(crate) use compare::as_elsewhere;
+pub(crate) use gated::{Gated, GatedTangent};
 pub(crate) use head::{CHUNK, HeadLogProb, HeadLogProbTangent, KEPT};
 pub(crate) use linear::{Linear, LinearTangent};
 pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
 pub(crate) use lookup::Lookup;
 pub(crate) use norm::{Norm, NormTangent, Normalise, NormaliseTangent};
-pub(crate) use product::{Product, ProductTangent};
 pub use real::Real;
 pub(crate) use real::exponentials;
 pub(crate) use rotation::Rotation;
@@ -71,6 +71,9 @@ use widen::widened;
 
 /// A function of `N` tensors on the CPU, with its derivative.
 pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
+    /// Whether [`backward`](Self::backward) reads the output; it is kept for that alone.
+    const READS_OUTPUT: bool = false;
+
     /// The output.
     fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor;
 
@@ -79,7 +82,7 @@ pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
         &self,
         needed: [bool; N],
         inputs: &[FlexTensor; N],
-        output: &FlexTensor,
+        output: Option<&FlexTensor>,
         gradient: &FlexTensor,
     ) -> [Option<FlexTensor>; N];
 
@@ -129,7 +132,9 @@ pub(crate) fn run<O: Operation<N>, const D: usize, const N: usize>(
     let inputs = inputs.map(<Autodiff<Flex> as AutodiffBackend>::inner);
     let output = operation.forward(&inputs);
     let output = match Fused(operation).prepare::<NoCheckpointing>(guards).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish((inputs, output.clone()), output),
+        OpsKind::Tracked(prepared) => {
+            prepared.finish((inputs, O::READS_OUTPUT.then(|| output.clone())), output)
+        }
         OpsKind::UnTracked(prepared) => prepared.finish(output),
     };
     Some(Tensor::from_primitive::<Autodiff<Flex>>(output))
@@ -151,18 +156,18 @@ fn primitives<B: burn_backend::Backend, const D: usize, const N: usize>(
     all?.try_into().ok()
 }
 
-/// An operation of autodiff; its state is the inputs and the output.
+/// An operation of autodiff; its state is the inputs and, if it reads it, the output.
 #[derive(Debug)]
 struct Fused<O>(O);
 
 impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Fused<O> {
-    type State = ([FlexTensor; N], FlexTensor);
+    type State = ([FlexTensor; N], Option<FlexTensor>);
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = grads.consume::<Flex>(&ops.node);
         let (inputs, output) = ops.state;
         let needed = ops.parents.each_ref().map(Option::is_some);
-        let gradients = self.0.backward(needed, &inputs, &output, &gradient);
+        let gradients = self.0.backward(needed, &inputs, output.as_ref(), &gradient);
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 grads.register::<Flex>(parent.id, gradient);

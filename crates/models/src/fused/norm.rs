@@ -112,7 +112,7 @@ impl<const N: usize> Operation<N> for Norm {
         &self,
         _: [bool; N],
         inputs: &[FlexTensor; N],
-        _: &FlexTensor,
+        _: Option<&FlexTensor>,
         g: &FlexTensor,
     ) -> [Option<FlexTensor>; N] {
         typed!(g, norm_gradients(self.0, inputs, g)).map(Some)
@@ -128,7 +128,7 @@ impl<const N: usize> Operation<N> for NormTangent {
         &self,
         _: [bool; N],
         inputs: &[FlexTensor; N],
-        _: &FlexTensor,
+        _: Option<&FlexTensor>,
         g: &FlexTensor,
     ) -> [Option<FlexTensor>; N] {
         typed!(g, tangent_gradients(self.0, inputs, g)).map(Some)

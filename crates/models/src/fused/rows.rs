@@ -13,6 +13,9 @@ use super::{
 
 /// A function of one row of each of `N` inputs, with its derivative.
 pub(crate) trait Kernel<const N: usize>: Clone + Debug + Send + Sync + 'static {
+    /// Whether [`backward`](Self::backward) reads the output.
+    const READS_OUTPUT: bool = false;
+
     /// Length of an output row for input rows of `n`.
     fn output_len(&self, n: usize) -> usize {
         n
@@ -21,7 +24,8 @@ pub(crate) trait Kernel<const N: usize>: Clone + Debug + Send + Sync + 'static {
     /// Writes the output of row number `row`.
     fn forward<E: Real>(&self, row: usize, inputs: [&[E]; N], output: &mut [E]);
 
-    /// Writes the gradients of the inputs of row number `row`, given that of its output.
+    /// Writes the gradients of the inputs of row number `row`, given that of its output, which is empty unless
+    /// it is read.
     fn backward<E: Real>(
         &self,
         row: usize,
@@ -37,6 +41,8 @@ pub(crate) trait Kernel<const N: usize>: Clone + Debug + Send + Sync + 'static {
 pub(crate) struct Rows<K>(pub(crate) K);
 
 impl<K: Kernel<N>, const N: usize> Operation<N> for Rows<K> {
+    const READS_OUTPUT: bool = K::READS_OUTPUT;
+
     fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
         typed!(&inputs[0], forward(&self.0, inputs))
     }
@@ -45,7 +51,7 @@ impl<K: Kernel<N>, const N: usize> Operation<N> for Rows<K> {
         &self,
         _: [bool; N],
         inputs: &[FlexTensor; N],
-        output: &FlexTensor,
+        output: Option<&FlexTensor>,
         gradient: &FlexTensor,
     ) -> [Option<FlexTensor>; N] {
         typed!(gradient, backward(&self.0, inputs, output, gradient)).map(Some)
@@ -80,14 +86,14 @@ fn backward<E: Real, K: Kernel<N>, const N: usize>(
     _: E,
     kernel: &K,
     inputs: &[FlexTensor; N],
-    output: &FlexTensor,
+    output: Option<&FlexTensor>,
     gradient: &FlexTensor,
 ) -> [FlexTensor; N] {
     let shape = inputs[0].shape();
     let contiguous = inputs.each_ref().map(FlexTensor::to_contiguous);
     let slices = contiguous.each_ref().map(slice::<E>);
     let gradient = gradient.to_contiguous();
-    let (output, gradient) = (slice::<E>(output), slice::<E>(&gradient));
+    let (output, gradient) = (output.map(slice::<E>), slice::<E>(&gradient));
     let n = shape[shape.num_dims() - 1];
     let m = kernel.output_len(n);
     let per_task = (TASK / n).max(1);
@@ -100,7 +106,7 @@ fn backward<E: Real, K: Kernel<N>, const N: usize>(
                 kernel.backward(
                     row,
                     slices.map(|slice| &slice[row * n..(row + 1) * n]),
-                    &output[row * m..(row + 1) * m],
+                    output.map_or(&[], |output| &output[row * m..(row + 1) * m]),
                     &gradient[row * m..(row + 1) * m],
                     gradients,
                 );

@@ -21,6 +21,8 @@ impl Softmax {
 }
 
 impl Kernel<1> for Softmax {
+    const READS_OUTPUT: bool = true;
+
     #[inline(always)]
     fn forward<E: Real>(&self, row: usize, [x]: [&[E]; 1], y: &mut [E]) {
         let (seen, scale) = (self.seen(row, x.len()), E::of(self.scale));

@@ -105,12 +105,12 @@ fn gradients_equal_finite_differences() {
         for activation in [Activation::Silu, Activation::GeluNew] {
             check(&activation, n);
             check(&ActivationTangent(activation), n);
+            check(&Gated(activation), n);
+            check(&GatedTangent(Gated(activation)), n);
         }
         check(&log_prob(n), n);
         check(&LogProbTangent(log_prob(n)), n);
         check(&Divergence, n);
-        check(&Product, n);
-        check(&ProductTangent, n);
     }
 }
 
@@ -154,7 +154,6 @@ fn values_equal_their_definitions() {
     equal(apply(Activation::Silu, [&x]), x.clone() * activation::sigmoid(x.clone()), "SiLU");
     let inner = (x.clone() + x.clone().powf_scalar(3.0) * 0.044715) * std::f64::consts::FRAC_2_PI.sqrt();
     equal(apply(Activation::GeluNew, [&x]), x.clone() * (inner.tanh() + 1.0) * 0.5, "GELU");
-    equal(apply(Product, [&x, &x]), x.clone() * x.clone(), "product");
 
     let z = tensor(&random(ROWS * n, 2), DType::F64);
     let (p, q) = (activation::log_softmax(x.clone(), 1), activation::log_softmax(z.clone(), 1));
@@ -197,7 +196,7 @@ fn nothing_depends_on_the_number_of_threads() {
 fn other_types_are_composed() {
     let x = tensor(&random(ROWS * 8, 1), DType::F32);
     let low = Dual::from(x.clone().cast(DType::BF16));
-    assert!(apply(Product, [&low.primal, &low.primal]).is_none());
+    assert!(apply(Gated(Activation::Silu), [&low.primal, &low.primal]).is_none());
     let close = |ours: Dual<2>, expected: Dual<2>, what: &str| {
         assert_close(&host(ours.primal.cast(DType::F32)), &host(expected.primal), 0.05, what);
     };
@@ -205,7 +204,7 @@ fn other_types_are_composed() {
     close(low.clone().softmax(0.5, Some(ROWS)), single.clone().softmax(0.5, Some(ROWS)), "softmax");
     close(low.clone().normalise(true, 1e-3), single.clone().normalise(true, 1e-3), "layer norm");
     close(low.clone().gelu_new(), single.clone().gelu_new(), "GELU");
-    close(low.silu(), single.silu(), "SiLU");
+    close(low.silu_times(&low), single.silu_times(&single), "SiLU");
 }
 
 /// Checks an operation's gradients of `<c, operation(inputs)>` against central differences in f64,
@@ -315,6 +314,10 @@ fn tangents_of_operations_are_directional_derivatives() {
             [[2, 3, 19], [1, 1, 19], [1, 1, 19]],
             |[x, w, _], [dx, dw, db]| [x, dx, w, dw, db],
         );
+    }
+    for activation in [Activation::Silu, Activation::GeluNew] {
+        let kernel = Gated(activation);
+        along(&Rows(kernel), &Rows(GatedTangent(kernel)), [[3, 37]; 2], |[a, b], [da, db]| [a, b, da, db]);
     }
     let grouped = Attention { query: 4, kv: 2, dim: 3, precision: MatmulPrecision::F32 };
     along(

@@ -5,7 +5,12 @@ use burn::tensor::{Device, Tensor};
 use super::{KernelTime, Usage};
 use crate::MatmulPrecision;
 
-pub(super) fn matmul<const D: usize>(_: &Tensor<D>, _: &Tensor<D>, _: MatmulPrecision) -> Option<Tensor<D>> {
+pub(super) fn matmul<const D: usize>(
+    _: &Tensor<D>,
+    _: &Tensor<D>,
+    _: Option<&Tensor<D>>,
+    _: MatmulPrecision,
+) -> Option<Tensor<D>> {
     None
 }
 
@@ -26,6 +31,14 @@ pub(crate) fn log_sum_exp<const D: usize>(_: &Tensor<D>) -> Option<Tensor<D>> {
 }
 
 pub(crate) fn softmax<const D: usize>(_: &Tensor<D>, _: f64, _: Option<usize>) -> Option<Tensor<D>> {
+    None
+}
+
+pub(crate) fn normalised<const D: usize>(_: &Tensor<D>, _: bool, _: f64) -> Option<Tensor<D>> {
+    None
+}
+
+pub(crate) fn inverse_deviations<const D: usize>(_: &Tensor<D>, _: bool, _: f64) -> Option<Tensor<D>> {
     None
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Everything else is burn's, which fuses neighbouring elementwise operations into one kernel.
 
+mod norm;
 mod observer;
 mod parts;
+mod plus;
 mod product;
 mod softmax;
 mod split;
@@ -22,6 +24,7 @@ use serde_json::json;
 
 use crate::MatmulPrecision;
 
+pub(crate) use norm::{inverse_deviations, normalised};
 pub(in crate::backend) use observer::kernels;
 pub(in crate::backend) use product::matmul;
 pub(crate) use softmax::{log_sum_exp, softmax};
@@ -64,9 +67,26 @@ trait Kernels: Backend {
     #[fusion(dtype = x, shape = x)]
     fn softmax(x: FloatTensor<Self>, scale: f32, causal: Option<usize>) -> FloatTensor<Self>;
 
+    /// Rows of mean 0 and mean square 1.
+    #[fusion(dtype = x, shape = x)]
+    fn normalised(x: FloatTensor<Self>, is_centred: bool, epsilon: f32) -> FloatTensor<Self>;
+
+    /// What each row was multiplied by for that.
+    #[fusion(dtype = x, shape = sums::shape_of_rows(x))]
+    fn inverse_deviations(x: FloatTensor<Self>, is_centred: bool, epsilon: f32) -> FloatTensor<Self>;
+
     /// `a b`, batched over leading dimensions.
     #[fusion(dtype = a, shape = product::shape(a, b))]
     fn product(a: FloatTensor<Self>, b: FloatTensor<Self>, precision: MatmulPrecision) -> FloatTensor<Self>;
+
+    /// `a b + c`, c of the product's shape or a row for all of its rows.
+    #[fusion(dtype = a, shape = product::shape(a, b))]
+    fn product_plus(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        precision: MatmulPrecision,
+    ) -> FloatTensor<Self>;
 }
 
 impl Kernels for CubeBackend {
@@ -90,7 +110,19 @@ impl Kernels for CubeBackend {
         softmax::weights(x, scale, causal)
     }
 
+    fn normalised(x: CubeTensor, is_centred: bool, epsilon: f32) -> CubeTensor {
+        norm::rows(x, is_centred, epsilon)
+    }
+
+    fn inverse_deviations(x: CubeTensor, is_centred: bool, epsilon: f32) -> CubeTensor {
+        norm::deviations(x, is_centred, epsilon)
+    }
+
     fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> CubeTensor {
-        product::product(a, b, precision)
+        product::product(a, b, None, precision)
+    }
+
+    fn product_plus(a: CubeTensor, b: CubeTensor, c: CubeTensor, precision: MatmulPrecision) -> CubeTensor {
+        product::product(a, b, Some(c), precision)
     }
 }

@@ -2,7 +2,12 @@
 
 use burn::tensor::{DType, Tensor};
 use burn_backend::{Shape, TensorMetadata, cubecl::dtype_to_elem_type};
-use burn_cubecl::{Cube, CubeDevice, kernel::cast, tensor::CubeTensor};
+use burn_cubecl::{
+    Cube, CubeDevice,
+    kernel::{cast, into_contiguous},
+    ops::numeric::add,
+    tensor::CubeTensor,
+};
 use cubek::{
     matmul::{
         definition::{MatmulElems, MatmulGlobalElems},
@@ -16,11 +21,12 @@ use cubek::{
 use super::{Kernels, split, sums::empty};
 use crate::MatmulPrecision;
 
-/// A product of f32 on a device of cubecl; `None` elsewhere, for tracked operands, and for a precision that
-/// the device has no tensor cores for.
+/// A product of f32 on a device of cubecl, and what is added to it; `None` elsewhere, for tracked operands, and for a
+/// precision that the device has no tensor cores for.
 pub(in crate::backend) fn matmul<const D: usize>(
     a: &Tensor<D>,
     b: &Tensor<D>,
+    plus: Option<&Tensor<D>>,
     precision: MatmulPrecision,
 ) -> Option<Tensor<D>> {
     if a.dtype() != DType::F32 || b.dtype() != DType::F32 {
@@ -31,7 +37,11 @@ pub(in crate::backend) fn matmul<const D: usize>(
     if precision != MatmulPrecision::F32 && !has_tensor_cores(&a.device()) {
         return None;
     }
-    Some(Tensor::from_primitive::<Cube>(Cube::product(a, b, precision)))
+    let sum = match plus {
+        None => Cube::product(a, b, precision),
+        Some(c) => Cube::product_plus(a, b, operand(c)?, precision),
+    };
+    Some(Tensor::from_primitive::<Cube>(sum))
 }
 
 pub(super) fn shape(a: &Shape, b: &Shape) -> Shape {
@@ -46,20 +56,34 @@ pub(super) fn shape(a: &Shape, b: &Shape) -> Shape {
     Shape::from(sizes)
 }
 
-pub(super) fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> CubeTensor {
+/// `a b`, and `plus` of the output's shape or a row for all of its rows.
+pub(super) fn product(
+    a: CubeTensor,
+    b: CubeTensor,
+    plus: Option<CubeTensor>,
+    precision: MatmulPrecision,
+) -> CubeTensor {
     // rows side by side: behind a gap they would be copied for most of what reads them
     let output = empty(&a, shape(&a.shape(), &b.shape()));
+    let plus = plus.map(into_contiguous);
     let on_tensor_cores = |operands: [CubeTensor; 2]| {
         on_tensor_cores().into_iter().any(|strategy| launch(&operands, &output, &strategy))
     };
-    let by_tensor_cores = || match precision {
-        MatmulPrecision::F32 => split::product(&a, &b, &output),
-        MatmulPrecision::Tf32 => on_tensor_cores([a.clone(), b.clone()]),
-        MatmulPrecision::Bf16 => on_tensor_cores([&a, &b].map(|x| cast(x.clone(), DType::BF16))),
-    };
-    let launched = has_tensor_cores(&a.device) && by_tensor_cores() || launch(&[a, b], &output, &on_units());
-    assert!(launched, "the kernel without tensor cores takes every product");
-    output
+    let launched = has_tensor_cores(&a.device)
+        && match precision {
+            MatmulPrecision::F32 if split::product([&a, &b], plus.as_ref(), &output) => return output,
+            MatmulPrecision::F32 => false,
+            MatmulPrecision::Tf32 => on_tensor_cores([a.clone(), b.clone()]),
+            MatmulPrecision::Bf16 => on_tensor_cores([&a, &b].map(|x| cast(x.clone(), DType::BF16))),
+        };
+    assert!(
+        launched || launch(&[a, b], &output, &on_units()),
+        "the kernel without tensor cores takes every product"
+    );
+    match plus {
+        None => output,
+        Some(plus) => add(output, plus),
+    }
 }
 
 /// Whether a device multiplies bfloat16 on tensor cores.

@@ -8,7 +8,7 @@ use burn_backend::{DType, TensorMetadata, cubecl::dtype_to_elem_type};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::{
     prelude::*,
-    std::tensor::{View, ViewMut},
+    std::tensor::{View, ViewMut, launch::ViewArg},
 };
 use cubek::{
     matmul::{
@@ -19,7 +19,11 @@ use cubek::{
                 BatchedCoords, ConcreteInputsFactory, ConcreteOutputFactory, InputArg, MatmulArgs, OutputArg,
                 TensorArgs, TensorInputs, TensorOutput,
             },
-            components::{global::memory::GlobalLayoutConfig, tile::TileMatmulKind},
+            components::{
+                global::memory::{GlobalLayout, GlobalLayoutConfig, GlobalLayoutLaunch},
+                tile::TileMatmulKind,
+            },
+            definition::Blueprint as _,
             launch_kernel,
             routines::batch::{
                 double_buffering::{CyclicDoubleBufferingAlgorithm, DoubleBufferingArgs},
@@ -31,25 +35,30 @@ use cubek::{
     std::{InputBinding, MatrixLayout},
 };
 
-use super::parts::{Side, TILE, parts};
+use super::{
+    parts::{Side, TILE, parts},
+    plus::plus,
+};
 
-/// `a b` into the output; false where no kernel on tensor cores takes it.
-pub(super) fn product(a: &CubeTensor, b: &CubeTensor, output: &CubeTensor) -> bool {
+/// `a b`, and `plus` in one piece, of the output's shape or a row for all of its rows, into the output; false where no
+/// kernel on tensor cores takes it.
+pub(super) fn product(operands: [&CubeTensor; 2], plus: Option<&CubeTensor>, output: &CubeTensor) -> bool {
     let double = DoubleBufferingArgs { tile_matmul: TileMatmulKind::Mma, ..Default::default() };
-    launch::<CyclicDoubleBufferingAlgorithm>(a, b, output, &BlueprintStrategy::Inferred(double)).is_ok()
-        || launch::<SimpleAlgorithm>(a, b, output, &BlueprintStrategy::default()).is_ok()
+    launch::<CyclicDoubleBufferingAlgorithm>(operands, plus, output, &BlueprintStrategy::Inferred(double))
+        .is_ok()
+        || launch::<SimpleAlgorithm>(operands, plus, output, &BlueprintStrategy::default()).is_ok()
 }
 
 /// Launches one of cubek's kernels for operands in f32 that it takes to be bfloat16, three times as long.
 fn launch<Kernel: BatchMatmulRoutine<()>>(
-    a: &CubeTensor,
-    b: &CubeTensor,
+    [a, b]: [&CubeTensor; 2],
+    plus: Option<&CubeTensor>,
     output: &CubeTensor,
     strategy: &BlueprintStrategy<(), Kernel>,
 ) -> Result<(), MatmulSetupError>
 where
     InputArg<SplitArgs>: ConcreteInputsFactory<Kernel>,
-    OutputArg<SplitArgs>: ConcreteOutputFactory<Kernel>,
+    OutputArg<TensorArgs>: ConcreteOutputFactory<Kernel>,
 {
     let client = output.client.clone();
     let [f32, bf16] = [DType::F32, DType::BF16].map(dtype_to_elem_type);
@@ -67,7 +76,7 @@ where
     let mut problem = MatmulProblem::from_shapes_and_strides(
         a.shape().clone(),
         b.shape().clone(),
-        shape,
+        shape.clone(),
         a.data().strides.clone(),
         b.data().strides.clone(),
         strides,
@@ -96,15 +105,33 @@ where
         sizes,
         &launch.dtypes,
     );
-    let output = output.clone().binding();
-    let output = <OutputArg<SplitArgs> as ConcreteOutputFactory<Kernel>>::create(
-        output,
+    let output = <OutputArg<TensorArgs> as ConcreteOutputFactory<Kernel>>::create(
+        output.clone().binding(),
         blueprint,
         &problem,
         sizes,
         &launch.dtypes,
     );
+    let plus = plus.map_or(ComptimeOptionArgs::None, |plus| {
+        let is_row = plus.shape() != shape;
+        let mut plus = plus.clone().binding();
+        if is_row {
+            let rows = shape.len() - 2;
+            (plus.shape, plus.strides[rows]) = (shape, 0);
+        }
+        let layout = GlobalLayoutLaunch::from_handle(&plus, sizes.out, blueprint.out_global_layout_config());
+        ComptimeOptionArgs::Some(ViewArg::new_tensor::<GlobalLayout>(plus.into_tensor_arg(), layout))
+    });
+    let output = SumLaunch::new(output, plus);
     launch_kernel::<SplitArgs, Kernel>(&client, input, output, (), launch)
+}
+
+/// The output of a product, and what is added to it.
+#[derive(CubeType, CubeLaunch, Clone)]
+#[expand(derive(Clone))]
+struct Sum<E: CubePrimitive> {
+    product: TensorOutput<E>,
+    plus: ComptimeOption<View<'static, E, BatchedCoords>>,
 }
 
 /// cubek's arguments of a product of tensors, whose operands are read as their parts.
@@ -114,10 +141,12 @@ struct SplitArgs;
 #[cube]
 impl MatmulArgs for SplitArgs {
     type Input<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive> = TensorInputs<Lhs, Rhs, EO>;
-    type Output<EO: CubePrimitive> = TensorOutput<EO>;
+    type Output<EO: CubePrimitive> = Sum<EO>;
     type Config = ();
-    type State<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive> =
-        (TensorInputs<Lhs, Rhs, EO>, TensorOutput<EO>, ());
+    type State<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive> = (
+        (TensorInputs<Lhs, Rhs, EO>, TensorOutput<EO>, ()),
+        ComptimeOption<View<'static, EO, BatchedCoords>>,
+    );
 
     fn init_state<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
         input: &Self::Input<Lhs, Rhs, EO>,
@@ -127,59 +156,72 @@ impl MatmulArgs for SplitArgs {
         #[comptime] right: GlobalLayoutConfig,
         #[comptime] out: GlobalLayoutConfig,
     ) -> Self::State<Lhs, Rhs, EO> {
-        TensorArgs::<()>::init_state::<Lhs, Rhs, EO>(input, output, config, left, right, out)
+        let tensors = TensorArgs::<()>::init_state::<Lhs, Rhs, EO>(
+            input,
+            &mut output.product,
+            config,
+            left,
+            right,
+            out,
+        );
+        (tensors, output.plus.clone())
     }
 
     fn view_lhs<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
         state: &Self::State<Lhs, Rhs, EO>,
     ) -> View<'_, Lhs, BatchedCoords> {
-        parts::<Lhs>(TensorArgs::<()>::view_lhs::<Lhs, Rhs, EO>(state), Side::Left)
+        parts::<Lhs>(TensorArgs::<()>::view_lhs::<Lhs, Rhs, EO>(&state.0), Side::Left)
     }
 
     fn batch_lhs<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
         state: &Self::State<Lhs, Rhs, EO>,
         batch: usize,
     ) -> usize {
-        TensorArgs::<()>::batch_lhs::<Lhs, Rhs, EO>(state, batch)
+        TensorArgs::<()>::batch_lhs::<Lhs, Rhs, EO>(&state.0, batch)
     }
 
     fn view_rhs<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
         state: &Self::State<Lhs, Rhs, EO>,
     ) -> View<'_, Rhs, BatchedCoords> {
-        parts::<Rhs>(TensorArgs::<()>::view_rhs::<Lhs, Rhs, EO>(state), Side::Right)
+        parts::<Rhs>(TensorArgs::<()>::view_rhs::<Lhs, Rhs, EO>(&state.0), Side::Right)
     }
 
     fn batch_rhs<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
         state: &Self::State<Lhs, Rhs, EO>,
         batch: usize,
     ) -> usize {
-        TensorArgs::<()>::batch_rhs::<Lhs, Rhs, EO>(state, batch)
+        TensorArgs::<()>::batch_rhs::<Lhs, Rhs, EO>(&state.0, batch)
     }
 
     fn view_acc<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
         state: &Self::State<Lhs, Rhs, EO>,
     ) -> ComptimeOption<View<'_, EO, BatchedCoords>> {
-        TensorArgs::<()>::view_acc::<Lhs, Rhs, EO>(state)
+        TensorArgs::<()>::view_acc::<Lhs, Rhs, EO>(&state.0)
     }
 
     fn batch_acc<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
         state: &Self::State<Lhs, Rhs, EO>,
         batch: usize,
     ) -> usize {
-        TensorArgs::<()>::batch_acc::<Lhs, Rhs, EO>(state, batch)
+        TensorArgs::<()>::batch_acc::<Lhs, Rhs, EO>(&state.0, batch)
     }
 
     fn view_out<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
         state: &Self::State<Lhs, Rhs, EO>,
     ) -> ViewMut<'_, EO, BatchedCoords> {
-        TensorArgs::<()>::view_out::<Lhs, Rhs, EO>(state)
+        let output = TensorArgs::<()>::view_out::<Lhs, Rhs, EO>(&state.0);
+        #[comptime]
+        match &state.1 {
+            ComptimeOption::Some(addend) => plus::<EO>(output, *addend),
+            ComptimeOption::None => output,
+        }
     }
 
     fn batch_out<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(
         state: &Self::State<Lhs, Rhs, EO>,
         batch: usize,
     ) -> usize {
-        TensorArgs::<()>::batch_out::<Lhs, Rhs, EO>(state, batch)
+        TensorArgs::<()>::batch_out::<Lhs, Rhs, EO>(&state.0, batch)
     }
 
     fn runtime_config<Lhs: CubePrimitive, Rhs: CubePrimitive, EO: CubePrimitive>(

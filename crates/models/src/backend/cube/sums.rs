@@ -197,7 +197,7 @@ fn columns_kernel(input: &[f32], output: &mut [f32], rows: usize, columns: usize
 
 /// Adds what `count` lanes have put in their places, `step` apart, into the first one's.
 #[cube]
-fn halve(
+pub(super) fn halve(
     shared: &mut Shared<[f32]>,
     place: usize,
     lane: usize,

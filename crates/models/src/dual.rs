@@ -248,20 +248,6 @@ impl<const D: usize> std::ops::Sub for Dual<D> {
     }
 }
 
-impl<const D: usize> std::ops::Mul for Dual<D> {
-    type Output = Self;
-
-    fn mul(self, other: Self) -> Self {
-        let tangent = match (self.tangent, other.tangent) {
-            (None, None) => None,
-            (Some(left), None) => Some(left * other.primal.clone()),
-            (None, Some(right)) => Some(self.primal.clone() * right),
-            (Some(left), Some(right)) => Some(left * other.primal.clone() + self.primal.clone() * right),
-        };
-        Self::new(self.primal * other.primal, tangent)
-    }
-}
-
 impl Dual<2> {
     /// `self weight (+ bias)` of `self [rows, in]`, `weight [in, out]` and `bias [1, out]`.
     pub(crate) fn linear(self, weight: Self, bias: Option<Self>, precision: MatmulPrecision) -> Self {

@@ -262,15 +262,18 @@ impl Seconds<'_> {
 /// what an inner run takes.
 fn peak(spec: &Spec, probe: &Probe, scoring: u64, target: &dyn CausalLm, generator: Option<&Sizes>) -> u64 {
     let frozen = target.layout().adapters().map_or(0, |adapters| adapters.frozen().bytes());
+    // a frozen head is turned in its own type, of two bytes most often, and then read in f32
+    let read = |lm: &dyn CausalLm, frozen: u64| {
+        if frozen > 0 { (width(lm) * lm.vocab_size()) as u64 * (NUMBER + 2) } else { 0 }
+    };
+    let of_head = read(target, frozen);
     let Some(generator) = generator else {
-        return PROGRAM + target.layout().len() as u64 * NUMBER + frozen + scoring;
+        return PROGRAM + target.layout().len() as u64 * NUMBER + frozen + of_head + scoring;
     };
     let [of_target, of_generator] = [target.layout().len(), generator.trained].map(|n| n as u64 * NUMBER);
-    // a frozen matrix is turned and read in f32, the head's as a whole
-    let frozen_heads = [(target, frozen), (generator.lm.as_ref(), generator.frozen)]
-        .map(|(lm, frozen)| if frozen > 0 { (width(lm) * lm.vocab_size()) as u64 * (NUMBER + 2) } else { 0 });
+    let of_head = of_head.max(read(generator.lm.as_ref(), generator.frozen));
     // the weights as they were at first, and the optimizer's state
-    let held = 4 * of_generator + generator.frozen + frozen + frozen_heads[0].max(frozen_heads[1]);
+    let held = 4 * of_generator + generator.frozen + frozen + of_head;
     let generator = generator.lm.as_ref();
     let scoring = held + scoring;
     let new_tokens = spec.generator.as_ref().map_or(0, Generator::max_new_tokens);

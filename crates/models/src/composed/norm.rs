@@ -19,17 +19,12 @@ struct Normalised<const D: usize> {
 impl<const D: usize> Normalised<D> {
     fn new(kind: Normalise, x: Tensor<D>) -> Self {
         let hat = normalised(&x, kind.centred, kind.epsilon)
-            .unwrap_or_else(|| kind.centre(x.clone()) * kind.inverse_deviation(x.clone()));
+            .unwrap_or_else(|| kind.centre(x.clone()) * kind.inverse_deviation(&x));
         Self { kind, x, hat, s: OnceCell::new() }
     }
 
     fn s(&self) -> Tensor<D> {
-        let Normalise { centred, epsilon } = self.kind;
-        let new = || {
-            let own = inverse_deviations(&self.x, centred, epsilon);
-            own.unwrap_or_else(|| self.kind.inverse_deviation(self.x.clone()))
-        };
-        self.s.get_or_init(new).clone()
+        self.s.get_or_init(|| self.kind.inverse_deviation(&self.x)).clone()
     }
 
     /// `mean(v x^)`.
@@ -58,9 +53,11 @@ impl Normalise {
         if self.centred { x.clone() - mean(x) } else { x }
     }
 
-    fn inverse_deviation<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        let x = self.centre(x);
-        (mean_product(&x, &x) + self.epsilon).sqrt().recip()
+    fn inverse_deviation<const D: usize>(self, x: &Tensor<D>) -> Tensor<D> {
+        inverse_deviations(x, self.centred, self.epsilon).unwrap_or_else(|| {
+            let x = self.centre(x.clone());
+            (mean_product(&x, &x) + self.epsilon).sqrt().recip()
+        })
     }
 }
 

@@ -95,7 +95,7 @@ impl<E: CubePrimitive> VectorizedExpand for PartsExpand<'_, E> {
 }
 
 /// A position, as cube functions are expanded.
-type Position = <BatchedCoords as CubeType>::ExpandType;
+pub(super) type Position = <BatchedCoords as CubeType>::ExpandType;
 
 impl<E: CubePrimitive> ViewOperations<E, BatchedCoords> for Parts<'_, E> {}
 impl<E: CubePrimitive> ViewOperationsExpand<E, BatchedCoords> for PartsExpand<'_, E> {

@@ -12,6 +12,8 @@ use cubecl::{
 };
 use cubek::matmul::multi_level::args::BatchedCoords;
 
+use super::parts::Position;
+
 /// An output, and what is added to what is written there.
 #[derive(CubeType, Clone)]
 #[expand(derive(Clone))]
@@ -45,9 +47,6 @@ impl<E: CubePrimitive> VectorizedExpand for PlusExpand<'_, E> {
         self.output.__expand_vector_size_method(scope)
     }
 }
-
-/// A position, as cube functions are expanded.
-type Position = <BatchedCoords as CubeType>::ExpandType;
 
 impl<E: CubePrimitive> ViewOperations<E, BatchedCoords> for Plus<'_, E> {}
 impl<E: CubePrimitive> ViewOperationsExpand<E, BatchedCoords> for PlusExpand<'_, E> {

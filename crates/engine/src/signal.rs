@@ -1,6 +1,7 @@
 //! The pre-flight check: do the rewards tell what to train on from what not to?
 
 use dpg_dataset::Example;
+use dpg_metagrad::metrics::{EFFECTIVE_STRENGTH, Score};
 use serde::Serialize;
 
 use crate::{Draw, Error, Scorer, trust::Saturation};
@@ -23,7 +24,12 @@ pub struct Signal {
     /// The same over `sqrt(eps_root) + eps`, for Adam. Its step g / (sqrt(g^2 + eps_root) + eps) has a
     /// derivative in g that vanishes where this is large.
     pub saturation: Option<f64>,
+    /// Of a metric with a `strength`: that times the median change after the better half.
+    pub effective_strength: Option<f64>,
 }
+
+/// Below this a soft-plus is a straight line.
+const CURVED: f64 = 0.1;
 
 impl Signal {
     /// Rewards point the right way.
@@ -35,8 +41,16 @@ impl Signal {
     /// What is wrong and what to do about it, if anything is.
     pub fn advice(&self) -> Option<String> {
         let saturated = Saturation { gradient: self.gradient, ratio: self.saturation }.advice();
-        if saturated.is_some() {
-            return saturated;
+        let straight = self.effective_strength.filter(|&strength| strength < CURVED).map(|strength| {
+            format!(
+                "`strength` times the median pixel's change is {strength:.1e}, where the metric is a straight line and its \
+                 largest changes alone count; multiply `strength` by about {:.0e}",
+                1.0 / strength.max(f64::MIN_POSITIVE)
+            )
+        });
+        let causes: Vec<String> = [saturated, straight].into_iter().flatten().collect();
+        if !causes.is_empty() {
+            return Some(causes.join("; and "));
         }
         (!self.separates()).then(|| {
             "the rewards do not tell good examples from bad ones; lower the inner learning rate or raise eps_root \
@@ -58,9 +72,9 @@ impl Scorer<'_> {
         let mut order: Vec<usize> = (0..examples.len()).collect();
         order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
         let (better, worse) = order.split_at(examples.len() / 2);
-        let phi = |half: &[usize]| -> Result<f64, Error> {
+        let after = |half: &[usize]| -> Result<Score, Error> {
             let half: Vec<Example> = half.iter().map(|&index| examples[index].clone()).collect();
-            Ok(self.measure(&half, Draw::FIRST)?.0.value)
+            Ok(self.measure(&half, Draw::FIRST)?.0)
         };
         let helpful = &helpful[..helpful.len().min(examples.len() / 2)];
         let separability = if helpful.is_empty() {
@@ -72,13 +86,16 @@ impl Scorer<'_> {
             Some(area_under_curve(good, other))
         };
         let (Saturation { gradient, ratio: saturation }, untrained) = self.saturation(examples)?;
+        let better = after(better)?;
+        let strength = better.proxies.iter().find(|(name, _)| name.ends_with(EFFECTIVE_STRENGTH));
         Ok(Signal {
-            better_half: phi(better)?,
-            worse_half: phi(worse)?,
+            better_half: better.value,
+            worse_half: after(worse)?.value,
             untrained: untrained.value,
             separability,
             gradient,
             saturation,
+            effective_strength: strength.map(|(_, strength)| *strength),
         })
     }
 }
@@ -118,10 +135,15 @@ mod tests {
             separability: Some(0.9),
             gradient: 1e-3,
             saturation: Some(1.0),
+            effective_strength: Some(1.0),
         };
         assert_eq!(sound.advice(), None);
+        let straight = Signal { effective_strength: Some(2e-4), ..sound };
+        assert!(straight.advice().unwrap().ends_with("multiply `strength` by about 5e3"));
         let saturated = Signal { saturation: Some(100.0), ..sound };
         assert!(saturated.advice().unwrap().contains("raise eps_root to about 1e-6"));
+        let both = Signal { saturation: Some(100.0), ..straight }.advice().unwrap();
+        assert!(both.contains("raise eps_root") && both.contains("; and `strength`"), "{both}");
         assert!(Signal { separability: Some(0.6), ..sound }.advice().unwrap().contains("learning rate"));
         assert!(Signal { worse_half: 2.0, ..sound }.advice().unwrap().contains("learning rate"));
     }

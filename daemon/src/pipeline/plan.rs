@@ -363,7 +363,15 @@ impl fmt::Display for Plan {
 
 impl Plan {
     fn fmt_signal(&self, f: &mut fmt::Formatter<'_>, signal: &Signal) -> fmt::Result {
-        let Signal { untrained, better_half, worse_half, separability, gradient, saturation } = signal;
+        let Signal {
+            untrained,
+            better_half,
+            worse_half,
+            separability,
+            gradient,
+            saturation,
+            effective_strength,
+        } = signal;
         write!(
             f,
             "\nsignal       Phi {untrained:.6} as it is, {better_half:.6} after the better half by reward, \
@@ -375,6 +383,9 @@ impl Plan {
         write!(f, "\n             gradient {gradient:.1e}, root mean square where the metric looks")?;
         if let Some(ratio) = saturation {
             write!(f, ", {ratio:.1} times sqrt(eps_root) + eps")?;
+        }
+        if let Some(strength) = effective_strength {
+            write!(f, "\n             strength times the median pixel's change: {strength:.1e}")?;
         }
         match &self.advice {
             None => write!(f, "\n             the rewards tell good examples from bad ones"),

@@ -12,6 +12,9 @@ use super::picture::{canvas, png};
 use super::{Bitmap, Context, Decoded, Making, Matrix, Metric, Picture, Score, decode};
 use crate::Error;
 
+/// The proxy that says how much of the soft-plus's curve the pixels reach: `strength` times their median change.
+pub const EFFECTIVE_STRENGTH: &str = "effective_strength";
+
 /// The metric `weight_pattern`.
 #[derive(Clone)]
 pub struct WeightPattern {
@@ -86,7 +89,7 @@ impl WeightPattern {
         sizes.sort_by(f64::total_cmp);
         let mut proxies = vec![
             ("pixel_accuracy".into(), right as f64 / n),
-            ("effective_strength".into(), self.strength * sizes[sizes.len() / 2]),
+            (EFFECTIVE_STRENGTH.into(), self.strength * sizes[sizes.len() / 2]),
         ];
         if let Some(reads) = self.decoded_from(changes).reads_right() {
             proxies.push(("qr_read".into(), f64::from(u8::from(reads))));

@@ -46,7 +46,8 @@ fn the_script_reports_conformance_benchmarks_and_a_run() {
     }
     // each optimizer with each metric but the one that a program measures
     let kinds = dpg_spec::Metric::examples().len() - 1;
-    assert_eq!(report.matches("| ok |").count(), 2 * kinds, "{report}");
+    // the CPU has products of one precision
+    assert_eq!(report.matches("| ok |").count(), 1 + 2 * kinds, "{report}");
     assert!(!report.contains("FAILED"), "{report}");
 
     // what fails is in the report, and the script's status says so

@@ -5,7 +5,7 @@
 #   sh run.sh [--device cuda:0] [--shapes "tiny small large"] [--rounds 3] [--python python3] [--out report.md]
 #
 # A CUDA device needs the NVIDIA driver and the CUDA toolkit: NVRTC and its headers, in $CUDA_PATH or
-# /usr/local/cuda. Where the Python has JAX, it is measured on the same device, side by side.
+# /usr/local/cuda, and cuBLAS in LD_LIBRARY_PATH. Where the Python has JAX, it is measured on the same device, side by side.
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -83,7 +83,7 @@ cuda*)
     nvidia-smi --query-gpu=$fields --format=csv,noheader 2>&1 | sed 's/^/- GPU: /' >>"$out"
     ;;
 esac
-section "Rewards against f64" "$dpg" conformance --device "$device"
+section "Products and rewards against f64" "$dpg" conformance --device "$device"
 for shape in $shapes; do
     section "Benchmark, shape $shape" "$dpg" bench --device "$device" --shape "$shape" --rounds "$rounds" --python "$python"
 done

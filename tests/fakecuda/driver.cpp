@@ -11,8 +11,10 @@
 #include <string>
 #include <sys/stat.h>
 #include <thread>
+#include <tuple>
 #include <unistd.h>
 #include <unordered_map>
+#include <vector>
 
 #define API extern "C" __attribute__((visibility("default")))
 
@@ -24,6 +26,7 @@ static const bool RUNS = setting("FAKECUDA_MODE", "run") != "null";
 static const int CAPABILITY = stoi(setting("FAKECUDA_SM", "90"));
 static const int DEVICES = stoi(setting("FAKECUDA_DEVICES", "1"));
 static const bool FILLS = getenv("FAKECUDA_FILL");
+static const int REFUSED = stoi(setting("FAKECUDA_REFUSE", "0"));
 static const int HOST_THREADS = stoi(setting("FAKECUDA_THREADS", "1"));
 static const std::string CACHE = setting("FAKECUDA_CACHE", "/tmp/fakecuda");
 static const size_t MEMORY = (size_t)80 << 30;
@@ -38,6 +41,8 @@ struct Function {
     // of a thread, by the loads and stores in its code: what a loop repeats counts once
     uint64_t moved = 0;
     uint64_t launches = 0;
+    // of products
+    double operations = 0;
     double threads = 0, seconds = 0;
 };
 
@@ -53,22 +58,22 @@ static struct Report {
         std::string path = setting("FAKECUDA_REPORT", "");
         FILE* file = path.empty() ? nullptr : fopen(path.c_str(), "w");
         if (!file) return;
-        struct Sum { uint64_t launches = 0; double bytes = 0, seconds = 0; };
+        struct Sum { uint64_t launches = 0; double bytes = 0, operations = 0, seconds = 0; };
         std::map<std::string, Sum> sums;
         uint64_t launches = 0;
         for (Function* f : functions) {
             // the rest of a name is a hash of its settings
             Sum& sum = sums[f->name.substr(0, f->name.find_last_of('_'))];
             launches += f->launches, sum.launches += f->launches;
-            sum.bytes += f->threads * f->moved, sum.seconds += f->seconds;
+            sum.bytes += f->threads * f->moved, sum.operations += f->operations, sum.seconds += f->seconds;
         }
         fprintf(file, "{\"launches\": %lu, \"kernels\": %zu, \"peak_bytes\": %lu, \"read_backs\": %lu, \"bytes_read_back\": %lu,\n",
                 launches, functions.size(), most_in_use, read_backs.load(), bytes_read_back.load());
         fprintf(file, "\"by_kernel\": [");
         const char* comma = "";
         for (auto& [name, sum] : sums) {
-            fprintf(file, "%s\n{\"name\": \"%s\", \"launches\": %lu, \"bytes\": %.0f, \"seconds\": %.3f}", comma,
-                    name.c_str(), sum.launches, sum.bytes, sum.seconds);
+            fprintf(file, "%s\n{\"name\": \"%s\", \"launches\": %lu, \"bytes\": %.0f, \"operations\": %.0f, \"seconds\": %.3f}",
+                    comma, name.c_str(), sum.launches, sum.bytes, sum.operations, sum.seconds);
             comma = ",";
         }
         fprintf(file, "]}\n");
@@ -152,6 +157,8 @@ using Clock = std::chrono::steady_clock;
 API CUresult cuEventCreate(CUevent* event, unsigned) { return *event = (CUevent) new Clock::time_point, CUDA_SUCCESS; }
 API CUresult cuEventDestroy_v2(CUevent event) { return delete (Clock::time_point*)event, CUDA_SUCCESS; }
 API CUresult cuEventRecord(CUevent event, CUstream) { return *(Clock::time_point*)event = Clock::now(), CUDA_SUCCESS; }
+API CUresult cuCtxRecordEvent(CUcontext, CUevent event) { return cuEventRecord(event, nullptr); }
+API CUresult cuCtxWaitEvent(CUcontext, CUevent) { return CUDA_SUCCESS; }
 API CUresult cuEventSynchronize(CUevent) { return CUDA_SUCCESS; }
 API CUresult cuEventQuery(CUevent) { return CUDA_SUCCESS; }
 API CUresult cuEventElapsedTime_v2(float* ms, CUevent from, CUevent to) {
@@ -217,21 +224,6 @@ API CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D* c, CUstream) {
     for (size_t y = 0; y < c->Height; y++)
         copy(to + (y + c->dstY) * c->dstPitch + c->dstXInBytes, from + (y + c->srcY) * c->srcPitch + c->srcXInBytes,
              c->WidthInBytes);
-    return CUDA_SUCCESS;
-}
-API CUresult cuTensorMapEncodeTiled(CUtensorMap* made, CUtensorMapDataType type, cuuint32_t rank, void* base,
-                                    const cuuint64_t* lengths, const cuuint64_t* strides, const cuuint32_t* box,
-                                    const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle swizzle,
-                                    CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
-    static const uint32_t bytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};
-    static_assert(sizeof(TensorMap) <= sizeof(CUtensorMap));
-    auto* map = (TensorMap*)made;
-    if (rank > 5 || type >= sizeof bytes / sizeof *bytes || swizzle > 3) return CUDA_ERROR_NOT_SUPPORTED;
-    *map = TensorMap{(char*)base, rank, bytes[type], {}, {}, {}, (uint16_t)swizzle};
-    for (uint32_t d = 0; d < rank; d++) {
-        map->sizes[d] = lengths[d], map->box[d] = box[d];
-        map->strides[d] = d ? strides[d - 1] : map->element;
-    }
     return CUDA_SUCCESS;
 }
 
@@ -310,17 +302,14 @@ static bool run(Function* f, const Launch& launch) {
     std::atomic<bool> ends{true};
     static int lock = 0;
     auto work = [&] {
-        // as aligned as a swizzled copy wants it
-        size_t bytes = f->shared + launch.dynamic_shared;
-        worker.shared.resize(bytes + 2048);
-        char* shared = (char*)(((uintptr_t)worker.shared.data() + 1023) & ~1023ull);
+        worker.shared.resize(f->shared + launch.dynamic_shared);
         static thread_local Block b;
         for (uint64_t i; (i = next++) < blocks && ends;) {
             static_cast<Launch&>(b) = launch;
             b.index[0] = i % grid[0], b.index[1] = i / grid[0] % grid[1], b.index[2] = i / grid[0] / grid[1];
-            b.shared = shared, b.lock = &lock;
-            b.barrier = block_barrier, b.warp_barrier = warp_barrier, b.yield = yield_turn;
-            if (FILLS) memset(shared, 0xff, bytes);
+            b.shared = worker.shared.data(), b.lock = &lock;
+            b.barrier = block_barrier, b.warp_barrier = warp_barrier;
+            if (FILLS) memset(b.shared, 0xff, worker.shared.size());
             if (!run_block(f->body, f->waits, b)) ends = false;
         }
     };
@@ -349,4 +338,81 @@ API CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsig
     f->launches++, f->threads += (double)gx * gy * gz * threads;
     f->seconds += std::chrono::duration<double>(Clock::now() - start).count();
     return CUDA_SUCCESS;
+}
+
+// cuBLAS: products of matrices by columns, in sums of f32.
+
+API int cublasCreate_v2(void** made) { return *made = new char, 0; }
+API int cublasSetStream_v2(void*, CUstream) { return 0; }
+
+enum { REAL_F32 = 0, REAL_BF16 = 14, COMPUTE_F32 = 68, COMPUTE_TF32 = 77 };
+
+static float number(const void* numbers, int64_t at, int kind, int compute) {
+    if (kind == REAL_BF16) return from_bf16(((const uint16_t*)numbers)[at]);
+    float x = ((const float*)numbers)[at];
+    return compute == COMPUTE_TF32 ? from_tf32(to_tf32(x)) : x;
+}
+
+// One kind of matrices: its numbers, from one line to the next, and whether its lines are turned.
+struct Matrices {
+    int kind, pitch, turns;
+    float at(const void* numbers, int64_t row, int64_t column, int compute) const {
+        return number(numbers, turns ? row * pitch + column : column * pitch + row, kind, compute);
+    }
+};
+
+// `c = alpha a b + beta c` of a batch, whose matrices `find` finds.
+template <class Find>
+static int multiply_batch(Matrices a, Matrices b, Matrices c, int m, int n, int k, float alpha, float beta, int batch,
+                          int compute, Find find) {
+    bool fits = a.pitch >= (a.turns ? k : m) && b.pitch >= (b.turns ? n : k) && c.pitch >= m && a.kind == b.kind &&
+                (a.kind == REAL_F32 || a.kind == REAL_BF16) && c.kind == REAL_F32 &&
+                (compute == COMPUTE_F32 || compute == COMPUTE_TF32);
+    if (!fits || m < 0 || n < 0 || k < 0 || batch < 0) return 7;
+    static std::atomic<int> asked{0};
+    if (++asked == REFUSED) return 13;
+    auto start = Clock::now();
+    std::vector<float> left(RUNS ? (size_t)m * k : 0), column(m);
+    for (int i = 0; RUNS && i < batch; i++) {
+        auto [at_a, at_b, at_c] = find(i);
+        for (int l = 0; l < k; l++)
+            for (int x = 0; x < m; x++) left[(size_t)l * m + x] = a.at(at_a, x, l, compute);
+        for (int y = 0; y < n; y++) {
+            std::fill(column.begin(), column.end(), 0.0f);
+            for (int l = 0; l < k; l++) {
+                float right = b.at(at_b, l, y, compute);
+                for (int x = 0; x < m; x++) column[x] += left[(size_t)l * m + x] * right;
+            }
+            for (int x = 0; x < m; x++) {
+                float& out = at_c[(int64_t)y * c.pitch + x];
+                // what is not added to need not be a number
+                out = alpha * column[x] + (beta == 0 ? 0 : beta * out);
+            }
+        }
+    }
+    std::lock_guard guard(mutex);
+    static Function* products[2];
+    Function*& f = products[a.kind == REAL_BF16];
+    if (!f) functions.push_back(f = new Function{a.kind == REAL_BF16 ? "cublas_bf16_" : "cublas_f32_"});
+    f->launches++, f->operations += 2.0 * m * n * k * batch;
+    f->seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    return 0;
+}
+API int cublasGemmStridedBatchedEx(void*, int turns_a, int turns_b, int m, int n, int k, const float* alpha, const char* a,
+                                   int kind_a, int pitch_a, long long stride_a, const char* b, int kind_b, int pitch_b,
+                                   long long stride_b, const float* beta, float* c, int kind_c, int pitch_c,
+                                   long long stride_c, int batch, int compute, int) {
+    auto find = [&](int64_t i) {
+        int64_t bytes = kind_a == REAL_BF16 ? 2 : 4;
+        return std::tuple(a + i * stride_a * bytes, b + i * stride_b * bytes, c + i * stride_c);
+    };
+    return multiply_batch({kind_a, pitch_a, turns_a}, {kind_b, pitch_b, turns_b}, {kind_c, pitch_c, 0}, m, n, k, *alpha,
+                          *beta, batch, compute, find);
+}
+API int cublasGemmBatchedEx(void*, int turns_a, int turns_b, int m, int n, int k, const float* alpha, char** a, int kind_a,
+                            int pitch_a, char** b, int kind_b, int pitch_b, const float* beta, float** c, int kind_c,
+                            int pitch_c, int batch, int compute, int) {
+    auto find = [&](int64_t i) { return std::tuple(a[i], b[i], c[i]); };
+    return multiply_batch({kind_a, pitch_a, turns_a}, {kind_b, pitch_b, turns_b}, {kind_c, pitch_c, 0}, m, n, k, *alpha,
+                          *beta, batch, compute, find);
 }

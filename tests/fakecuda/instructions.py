@@ -1,7 +1,5 @@
 """Instructions of one thread. Those that the threads of a warp or a block run together are in together.py."""
 
-import re
-
 from machine import C_TYPES, HALVES, SIZES, SPACES, Unknown, bits_type, elements, label
 
 FLOATS = ("f32", "f64")
@@ -174,9 +172,6 @@ def select_by_sign(op):
 
 @instruction("cvt")
 def convert(op):
-    if op.has("tf32"):
-        op.write(f"to_tf32({op.read(1, 'f32')})", "b32")
-        return
     to, by = op.types[0], op.types[-1]
     if to in ("f16x2", "bf16x2"):
         half = HALVES[to[:-2]][1]

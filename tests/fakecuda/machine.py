@@ -19,7 +19,6 @@ SPACES = ("global", "shared", "local", "const", "param")
 SPECIAL = {
     "%laneid": "t->lane",
     "%warpid": "t->warp",
-    "%cluster_ctarank": "0u",
     "%lanemask_lt": "((1u<<t->lane)-1)",
     "%lanemask_le": "((2u<<t->lane)-1)",
     "%lanemask_eq": "(1u<<t->lane)",
@@ -32,8 +31,6 @@ for i, axis in enumerate("xyz"):
         f"%ntid.{axis}": f"t->block->size[{i}]",
         f"%ctaid.{axis}": f"t->block->index[{i}]",
         f"%nctaid.{axis}": f"t->block->grid[{i}]",
-        f"%cluster_ctaid.{axis}": "0u",
-        f"%cluster_nctaid.{axis}": "1u",
     }
 
 

@@ -41,8 +41,8 @@ def add_shared(module, text):
 
 
 def place_dynamic(module):
-    """Dynamic shared memory lies after all other; swizzled copies want it aligned."""
-    module.shared_bytes = aligned(module.shared_bytes, 1024 if module.dynamic else 16)
+    """Dynamic shared memory lies after all other."""
+    module.shared_bytes = aligned(module.shared_bytes, 16)
     if module.dynamic:
         module.shared[module.dynamic] = module.shared_bytes
 

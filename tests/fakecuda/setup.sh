@@ -26,6 +26,7 @@ fi
 # not `libcuda.so.1`: NVRTC opens that, and asks it for more than there is
 g++ -std=c++20 -O2 -w -shared -fPIC -rdynamic -I "$folder/include" "$here/driver.cpp" -o "$folder/lib/libcuda.so" -ldl -pthread
 ln -sf libcuda.so "$folder/lib/libnvidia-ml.so.1"
+ln -sf libcuda.so "$folder/lib/libcublas.so"
 # translated kernels are kept until the translation changes
 translation=$(cat "$here"/*.py "$here/kernel.h" | sha256sum)
 if [ "$(cat "$folder/translation" 2>/dev/null)" != "$translation" ]; then

@@ -103,9 +103,9 @@ static bool run_block(Body body, bool waits, Block& b) {
     }
     if (!waits) return true;
     worker.make_stacks();
-    b.arrived = 0, b.alive = b.threads, b.generation = 0, b.progress = 0;
+    b.arrived = 0, b.alive = b.threads, b.generation = 0;
     for (uint32_t w = 0; w < 32; w++) {
-        b.warp_arrived[w] = 0, b.warp_generation[w] = 0, b.multiplied[w] = 0;
+        b.warp_arrived[w] = 0, b.warp_generation[w] = 0;
         b.warp_alive[w] = b.threads <= 32 * w ? 0 : b.threads - 32 * w < 32 ? b.threads - 32 * w : 32;
     }
     for (uint32_t i = 0; i < b.threads; i++) {
@@ -116,22 +116,16 @@ static bool run_block(Body body, bool waits, Block& b) {
         for (int saved = 0; saved < 6; saved++) *--stack = nullptr;
         worker.threads[i].stack = stack;
     }
-    auto progress = [&b] {
-        uint64_t sum = b.generation + b.progress + (b.threads - b.alive);
-        for (uint64_t generation : b.warp_generation) sum += generation;
-        return sum;
-    };
     Worker& self = worker;
-    for (int idle = 0; b.alive;) {
-        uint64_t before = progress();
+    while (b.alive) {
+        bool stuck = true;
         for (uint32_t i = 0; i < b.threads; i++) {
             Thread& t = self.threads[i];
             if (t.done || (t.waits && *t.waits == t.seen)) continue;
-            t.waits = nullptr, self.starting = &t;
+            stuck = false, t.waits = nullptr, self.starting = &t;
             fake_switch(&self.stack, t.stack);
         }
-        idle = progress() == before ? idle + 1 : 0;
-        if (idle > 4) return false;
+        if (stuck) return false;
     }
     return true;
 }

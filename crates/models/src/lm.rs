@@ -202,7 +202,11 @@ pub fn log_probs_at<R: AsRef<[u32]>>(
     let is_fused = backend_of(&params.device().without_autodiff()).fuses();
     if places.len() * lm.vocab_size() > KEPT || !is_fused {
         let chunk = if is_fused { fused::CHUNK } else { composed::CHUNK };
-        let (targets, rows) = (tokens.as_slice().into(), (chunk / lm.vocab_size()).max(1));
+        let most = (chunk / lm.vocab_size()).max(1);
+        // devices get chunks of one size: a few rows take one as long as many
+        let chunks = places.len().div_ceil(most).max(1);
+        let rows = if is_fused { most } else { places.len().div_ceil(chunks).max(1) };
+        let targets = tokens.as_slice().into();
         return hidden.head_log_probs(&weight, HeadLogProb { targets, rows, precision: lm.precision() });
     }
     log_probs(params, hidden.linear(weight, None, lm.precision()), tokens)

@@ -73,7 +73,7 @@ pub(crate) fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>, precision: Matm
     if a.is_autodiff() || b.is_autodiff() {
         return composed::matmul(a, b, precision);
     }
-    let own = product(&a, &b, None, precision);
+    let own = product(&a, &b, &mut None, precision);
     own.unwrap_or_else(|| precision.round(a).matmul(precision.round(b)))
 }
 
@@ -84,6 +84,10 @@ pub(crate) fn matmul_plus<const D: usize>(
     c: Tensor<D>,
     precision: MatmulPrecision,
 ) -> Tensor<D> {
-    let own = product(&a, &b, Some(&c), precision);
-    own.unwrap_or_else(|| precision.round(a).matmul(precision.round(b)) + c)
+    let mut plus = Some(c);
+    let own = product(&a, &b, &mut plus, precision);
+    own.unwrap_or_else(|| {
+        let product = precision.round(a).matmul(precision.round(b));
+        plus.into_iter().fold(product, |product, c| product + c)
+    })
 }

@@ -68,11 +68,10 @@ impl Params {
     #[must_use]
     pub fn with_tangent(mut self, layout: &Layout, direction: &Tensor<1>) -> Self {
         self.padding = Padding::NoTangent;
-        let starts_at_zero = starts_at_zero(layout, direction);
-        for ((leaf, tangent), at_zero) in
-            self.leaves.iter_mut().zip(split(layout, direction)).zip(starts_at_zero)
-        {
-            if !(at_zero && is_zero(&tangent)) {
+        let tangents: Vec<_> = split(layout, direction).collect();
+        let zeros = zero_everywhere(&tangents, &starts_at_zero(layout, direction));
+        for ((leaf, tangent), is_zero) in self.leaves.iter_mut().zip(tangents).zip(zeros) {
+            if !is_zero {
                 leaf.tangent = Some(if leaf.primal.is_autodiff() { tangent.autodiff() } else { tangent });
             }
         }
@@ -240,9 +239,20 @@ impl LeafGradients {
     }
 }
 
-/// True if every element is zero; NaN is not.
-fn is_zero(tensor: &Tensor<1>) -> bool {
-    !tensor.clone().not_equal_elem(0.0).any().into_scalar::<bool>()
+/// Which tensors are zero everywhere; NaN is not. Only those that may be are looked at, and all of them at once.
+fn zero_everywhere(tensors: &[Tensor<1>], may_be: &[bool]) -> Vec<bool> {
+    let sums: Vec<_> = tensors
+        .iter()
+        .zip(may_be)
+        .filter(|(_, may_be)| **may_be)
+        .map(|(tensor, _)| tensor.clone().abs().sum())
+        .collect();
+    if sums.is_empty() {
+        return vec![false; tensors.len()];
+    }
+    let sums = Tensor::cat(sums, 0).to_data_as::<f64>();
+    let mut sums = sums.iter::<f64>();
+    may_be.iter().map(|may_be| *may_be && sums.next() == Some(0.0)).collect()
 }
 
 fn split<'a>(layout: &'a Layout, flat: &'a Tensor<1>) -> impl Iterator<Item = Tensor<1>> + 'a {

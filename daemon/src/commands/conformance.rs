@@ -7,7 +7,7 @@ use burn::tensor::DType;
 use clap::Args;
 use dpg_dataset::{Columns, read_examples};
 use dpg_engine::Problem;
-use dpg_models::MatmulPrecision;
+use dpg_models::{MatmulPrecision, product_errors};
 use dpg_spec::{DistanceMeasure, Metric, Prompts, Spec, Syntax};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -57,6 +57,30 @@ impl Case {
     }
 }
 
+/// A device's products at one of its precisions.
+#[derive(Serialize)]
+struct Product {
+    precision: &'static str,
+    relative_error: f64,
+    tolerance: f64,
+}
+
+impl Product {
+    /// As many as its mantissa's bits leave, and a few roundings more; f32 may be in two parts of 8 bits.
+    fn new((precision, relative_error): (MatmulPrecision, f64)) -> Self {
+        let tolerance = match precision {
+            MatmulPrecision::F32 => 1e-5,
+            MatmulPrecision::Tf32 => 1e-3,
+            MatmulPrecision::Bf16 => 1e-2,
+        };
+        Self { precision: precision.name(), relative_error, tolerance }
+    }
+
+    fn holds(&self) -> bool {
+        self.relative_error <= self.tolerance
+    }
+}
+
 /// Compares all, and fails if one is over the tolerance.
 pub(crate) async fn conformance(
     data: &DataDir,
@@ -73,7 +97,8 @@ pub(crate) async fn conformance(
         }
     }
     let watch = Watch::new(Stop::listen()?);
-    let cases = compute(move || {
+    let (products, cases) = compute(move || {
+        let products: Vec<_> = product_errors(&devices[0]).into_iter().map(Product::new).collect();
         let cancelled = || watch.pass();
         let count = specs.len();
         let cases = specs.into_iter().enumerate().map(|(place, (optimizer, metric, spec))| {
@@ -84,14 +109,21 @@ pub(crate) async fn conformance(
             let [relative_error] = problem.reward_errors(&examples, [MatmulPrecision::F32], &cancelled)?;
             Ok(Case { optimizer, metric, relative_error })
         });
-        cases.collect::<anyhow::Result<Vec<_>>>()
+        anyhow::Ok((products, cases.collect::<anyhow::Result<Vec<_>>>()?))
     })
     .await?;
-    let failed = cases.iter().filter(|case| !case.holds()).count();
-    let value = json!({ "device": device, "tolerance": TOLERANCE, "holds": failed == 0, "cases": cases });
-    show(as_json, &value, || text(device, &cases));
+    let verdicts = products.iter().map(Product::holds).chain(cases.iter().map(Case::holds));
+    let (count, failed) = (verdicts.clone().count(), verdicts.filter(|holds| !holds).count());
+    let value = json!({
+        "device": device,
+        "tolerance": TOLERANCE,
+        "holds": failed == 0,
+        "products": products,
+        "cases": cases,
+    });
+    show(as_json, &value, || text(device, &products, &cases));
     if failed > 0 {
-        bail!("{failed} of {} comparisons on `{device}` are over the tolerance", cases.len());
+        bail!("{failed} of {count} comparisons on `{device}` are over the tolerance");
     }
     Ok(())
 }
@@ -144,14 +176,24 @@ fn examples(spec: &Spec) -> anyhow::Result<Vec<dpg_dataset::Example>> {
     Ok(read_examples(Path::new(path), &Columns::Text(column.clone()), Some(EXAMPLES))?)
 }
 
-fn text(device: &str, cases: &[Case]) -> String {
+fn text(device: &str, products: &[Product], cases: &[Case]) -> String {
+    let verdict = |holds| if holds { "ok" } else { "FAILED" };
     let mut text = format!(
-        "rewards of {EXAMPLES} examples in f32 on {device} against f64 on the CPU, T = 3, relative l2 distance, \
+        "matrix products on {device} against f64 on the CPU, relative l2 distance\n\n\
+         | precision | error | tolerance | |\n|---|--:|--:|---|\n"
+    );
+    for product in products {
+        let Product { precision, relative_error, tolerance } = product;
+        let verdict = verdict(product.holds());
+        text += &format!("| {precision} | {relative_error:.1e} | {tolerance:.0e} | {verdict} |\n");
+    }
+    text += &format!(
+        "\nrewards of {EXAMPLES} examples in f32 on {device} against f64 on the CPU, T = 3, relative l2 distance, \
          tolerance {TOLERANCE:.0e}\n\n| optimizer | metric | error | |\n|---|---|--:|---|\n"
     );
     for case in cases {
         let Case { optimizer, metric, relative_error } = case;
-        let verdict = if case.holds() { "ok" } else { "FAILED" };
+        let verdict = verdict(case.holds());
         text += &format!("| {optimizer} | {metric} | {relative_error:.1e} | {verdict} |\n");
     }
     text.trim_end().into()

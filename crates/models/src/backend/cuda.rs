@@ -50,7 +50,7 @@ impl Backend for Cuda {
     }
 
     fn remedy(&self) -> &'static str {
-        "CUDA needs the NVIDIA driver, and NVRTC with its headers in CUDA_PATH or /usr/local/cuda"
+        "CUDA needs the NVIDIA driver, cuBLAS, and NVRTC with its headers in CUDA_PATH or /usr/local/cuda"
     }
 
     fn usage(&self, device: &Device) -> Option<Usage> {
@@ -65,7 +65,7 @@ impl Backend for Cuda {
         &self,
         a: &Tensor<D>,
         b: &Tensor<D>,
-        plus: Option<&Tensor<D>>,
+        plus: &mut Option<Tensor<D>>,
         precision: MatmulPrecision,
     ) -> Option<Tensor<D>> {
         cube::matmul(a, b, plus, precision)
@@ -106,6 +106,7 @@ mod built_in {
 
     use burn::tensor::Device;
     use cudarc::{
+        cublas::sys as cublas,
         driver::{CudaContext, result, sys as driver},
         nvrtc::sys as nvrtc,
     };
@@ -125,6 +126,13 @@ mod built_in {
                  compiled",
                 told(nvrtc),
                 told(driver)
+            ));
+        }
+        if driver < OLDEST {
+            return Err(format!(
+                "the NVIDIA driver is that of CUDA {}, and one of CUDA {} or later is needed",
+                told(driver),
+                told(OLDEST)
             ));
         }
         cube::prepare();
@@ -183,6 +191,9 @@ mod built_in {
     /// A version of CUDA, major and minor.
     type Version = (i32, i32);
 
+    /// The first whose driver has events of a context, by which cuBLAS keeps its turn.
+    const OLDEST: Version = (12, 5);
+
     /// Those of the driver, which is there, and of NVRTC.
     fn versions() -> Result<(Version, Version), String> {
         let (mut version, mut major, mut minor) = (0, 0, 0);
@@ -191,6 +202,11 @@ mod built_in {
         unsafe {
             if !nvrtc::is_culib_present() {
                 return Err("NVRTC, which compiles kernels, is not found (there is no libnvrtc.so)".into());
+            }
+            if !cublas::is_culib_present() {
+                return Err(
+                    "cuBLAS, which multiplies matrices, is not found (there is no libcublas.so)".into()
+                );
             }
             let answer = driver::cuDriverGetVersion(&raw mut version);
             answer.result().map_err(|error| format!("the NVIDIA driver answers {error}"))?;

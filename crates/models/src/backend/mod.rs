@@ -34,7 +34,7 @@ macro_rules! backends {
         pub(crate) fn product<const D: usize>(
             a: &Tensor<D>,
             b: &Tensor<D>,
-            plus: Option<&Tensor<D>>,
+            plus: &mut Option<Tensor<D>>,
             precision: MatmulPrecision,
         ) -> Option<Tensor<D>> {
             None$(.or_else(|| $module::$backend.product(a, b, plus, precision)))+
@@ -119,13 +119,13 @@ pub trait Backend: Sync {
     }
 
     /// `a b`, batched over leading dimensions, which are the same for both, plus what is of the product's shape or a
-    /// row of it; `None` for tensors that it does not multiply, tracked ones among them. Without it burn multiplies
-    /// rounded operands.
+    /// row of it, which it takes: the product may be written where that is. `None` for tensors that it does not multiply,
+    /// tracked ones among them. Without it burn multiplies rounded operands.
     fn product<const D: usize>(
         &self,
         _a: &Tensor<D>,
         _b: &Tensor<D>,
-        _plus: Option<&Tensor<D>>,
+        _plus: &mut Option<Tensor<D>>,
         _precision: MatmulPrecision,
     ) -> Option<Tensor<D>>
     where

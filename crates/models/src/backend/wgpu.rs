@@ -57,7 +57,7 @@ impl Backend for Wgpu {
         &self,
         a: &Tensor<D>,
         b: &Tensor<D>,
-        plus: Option<&Tensor<D>>,
+        plus: &mut Option<Tensor<D>>,
         precision: MatmulPrecision,
     ) -> Option<Tensor<D>> {
         cube::matmul(a, b, plus, precision)

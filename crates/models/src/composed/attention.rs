@@ -1,6 +1,6 @@
 //! Causal attention of whole sequences and its tangent; the formulas are those of [`fused`](crate::fused).
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, s};
 
 use super::{Composed, dot};
 use crate::{
@@ -68,7 +68,7 @@ impl Form {
     fn inputs<const N: usize>(self, parts: Vec<Parts>) -> [Tensor<3>; N] {
         let merged = parts.into_iter().flat_map(|Parts { q, k, v }| {
             let parts = [q, k, v].map(|part| self.merge(part)).to_vec();
-            if N < 3 { vec![Tensor::cat(parts, 2)] } else { parts }
+            if N < 3 { vec![side_by_side(parts)] } else { parts }
         });
         let merged: Vec<_> = merged.collect();
         merged.try_into().unwrap_or_else(|_| unreachable!("as many gradients as inputs"))
@@ -204,4 +204,17 @@ impl<const N: usize> Composed<3, N> for AttentionTangent {
     fn is_fused(&self) -> bool {
         self.0.precision == MatmulPrecision::F32
     }
+}
+
+/// Tensors side by side along the last dimension. burn would compute, for each number, which of them it is of.
+fn side_by_side(parts: Vec<Tensor<3>>) -> Tensor<3> {
+    let [batch, seq, _] = parts[0].dims();
+    let width = parts.iter().map(|part| part.dims()[2]).sum();
+    let all = Tensor::empty([batch, seq, width], (&parts[0].device(), parts[0].dtype()));
+    let mut first = 0;
+    parts.into_iter().fold(all, |all, part| {
+        let range = first..first + part.dims()[2];
+        first = range.end;
+        all.slice_assign(s![.., .., range], part)
+    })
 }

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{Composed, dot, linear::like, log_sum_exp};
+use super::{Composed, dot, linear::like, log_sum_exp_of};
 use crate::{
     MatmulPrecision,
     fused::{HeadLogProb, HeadLogProbTangent},
@@ -15,26 +15,47 @@ use crate::{
 /// Logits of a chunk on a device, unless a row alone has more: 512 MiB in f32.
 pub(crate) const CHUNK: usize = 1 << 27;
 
+/// Columns of logits are a multiple of it: devices read several numbers at a time, and write products whose rows begin
+/// elsewhere at a fraction of their speed.
+const COLUMNS: usize = 8;
+
+/// `W` with columns of zeros behind its own, so many that logits have a multiple of [`COLUMNS`]. Nothing comes from
+/// them: no target is among them, sums of `exp(x)` leave them out, and their weights are zero.
+fn widened(w: Tensor<2>) -> Tensor<2> {
+    let [width, vocab] = w.dims();
+    if vocab.is_multiple_of(COLUMNS) {
+        return w;
+    }
+    let zeros = Tensor::zeros([vocab.next_multiple_of(COLUMNS) - vocab, width], (&w.device(), w.dtype()));
+    // a head lies by columns
+    Tensor::cat(vec![w.transpose(), zeros], 0).transpose()
+}
+
+/// A gradient in the shape of the weight itself.
+fn narrowed(to_w: Option<Tensor<2>>, w: &Tensor<2>) -> Option<Tensor<2>> {
+    Some(to_w?.narrow(1, 0, w.dims()[1]))
+}
+
 /// Some rows of a head's inputs, on the way there or back.
 struct Chunk<'a> {
     rows: Range<usize>,
     targets: Tensor<2, Int>,
-    /// All tokens, `[1, vocab]`.
-    tokens: Tensor<2, Int>,
+    /// Columns of the weight that are tokens' own.
+    vocab: usize,
+    /// [`widened`].
     weight: &'a Tensor<2>,
     precision: MatmulPrecision,
 }
 
 impl HeadLogProb {
     /// The rows of every chunk of composed operations.
-    fn parts<'a>(&'a self, weight: &'a Tensor<2>) -> impl Iterator<Item = Chunk<'a>> {
+    fn parts<'a>(&'a self, weight: &'a Tensor<2>, vocab: usize) -> impl Iterator<Item = Chunk<'a>> {
         let device = weight.device();
-        let tokens = Tensor::arange(0..weight.dims()[1] as i64, &device).reshape([1, -1]);
         self.ranges().map(move |rows| {
             let targets: Vec<i64> = self.targets[rows.clone()].iter().map(|&token| token.into()).collect();
             let data = TensorData::new(targets, [rows.len(), 1]);
             let targets = Tensor::from_data(data, &device);
-            Chunk { rows, targets, tokens: tokens.clone(), weight, precision: self.precision }
+            Chunk { rows, targets, vocab, weight, precision: self.precision }
         })
     }
 }
@@ -72,10 +93,9 @@ impl Chunk<'_> {
         x.clone().gather(1, self.targets.clone())
     }
 
-    /// `x + g e_t`, which devices compute together with x: nothing in it is in the way of that.
+    /// `x + g e_t`.
     fn add_chosen(&self, x: Tensor<2>, g: Tensor<2>) -> Tensor<2> {
-        let chosen = self.tokens.clone().equal(self.targets.clone());
-        x.clone().mask_where(chosen, x + g)
+        x.scatter(1, self.targets.clone(), g, IndexingUpdateOp::Add)
     }
 
     /// p of logits and their log-probabilities y.
@@ -86,7 +106,7 @@ impl Chunk<'_> {
 
     /// Log-probabilities as a row.
     fn log_probs(&self, x: &Tensor<2>) -> Tensor<2> {
-        self.row(self.chosen(x) - log_sum_exp(x.clone()))
+        self.row(self.chosen(x) - log_sum_exp_of(x.clone(), self.vocab))
     }
 
     fn row(&self, column: Tensor<2>) -> Tensor<2> {
@@ -98,8 +118,8 @@ impl Composed<2, 2> for HeadLogProb {
     const READS_OUTPUT: bool = true;
 
     fn value(&self, [h, w]: [Tensor<2>; 2]) -> Tensor<2> {
-        let w = like(&h, &w);
-        let rows = self.parts(&w).map(|chunk| chunk.log_probs(&chunk.logits(&h)));
+        let (vocab, w) = (w.dims()[1], widened(like(&h, &w)));
+        let rows = self.parts(&w, vocab).map(|chunk| chunk.log_probs(&chunk.logits(&h)));
         Tensor::cat(rows.collect(), 1)
     }
 
@@ -110,9 +130,10 @@ impl Composed<2, 2> for HeadLogProb {
         y: Option<Tensor<2>>,
         g: Tensor<2>,
     ) -> [Option<Tensor<2>>; 2] {
-        let (y, w) = (y.expect("the output was kept"), like(&h, &w));
+        let (y, own) = (y.expect("the output was kept"), w);
+        let w = widened(like(&h, &own));
         let (mut to_h, mut to_w) = (vec![], None);
-        for chunk in self.parts(&w) {
+        for chunk in self.parts(&w, own.dims()[1]) {
             let x = chunk.logits(&h);
             let g = chunk.column(&g, 0);
             let p = chunk.distribution(&x, chunk.column(&y, 0));
@@ -122,7 +143,7 @@ impl Composed<2, 2> for HeadLogProb {
             }
             to_h.push(matmul(to_x, w.clone().transpose(), self.precision));
         }
-        [Some(Tensor::cat(to_h, 0)), to_w]
+        [Some(Tensor::cat(to_h, 0)), narrowed(to_w, &own)]
     }
 
     fn is_fused(&self) -> bool {
@@ -134,14 +155,14 @@ impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
     const READS_OUTPUT: bool = true;
 
     fn value(&self, inputs: [Tensor<2>; N]) -> Tensor<2> {
-        let (h, dh, dw) = (&inputs[0], &inputs[1], inputs.get(3));
-        let w = like(h, &inputs[2]);
+        let (h, dh, vocab) = (&inputs[0], &inputs[1], inputs[2].dims()[1]);
+        let (w, dw) = (widened(like(h, &inputs[2])), inputs.get(3).cloned().map(widened));
         let (mut y, mut dy) = (vec![], vec![]);
-        for chunk in self.0.parts(&w) {
+        for chunk in self.0.parts(&w, vocab) {
             let x = chunk.logits(h);
             let own = chunk.log_probs(&x);
             let p = chunk.distribution(&x, own.clone().reshape([chunk.rows.len(), 1]));
-            let dx = chunk.tangents(h, dh, dw);
+            let dx = chunk.tangents(h, dh, dw.as_ref());
             dy.push(chunk.row(chunk.chosen(&dx) - dot(&p, &dx)));
             y.push(own);
         }
@@ -157,11 +178,12 @@ impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
         y: Option<Tensor<2>>,
         g: Tensor<2>,
     ) -> [Option<Tensor<2>>; N] {
-        let (h, dh, dw) = (&inputs[0], &inputs[1], inputs.get(3));
-        let (y, w, precision) = (y.expect("the output was kept"), like(h, &inputs[2]), self.0.precision);
+        let (h, dh, own, precision) = (&inputs[0], &inputs[1], &inputs[2], self.0.precision);
+        let (w, dw) = (widened(like(h, own)), inputs.get(3).cloned().map(widened));
+        let y = y.expect("the output was kept");
         let (mut to_h, mut to_dh, mut to_w, mut to_dw) = (vec![], vec![], None, None);
-        for chunk in self.0.parts(&w) {
-            let (x, dx) = (chunk.logits(h), chunk.tangents(h, dh, dw));
+        for chunk in self.0.parts(&w, own.dims()[1]) {
+            let (x, dx) = (chunk.logits(h), chunk.tangents(h, dh, dw.as_ref()));
             let (of_values, g) = (chunk.column(&g, 0), chunk.column(&g, 1));
             let mean = chunk.chosen(&dx) - chunk.column(&y, 1);
             let p = chunk.distribution(&x, chunk.column(&y, 0));
@@ -179,13 +201,13 @@ impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
             if needed[1] {
                 to_dh.push(back(&to_dx));
             }
-            to_h.push(match dw {
+            to_h.push(match &dw {
                 None => back(&to_x),
                 Some(dw) => matmul_plus(to_dx, dw.clone().transpose(), back(&to_x), precision),
             });
         }
         let rows = |parts: Vec<Tensor<2>>| (!parts.is_empty()).then(|| Tensor::cat(parts, 0));
-        let mut all = [rows(to_h), rows(to_dh), to_w, to_dw];
+        let mut all = [rows(to_h), rows(to_dh), narrowed(to_w, own), narrowed(to_dw, own)];
         std::array::from_fn(|input| all[input].take())
     }
 

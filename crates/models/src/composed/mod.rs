@@ -155,7 +155,14 @@ pub(crate) fn dot<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {
 
 /// `log(sum(exp(x)))` of each row, with size 1.
 pub(crate) fn log_sum_exp<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    backend::log_sum_exp(&x).unwrap_or_else(|| {
+    let columns = x.dims()[D - 1];
+    log_sum_exp_of(x, columns)
+}
+
+/// The same of the first columns alone.
+fn log_sum_exp_of<const D: usize>(x: Tensor<D>, columns: usize) -> Tensor<D> {
+    backend::log_sum_exp(&x, columns).unwrap_or_else(|| {
+        let x = x.narrow(D - 1, 0, columns);
         let shift = x.clone().detach().max_dim(D - 1);
         (x - shift.clone()).exp().sum_dim(D - 1).log() + shift
     })

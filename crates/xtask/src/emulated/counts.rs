@@ -27,6 +27,8 @@ struct Kernel {
     launches: u64,
     /// Moved, by the loads and stores in the code; what a loop repeats counts once.
     bytes: f64,
+    /// Multiplications and additions, of products.
+    operations: f64,
 }
 
 /// A metagradient run and what it may take at most.
@@ -52,12 +54,12 @@ impl Bound {
 
 /// Bytes a second that kernels reach: four fifths of an H100's.
 const BANDWIDTH: f64 = 0.8 * 3.35e12;
-/// Operations a second on bfloat16 that products reach: three fifths of an H100's.
-const PRODUCTS: f64 = 0.6 * 989e12;
+/// Operations a second on bfloat16 that products reach: three quarters of an H100's, as they do on an H200.
+const BF16: f64 = 0.75 * 989e12;
+/// The same in f32, on CUDA cores.
+const F32: f64 = 0.4 * 67e12;
 /// Seconds that the host takes for a launch, while the device works.
 const LAUNCH: f64 = 5e-6;
-/// Products of bfloat16 that one of f32 is made of.
-const PARTS: f64 = 3.0;
 
 /// What a run would take on an H100, in seconds.
 struct Estimate {
@@ -67,11 +69,12 @@ struct Estimate {
 }
 
 impl Estimate {
-    fn new(shape: &Shape, steps: usize, counts: &Counts) -> Self {
-        let moved: f64 = counts.by_kernel.iter().filter(|kernel| !kernel.multiplies()).map(|k| k.bytes).sum();
+    fn new(counts: &Counts) -> Self {
+        let seconds =
+            |kernel: &Kernel| kernel.operations / if kernel.name.contains("bf16") { BF16 } else { F32 };
         Self {
-            products: PARTS * operations(shape, steps) / PRODUCTS,
-            memory: moved / BANDWIDTH,
+            products: counts.by_kernel.iter().map(seconds).sum(),
+            memory: counts.moved() / BANDWIDTH,
             host: LAUNCH * counts.launches as f64,
         }
     }
@@ -82,18 +85,16 @@ impl Estimate {
     }
 }
 
-impl Kernel {
-    /// Whether it is a product, which operations count.
-    fn multiplies(&self) -> bool {
-        self.name.contains("matmul")
+impl Counts {
+    /// Bytes that kernels but those of products move.
+    fn moved(&self) -> f64 {
+        self.by_kernel.iter().map(|kernel| kernel.bytes).sum()
     }
-}
 
-/// Operations of the products of a metagradient run: 3 forward passes a step of training, 8 a step of the way back, and
-/// 3 of its last.
-fn operations(shape: &Shape, steps: usize) -> f64 {
-    let steps = steps as f64;
-    (3.0 * steps + 8.0 * (steps - 1.0) + 3.0) * shape.forward_operations()
+    /// Operations of products.
+    fn operations(&self) -> f64 {
+        self.by_kernel.iter().map(|kernel| kernel.operations).sum()
+    }
 }
 
 /// The counts as a page.
@@ -107,7 +108,6 @@ pub(super) fn report(counted: &[(Shape, &Bound, Counts)], assembled: usize) -> S
          |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     );
     for (shape, bound, counts) in counted {
-        let moved: f64 = counts.by_kernel.iter().filter(|kernel| !kernel.multiplies()).map(|k| k.bytes).sum();
         let _ = writeln!(
             text,
             "| `{}`, T = {} | {} | {} | {} | {:.1} GB | {:.0} GB | {:.1} MB | {} | {:.0} TFLOP | {:.2} TB |",
@@ -120,18 +120,18 @@ pub(super) fn report(counted: &[(Shape, &Bound, Counts)], assembled: usize) -> S
             bound.gigabytes,
             counts.bytes_read_back as f64 / 1e6,
             counts.read_backs,
-            operations(shape, bound.steps) / 1e12,
-            moved / 1e12,
+            counts.operations() / 1e12,
+            counts.moved() / 1e12,
         );
     }
     text += "\n## What it would take on an H100\n\n\
-        An estimate, not a measurement. Products: their operations, three times for the parts in bfloat16, at 60 % of 989 TFLOP/s. \
-        Memory: what the loads and stores in the other kernels' code move, at 80 % of 3.35 TB/s; what a loop repeats counts once, \
+        An estimate, not a measurement. Products: their operations, those of parts in bfloat16 at 75 % of 989 TFLOP/s and those in \
+        f32 at 40 % of 67 TFLOP/s, rates that an H200 reached. Memory: what the loads and stores in the other kernels' code move, at 80 % of 3.35 TB/s; what a loop repeats counts once, \
         so sums over rows are worth more than is said here. Launches: 5 us of the host each. The device works while the host \
         launches, so the whole is the longer of both.\n\n\
         | one metagradient run | products | memory | launches | whole |\n|---|--:|--:|--:|--:|\n";
     for (shape, bound, counts) in counted {
-        let estimate = Estimate::new(shape, bound.steps, counts);
+        let estimate = Estimate::new(counts);
         let _ = writeln!(
             text,
             "| `{}`, T = {} | {:.2} s | {:.2} s | {:.2} s | {:.2} s |",
@@ -152,7 +152,7 @@ pub(super) fn report(counted: &[(Shape, &Bound, Counts)], assembled: usize) -> S
         );
         let mut kernels: Vec<&Kernel> = counts.by_kernel.iter().collect();
         kernels.sort_by_key(|kernel| std::cmp::Reverse(kernel.launches));
-        for Kernel { name, launches, bytes } in kernels.into_iter().take(12) {
+        for Kernel { name, launches, bytes, .. } in kernels.into_iter().take(12) {
             let _ = writeln!(text, "| `{name}` | {launches} | {:.2} TB |", bytes / 1e12);
         }
     }

@@ -55,6 +55,21 @@ impl Machine {
         self.run("the fake driver: instructions", &[], &["python3", test])
     }
 
+    /// Runs `dpg`, which has to fail, and to say that.
+    pub(super) fn fails(
+        &self,
+        title: &str,
+        variables: &[(&str, &str)],
+        arguments: &[&str],
+        words: &str,
+    ) -> Result<()> {
+        match self.dpg(title, variables, arguments) {
+            Ok(()) => bail!("{title}: expected a failure"),
+            Err(error) if error.to_string().contains(words) => Ok(()),
+            Err(error) => Err(error.context(format!("expected to be told `{words}`"))),
+        }
+    }
+
     fn run(&self, title: &str, variables: &[(&str, &str)], command_line: &[&str]) -> Result<()> {
         println!("{title}");
         let (start, data) = (Instant::now(), tempfile::tempdir()?);

@@ -2,13 +2,12 @@
 //!
 //! Everything else is burn's, which fuses neighbouring elementwise operations into one kernel.
 
+#[cfg(feature = "cuda")]
+mod cublas;
 mod norm;
 mod observer;
-mod parts;
-mod plus;
 mod product;
 mod softmax;
-mod split;
 mod sums;
 mod usage;
 
@@ -59,9 +58,9 @@ trait Kernels: Backend {
     #[fusion(dtype = x, shape = sums::shape_of_sum(x))]
     fn sum_of_rows(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// `log(sum(exp(x)))` of each row.
+    /// `log(sum(exp(x)))` of the first columns of each row.
     #[fusion(dtype = x, shape = sums::shape_of_rows(x))]
-    fn log_sum_exp(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn log_sum_exp(x: FloatTensor<Self>, columns: usize) -> FloatTensor<Self>;
 
     /// `softmax(scale x)` of each row, causal or not.
     #[fusion(dtype = x, shape = x)]
@@ -79,7 +78,7 @@ trait Kernels: Backend {
     #[fusion(dtype = a, shape = product::shape(a, b))]
     fn product(a: FloatTensor<Self>, b: FloatTensor<Self>, precision: MatmulPrecision) -> FloatTensor<Self>;
 
-    /// `a b + c`, c of the product's shape or a row for all of its rows.
+    /// `a b + c`, c of the product's shape.
     #[fusion(dtype = a, shape = product::shape(a, b))]
     fn product_plus(
         a: FloatTensor<Self>,
@@ -102,8 +101,8 @@ impl Kernels for CubeBackend {
         sums::columns(x)
     }
 
-    fn log_sum_exp(x: CubeTensor) -> CubeTensor {
-        softmax::log_sums(x)
+    fn log_sum_exp(x: CubeTensor, columns: usize) -> CubeTensor {
+        softmax::log_sums(x, columns)
     }
 
     fn softmax(x: CubeTensor, scale: f32, causal: Option<usize>) -> CubeTensor {
@@ -119,10 +118,10 @@ impl Kernels for CubeBackend {
     }
 
     fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> CubeTensor {
-        product::product(a, b, None, precision)
+        product::product(&a, &b, None, precision)
     }
 
     fn product_plus(a: CubeTensor, b: CubeTensor, c: CubeTensor, precision: MatmulPrecision) -> CubeTensor {
-        product::product(a, b, Some(c), precision)
+        product::product(&a, &b, Some(c), precision)
     }
 }

@@ -31,17 +31,27 @@ impl LaunchObserver for Observer {
 }
 
 /// Does the work and measures its kernels, the longest first.
+#[expect(clippy::unnecessary_wraps, reason = "without such a backend there is none")]
 pub(in crate::backend) fn kernels(work: &mut dyn FnMut()) -> Option<Vec<KernelTime>> {
     let observer = Arc::new(Observer::default());
     let observation = LaunchObservation::new(observer.clone());
-    work();
+    #[cfg(feature = "cuda")]
+    let products = super::cublas::watched(work);
+    #[cfg(not(feature = "cuda"))]
+    let products = {
+        work();
+        vec![]
+    };
     drop(observation);
     let launches = std::mem::take(&mut *observer.0.lock().unwrap_or_else(PoisonError::into_inner));
     let mut kernels: HashMap<String, (usize, f64)> = HashMap::new();
-    for (name, profile) in launches {
+    let launches = launches.into_iter().map(|(name, profile)| {
         // a window in which nothing ran has no ticks
-        let seconds = block_on(profile.into_future()).map_or(0.0, |ticks| ticks.duration().as_secs_f64());
-        let kernel = kernels.entry(short(name)).or_default();
+        let ticks = block_on(profile.into_future());
+        (short(name), ticks.map_or(0.0, |ticks| ticks.duration().as_secs_f64()))
+    });
+    for (name, seconds) in launches.chain(products) {
+        let kernel = kernels.entry(name).or_default();
         kernel.0 += 1;
         kernel.1 += seconds;
     }

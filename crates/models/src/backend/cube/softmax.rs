@@ -11,9 +11,9 @@ use super::{
     sums::{GROUP, Groups, LANES, empty, operand, shape_of_rows},
 };
 
-/// `log(sum(exp(x)))` of each row, with size 1; `None` as for [`row_means`](super::row_means).
-pub(crate) fn log_sum_exp<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
-    Some(Tensor::from_primitive::<Cube>(Cube::log_sum_exp(operand(x)?)))
+/// `log(sum(exp(x)))` of the first columns of each row, with size 1; `None` as for [`row_means`](super::row_means).
+pub(crate) fn log_sum_exp<const D: usize>(x: &Tensor<D>, columns: usize) -> Option<Tensor<D>> {
+    Some(Tensor::from_primitive::<Cube>(Cube::log_sum_exp(operand(x)?, columns)))
 }
 
 /// `softmax(scale x)` of each row. With `causal`, the dimension before holds that many queries, and query `q` sees the
@@ -22,17 +22,25 @@ pub(crate) fn softmax<const D: usize>(x: &Tensor<D>, scale: f64, causal: Option<
     Some(Tensor::from_primitive::<Cube>(Cube::softmax(operand(x)?, scale as f32, causal)))
 }
 
-pub(super) fn log_sums(x: CubeTensor) -> CubeTensor {
+pub(super) fn log_sums(x: CubeTensor, columns: usize) -> CubeTensor {
     let output = empty(&x, shape_of_rows(&x.shape()));
-    launch(x, output, 1.0, None, false)
+    launch(x, output, columns, 1.0, None, false)
 }
 
 pub(super) fn weights(x: CubeTensor, scale: f32, causal: Option<usize>) -> CubeTensor {
     let output = empty(&x, x.shape());
-    launch(x, output, scale, causal, true)
+    let columns = x.shape()[x.shape().num_dims() - 1];
+    launch(x, output, columns, scale, causal, true)
 }
 
-fn launch(x: CubeTensor, output: CubeTensor, scale: f32, causal: Option<usize>, all: bool) -> CubeTensor {
+fn launch(
+    x: CubeTensor,
+    output: CubeTensor,
+    columns: usize,
+    scale: f32,
+    causal: Option<usize>,
+    all: bool,
+) -> CubeTensor {
     let x = into_contiguous(x);
     let Groups { rows, length, count } = Groups::of(&x);
     #[expect(unsafe_code, reason = "the kernel checks its bounds itself")]
@@ -47,6 +55,7 @@ fn launch(x: CubeTensor, output: CubeTensor, scale: f32, causal: Option<usize>, 
             output.clone().into_buffer_arg(),
             rows,
             length,
+            columns,
             causal.unwrap_or(1),
             scale,
             causal.is_some(),
@@ -65,6 +74,7 @@ fn softmax_kernel(
     output: &mut [f32],
     rows: usize,
     length: usize,
+    columns: usize,
     queries: usize,
     scale: f32,
     #[comptime] is_causal: bool,
@@ -78,7 +88,7 @@ fn softmax_kernel(
     let mut maxima = Shared::<[f32]>::new_slice(comptime!((LANES * GROUP) as usize));
     let mut sums = Shared::<[f32]>::new_slice(comptime!((LANES * GROUP) as usize));
     let start = row * length;
-    let mut seen = length;
+    let mut seen = columns;
     if is_causal {
         seen = row % queries + 1;
     }

@@ -1,0 +1,156 @@
+//! An operand in f32 as its parts in bfloat16, for tensor cores: `x = high + low` to 16 bits of mantissa.
+//!
+//! Three products `high high + high low + low high`, summed in f32, are one product along an inner dimension three
+//! times as long: the left operand has `high, high, low` one behind the other, the right one `high, low, high`. What is
+//! left out, `low low`, is below 2^-16 of the whole.
+
+use burn_backend::{DType, Shape, TensorMetadata};
+use burn_cubecl::{ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor};
+use cubecl::prelude::*;
+use half::bf16;
+
+/// Threads of a group.
+const THREADS: u32 = 256;
+/// Numbers that a thread reads at once, where they lie side by side.
+const VECTOR: usize = 4;
+/// Lines of the output begin at multiples of 16 bytes, as fast products want it.
+const ALIGNMENT: usize = 8;
+
+/// The side of a product that an operand is on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Left,
+    Right,
+}
+
+/// An operand `[.., rows, columns]` in bfloat16: its three parts, or it alone, rounded. The output is
+/// `[batch, lines, pitch]`, where lines are its rows or, if those lie side by side in memory, its columns.
+pub(super) struct Parts {
+    pub(super) numbers: CubeTensor,
+    pub(super) lines_are_rows: bool,
+}
+
+impl Parts {
+    pub(super) fn of(x: &CubeTensor, side: Side, are_three: bool) -> Self {
+        let (shape, strides) = (x.shape(), x.meta.strides().clone());
+        let rank = shape.num_dims();
+        assert!(rank <= 4, "products have at most two leading dimensions");
+        let lines_are_rows = strides[rank - 1] == 1 || strides[rank - 2] != 1;
+        let (line, along) = if lines_are_rows { (rank - 2, rank - 1) } else { (rank - 1, rank - 2) };
+        let (lines, length) = (shape[line], shape[along]);
+        // a leading dimension that is not there has one element
+        let leading = |from_the_end: usize| match rank.checked_sub(from_the_end) {
+            Some(dim) => (shape[dim], strides[dim]),
+            None => (1, 0),
+        };
+        let ((middle, middle_stride), (outer, outer_stride)) = (leading(3), leading(4));
+        let batch = middle * outer;
+        // parts follow one another along the inner dimension: within each line, or line after line
+        let within = lines_are_rows == (side == Side::Left);
+        let padded = length.next_multiple_of(ALIGNMENT);
+        let all_lines = if within { lines } else { lines.next_multiple_of(ALIGNMENT) };
+        let parts = if are_three { 3 } else { 1 };
+        let size =
+            if within { [batch, all_lines, parts * padded] } else { [batch, parts * all_lines, padded] };
+        let numbers = empty_device_contiguous_dtype(
+            x.client.clone(),
+            x.device.clone(),
+            Shape::from(size.to_vec()),
+            DType::BF16,
+        );
+        let offset = x.handle.offset_start.unwrap_or(0) as usize / size_of::<f32>();
+        let fits = |number: usize| number.is_multiple_of(VECTOR);
+        let is_dense = strides[along] == 1
+            && [length, strides[line], middle_stride, outer_stride, offset].into_iter().all(fits);
+        let vector = if is_dense { VECTOR } else { 1 };
+        let count = batch * all_lines * padded / vector;
+        #[expect(unsafe_code, reason = "the kernel checks its bounds itself")]
+        // SAFETY: a number is read where its line is one of `lines` and its place below `length`, and the output has
+        // room for all parts
+        unsafe {
+            parts_kernel::launch_unchecked(
+                &x.client,
+                CubeCount::Static(
+                    u32::try_from(count.div_ceil(THREADS as usize)).expect("groups are counted in 32 bits"),
+                    1,
+                    1,
+                ),
+                CubeDim::new_1d(THREADS),
+                x.required_address_type().max(numbers.required_address_type()),
+                vector,
+                x.clone().into_buffer_arg(),
+                numbers.clone().into_buffer_arg(),
+                count,
+                lines,
+                all_lines,
+                length / vector,
+                padded / vector,
+                middle,
+                outer_stride / vector,
+                middle_stride / vector,
+                strides[line] / vector,
+                if is_dense { 1 } else { strides[along] },
+                within,
+                side == Side::Right,
+                are_three,
+            );
+        }
+        Self { numbers, lines_are_rows }
+    }
+
+    /// An inner dimension of `k` as it is read: with zeros behind each part.
+    pub(super) fn inner(k: usize, are_three: bool) -> usize {
+        if are_three { 3 * k.next_multiple_of(ALIGNMENT) } else { k.next_multiple_of(ALIGNMENT) }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a kernel has no structs of sizes")]
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn parts_kernel<N: Size>(
+    input: &[Vector<f32, N>],
+    output: &mut [Vector<bf16, N>],
+    count: usize,
+    lines: usize,
+    all_lines: usize,
+    length: usize,
+    padded: usize,
+    middle: usize,
+    outer_stride: usize,
+    middle_stride: usize,
+    line_stride: usize,
+    stride: usize,
+    #[comptime] within: bool,
+    #[comptime] right: bool,
+    #[comptime] are_three: bool,
+) {
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let place = ABSOLUTE_POS % padded;
+    let line = ABSOLUTE_POS / padded % all_lines;
+    let batch = ABSOLUTE_POS / (padded * all_lines);
+    let mut value = Vector::<f32, N>::new(0.0f32);
+    if place < length && line < lines {
+        let start = batch / middle * outer_stride + batch % middle * middle_stride;
+        value = input[start + line * line_stride + place * stride];
+    }
+    let high = Vector::<bf16, N>::cast_from(value);
+    if comptime!(are_three) {
+        let low = Vector::<bf16, N>::cast_from(value - Vector::<f32, N>::cast_from(high));
+        let (mut first, mut step) = ((batch * 3 * all_lines + line) * padded + place, all_lines * padded);
+        if comptime!(within) {
+            first = (batch * all_lines + line) * 3 * padded + place;
+            step = padded;
+        }
+        output[first] = high;
+        if comptime!(right) {
+            output[first + step] = low;
+            output[first + 2 * step] = high;
+        } else {
+            output[first + step] = high;
+            output[first + 2 * step] = low;
+        }
+    } else {
+        output[ABSOLUTE_POS] = high;
+    }
+}

@@ -136,8 +136,8 @@ impl Library {
         let count = |size: usize| i32::try_from(size).expect("cuBLAS counts in 32 bits");
         let [n, m, k] = call.sizes.map(count);
         let [pitch_a, pitch_b, pitch_c] = all.map(|matrices| count(matrices.pitch));
-        let (alpha, batch) = (1.0f32, count(c.batch()));
-        let (alpha, beta) = ((&raw const alpha).cast(), (&raw const call.beta).cast());
+        let (one, batch) = (1.0f32, count(c.batch()));
+        let (alpha, beta) = ((&raw const one).cast(), (&raw const call.beta).cast());
         let (algorithm, [turn_a, turn_b]) =
             (cublas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT, [a, b].map(Matrices::operation));
         let answer = if let [Some(stride_a), Some(stride_b), Some(stride_c)] = all.map(Matrices::stride) {

@@ -52,12 +52,7 @@ impl Matrices {
             () => return None,
         };
         let (line, along) = if lines_are_rows { (rows, columns) } else { (columns, rows) };
-        // a leading dimension that is not there has one element
-        let leading = |from_the_end: usize| match rank.checked_sub(from_the_end) {
-            Some(dim) => (shape[dim], strides[dim]),
-            None => (1, 0),
-        };
-        let [outer, inner] = [leading(4), leading(3)];
+        let [outer, inner] = leading(x);
         Some(Self {
             memory: x.handle.clone().binding(),
             kind: cudaDataType::CUDA_R_32F,
@@ -93,4 +88,13 @@ impl Matrices {
     pub(super) fn operation(&self) -> Operation {
         if self.lines_are_rows { Operation::CUBLAS_OP_N } else { Operation::CUBLAS_OP_T }
     }
+}
+
+/// Lengths and strides of the two dimensions before a tensor's matrices; one that is not there has one element.
+pub(super) fn leading(x: &CubeTensor) -> [(usize, usize); 2] {
+    let (shape, strides) = (x.meta.shape(), x.meta.strides());
+    [4, 3].map(|from_the_end| match shape.num_dims().checked_sub(from_the_end) {
+        Some(dim) => (shape[dim], strides[dim]),
+        None => (1, 0),
+    })
 }

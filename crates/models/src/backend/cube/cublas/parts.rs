@@ -9,6 +9,8 @@ use burn_cubecl::{ops::numeric::empty_device_contiguous_dtype, tensor::CubeTenso
 use cubecl::prelude::*;
 use half::bf16;
 
+use super::matrices::leading;
+
 /// Threads of a group.
 const THREADS: u32 = 256;
 /// Numbers that a thread reads at once, where they lie side by side.
@@ -38,12 +40,7 @@ impl Parts {
         let lines_are_rows = strides[rank - 1] == 1 || strides[rank - 2] != 1;
         let (line, along) = if lines_are_rows { (rank - 2, rank - 1) } else { (rank - 1, rank - 2) };
         let (lines, length) = (shape[line], shape[along]);
-        // a leading dimension that is not there has one element
-        let leading = |from_the_end: usize| match rank.checked_sub(from_the_end) {
-            Some(dim) => (shape[dim], strides[dim]),
-            None => (1, 0),
-        };
-        let ((middle, middle_stride), (outer, outer_stride)) = (leading(3), leading(4));
+        let [(outer, outer_stride), (middle, middle_stride)] = leading(x);
         let batch = middle * outer;
         // parts follow one another along the inner dimension: within each line, or line after line
         let within = lines_are_rows == (side == Side::Left);

@@ -22,6 +22,9 @@ use jobs::child;
 use settings::{data_dir::DataDir, resident};
 use terminal::console::{self, Voice};
 
+#[global_allocator]
+static ALLOCATOR: dpg_models::HugePages = dpg_models::HugePages;
+
 fn main() -> ExitCode {
     dpg_models::keep_freed_memory();
     let cli = match Cli::try_parse() {

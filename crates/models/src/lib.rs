@@ -52,7 +52,7 @@ pub use lm::{
 };
 pub use lora::{Adapters, Frozen, adapter_layout, load_adapter, name_base};
 pub use matmul::MatmulPrecision;
-pub use memory::{available_memory, keep_freed_memory, make_room_for};
+pub use memory::{HugePages, available_memory, keep_freed_memory, make_room_for};
 pub use model::Model;
 pub use params::{LeafGradients, Params};
 pub use products::product_errors;

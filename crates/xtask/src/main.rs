@@ -49,6 +49,9 @@ enum Chore {
     },
 }
 
+#[global_allocator]
+static ALLOCATOR: dpg_models::HugePages = dpg_models::HugePages;
+
 fn main() -> Result<()> {
     dpg_models::keep_freed_memory();
     match Arguments::parse().chore {

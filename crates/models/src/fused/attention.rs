@@ -117,7 +117,7 @@ impl<'a, E: Real, const N: usize> Sequence<'a, E, N> {
         let q = self.head(this, Part::Query, head, inputs, false);
         let k = self.head(this, Part::Key, head, inputs, false);
         multiply(p, self.seq, false, this.scale(), q, k.t(), Threads::One);
-        E::vectorised(|| {
+        vectorised!(E, {
             for (row, p) in p.chunks_exact_mut(self.seq).enumerate() {
                 let (p, hidden) = p.split_at_mut(row + 1);
                 let shift = largest(p);
@@ -204,7 +204,7 @@ fn tangent<E: Real, const N: usize>(_: E, this: Attention, inputs: &[FlexTensor;
 /// `d = p (d - <p, d>)` of every row of `[seq, seq]`, zero past the diagonal: the derivative of the weights
 /// p along d, and also the gradient of `<d, p>`.
 fn through_softmax<E: Real>(seq: usize, p: &[E], d: &mut [E]) {
-    E::vectorised(|| {
+    vectorised!(E, {
         for (row, (p, d)) in p.chunks_exact(seq).zip(d.chunks_exact_mut(seq)).enumerate() {
             let (p, (d, hidden)) = (&p[..=row], d.split_at_mut(row + 1));
             let mean = sum([p, &*d], |[p, d]| p * d);
@@ -314,7 +314,7 @@ impl<E: Real, const N: usize> Task<'_, '_, E, N> {
             sequence.score_tangents(this, head, &mut d);
             multiply(&mut a, seq, false, E::one(), g, at(Part::Value, false).t(), Threads::One);
             multiply(&mut b, seq, false, E::one(), g, at(Part::Value, true).t(), Threads::One);
-            E::vectorised(|| {
+            vectorised!(E, {
                 let rows = p.chunks_exact(seq).zip(d.chunks_exact_mut(seq));
                 let rows = rows.zip(a.chunks_exact_mut(seq)).zip(b.chunks_exact_mut(seq)).enumerate();
                 for (row, (((p, d), a), b)) in rows {

@@ -103,7 +103,7 @@ pub(crate) fn cached_attention(
             cached.push(&k[place * kv..(place + 1) * kv], &v[place * kv..(place + 1) * kv]);
             let query = &q[place * width..(place + 1) * width];
             let output = &mut output[column * width..(column + 1) * width];
-            f32::vectorised(|| cached.attend(heads, query, weights, output));
+            vectorised!(f32, cached.attend(heads, query, weights, output));
         }
     });
     let output = FlexTensor::from_data(TensorData::new(output, [batch, seq, width]));

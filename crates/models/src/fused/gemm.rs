@@ -1,5 +1,7 @@
 //! Matrix products of strided views, into memory that nothing has cleared, or added to what is there.
 
+use std::ops::Range;
+
 use burn_backend::TensorMetadata;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
@@ -68,6 +70,53 @@ pub(crate) fn product<E: Real>(a: View<E>, b: View<E>) -> Vec<E> {
         output.set_len(m * n);
     }
     output
+}
+
+/// Where both sides of a product are at most that, sums are cut in other places than for others.
+const SMALL: usize = 64;
+
+/// `a b` for a b of `n` columns that is made in `parts` of its columns or fewer, each by the thread that multiplies it. The
+/// same bits as [`product`]'s.
+pub(crate) fn product_by_columns<E: Real>(
+    a: View<E>,
+    n: usize,
+    parts: usize,
+    columns: impl Fn(Range<usize>) -> FlexTensor + Sync,
+) -> Vec<E> {
+    let [m, k] = a.shape;
+    let mut output = Vec::with_capacity(m * n);
+    let pointer = Pointer(output.spare_capacity_mut().as_mut_ptr().cast::<E>());
+    let parts = parts.min(n / (SMALL + 1)).max(1);
+    (0..parts).into_par_iter().for_each(|part| {
+        let range = part * n / parts..(part + 1) * n / parts;
+        let b = columns(range.clone());
+        let b = View::of(&b);
+        assert_eq!(b.shape, [k, range.len()], "all columns are there");
+        #[expect(unsafe_code, reason = "columns of one matrix cannot be lent to threads one by one")]
+        // SAFETY: the buffer holds m n elements, of which every part writes its own columns
+        unsafe {
+            raw(pointer.at(range.start), [n, 1], false, E::one(), a, b, Threads::One);
+        }
+    });
+    #[expect(unsafe_code, reason = "the product writes every element, so clearing them first is waste")]
+    // SAFETY: all columns are written
+    unsafe {
+        output.set_len(m * n);
+    }
+    output
+}
+
+/// Where threads write what is theirs.
+struct Pointer<E>(*mut E);
+
+#[expect(unsafe_code, reason = "the compiler cannot know that threads write apart")]
+// SAFETY: whoever writes there has to see to it
+unsafe impl<E> Sync for Pointer<E> {}
+
+impl<E> Pointer<E> {
+    fn at(&self, offset: usize) -> *mut E {
+        self.0.wrapping_add(offset)
+    }
 }
 
 /// `c = factor a b`, or with `add` `c += factor a b`, for rows of c that are `stride` apart.

@@ -8,7 +8,8 @@ use super::{
     Operation, Real,
     gemm::{Threads, View, multiply, product, zeros},
     rows::TASK,
-    slice, widened,
+    slice,
+    widen::times,
 };
 use crate::MatmulPrecision;
 
@@ -83,7 +84,7 @@ impl<const N: usize> Operation<N> for LinearTangent {
 fn affine<E: Real>(_: E, pairs: &[[&FlexTensor; 2]], bias: Option<&FlexTensor>) -> FlexTensor {
     let view = |[x, w]: [&'_ FlexTensor; 2]| (x.shape()[0], w.shape()[1]);
     let (rows, outputs) = view(pairs[0]);
-    let mut y = product(View::<E>::of(pairs[0][0]), View::of(&widened::<E>(pairs[0][1])));
+    let mut y = times(View::<E>::of(pairs[0][0]), pairs[0][1]);
     for [x, w] in &pairs[1..] {
         multiply(&mut y, outputs, true, E::one(), View::of(x), View::of(w), Threads::All);
     }
@@ -91,7 +92,7 @@ fn affine<E: Real>(_: E, pairs: &[[&FlexTensor; 2]], bias: Option<&FlexTensor>) 
         let bias = bias.to_contiguous();
         let bias = slice::<E>(&bias);
         y.par_chunks_mut((TASK / outputs).max(1) * outputs).for_each(|part| {
-            E::vectorised(|| part.chunks_exact_mut(outputs).for_each(|y| add(y, bias)));
+            vectorised!(E, part.chunks_exact_mut(outputs).for_each(|y| add(y, bias)));
         });
     }
     FlexTensor::from_data(TensorData::new(y, [rows, outputs]))
@@ -100,7 +101,7 @@ fn affine<E: Real>(_: E, pairs: &[[&FlexTensor; 2]], bias: Option<&FlexTensor>) 
 /// `g W^T`.
 fn times_transposed<E: Real>(_: E, g: &FlexTensor, w: &FlexTensor) -> FlexTensor {
     let shape = [g.shape()[0], w.shape()[0]];
-    FlexTensor::from_data(TensorData::new(product(View::<E>::of(g), View::of(&widened::<E>(w)).t()), shape))
+    FlexTensor::from_data(TensorData::new(times(View::<E>::of(g), &w.transpose(0, 1)), shape))
 }
 
 /// `x^T g`, in the order in memory that the weight has.
@@ -122,7 +123,7 @@ fn column_sums<E: Real>(_: E, g: &FlexTensor) -> FlexTensor {
         .par_chunks((4 * TASK / n).max(1) * n)
         .map(|part| {
             let mut sums = vec![E::zero(); n];
-            E::vectorised(|| part.chunks_exact(n).for_each(|row| add(&mut sums, row)));
+            vectorised!(E, part.chunks_exact(n).for_each(|row| add(&mut sums, row)));
             sums
         })
         .collect();

@@ -15,6 +15,17 @@ macro_rules! typed {
     };
 }
 
+/// Runs a loop over numbers of a type with the widest vector instructions that the processor has. What the loop calls has to
+/// be `#[inline(always)]`: a function that stays one has the instructions that every processor has.
+macro_rules! vectorised {
+    ($number:ty, $work:expr) => {
+        <$number as crate::fused::Real>::vectorised(
+            #[inline(always)]
+            || $work,
+        )
+    };
+}
+
 mod activation;
 mod attention;
 mod cached;

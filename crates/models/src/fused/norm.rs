@@ -136,28 +136,36 @@ impl<const N: usize> Operation<N> for NormTangent {
 }
 
 fn norm<E: Real, const N: usize>(_: E, this: Normalise, inputs: &[FlexTensor; N]) -> FlexTensor {
-    output(inputs, |rows: [&[E]; 1], weights, y| {
-        this.forward(0, rows, y);
-        for (y, w) in y.iter_mut().zip(weights[0]) {
-            *y = *y * *w;
-        }
-        if let Some(b) = weights.get(1) {
-            add(y, b);
-        }
-    })
+    output(
+        inputs,
+        #[inline(always)]
+        |rows: [&[E]; 1], weights, y| {
+            this.forward(0, rows, y);
+            for (y, w) in y.iter_mut().zip(weights[0]) {
+                *y = *y * *w;
+            }
+            if let Some(b) = weights.get(1) {
+                add(y, b);
+            }
+        },
+    )
 }
 
 fn tangent<E: Real, const N: usize>(_: E, this: Normalise, inputs: &[FlexTensor; N]) -> FlexTensor {
-    output(inputs, |[x, dx]: [&[E]; 2], weights, y| {
-        let (mean, s) = this.moments(x);
-        derivative(this, x, dx, y);
-        for (((y, x), w), dw) in y.iter_mut().zip(x).zip(weights[0]).zip(weights[1]) {
-            *y = *y * *w + s * (*x - mean) * *dw;
-        }
-        if let Some(db) = weights.get(2) {
-            add(y, db);
-        }
-    })
+    output(
+        inputs,
+        #[inline(always)]
+        |[x, dx]: [&[E]; 2], weights, y| {
+            let (mean, s) = this.moments(x);
+            derivative(this, x, dx, y);
+            for (((y, x), w), dw) in y.iter_mut().zip(x).zip(weights[0]).zip(weights[1]) {
+                *y = *y * *w + s * (*x - mean) * *dw;
+            }
+            if let Some(db) = weights.get(2) {
+                add(y, db);
+            }
+        },
+    )
 }
 
 /// Runs a function on every row: of the first `R` inputs, of the others, of the output.
@@ -171,7 +179,7 @@ fn output<E: Real, const R: usize, const N: usize>(
     let n = slices[R].len();
     let per_task = (TASK / n).max(1);
     let output = fill_one(slices[0].len(), per_task * n, |task, output| {
-        E::vectorised(|| {
+        vectorised!(E, {
             for (i, output) in output.chunks_exact_mut(n).enumerate() {
                 let row = task * per_task + i;
                 work(rows.map(|slice| &slice[row * n..(row + 1) * n]), &slices[R..], output);
@@ -187,20 +195,25 @@ fn norm_gradients<E: Real, const N: usize>(
     inputs: &[FlexTensor; N],
     g: &FlexTensor,
 ) -> [FlexTensor; N] {
-    gradients(inputs, g, |[x]: [&[E]; 1], weights, g, [to_x], sums| {
-        let (mean, s) = this.moments(x);
-        for ((sum, x), g) in sums[0].iter_mut().zip(x).zip(g) {
-            *sum = *sum + *g * s * (*x - mean);
-        }
-        if let Some(sum) = sums.get_mut(1) {
-            add(sum, g);
-        }
-        let w = weights[0];
-        let per = E::one() / E::of(x.len() as f64);
-        let mean_h = if this.centred { sum([g, w], |[g, w]| g * w) * per } else { E::zero() };
-        let along = sum([x, g, w], |[x, g, w]| s * (x - mean) * g * w) * per;
-        map([x, g, w], to_x, |[x, g, w]| s * (g * w - mean_h - s * (x - mean) * along));
-    })
+    gradients(
+        inputs,
+        g,
+        #[inline(always)]
+        |[x]: [&[E]; 1], weights, g, [to_x], sums| {
+            let (mean, s) = this.moments(x);
+            for ((sum, x), g) in sums[0].iter_mut().zip(x).zip(g) {
+                *sum = *sum + *g * s * (*x - mean);
+            }
+            if let Some(sum) = sums.get_mut(1) {
+                add(sum, g);
+            }
+            let w = weights[0];
+            let per = E::one() / E::of(x.len() as f64);
+            let mean_h = if this.centred { sum([g, w], |[g, w]| g * w) * per } else { E::zero() };
+            let along = sum([x, g, w], |[x, g, w]| s * (x - mean) * g * w) * per;
+            map([x, g, w], to_x, |[x, g, w]| s * (g * w - mean_h - s * (x - mean) * along));
+        },
+    )
 }
 
 /// With h = g w, the gradients of x^' at h, and those of x^ at g w'.
@@ -210,38 +223,43 @@ fn tangent_gradients<E: Real, const N: usize>(
     inputs: &[FlexTensor; N],
     g: &FlexTensor,
 ) -> [FlexTensor; N] {
-    gradients(inputs, g, |[x, dx]: [&[E]; 2], weights, g, [to_x, to_dx], sums| {
-        let (w, dw) = (weights[0], weights[1]);
-        let per = E::one() / E::of(x.len() as f64);
-        let (mean, s) = this.moments(x);
-        let mean_dx = this.mean(dx);
-        // to_dx serves as a row for h, and to_x for g w' before their own values
-        map([g, w], to_dx, |[g, w]| g * w);
-        map([g, dw], to_x, |[g, dw]| g * dw);
-        let (h, k) = (&mut *to_dx, &mut *to_x);
-        let (mean_h, mean_k) = (this.mean(h), this.mean(k));
-        let a = sum([x, &*h], |[x, h]| s * (x - mean) * h) * per;
-        let a_k = sum([x, &*k], |[x, k]| s * (x - mean) * k) * per;
-        let b = sum([x, dx], |[x, dx]| s * (x - mean) * dx) * per;
-        let c = sum([dx, &*h], |[dx, h]| h * (dx - mean_dx)) * per;
-        for (i, sum) in sums[0].iter_mut().enumerate() {
-            let hat = s * (x[i] - mean);
-            *sum = *sum + g[i] * s * (dx[i] - mean_dx - hat * b);
-        }
-        for (i, sum) in sums[1].iter_mut().enumerate() {
-            *sum = *sum + g[i] * s * (x[i] - mean);
-        }
-        if let Some(sum) = sums.get_mut(2) {
-            add(sum, g);
-        }
-        let along = c - E::of(3.0) * a * b;
-        for (i, (k, h)) in k.iter_mut().zip(h).enumerate() {
-            let hat = s * (x[i] - mean);
-            let of_tangent = -s * s * (hat * along + b * (*h - mean_h) + a * (dx[i] - mean_dx));
-            *k = of_tangent + s * (*k - mean_k - hat * a_k);
-            *h = s * (*h - mean_h - hat * a);
-        }
-    })
+    gradients(
+        inputs,
+        g,
+        #[inline(always)]
+        |[x, dx]: [&[E]; 2], weights, g, [to_x, to_dx], sums| {
+            let (w, dw) = (weights[0], weights[1]);
+            let per = E::one() / E::of(x.len() as f64);
+            let (mean, s) = this.moments(x);
+            let mean_dx = this.mean(dx);
+            // to_dx serves as a row for h, and to_x for g w' before their own values
+            map([g, w], to_dx, |[g, w]| g * w);
+            map([g, dw], to_x, |[g, dw]| g * dw);
+            let (h, k) = (&mut *to_dx, &mut *to_x);
+            let (mean_h, mean_k) = (this.mean(h), this.mean(k));
+            let a = sum([x, &*h], |[x, h]| s * (x - mean) * h) * per;
+            let a_k = sum([x, &*k], |[x, k]| s * (x - mean) * k) * per;
+            let b = sum([x, dx], |[x, dx]| s * (x - mean) * dx) * per;
+            let c = sum([dx, &*h], |[dx, h]| h * (dx - mean_dx)) * per;
+            for (i, sum) in sums[0].iter_mut().enumerate() {
+                let hat = s * (x[i] - mean);
+                *sum = *sum + g[i] * s * (dx[i] - mean_dx - hat * b);
+            }
+            for (i, sum) in sums[1].iter_mut().enumerate() {
+                *sum = *sum + g[i] * s * (x[i] - mean);
+            }
+            if let Some(sum) = sums.get_mut(2) {
+                add(sum, g);
+            }
+            let along = c - E::of(3.0) * a * b;
+            for (i, (k, h)) in k.iter_mut().zip(h).enumerate() {
+                let hat = s * (x[i] - mean);
+                let of_tangent = -s * s * (hat * along + b * (*h - mean_h) + a * (dx[i] - mean_dx));
+                *k = of_tangent + s * (*k - mean_k - hat * a_k);
+                *h = s * (*h - mean_h - hat * a);
+            }
+        },
+    )
 }
 
 /// Runs a function on every row: of the first `R` inputs, of the others, of the output's gradient, of
@@ -261,7 +279,7 @@ fn gradients<E: Real, const R: usize, const N: usize>(
     let per_task = (4 * TASK / n).max(1);
     let (of_rows, sums) = fill([slices[0].len(); R], [per_task * n; R], |task, gradients| {
         let mut sums = vec![vec![E::zero(); n]; N - R];
-        E::vectorised(|| {
+        vectorised!(E, {
             let last = gradients[0].len() / n;
             let mut parts = gradients.map(|gradient| gradient.chunks_exact_mut(n));
             for row in task * per_task..task * per_task + last {

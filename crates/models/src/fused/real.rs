@@ -18,7 +18,8 @@ pub trait Real: Float + Element + Pod + Send + Sync {
     /// The number in f64, exactly.
     fn wide(self) -> f64;
 
-    /// Runs a loop with the widest vector instructions that the processor has.
+    /// Runs a loop with the widest vector instructions that the processor has, as far as it is inlined.
+    #[inline(always)]
     fn vectorised(work: impl FnOnce()) {
         pulp::Arch::new().dispatch(work);
     }
@@ -132,7 +133,7 @@ pub(crate) fn largest<E: Real>(slice: &[E]) -> E {
 pub(crate) fn exponentials(scores: &mut [f32], temperature: f64) -> f32 {
     let shift = largest(scores);
     let factor = f32::of(1.0 / temperature);
-    f32::vectorised(|| {
+    vectorised!(f32, {
         for x in scores.iter_mut() {
             *x = ((*x - shift) * factor).exponential();
         }

@@ -72,7 +72,7 @@ fn forward<E: Real, K: Kernel<N>, const N: usize>(_: E, kernel: &K, inputs: &[Fl
     let rows = slices[0].len() / n;
     let per_task = (TASK / n).max(1);
     let output = fill_one::<E>(rows * m, per_task * m, |task, output| {
-        E::vectorised(|| {
+        vectorised!(E, {
             for (i, output) in output.chunks_exact_mut(m).enumerate() {
                 let row = task * per_task + i;
                 kernel.forward(row, slices.map(|slice| &slice[row * n..(row + 1) * n]), output);
@@ -98,7 +98,7 @@ fn backward<E: Real, K: Kernel<N>, const N: usize>(
     let m = kernel.output_len(n);
     let per_task = (TASK / n).max(1);
     let (gradients, _) = fill([slices[0].len(); N], [per_task * n; N], |task, gradients| {
-        E::vectorised(|| {
+        vectorised!(E, {
             let rows = gradients[0].len() / n;
             let mut parts = gradients.map(|gradient| gradient.chunks_exact_mut(n));
             for row in task * per_task..task * per_task + rows {

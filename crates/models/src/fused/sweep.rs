@@ -75,6 +75,6 @@ fn chunks<E: Real>(read: &[FlexTensor], write: &mut [FlexTensor], by: &impl Swee
     tasks.into_par_iter().enumerate().for_each(|(task, mut write)| {
         let range = task * TASK..task * TASK + write[0].len();
         let read: Vec<&[E]> = read.iter().map(|vector| &vector[range.clone()]).collect();
-        E::vectorised(|| by.chunk(range.start, &read, &mut write));
+        vectorised!(E, by.chunk(range.start, &read, &mut write));
     });
 }

@@ -184,11 +184,29 @@ fn nothing_depends_on_the_number_of_threads() {
     let x: Vec<f64> = (0..40).flat_map(|key| random(ROWS * n, key)).collect();
     let x =
         Tensor::<2>::from_data(TensorData::new(x, [40 * ROWS, n]).convert_dtype(DType::F32), &Device::flex());
+    // a weight that is widened some columns at a time
+    let few = Tensor::<2>::from_data(
+        TensorData::new(random(5 * 1100, 2), [5, 1100]).convert_dtype(DType::F32),
+        &Device::flex(),
+    );
+    let weight = |shape| TensorData::new(random(1100 * 700, 1), shape).convert_dtype(DType::BF16);
+    let weight = |shape| Tensor::<2>::from_data(weight(shape), (&Device::flex(), DType::BF16));
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| host(apply(Softmax { scale: 1.0, causal: None }, [&x]).unwrap()))
+        pool.install(|| {
+            [
+                host(apply(Softmax { scale: 1.0, causal: None }, [&x]).unwrap()),
+                host(run(LINEAR, [&few, &weight([1100, 700])]).unwrap()),
+                host(run(LINEAR, [&few, &weight([700, 1100]).transpose()]).unwrap()),
+            ]
+        })
     };
     assert_eq!(run(1), run(3));
+    assert_eq!(run(1), run(8));
+    // as little as on the rows beside
+    let many = Tensor::cat(vec![few.clone(); 60], 0);
+    let of = |x: &Tensor<2>| host(self::run(LINEAR, [x, &weight([1100, 700])]).unwrap());
+    assert_eq!(of(&many)[..5 * 700], of(&few));
 }
 
 /// A composed form stands in where a kernel does not reach: here in bf16.
@@ -415,6 +433,61 @@ fn a_transposed_weight_gets_its_own_gradient() {
         host(if transposed { gradient.transpose() } else { gradient })
     };
     assert_close(&gradient(true), &gradient(false), 1e-14, "a transposed weight");
+}
+
+/// A weight of a narrower type, in either order and a part of a longer vector, multiplies like its numbers; for few
+/// rows a part of its columns at a time, the last of them fewer.
+#[test]
+fn a_narrow_weight_multiplies_like_its_numbers() {
+    let device = Device::flex();
+    let (inputs, outputs) = (300, 517);
+    let numbers = Tensor::<1>::from_data(random(7 + inputs * outputs, 61).as_slice(), (&device, DType::F64));
+    for narrow in [DType::BF16, DType::F16, DType::F32] {
+        let vector = numbers.clone().cast(narrow);
+        for transposed in [false, true] {
+            let weight = |vector: &Tensor<1>| {
+                let part = vector.clone().narrow(0, 7, inputs * outputs);
+                if transposed {
+                    part.reshape([outputs, inputs]).transpose()
+                } else {
+                    part.reshape([inputs, outputs])
+                }
+            };
+            let (held, wide) = (weight(&vector), weight(&vector.clone().cast(DType::F64)));
+            // few, and too many to go by columns
+            for rows in [1, 5, 300] {
+                let what = format!("{narrow:?}, transposed: {transposed}, {rows} rows");
+                let x = Tensor::<2>::from_data(
+                    TensorData::new(random(rows * inputs, 62), [rows, inputs]),
+                    (&device, DType::F64),
+                );
+                let of = |weight: &Tensor<2>| {
+                    let x = x.clone().autodiff().require_grad();
+                    let y = run(LINEAR, [&x, weight]).unwrap();
+                    let tape = (y.clone() * y.clone()).sum().backward();
+                    [host(y), host(x.grad(&tape).unwrap())]
+                };
+                for (ours, expected) in of(&held).iter().zip(of(&wide)) {
+                    assert_close(ours, &expected, 1e-12, &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_half_is_widened_to_its_number() {
+    let halves: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).collect();
+    let held =
+        Tensor::<2>::from_data(TensorData::new(halves.clone(), [256, 256]), (&Device::flex(), DType::F16));
+    let held = held.try_into_primitive::<Flex>().unwrap();
+    let wide = widened::<f32>(&held);
+    for (wide, half) in slice::<f32>(&wide).iter().zip(halves) {
+        assert!(
+            wide.to_bits() == half.to_f32().to_bits() || (wide.is_nan() && half.is_nan()),
+            "{half}: {wide}"
+        );
+    }
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
     python torch_peer.py '{"hidden": 576, "layers": 30, "kv_heads": 3, "inner": 1536, "vocab": 49152, ...}'
 
-Prints one JSON line (device, version), then answers each line `KIND N` on standard input with the seconds of
-one run, or `none` where there is no such kind or not enough memory for it. Kinds: `plain`, fine-tuning of N
+Prints one JSON line (device, version, kinds), then answers each line `KIND N` on standard input with the seconds of
+one run, or `none` where there is not enough memory for it. Kinds: `plain`, fine-tuning of N
 steps with PyTorch's own AdamW; `best`, a metagradient run of N steps: gradients kept, the optimizer's adjoint
 in closed form, and one forward-mode pass a step, through which all but the first go back; `sample`, `generate`
 of half a sequence for N rows. There is no `naive`: reverse over reverse of this size takes more memory than
@@ -146,24 +146,24 @@ def main():
             prompts, attention_mask=mask, do_sample=True, min_new_tokens=drawn, max_new_tokens=drawn, pad_token_id=0
         )
 
+    kinds = {
+        "plain": lambda steps: plain(model, start, data(steps)),
+        "best": lambda steps: metagradient(model, start, data(steps)),
+        "sample": sample,
+    }
     about = {"device": "cpu", "name": "PyTorch", "version": f"{torch.__version__}, transformers {transformers.__version__}"}
-    print(json.dumps(about | {"threads": torch.get_num_threads()}), flush=True)
+    print(json.dumps(about | {"threads": torch.get_num_threads(), "kinds": [*kinds]}), flush=True)
     for line in sys.stdin:
         kind, count = line.split()
-        work = {
-            "plain": lambda: plain(model, start, data(int(count))),
-            "best": lambda: metagradient(model, start, data(int(count))),
-            "sample": lambda: sample(int(count)),
-        }.get(kind)
         stay_in_memory()
         begin = time.perf_counter()
         try:
-            if work:
-                work()
+            kinds[kind](int(count))
         except (MemoryError, RuntimeError) as error:
             print(f"{kind} {count}: {error}", file=sys.stderr)
-            work = None
-        print(time.perf_counter() - begin if work else "none", flush=True)
+            print("none", flush=True)
+        else:
+            print(time.perf_counter() - begin, flush=True)
 
 
 if __name__ == "__main__":

@@ -153,9 +153,14 @@ impl Engine {
         })
     }
 
-    /// Tokens drawn for each.
-    pub fn sampled_tokens(&self) -> usize {
+    /// Tokens drawn for each row.
+    fn sampled_tokens(&self) -> usize {
         self.shape.sequence / 2
+    }
+
+    /// Tokens that [`sampling`](Self::sampling) draws.
+    pub(crate) fn sampling_tokens(&self) -> f64 {
+        (self.shape.sampled_rows() * self.sampled_tokens()) as f64
     }
 
     /// Samples half a sequence for every row, after prompts of the other half, which so many rows in turn

@@ -7,6 +7,6 @@ mod report;
 mod shape;
 
 pub use engine::Engine;
-pub use measure::{Parts, Peer, Run, measure_parts, measure_run, peak_memory};
+pub use measure::{Parts, Peer, Run, Sampled, measure_parts, measure_run, measure_sampling, peak_memory};
 pub use report::Report;
 pub use shape::{Family, Shape};

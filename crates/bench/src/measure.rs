@@ -12,7 +12,7 @@ use crate::{Engine, engine::GROUP};
 /// (`sample`) and the rows; `None` where there is none.
 pub type Peer<'a> = dyn FnMut(&str, usize) -> Option<f64> + 'a;
 
-/// Median seconds of plain fine-tuning and of a metagradient run, of T steps.
+/// Median seconds of plain fine-tuning and of a metagradient run, of T steps, beside a peer's.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Run {
     /// T.
@@ -44,21 +44,27 @@ pub struct Parts {
     pub sampled_tokens_per_second: f64,
     /// The same for rows in groups of 4 of one prompt, as in a step.
     pub grouped_tokens_per_second: f64,
-    /// The peer's, rows with prompts of their own.
-    pub peer_sampled_tokens_per_second: Option<f64>,
     /// One update of the policy on a batch of rollouts.
     pub policy_update: f64,
     /// A step of DPG on a batch: rollouts, metagradients at T = 1, update.
     pub step: f64,
 }
 
+/// Tokens a second of batched sampling, each row with a prompt of its own, beside a peer's.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sampled {
+    /// Ours.
+    pub tokens_per_second: f64,
+    /// The peer's.
+    pub peer_tokens_per_second: f64,
+}
+
 /// After so long no further round is begun: long rows have fewer.
 const BUDGET: Duration = Duration::from_secs(80);
 
 /// Measures the parts, at most `rounds` times each in turn after a round that warms up.
-pub fn measure_parts(engine: &Engine, rounds: usize, peer: &mut Peer) -> Parts {
-    let (mut times, mut peers): ([Vec<f64>; 7], Vec<f64>) = Default::default();
-    let rows = engine.shape().sampled_rows();
+pub fn measure_parts(engine: &Engine, rounds: usize) -> Parts {
+    let mut times: [Vec<f64>; 7] = Default::default();
     let start = Instant::now();
     for round in (0..=rounds).take_while(|&round| round <= 1 || start.elapsed() < BUDGET) {
         progress(&format!("parts, round {round} of {rounds}"));
@@ -78,22 +84,29 @@ pub fn measure_parts(engine: &Engine, rounds: usize, peer: &mut Peer) -> Parts {
                 times.push(time);
             }
         }
-        if round > 0 {
-            peers.extend(peer("sample", rows));
-        }
     }
     let [products, dual, fused, sampling, grouped, update, step] = times.map(median);
-    let tokens = (rows * engine.sampled_tokens()) as f64;
+    let tokens = engine.sampling_tokens();
     Parts {
         forward_products: products,
         dual_forward: dual,
         fused_pass: fused,
         sampled_tokens_per_second: tokens / sampling,
         grouped_tokens_per_second: tokens / grouped,
-        peer_sampled_tokens_per_second: (!peers.is_empty()).then(|| tokens / median(peers)),
         policy_update: update,
         step,
     }
+}
+
+/// Measures sampling beside a peer's, `rounds` times in turn; nothing for a peer that does not sample.
+pub fn measure_sampling(engine: &Engine, rounds: usize, peer: &mut Peer) -> Option<Sampled> {
+    let (mut ours, mut theirs) = (vec![], vec![]);
+    for _ in 0..rounds {
+        theirs.push(peer("sample", engine.shape().sampled_rows())?);
+        ours.push(engine.sampling(1));
+    }
+    let rate = |times: Vec<f64>| engine.sampling_tokens() / median(times);
+    Some(Sampled { tokens_per_second: rate(ours), peer_tokens_per_second: rate(theirs) })
 }
 
 /// Measures runs of `steps` steps, at most `rounds` times in turn with the peer's; the naive peer once,
@@ -133,7 +146,7 @@ pub(crate) fn progress(line: &str) {
 }
 
 /// The middle value.
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use crate::{Family, Shape};
 
+const JAX: &str = include_str!("../peers/jax_peer.py");
+const TORCH: &str = include_str!("../peers/torch_peer.py");
+const LLAMA_CPP: &str = include_str!("../peers/llama_cpp_peer.py");
+
 /// A process that is asked for one run at a time.
 pub(crate) struct Process {
     child: Child,
@@ -17,12 +21,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Names of those that there are for a shape, and their scripts.
+    pub(crate) fn scripts(shape: &Shape) -> &'static [(&'static str, &'static str)] {
+        match shape.family {
+            Family::Gpt2 => &[("JAX", JAX)],
+            Family::Llama { .. } => &[("PyTorch", TORCH), ("JAX", JAX), ("llama.cpp", LLAMA_CPP)],
+        }
+    }
+
     /// Starts and compiles.
-    pub(crate) fn start(shape: &Shape, python: &str) -> Result<Self, Error> {
-        let script = match shape.family {
-            Family::Gpt2 => include_str!("../peers/jax_peer.py"),
-            Family::Llama { .. } => include_str!("../peers/torch_peer.py"),
-        };
+    pub(crate) fn start(shape: &Shape, python: &str, script: &str) -> Result<Self, Error> {
         let mut child = Command::new(python)
             .args(["-c", script])
             .arg(serde_json::to_string(shape)?)
@@ -36,8 +44,16 @@ impl Process {
         Ok(peer)
     }
 
+    /// Whether it has runs of a kind.
+    pub(crate) fn has(&self, kind: &str) -> bool {
+        self.about["kinds"].as_array().is_some_and(|kinds| kinds.iter().any(|other| other == kind))
+    }
+
     /// Seconds of one run of a kind; an error for one that it has not.
     pub(crate) fn seconds(&mut self, kind: &str, steps: usize) -> Result<f64, Error> {
+        if !self.has(kind) {
+            return Err(Error::other("it has no such runs"));
+        }
         writeln!(self.input, "{kind} {steps}")?;
         self.line()?.trim().parse().map_err(Error::other)
     }

@@ -1,49 +1,84 @@
 //! All figures of one shape on one device.
 
 use burn::tensor::Device;
-use dpg_models::device::KernelTime;
+use dpg_models::{device::KernelTime, make_room_for};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Engine, Parts, Run, Shape, measure::progress, measure_parts, measure_run, peak_memory, peer::Process,
+    Engine, Parts, Peer, Run, Sampled, Shape,
+    measure::{median, progress},
+    measure_parts, measure_run, measure_sampling, peak_memory,
+    peer::Process,
 };
 
 /// What was measured.
 pub struct Report {
     shape: Shape,
     device: String,
-    /// What it is compared with.
-    peer: Option<Value>,
     parts: Parts,
-    runs: Vec<Run>,
+    /// Runs of each of [`Shape::steps`], without a peer or beside one after the other: each may need all memory.
+    beside: Vec<Beside>,
     peak_memory: u64,
     device_memory: Option<u64>,
     kernels: Vec<KernelTime>,
 }
 
+/// Runs and samplings in turn with a peer's.
+#[derive(Serialize)]
+struct Beside {
+    /// The peer's name, version and device.
+    peer: Option<Value>,
+    /// None beside a peer that only samples.
+    runs: Vec<Run>,
+    sampled: Option<Sampled>,
+}
+
+impl Beside {
+    fn measure(engine: &Engine, rounds: usize, mut process: Option<Process>) -> Self {
+        let about = process.as_ref().map(|process| process.about.clone());
+        let has_runs = process.as_ref().is_none_or(|process| process.has("plain"));
+        let peer: &mut Peer = &mut |kind, count| process.as_mut()?.seconds(kind, count).ok();
+        let steps = if has_runs { engine.shape().steps() } else { &[] };
+        Self {
+            peer: about,
+            runs: steps.iter().map(|&steps| measure_run(engine, steps, rounds, peer)).collect(),
+            sampled: measure_sampling(engine, rounds, peer),
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.peer.as_ref().and_then(|peer| peer["name"].as_str()).unwrap_or("no peer")
+    }
+}
+
 impl Report {
-    /// Measures at most `rounds` rounds, of which the median counts. `name` is the device's. Without JAX in
-    /// `python`, or PyTorch and transformers for a Llama, the peers are left out.
+    /// Measures at most `rounds` rounds, of which the median counts. `name` is the device's. Peers that `python`
+    /// has not are left out: JAX, and for a Llama PyTorch with transformers, and llama.cpp.
     pub fn measure(shape: Shape, name: &str, device: &Device, rounds: usize, python: &str) -> Self {
-        progress("starting the peer");
-        let mut process = Process::start(&shape, python)
-            .inspect_err(|error| progress(&format!("the peer is left out: `{python}`: {error}")))
-            .ok();
-        let mut peer = |kind: &str, count| process.as_mut().and_then(|peer| peer.seconds(kind, count).ok());
         let engine = Engine::new(shape, device);
         let rounds = rounds.max(1);
-        let parts = measure_parts(&engine, rounds, &mut peer);
+        let parts = measure_parts(&engine, rounds);
         // warms up, and takes all the memory that will be needed
         engine.metagradient(shape.steps().iter().copied().max().unwrap_or(1));
-        let runs =
-            shape.steps().iter().map(|&steps| measure_run(&engine, steps, rounds, &mut peer)).collect();
-        let peer = process.map(|peer| peer.about.clone());
+        let mut beside = vec![];
+        for (peer, script) in Process::scripts(&shape) {
+            progress(&format!("beside {peer}, which starts"));
+            // it may need all memory
+            make_room_for(usize::MAX);
+            match Process::start(&shape, python, script) {
+                Ok(process) => beside.push(Beside::measure(&engine, rounds, Some(process))),
+                Err(error) => progress(&format!("{peer} is left out: `{python}`: {error}")),
+            }
+        }
+        if beside.iter().all(|beside| beside.runs.is_empty()) {
+            beside.push(Beside::measure(&engine, rounds, None));
+        }
         Self {
             shape,
             device: name.into(),
-            peer,
             parts,
-            runs,
+            beside,
             peak_memory: peak_memory(),
             // pools keep what they took
             device_memory: device.memory_pool_usage().map(|usage| usage.bytes_reserved),
@@ -57,9 +92,8 @@ impl Report {
             "shape": self.shape,
             "device": self.device,
             "threads": threads(),
-            "peer": self.peer,
             "parts": self.parts,
-            "runs": self.runs,
+            "beside": self.beside,
             "peak_memory": self.peak_memory,
             "device_memory": self.device_memory,
             "kernels": self.kernels,
@@ -67,51 +101,61 @@ impl Report {
         })
     }
 
+    /// Our runs of one of [`Shape::steps`], by its place there.
+    fn runs(&self, place: usize) -> impl Iterator<Item = &Run> {
+        self.beside.iter().filter_map(move |beside| beside.runs.get(place))
+    }
+
     /// Ratios by name.
     fn ratios(&self) -> Map<String, Value> {
-        let (parts, runs) = (&self.parts, &self.runs);
+        let (parts, steps) = (&self.parts, self.shape.steps());
         let mut ratios = Map::new();
         let mut add = |name: &str, ratio: f64| ratios.insert(name.into(), json!(ratio));
-        for run in runs {
-            add(&format!("metagradient_over_plain_t{}", run.steps), run.ratio);
+        for (place, steps) in steps.iter().enumerate() {
+            let ratio = median(self.runs(place).map(|run| run.ratio));
+            add(&format!("metagradient_over_plain_t{steps}"), ratio);
         }
-        let Some(middle) = runs.get(runs.len() / 2) else { return ratios };
-        let steps = middle.steps as f64;
+        let middle = steps.len() / 2;
+        let plain = median(self.runs(middle).map(|run| run.plain));
         // by count the fused pass is 8 forward passes, and a step of plain fine-tuning 3
         add("fused_pass_over_gemm_limit", parts.fused_pass / (8.0 * parts.forward_products));
-        add("plain_step_over_gemm_limit", middle.plain / (steps * 3.0 * parts.forward_products));
+        add("plain_step_over_gemm_limit", plain / (steps[middle] as f64 * 3.0 * parts.forward_products));
         let products = Engine::STEP_PASSES * parts.forward_products;
         add("dpg_step_outside_products", 1.0 - products / parts.step);
-        let peers = [
-            ("best_peer_over_ours", middle.peer_best, middle.metagradient),
-            ("naive_peer_over_ours", middle.peer_naive, middle.metagradient),
-            ("peer_sft_over_ours", middle.peer_plain, middle.plain),
-        ];
-        for (name, peer, ours) in peers {
-            if let Some(peer) = peer {
-                add(&format!("{name}_t{}", middle.steps), peer / ours);
+        for beside in &self.beside {
+            let peer = beside.name().to_lowercase().replace('.', "_");
+            for run in &beside.runs {
+                let kinds = [
+                    ("fine_tuning", run.peer_plain, run.plain),
+                    ("metagradient", run.peer_best, run.metagradient),
+                    ("naive_metagradient", run.peer_naive, run.metagradient),
+                ];
+                for (kind, theirs, ours) in kinds {
+                    if let Some(theirs) = theirs {
+                        add(&format!("{peer}_over_ours_{kind}_t{}", run.steps), theirs / ours);
+                    }
+                }
             }
-        }
-        if let Some(peer) = parts.peer_sampled_tokens_per_second {
-            add("sampling_over_peers", parts.sampled_tokens_per_second / peer);
+            if let Some(Sampled { tokens_per_second, peer_tokens_per_second }) = beside.sampled {
+                add(&format!("sampling_over_{peer}"), tokens_per_second / peer_tokens_per_second);
+            }
         }
         ratios
     }
 
     /// The figures as Markdown tables.
     pub fn table(&self) -> String {
-        let Self { shape, parts, runs, .. } = self;
+        let Self { shape, parts, .. } = self;
         let ms = |seconds: f64| match seconds * 1e3 {
             few @ 0.0..10.0 => format!("{few:.2} ms"),
             many => format!("{many:.0} ms"),
         };
-        let peer = |seconds: Option<f64>| seconds.map_or("-".into(), ms);
+        let speed = |tokens: f64| format!("{tokens:.0} tokens/s");
         let limit = |passes: f64| ms(passes * parts.forward_products);
-        let peer_name = self.peer.as_ref().and_then(|peer| peer["name"].as_str()).unwrap_or("peer");
+        let columns: String = self.beside.iter().map(|beside| format!(" {} |", beside.name())).collect();
         let mut text = format!(
             "Shape `{}`: {} x {}, vocabulary {}, {} x {} tokens a step, f32 on {}, {} threads; one forward pass {:.1} \
-         GFLOP at {:.0} GFLOP/s\n\n| | ours | matrix products alone | {peer_name}, best | {peer_name}, as usually written |\n\
-         |---|--:|--:|--:|--:|\n",
+             GFLOP at {:.0} GFLOP/s\n\n| | ours | matrix products alone |{columns}\n|---|--:|--:|{}\n",
             shape.name,
             shape.layers,
             shape.hidden,
@@ -122,41 +166,44 @@ impl Report {
             threads(),
             shape.forward_operations() / 1e9,
             shape.forward_operations() / parts.forward_products / 1e9,
+            "--:|".repeat(self.beside.len()),
         );
-        let mut row = |name: &str, ours: String, limit: String, best: String, naive: String| {
-            text += &format!("| {name} | {ours} | {limit} | {best} | {naive} |\n");
-        };
+        let mut row =
+            |name: &str, ours: String, limit: String, theirs: &dyn Fn(&Beside) -> Option<String>| {
+                text += &format!("| {name} | {ours} | {limit} |");
+                for beside in &self.beside {
+                    text += &format!(" {} |", theirs(beside).unwrap_or_else(|| "-".into()));
+                }
+                text += "\n";
+            };
         let none = || String::from("-");
-        row("dual forward", ms(parts.dual_forward), limit(3.0), none(), none());
-        row("fused dual forward and backward", ms(parts.fused_pass), limit(8.0), none(), none());
-        for run in runs {
-            let (steps, t) = (run.steps, run.steps as f64);
-            row(
-                &format!("fine-tuning, T = {steps}"),
-                ms(run.plain),
-                limit(3.0 * t),
-                peer(run.peer_plain),
-                none(),
-            );
-            let passes = 3.0 * t + 8.0 * (t - 1.0) + 3.0;
-            row(
-                &format!("metagradient run, T = {steps}"),
-                ms(run.metagradient),
-                limit(passes),
-                peer(run.peer_best),
-                peer(run.peer_naive),
-            );
+        let nobody = |_: &Beside| None;
+        row("dual forward", ms(parts.dual_forward), limit(3.0), &nobody);
+        row("fused dual forward and backward", ms(parts.fused_pass), limit(8.0), &nobody);
+        for (place, &steps) in shape.steps().iter().enumerate() {
+            let t = steps as f64;
+            let (plain, walk) = (3.0 * t, 3.0 * t + 8.0 * (t - 1.0) + 3.0);
+            let ours = |of: fn(&Run) -> f64| ms(median(self.runs(place).map(of)));
+            let theirs =
+                |of: fn(&Run) -> Option<f64>| move |beside: &Beside| of(beside.runs.get(place)?).map(ms);
+            let (tuning, whole) =
+                (format!("fine-tuning, T = {steps}"), format!("metagradient run, T = {steps}"));
+            row(&tuning, ours(|run| run.plain), limit(plain), &theirs(|run| run.peer_plain));
+            row(&whole, ours(|run| run.metagradient), limit(walk), &theirs(|run| run.peer_best));
+            if self.runs(place).any(|run| run.peer_naive.is_some()) {
+                let name = format!("{whole}, as usually written");
+                row(&name, none(), none(), &theirs(|run| run.peer_naive));
+            }
         }
-        row("policy update", ms(parts.policy_update), none(), none(), none());
-        let speed = |tokens: f64| format!("{tokens:.0} tokens/s");
-        let sampled = parts.peer_sampled_tokens_per_second.map_or_else(none, speed);
-        row("sampling", speed(parts.sampled_tokens_per_second), none(), sampled, none());
-        row("sampling, groups of 4", speed(parts.grouped_tokens_per_second), none(), none(), none());
-        row("a step of DPG, T = 1", ms(parts.step), limit(Engine::STEP_PASSES), none(), none());
+        row("policy update", ms(parts.policy_update), none(), &nobody);
+        let sampled = |beside: &Beside| Some(speed(beside.sampled?.peer_tokens_per_second));
+        row("sampling", speed(parts.sampled_tokens_per_second), none(), &sampled);
+        row("sampling, groups of 4", speed(parts.grouped_tokens_per_second), none(), &nobody);
+        row("a step of DPG, T = 1", ms(parts.step), limit(Engine::STEP_PASSES), &nobody);
         let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
-        row("peak memory of the process", megabytes(self.peak_memory), none(), none(), none());
+        row("peak memory of the process", megabytes(self.peak_memory), none(), &nobody);
         if let Some(memory) = self.device_memory {
-            row("memory of the device", megabytes(memory), none(), none(), none());
+            row("memory of the device", megabytes(memory), none(), &nobody);
         }
         text += "\n| ratio | |\n|---|--:|\n";
         for (name, ratio) in self.ratios() {

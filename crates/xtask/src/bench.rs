@@ -19,7 +19,8 @@ pub(crate) struct Arguments {
     /// Also write the figures here.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// A Python with JAX, or with PyTorch and transformers for smollm2; without one the peers are left out.
+    /// A Python with JAX, and for smollm2 with PyTorch and transformers, and with llama-cpp-python; peers that it
+    /// has not are left out.
     #[arg(long, default_value = "python3", env = "DPG_BENCH_PYTHON")]
     python: String,
 }

@@ -25,7 +25,7 @@ pub(crate) struct BenchArguments {
     /// Only make one metagradient run of so many steps, for a profiler.
     #[arg(long)]
     steps: Option<NonZeroUsize>,
-    /// A Python with JAX, or with PyTorch and transformers for smollm2.
+    /// A Python with JAX, and for smollm2 with PyTorch and transformers, and with llama-cpp-python.
     #[arg(long, default_value = "python3", env = "DPG_BENCH_PYTHON")]
     python: String,
 }

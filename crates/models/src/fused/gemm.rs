@@ -84,6 +84,9 @@ pub(crate) fn product_by_columns<E: Real>(
     columns: impl Fn(Range<usize>) -> FlexTensor + Sync,
 ) -> Vec<E> {
     let [m, k] = a.shape;
+    if m * n * k == 0 {
+        return zeros(m * n);
+    }
     let mut output = Vec::with_capacity(m * n);
     let pointer = Pointer(output.spare_capacity_mut().as_mut_ptr().cast::<E>());
     let parts = parts.min(n / (SMALL + 1)).max(1);

@@ -9,6 +9,9 @@
 use burn::tensor::Device;
 use dpg_bench::{Engine, Shape, measure_run};
 
+#[global_allocator]
+static ALLOCATOR: dpg_models::Allocator = dpg_models::Allocator;
+
 const SHAPE: Shape = Shape::gpt2("bench", [256, 4, 4096], [32, 64]);
 /// Runs of each kind; the median counts.
 const ROUNDS: usize = 5;

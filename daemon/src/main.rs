@@ -23,7 +23,7 @@ use settings::{data_dir::DataDir, resident};
 use terminal::console::{self, Voice};
 
 #[global_allocator]
-static ALLOCATOR: dpg_models::HugePages = dpg_models::HugePages;
+static ALLOCATOR: dpg_models::Allocator = dpg_models::Allocator;
 
 fn main() -> ExitCode {
     dpg_models::keep_freed_memory();

@@ -59,19 +59,23 @@ impl Report {
         let engine = Engine::new(shape, device);
         let rounds = rounds.max(1);
         let parts = measure_parts(&engine, rounds);
-        // warms up, and takes all the memory that will be needed
-        engine.metagradient(shape.steps().iter().copied().max().unwrap_or(1));
+        // takes all the memory that will be needed, which is there again for the first of those that are measured
+        let warm_up = || engine.metagradient(shape.steps().iter().copied().max().unwrap_or(1));
         let mut beside = vec![];
         for (peer, script) in Process::scripts(&shape) {
             progress(&format!("beside {peer}, which starts"));
             // it may need all memory
             make_room_for(usize::MAX);
             match Process::start(&shape, python, script) {
-                Ok(process) => beside.push(Beside::measure(&engine, rounds, Some(process))),
+                Ok(process) => {
+                    warm_up();
+                    beside.push(Beside::measure(&engine, rounds, Some(process)));
+                }
                 Err(error) => progress(&format!("{peer} is left out: `{python}`: {error}")),
             }
         }
         if beside.iter().all(|beside| beside.runs.is_empty()) {
+            warm_up();
             beside.push(Beside::measure(&engine, rounds, None));
         }
         Self {

@@ -70,6 +70,7 @@ use std::{collections::BTreeMap, path::Path};
 use dpg_dataset::Row;
 use dpg_generator::{Lesson, Rollout};
 use dpg_metagrad::metrics::{Picture, film_strip};
+use dpg_models::give_back_large;
 use dpg_policy::advantages;
 
 pub use audit::{Audit, Audited, Extent, LinearDatamodelling, Statistic};
@@ -221,6 +222,8 @@ impl Run<'_> {
         let rollouts: Vec<_> = answered
             .map(|((prompt, completion), advantage)| Rollout { prompt, completion, advantage })
             .collect();
+        // vectors of the inner run; a lesson has activations
+        give_back_large();
         let Writer { generator, training, .. } = self.problem.writer_mut()?;
         let lesson = Lesson { rollouts: &rollouts, prompts: training, policy };
         let update = generator.learn(&lesson).map_err(Error::in_step(step))?;

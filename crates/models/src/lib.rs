@@ -4,6 +4,7 @@
 //! Face folder. [`Dual`] makes the same code a plain forward pass, a Jacobian-vector product, or,
 //! under autodiff, the forward half of a Hessian-vector product.
 
+mod allocator;
 mod backend;
 mod chat;
 mod composed;
@@ -34,6 +35,7 @@ mod tokenizer;
 mod vector;
 pub mod weights;
 
+pub use allocator::{Allocator, give_back_large, keep_freed_memory, make_room_for};
 pub use chat::{ChatTemplate, Conversation, Rendered};
 pub use config::{architecture, dropout, from_config};
 pub use context::{Cache, Tokens};
@@ -52,7 +54,7 @@ pub use lm::{
 };
 pub use lora::{Adapters, Frozen, adapter_layout, load_adapter, name_base};
 pub use matmul::MatmulPrecision;
-pub use memory::{HugePages, available_memory, keep_freed_memory, make_room_for};
+pub use memory::available_memory;
 pub use model::Model;
 pub use params::{LeafGradients, Params};
 pub use products::product_errors;

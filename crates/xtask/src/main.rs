@@ -50,7 +50,7 @@ enum Chore {
 }
 
 #[global_allocator]
-static ALLOCATOR: dpg_models::HugePages = dpg_models::HugePages;
+static ALLOCATOR: dpg_models::Allocator = dpg_models::Allocator;
 
 fn main() -> Result<()> {
     dpg_models::keep_freed_memory();

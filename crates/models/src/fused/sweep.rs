@@ -4,7 +4,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-use super::{Real, gemm, rows::TASK, slice};
+use super::{Real, fill::fill_one, gemm, rows::TASK, slice};
 
 /// A computation over the elements of flat vectors `[n]`, each by itself.
 pub trait Sweep: Sync {
@@ -28,12 +28,12 @@ pub fn sweep(read: &[&Tensor<1>], write: Vec<Tensor<1>>, by: &impl Sweep) -> Vec
         vector.try_into_primitive::<Flex>().unwrap_or_else(|_| unreachable!("`can_sweep` was asked"))
     };
     let read: Vec<_> = read.iter().map(|&vector| primitive(vector.clone()).to_contiguous()).collect();
-    let mut write: Vec<_> = write.into_iter().map(|vector| whole(primitive(vector))).collect();
-    match dtype {
-        DType::F32 => chunks::<f32>(&read, &mut write, by),
-        _ => chunks::<f64>(&read, &mut write, by),
-    }
-    write.into_iter().map(Tensor::from_primitive::<Flex>).collect()
+    let write = write.into_iter().map(primitive).collect();
+    let written = match dtype {
+        DType::F32 => chunks::<f32>(&read, write, by),
+        _ => chunks::<f64>(&read, write, by),
+    };
+    written.into_iter().map(Tensor::from_primitive::<Flex>).collect()
 }
 
 /// Zeros of the shape, type and device of a vector `[n]`.
@@ -56,15 +56,23 @@ pub(crate) fn zeros(n: usize, like: &Tensor<1>) -> Tensor<1> {
     }
 }
 
-/// A vector that is all of its storage, so that it can be changed in place.
-fn whole(vector: FlexTensor) -> FlexTensor {
-    let numbers = vector.layout().num_elements();
-    let is_whole = vector.layout().contiguous_offsets() == Some((0, numbers))
-        && vector.bytes().len() == numbers * vector.dtype().size();
-    if is_whole { vector } else { FlexTensor::from_data(vector.into_data()) }
+/// A vector that can be changed in place: it is all of its storage, and nobody else holds it. Any other is copied by
+/// all threads.
+fn own<E: Real>(vector: FlexTensor) -> FlexTensor {
+    let n = vector.layout().num_elements();
+    let is_whole = vector.layout().contiguous_offsets() == Some((0, n))
+        && vector.bytes().len() == n * vector.dtype().size();
+    if is_whole && vector.is_unique() {
+        return vector;
+    }
+    let vector = vector.to_contiguous();
+    let numbers = &slice::<E>(&vector)[..n];
+    let copy = fill_one(n, TASK, |task, part| part.copy_from_slice(&numbers[task * TASK..][..part.len()]));
+    FlexTensor::from_data(TensorData::new(copy, [n]))
 }
 
-fn chunks<E: Real>(read: &[FlexTensor], write: &mut [FlexTensor], by: &impl Sweep) {
+fn chunks<E: Real>(read: &[FlexTensor], write: Vec<FlexTensor>, by: &impl Sweep) -> Vec<FlexTensor> {
+    let mut write: Vec<_> = write.into_iter().map(own::<E>).collect();
     let read: Vec<&[E]> = read.iter().map(slice::<E>).collect();
     let n = write[0].layout().num_elements();
     let mut parts: Vec<_> =
@@ -77,4 +85,5 @@ fn chunks<E: Real>(read: &[FlexTensor], write: &mut [FlexTensor], by: &impl Swee
         let read: Vec<&[E]> = read.iter().map(|vector| &vector[range.clone()]).collect();
         vectorised!(E, by.chunk(range.start, &read, &mut write));
     });
+    write
 }

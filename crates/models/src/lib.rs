@@ -43,7 +43,7 @@ pub use dual::Dual;
 pub use error::Error;
 pub use example::Example;
 pub use export::export;
-pub use fused::{Real, Sweep, can_sweep, sweep, zeros_like};
+pub use fused::{FEW_ROWS, Real, Sweep, can_sweep, sweep, zeros_like};
 pub use gpt2::Gpt2;
 pub use layers::RopeScaling;
 pub use layout::{Layout, Param};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::tensor::{DType, Device};
 use dpg_engine::{Draw, Problem, Signal, Stop, recipe};
 use dpg_metagrad::{Score, Storage};
-use dpg_models::{CausalLm, MatmulPrecision, device::backend_of, kept_of_rollout, together, width};
+use dpg_models::{CausalLm, FEW_ROWS, MatmulPrecision, device::backend_of, kept_of_rollout, together, width};
 use dpg_spec::{Generator, LocalGenerator, PublishIf, Reward, Spec};
 use serde::Serialize;
 
@@ -132,7 +132,14 @@ impl Plan {
             inner_run_pass_bytes: bytes.pass,
             inner_run_spilled_bytes: bytes.spilled,
             inner_run_segment: storage.segment,
-            peak_bytes: peak(spec, probe, bytes.peak(), target.model.lm.as_ref(), generator.as_ref()),
+            peak_bytes: peak(
+                spec,
+                probe,
+                held_out,
+                bytes.peak(),
+                target.model.lm.as_ref(),
+                generator.as_ref(),
+            ),
             seconds_per_step: seconds.step(),
             estimated_seconds: seconds.run(),
             reward_errors: None,
@@ -259,27 +266,36 @@ impl Seconds<'_> {
 }
 
 /// The most that a run takes: while it scores, while it trains the generator, or while it saves it. `scoring` is
-/// what an inner run takes.
-fn peak(spec: &Spec, probe: &Probe, scoring: u64, target: &dyn CausalLm, generator: Option<&Sizes>) -> u64 {
+/// what an inner run takes, `held_out` the tokens of the metric's texts.
+fn peak(
+    spec: &Spec,
+    probe: &Probe,
+    held_out: usize,
+    scoring: u64,
+    target: &dyn CausalLm,
+    generator: Option<&Sizes>,
+) -> u64 {
     let frozen = target.layout().adapters().map_or(0, |adapters| adapters.frozen().bytes());
-    // a frozen head is turned in its own type, of two bytes most often, and then read in f32
-    let read = |lm: &dyn CausalLm, frozen: u64| {
-        if frozen > 0 { (width(lm) * lm.vocab_size()) as u64 * (NUMBER + 2) } else { 0 }
+    // a frozen head is turned in its own type, of two bytes most often, and then read in f32 by many tokens
+    let read = |lm: &dyn CausalLm, frozen: u64, tokens: usize| {
+        let each = if frozen == 0 { 0 } else { 2 + if tokens > FEW_ROWS { NUMBER } else { 0 } };
+        (width(lm) * lm.vocab_size()) as u64 * each
     };
-    let of_head = read(target, frozen);
+    let batch = spec.target.sft.batch_size.min(spec.policy.rollouts());
+    let of_head = read(target, frozen, held_out.max((probe.example * batch as f64) as usize));
     let Some(generator) = generator else {
         return PROGRAM + target.layout().len() as u64 * NUMBER + frozen + of_head + scoring;
     };
     let [of_target, of_generator] = [target.layout().len(), generator.trained].map(|n| n as u64 * NUMBER);
-    let of_head = of_head.max(read(generator.lm.as_ref(), generator.frozen));
+    let new_tokens = spec.generator.as_ref().map_or(0, Generator::max_new_tokens);
+    let rows = spec.policy.minibatch_prompts.unwrap_or(spec.policy.prompts_per_step) * spec.policy.group_size;
+    let of_head = of_head.max(read(generator.lm.as_ref(), generator.frozen, rows * new_tokens));
     // the weights as they were at first, and the optimizer's state
     let held = 4 * of_generator + generator.frozen + frozen + of_head;
     let generator = generator.lm.as_ref();
     let scoring = held + scoring;
-    let new_tokens = spec.generator.as_ref().map_or(0, Generator::max_new_tokens);
     let length = probe.prompt.1 + new_tokens;
     let kept = kept_of_rollout(generator, length, new_tokens);
-    let rows = spec.policy.minibatch_prompts.unwrap_or(spec.policy.prompts_per_step) * spec.policy.group_size;
     let learning =
         held + of_target + 2 * of_generator + (kept * together(kept, length).min(rows)) as u64 * NUMBER;
     let saving = held + of_target + 4 * of_generator;

@@ -78,6 +78,7 @@ pub(crate) use rows::{Kernel, Rows};
 pub(crate) use softmax::{Softmax, SoftmaxTangent};
 pub(crate) use sweep::zeros;
 pub use sweep::{Sweep, can_sweep, sweep, zeros_like};
+pub use widen::FEW_ROWS;
 use widen::widened;
 
 /// A function of `N` tensors on the CPU, with its derivative.

@@ -13,8 +13,9 @@ use super::{
 
 /// Numbers that a thread widens at a time: wide, they stay in its cache.
 const TASK: usize = 1 << 16;
-/// Rows of a matrix up to which widening a weight takes about as long as the product with it.
-const FEW: usize = 256;
+/// Rows of a matrix up to which widening a weight takes about as long as the product with it, and no wide weight is ever
+/// held.
+pub const FEW_ROWS: usize = 256;
 
 /// `a W` of a weight in the type E or in a narrower one.
 ///
@@ -22,7 +23,7 @@ const FEW: usize = 256;
 /// them: no memory but its cache sees them.
 pub(super) fn times<E: Real>(a: View<E>, weight: &FlexTensor) -> Vec<E> {
     let [rows, inputs] = a.shape;
-    if weight.dtype() == E::dtype() || rows > FEW {
+    if weight.dtype() == E::dtype() || rows > FEW_ROWS {
         return product(a, View::of(&widened::<E>(weight)));
     }
     let outputs = weight.shape()[1];

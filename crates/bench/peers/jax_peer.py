@@ -3,11 +3,10 @@
     python jax_peer.py '{"family": "gpt2", "hidden": 256, "layers": 4, "vocab": 4096, "batch": 32, "sequence": 128}'
 
 Compiles, prints one JSON line (device, version, kinds), then answers each line `KIND T` on standard input with
-the seconds of one run. Kinds: `plain` fine-tuning; `naive`, the step
-recomputed under reverse over reverse and a separate JVP for the rewards, as the metagradient is usually written;
-`best`, gradients kept, the optimizer's adjoint in closed form, and one fused pass (JVP, then gradient) a step. The
-two walks are checked against each other first. A Llama has no `naive`: at the size of SmolLM2 it takes more memory
-than most machines have.
+the seconds of one run. Kinds: `plain` fine-tuning; `naive`, the step recomputed under reverse over reverse and a
+separate JVP for the rewards, as the metagradient is usually written; `best`, gradients kept, the optimizer's adjoint
+in closed form, and one fused pass (JVP, then gradient) a step. The two walks are checked against each other first. A
+Llama has no `naive`: at the size of SmolLM2 it takes more memory than most machines have.
 """
 
 import json

@@ -58,15 +58,14 @@ pub(crate) fn zeros(n: usize, like: &Tensor<1>) -> Tensor<1> {
 
 /// A vector that can be changed in place: it is all of its storage, and nobody else holds it. Any other is copied by
 /// all threads.
-fn own<E: Real>(vector: FlexTensor) -> FlexTensor {
+fn own<E: Real>(given: FlexTensor) -> FlexTensor {
+    let vector = given.to_contiguous();
+    drop(given);
     let n = vector.layout().num_elements();
-    let is_whole = vector.layout().contiguous_offsets() == Some((0, n))
-        && vector.bytes().len() == n * vector.dtype().size();
-    if is_whole && vector.is_unique() {
+    if vector.bytes().len() == n * vector.dtype().size() && vector.is_unique() {
         return vector;
     }
-    let vector = vector.to_contiguous();
-    let numbers = &slice::<E>(&vector)[..n];
+    let numbers = slice::<E>(&vector);
     let copy = fill_one(n, TASK, |task, part| part.copy_from_slice(&numbers[task * TASK..][..part.len()]));
     FlexTensor::from_data(TensorData::new(copy, [n]))
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Distribution, Tensor};
 use dpg_metagrad::{Sft, Storage, metagradient, metrics::WeightNorm};
 use dpg_models::{
-    CausalLm, Completion, Dual, Example, MatmulPrecision, Params, Sampling,
+    CausalLm, Completion, Dual, Example, MatmulPrecision, Params, Predictions, Sampling,
     device::{KernelTime, backend_of},
     log_probs_at, places, sample,
 };
@@ -76,7 +76,9 @@ impl Engine {
         let layout = self.lm.layout();
         self.seconds(|| {
             let params = Params::new(layout, &self.theta).with_tangent(layout, &self.direction);
-            drop(self.tangents(&params).to_data());
+            let places = places(&self.examples);
+            let log_probs = log_probs_at(self.lm.as_ref(), &params, &self.examples, &places);
+            drop(log_probs.tangent.expect("the leaves have tangents").to_data());
         })
     }
 
@@ -85,14 +87,12 @@ impl Engine {
         let layout = self.lm.layout();
         self.seconds(|| {
             let params = Params::tracked(layout, &self.theta).with_tangent(layout, &self.direction);
-            drop(params.gradient(self.tangents(&params).mean().backward()).to_data());
+            let places = places(&self.examples);
+            let mean = vec![1.0 / places.len() as f64; places.len()];
+            let predictions = Predictions::at(self.lm.as_ref(), &params, &self.examples, &places);
+            let (_, mean) = predictions.weighed(&mean);
+            drop(params.gradient(mean.backward()).to_data());
         })
-    }
-
-    /// Log-probabilities' tangents of all tokens.
-    fn tangents(&self, params: &Params) -> Tensor<1> {
-        let log_probs = log_probs_at(self.lm.as_ref(), params, &self.examples, &places(&self.examples));
-        log_probs.tangent.expect("the leaves have tangents")
     }
 
     /// Plain fine-tuning of `steps` steps.

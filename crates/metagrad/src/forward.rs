@@ -7,7 +7,7 @@ use dpg_spec::Loss;
 
 use crate::{
     Error,
-    loss::{example_losses, labels, token_loss_tangents},
+    loss::{Scored, labels},
 };
 
 /// A fine-tuning run A(D) with one weight per example.
@@ -83,8 +83,9 @@ impl Sft<'_> {
     ) -> Result<(Tensor<1>, Option<Clip>), Error> {
         let sums = self.over_batch(step, [theta], |indices, [theta]| {
             let params = Params::trained(self.lm.layout(), theta);
-            let losses = example_losses(self.lm, &params, &self.pick(indices)).primal;
-            let loss = (losses * self.shares(step, indices, &params)).sum();
+            let examples = self.pick(indices);
+            let scored = Scored::new(self.lm, &params, &examples);
+            let loss = scored.weighed_loss(&self.shares(step, indices));
             Sums { each: vec![], total: Some(params.leaf_gradients(loss.backward())) }
         })?;
         let g = sums.total.expect("a batch has at least one example").flat(theta);
@@ -107,19 +108,21 @@ impl Sft<'_> {
     ) -> Result<(Vec<f64>, Option<LeafGradients>), Error> {
         let layout = self.lm.layout();
         let sums = self.over_batch(step, [theta, u], |indices, [theta, u]| {
-            let params =
-                if with_curvature { Params::tracked(layout, theta) } else { Params::new(layout, theta) };
-            let params = params.with_tangent(layout, u);
-            let losses = example_losses(self.lm, &params, &self.pick(indices));
-            let Some(tangents) = losses.tangent else {
-                // u is zero where the losses look
-                return Sums { each: vec![0.0; indices.len()], total: None };
+            let examples = self.pick(indices);
+            let (by_token, total) = if with_curvature {
+                let params = Params::tracked(layout, theta).with_tangent(layout, u);
+                let scored = Scored::new(self.lm, &params, &examples);
+                let found = scored.weighed_tangents(&self.shares(step, indices));
+                found.map(|(by_token, mean)| (by_token, params.leaf_gradients(mean.backward()))).unzip()
+            } else {
+                let params = Params::new(layout, theta).with_tangent(layout, u);
+                (Scored::new(self.lm, &params, &examples).tangents(), None)
             };
-            let each = tangents.clone().inner().to_data_as::<f64>().iter::<f64>().collect();
-            let total = with_curvature.then(|| {
-                let mean = (tangents * self.shares(step, indices, &params)).sum();
-                params.leaf_gradients(mean.backward())
-            });
+            let each = match by_token {
+                Some(by_token) => by_token.iter().map(|tokens| tokens.iter().sum()).collect(),
+                // u is zero where the losses look
+                None => vec![0.0; indices.len()],
+            };
             Sums { each, total }
         })?;
         Ok((sums.each, sums.total))
@@ -135,7 +138,12 @@ impl Sft<'_> {
         let layout = self.lm.layout();
         let sums = self.over_batch(step, [theta, u], |indices, [theta, u]| {
             let params = Params::new(layout, theta).with_tangent(layout, u);
-            Sums { each: token_loss_tangents(self.lm, &params, &self.pick(indices)), total: None }
+            let examples = self.pick(indices);
+            let each = match Scored::new(self.lm, &params, &examples).tangents() {
+                Some(by_token) => by_token.concat(),
+                None => vec![0.0; examples.iter().map(|example| example.tokens.len()).sum()],
+            };
+            Sums { each, total: None }
         })?;
         let mut each = sums.each.into_iter();
         let of_example = |&index: &usize| each.by_ref().take(self.examples[index].tokens.len()).collect();
@@ -185,10 +193,9 @@ impl Sft<'_> {
     }
 
     /// What each example of a microbatch counts for in the batch's loss.
-    fn shares(&self, step: usize, indices: &[usize], params: &Params) -> Tensor<1> {
+    fn shares(&self, step: usize, indices: &[usize]) -> Vec<f64> {
         let share = self.share(step);
-        let shares = indices.iter().map(|&index| share(index, self.weights[index])).collect();
-        params.constant(shares, [indices.len()])
+        indices.iter().map(|&index| share(index, self.weights[index])).collect()
     }
 
     fn stop_if_cancelled(&self) -> Result<(), Error> {

@@ -2,40 +2,80 @@
 //! mean over its examples or their tokens. Padding never counts. Beside it, what metrics read off examples.
 
 use burn::tensor::Tensor;
-use dpg_models::{CausalLm, Dual, Example, Params, Place, kl_divergence, log_probs_at, logits_at};
+use dpg_models::{CausalLm, Example, Objective, Params, Place, Predictions, kl_divergence, logits_at};
 
-/// Losses of examples, `[examples.len()]`.
-pub(crate) fn example_losses(lm: &dyn CausalLm, params: &Params, examples: &[&Example]) -> Dual<1> {
-    let places = scored(examples);
-    let log_probs = log_probs_at(lm, params, examples, &places.concat());
-    sums(params, &places, log_probs, |tokens| -1.0 / tokens as f64)
+/// The scored tokens of examples as a model predicts them.
+pub(crate) struct Scored<'a> {
+    examples: &'a [&'a Example],
+    /// Of each example.
+    places: Vec<Vec<Place>>,
+    predictions: Predictions,
 }
 
-/// What each token has of the tangent of its example's loss, example after example; 0 where it is not scored.
-pub(crate) fn token_loss_tangents(lm: &dyn CausalLm, params: &Params, examples: &[&Example]) -> Vec<f64> {
-    let places = scored(examples);
-    let log_probs = log_probs_at(lm, params, examples, &places.concat());
-    // without a tangent it is 0 where the losses look
-    let mut tangents: Vec<f64> =
-        log_probs.tangent.map_or(vec![], |tangents| tangents.to_data_as::<f64>().iter().collect());
-    tangents.resize(places.iter().map(Vec::len).sum(), 0.0);
-    let mut tangents = tangents.into_iter();
-    let mut each = vec![];
-    for (example, places) in examples.iter().zip(&places) {
-        let mut of_example = vec![0.0; example.tokens.len()];
-        for (place, tangent) in places.iter().zip(&mut tangents) {
-            of_example[place.column] = -tangent / places.len() as f64;
-        }
-        each.extend(of_example);
+impl<'a> Scored<'a> {
+    pub(crate) fn new(lm: &dyn CausalLm, params: &Params, examples: &'a [&'a Example]) -> Self {
+        let places = scored(examples);
+        let predictions = Predictions::at(lm, params, examples, &places.concat());
+        Self { examples, places, predictions }
     }
-    each
+
+    /// Log-probabilities of all scored tokens of each example.
+    pub(crate) fn log_probs(&self) -> Vec<f64> {
+        let log_probs = self.predictions.log_probs().primal.to_data_as::<f64>();
+        let mut log_probs = log_probs.iter::<f64>();
+        self.places.iter().map(|places| log_probs.by_ref().take(places.len()).sum()).collect()
+    }
+
+    /// The sum of the examples' log-probabilities, each times its weight.
+    pub(crate) fn weighed_log_probs(&self, weights: &[f64]) -> Objective {
+        self.weighed(weights, |_| 1.0).1
+    }
+
+    /// The sum of the examples' losses, each times its weight.
+    pub(crate) fn weighed_loss(&self, weights: &[f64]) -> Objective {
+        self.weighed(weights, of_loss).1
+    }
+
+    /// What each token of the examples has of the tangent of its example's loss, 0 where it is not scored. Nothing if
+    /// all are zero whatever the weights are.
+    pub(crate) fn tangents(&self) -> Option<Vec<Vec<f64>>> {
+        Some(self.by_token(&self.predictions.log_probs().tangent?))
+    }
+
+    /// The same, and the sum of the losses' tangents, each times its example's weight.
+    pub(crate) fn weighed_tangents(&self, weights: &[f64]) -> Option<(Vec<Vec<f64>>, Objective)> {
+        let (tangents, sum) = self.weighed(weights, of_loss);
+        Some((self.by_token(&tangents?), sum))
+    }
+
+    /// Tangents of the tokens' log-probabilities, and the sum of weighed ones: of each token its example's weight times
+    /// what it has of its example.
+    fn weighed(&self, weights: &[f64], share: impl Fn(usize) -> f64) -> (Option<Tensor<1>>, Objective) {
+        let of_example = |(places, weight): (&Vec<Place>, &f64)| {
+            std::iter::repeat_n(weight * share(places.len()), places.len())
+        };
+        let weights: Vec<f64> = self.places.iter().zip(weights).flat_map(of_example).collect();
+        let (log_probs, sum) = self.predictions.weighed(&weights);
+        (log_probs.tangent, sum)
+    }
+
+    fn by_token(&self, log_probs: &Tensor<1>) -> Vec<Vec<f64>> {
+        let log_probs = log_probs.to_data_as::<f64>();
+        let mut log_probs = log_probs.iter::<f64>();
+        let of_example = |(example, places): (&&Example, &Vec<Place>)| {
+            let mut tokens = vec![0.0; example.tokens.len()];
+            for (place, log_prob) in places.iter().zip(&mut log_probs) {
+                tokens[place.column] = log_prob * of_loss(places.len());
+            }
+            tokens
+        };
+        self.examples.iter().zip(&self.places).map(of_example).collect()
+    }
 }
 
-/// Log-probabilities of all scored tokens of each example, `[examples.len()]`.
-pub(crate) fn example_log_probs(lm: &dyn CausalLm, params: &Params, examples: &[&Example]) -> Tensor<1> {
-    let places = scored(examples);
-    let log_probs = log_probs_at(lm, params, examples, &places.concat());
-    sums(params, &places, log_probs, |_| 1.0).primal
+/// What each of so many tokens has of its example's loss.
+pub(crate) fn of_loss(tokens: usize) -> f64 {
+    -1.0 / tokens as f64
 }
 
 /// `KL(p || q)` of predictions, p the model's and q those that other logits `[tokens, vocab]` stand for, as a mean
@@ -49,7 +89,7 @@ pub(crate) fn example_divergences(
     let places = scored(examples);
     let logits = logits_at(lm, params, examples, &places.concat()).primal;
     let divergences = kl_divergence(&logits, &others(&logits));
-    sums(params, &places, divergences.into(), |tokens| 1.0 / tokens as f64).primal
+    means(params, &places, divergences)
 }
 
 /// The places of each example's scored tokens.
@@ -61,8 +101,8 @@ pub(crate) fn scored(examples: &[&Example]) -> Vec<Vec<Place>> {
     examples.iter().enumerate().map(scored).collect()
 }
 
-/// The numbers `[places]` of each example's places, each times what it has of so many, summed: `[examples]`.
-fn sums(params: &Params, places: &[Vec<Place>], numbers: Dual<1>, share: impl Fn(usize) -> f64) -> Dual<1> {
+/// The mean of the numbers `[places]` of each example's places, `[examples]`.
+fn means(params: &Params, places: &[Vec<Place>], numbers: Tensor<1>) -> Tensor<1> {
     // a row of places for each example, its end filled with one more number, which is 0
     let examples = places.len();
     let (count, longest) = (numbers.dims()[0], places.iter().map(Vec::len).max().unwrap_or(0));
@@ -71,14 +111,14 @@ fn sums(params: &Params, places: &[Vec<Place>], numbers: Dual<1>, share: impl Fn
         let filling = longest - places.len();
         index.extend((first..first + places.len()).map(|place| place as i64));
         index.extend(std::iter::repeat_n(count as i64, filling));
-        shares.extend(std::iter::repeat_n(share(places.len()), places.len()));
+        shares.extend(std::iter::repeat_n(1.0 / places.len() as f64, places.len()));
         shares.extend(std::iter::repeat_n(0.0, filling));
         first += places.len();
     }
     let (index, zero) = (params.integers(index, [examples * longest]), params.constant(vec![0.0], [1]));
     let shares = params.constant(shares, [examples, longest]);
-    let rows = numbers.linear_map(|x| Tensor::cat(vec![x, zero.clone()], 0)).select(0, index);
-    rows.reshape([examples, longest]).mul_constant(&shares).sum_dim(1).reshape([examples])
+    let rows = Tensor::cat(vec![numbers, zero], 0).select(0, index).reshape([examples, longest]);
+    (rows * shares).sum_dim(1).reshape([examples])
 }
 
 /// Tokens of an example that have a label in transformers, which divides by their number: the scored ones, and

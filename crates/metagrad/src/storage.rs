@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dpg_models::{activations, device::backend_of, kept_logits, width};
+use dpg_models::{activations, chunk_of_logits, device::backend_of, width};
 
 use crate::Sft;
 
@@ -27,7 +27,7 @@ use crate::Sft;
 /// the walk enters it, beside the adjoints: (4 + 2 k) P on top.
 ///
 /// A pass takes, for each token of a microbatch, about 36 numbers for every layer and unit of the hidden
-/// width, and 4 for each of at most 2^25 logits; and twice the head, whose gradient has two parts where it
+/// width, and 4 for each of at most 2^23 logits; and twice the head, whose gradient has two parts where it
 /// is tied. The walk back through the first step keeps nothing of its pass, so a run of one step takes half of
 /// that, while no more than 3 P are there. Several devices each hold 4 P more, and their own passes.
 ///
@@ -119,7 +119,7 @@ impl Storage {
         let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
         // the head's gradient, which a frozen one has not
         let head = if layout.adapters().is_some() { 0 } else { width(sft.lm) * sft.lm.vocab_size() };
-        let with_tangents = activations(sft.lm) * tokens + kept_logits(sft.lm, tokens);
+        let with_tangents = activations(sft.lm) * tokens + chunk_of_logits(sft.lm, tokens);
         let number = sft.theta.dtype().size() as u64;
         let (pass, meanwhile) = if sft.batches.len() > 1 {
             (with_tangents, vectors)

@@ -1,4 +1,4 @@
-//! A batch with more logits than are kept: its log-probabilities are computed in chunks.
+//! A vocabulary so large that logits pass in chunks of a few tokens each.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use dpg_spec as spec;
 use rand::RngExt;
 use serde_json::json;
 
-/// With one example at a time the logits are few and are kept.
+/// Microbatches of one example cut chunks at other tokens than a whole batch does.
 #[test]
 fn chunks_change_nothing_but_rounding() {
     const VOCAB: u32 = 900_000;
@@ -42,9 +42,9 @@ fn chunks_change_nothing_but_rounding() {
         };
         metagradient(sft, &metric, &Storage::default()).unwrap().rewards
     };
-    let (chunked, kept) = (run(3), run(1));
-    assert!(kept.iter().all(|reward| *reward != 0.0));
-    for (ours, expected) in chunked.iter().zip(&kept) {
+    let (whole, alone) = (run(3), run(1));
+    assert!(alone.iter().all(|reward| *reward != 0.0));
+    for (ours, expected) in whole.iter().zip(&alone) {
         assert!((ours / expected - 1.0).abs() < 1e-4, "{ours:e} and {expected:e}");
     }
 }

@@ -9,9 +9,9 @@ use burn::tensor::{Int, Tensor};
 
 use crate::composed::{self, Composed, dot};
 use crate::fused::{
-    self, Activation, ActivationTangent, Attention, AttentionTangent, Gated, GatedTangent, HeadLogProb,
-    HeadLogProbTangent, Kernel, Linear, LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent,
-    Operation, Rotation, Rows, Softmax, SoftmaxTangent,
+    self, Activation, ActivationTangent, Attention, AttentionTangent, Gated, GatedTangent, Kernel, Linear,
+    LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Operation, Rotation, Rows, Softmax,
+    SoftmaxTangent,
 };
 use crate::matmul::{MatmulPrecision, matmul};
 
@@ -37,7 +37,7 @@ impl<const D: usize> Dual<D> {
     }
 
     /// The tangent, of zeros if there is none.
-    fn tangent_or_zero(&self) -> Tensor<D> {
+    pub(crate) fn tangent_or_zero(&self) -> Tensor<D> {
         self.tangent.clone().unwrap_or_else(|| self.primal.zeros_like())
     }
 
@@ -269,21 +269,6 @@ impl Dual<2> {
             }),
         };
         Self::new(y, tangent)
-    }
-
-    /// Log-probabilities `[rows]` of tokens under logits `self weight`; see [`HeadLogProb`].
-    pub(crate) fn head_log_probs(&self, weight: &Self, kernel: HeadLogProb) -> Dual<1> {
-        let rows = self.dims()[0];
-        if self.tangent.is_none() && weight.tangent.is_none() {
-            return composed::run(kernel, [&self.primal, &weight.primal]).reshape([rows]).into();
-        }
-        let (x, dx, w) = (&self.primal, &self.tangent_or_zero(), &weight.primal);
-        let both = match &weight.tangent {
-            None => composed::run(HeadLogProbTangent(kernel), [x, dx, w]),
-            Some(dw) => composed::run(HeadLogProbTangent(kernel), [x, dx, w, dw]),
-        };
-        let part = |row: usize| both.clone().narrow(0, row, 1).reshape([rows]);
-        Dual::new(part(0), Some(part(1)))
     }
 }
 

@@ -28,6 +28,7 @@ mod memory;
 mod model;
 mod params;
 mod patterns;
+mod predictions;
 mod products;
 mod sampler;
 mod stored_type;
@@ -37,6 +38,7 @@ pub mod weights;
 
 pub use allocator::{Allocator, give_back_large, keep_freed_memory, make_room_for};
 pub use chat::{ChatTemplate, Conversation, Rendered};
+pub use composed::Objective;
 pub use config::{architecture, dropout, from_config};
 pub use context::{Cache, Tokens};
 pub use dual::Dual;
@@ -49,14 +51,15 @@ pub use layers::RopeScaling;
 pub use layout::{Layout, Param};
 pub use llama::Llama;
 pub use lm::{
-    CausalLm, Head, Place, activations, check_tokens, hidden_at, kept_logits, kept_of_rollout, kl_divergence,
-    log_probs, log_probs_at, logits, logits_at, places, together, width,
+    CausalLm, Head, Place, activations, check_tokens, chunk_of_logits, hidden_at, kept_of_rollout,
+    kl_divergence, log_probs, logits, logits_at, places, together, width,
 };
 pub use lora::{Adapters, Frozen, adapter_layout, load_adapter, name_base};
 pub use matmul::MatmulPrecision;
 pub use memory::available_memory;
 pub use model::Model;
 pub use params::{LeafGradients, Params};
+pub use predictions::{Predictions, log_probs_at};
 pub use products::product_errors;
 pub use sampler::{Completion, Sampling, keyed_rng, sample, sample_until};
 pub use stored_type::StoredType;

@@ -5,9 +5,8 @@ use std::fmt::Debug;
 use burn::tensor::{Tensor, activation};
 
 use crate::{
-    Cache, Dual, Error, Layout, MatmulPrecision, Params, Tokens, composed,
-    device::backend_of,
-    fused::{self, Divergence, HeadLogProb, KEPT, LogProb, LogProbTangent},
+    Cache, Dual, Error, Layout, MatmulPrecision, Params, Tokens,
+    fused::{self, CHUNK, Divergence, LogProb, LogProbTangent},
 };
 
 /// A causal language model: pure functions of a flat parameter vector.
@@ -112,7 +111,7 @@ pub fn width(lm: &dyn CausalLm) -> usize {
 }
 
 /// Numbers that a pass with tangents keeps of each token for the way back, about: what the linear layers give and what
-/// they are given, and the tangents of that. The head's logits come on top, [`kept_logits`].
+/// they are given, and the tangents of that. The head's logits come on top, [`chunk_of_logits`].
 pub fn activations(lm: &dyn CausalLm) -> usize {
     let outputs =
         lm.layout().model().params().iter().filter(|param| param.linear).map(|param| param.shape[1]);
@@ -137,9 +136,9 @@ pub fn together(kept: usize, length: usize) -> usize {
 }
 
 /// Numbers that the logits of `tokens` predicted tokens, their tangents and the gradients of both take at
-/// most, on the CPU.
-pub fn kept_logits(lm: &dyn CausalLm, tokens: usize) -> usize {
-    4 * (tokens * lm.vocab_size()).min(KEPT)
+/// once at most, on the CPU.
+pub fn chunk_of_logits(lm: &dyn CausalLm, tokens: usize) -> usize {
+    4 * (tokens * lm.vocab_size()).min(CHUNK)
 }
 
 /// A token of some rows that is predicted from those before it: `rows[row][column]`, column above 0.
@@ -186,30 +185,6 @@ pub fn hidden_at<R: AsRef<[u32]>>(
     let hidden = hidden.reshape([batch * columns, width]);
     // picking every row in order would only copy
     if whole { hidden } else { hidden.select(0, index) }
-}
-
-/// Log-probabilities of the tokens at `places` given those before them, `[places.len()]`. Their memory is
-/// bounded, however many places and tokens there are: many logits are never held at once.
-pub fn log_probs_at<R: AsRef<[u32]>>(
-    lm: &dyn CausalLm,
-    params: &Params,
-    rows: &[R],
-    places: &[Place],
-) -> Dual<1> {
-    let tokens: Vec<u32> = places.iter().map(|place| rows[place.row].as_ref()[place.column]).collect();
-    let (hidden, weight) = (hidden_at(lm, params, rows, places), lm.head().weight(params));
-    // logits that are few are kept where nothing is gained by computing them again
-    let is_fused = backend_of(&params.device().without_autodiff()).fuses();
-    if places.len() * lm.vocab_size() > KEPT || !is_fused {
-        let chunk = if is_fused { fused::CHUNK } else { composed::CHUNK };
-        let most = (chunk / lm.vocab_size()).max(1);
-        // devices get chunks of one size: a few rows take one as long as many
-        let chunks = places.len().div_ceil(most).max(1);
-        let rows = if is_fused { most } else { places.len().div_ceil(chunks).max(1) };
-        let targets = tokens.as_slice().into();
-        return hidden.head_log_probs(&weight, HeadLogProb { targets, rows, precision: lm.precision() });
-    }
-    log_probs(params, hidden.linear(weight, None, lm.precision()), tokens)
 }
 
 /// Log-probability of token `tokens[i]` under row `i` of logits `[n, vocab]`: `[n]`.

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor};
 use dpg_models::{
-    CausalLm, Example, MatmulPrecision, Params, architecture, can_sweep,
+    CausalLm, Example, MatmulPrecision, Params, Predictions, architecture, can_sweep,
     device::{self, Backend},
-    keyed_rng, log_probs_at, places, weights,
+    keyed_rng, places, weights,
 };
 use rand::RngExt;
 
@@ -76,15 +76,19 @@ fn passes(lm: &dyn CausalLm, theta: &[f64], device: &Device, dtype: DType) -> [V
     let vector = |values: &[f64]| Tensor::<1>::from_data(values, (device, dtype));
     let (theta, direction) = (vector(theta), vector(&direction));
     let rows = [vec![3, 1, 4, 1, 5, 9], vec![2, 7, 18]].map(Example::all_scored);
-    let pass = |params: &Params| log_probs_at(lm, params, &rows, &places(&rows));
+    let pass = |params: &Params| Predictions::at(lm, params, &rows, &places(&rows));
+    let twice = |numbers: &[f64]| numbers.iter().map(|number| 2.0 * number).collect::<Vec<_>>();
+    // of sums of squares
     let layout = lm.layout();
     let params = Params::tracked(layout, &theta);
-    let value = pass(&params).primal;
-    let gradient = params.gradient((value.clone() * value.clone()).sum().backward());
+    let predictions = pass(&params);
+    let value = host(predictions.log_probs().primal);
+    let gradient = params.gradient(predictions.weighed(&twice(&value)).1.backward());
     let params = Params::tracked(layout, &theta).with_tangent(layout, &direction);
-    let tangent = pass(&params).tangent.unwrap();
-    let curvature = params.gradient((tangent.clone() * tangent.clone()).sum().backward());
-    [host(value.inner()), host(tangent.inner()), host(gradient), host(curvature)]
+    let predictions = pass(&params);
+    let tangent = host(predictions.log_probs().tangent.unwrap());
+    let curvature = params.gradient(predictions.weighed(&twice(&tangent)).1.backward());
+    [value, tangent, host(gradient), host(curvature)]
 }
 
 /// In f32 nothing is rounded to fewer bits on the way, and a lower precision rounds as much as it says.

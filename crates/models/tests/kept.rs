@@ -8,7 +8,7 @@ use std::{
 };
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use dpg_models::{Params, activations, from_config, log_probs_at, places};
+use dpg_models::{Params, Predictions, activations, from_config, places};
 
 struct Counting;
 
@@ -59,7 +59,9 @@ fn a_pass_keeps_what_is_said_of_it() {
         for with_tangent in [false, true] {
             let params = Params::tracked(lm.layout(), &theta);
             let params = if with_tangent { params.with_tangent(lm.layout(), &direction) } else { params };
-            let pass = || log_probs_at(lm.as_ref(), &params, &rows, &places(&rows));
+            let places = places(&rows);
+            let weights = vec![1.0; places.len()];
+            let pass = || Predictions::at(lm.as_ref(), &params, &rows, &places).weighed(&weights);
             // the first pass leaves what threads work with
             drop(pass());
             let before = LIVE.load(Ordering::Relaxed);

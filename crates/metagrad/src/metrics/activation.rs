@@ -9,7 +9,7 @@ use dpg_spec::{self as spec, ActivationMeasure, Positions};
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Room, Rows, host},
+    rows::{OfRows, Read, Room, Rows},
 };
 use crate::Error;
 
@@ -61,8 +61,8 @@ pub(super) fn make<E: From<Error>>(
     let &spec::Activation { layer, at, measure, .. } = settings;
     let mut kind = Activation { layer, at, measure, vector, initial: 0.0 };
     let params = Params::new(lm.layout(), making.theta);
-    let numbers = rows.chunks().flat_map(|(range, texts)| host(&kind.read(lm, &params, range, &texts)));
-    let numbers: Vec<f64> = numbers.collect();
+    let read = |(range, texts): (_, Vec<&Example>)| kind.read(lm, &params, range, &texts).numbers();
+    let numbers: Vec<f64> = rows.chunks().flat_map(read).collect();
     kind.initial = kind.told(numbers.iter().sum::<f64>() / numbers.len() as f64);
     Ok(Arc::new(rows.measured(kind)))
 }
@@ -112,7 +112,7 @@ pub fn mean_state(
         });
     }
     let count = texts.len() as f64;
-    sum.map_or(vec![], |sum| host(&sum).into_iter().map(|x| x / count).collect())
+    sum.map_or(vec![], |sum| sum.to_data_as::<f64>().iter::<f64>().map(|x| x / count).collect())
 }
 
 impl Activation {
@@ -127,7 +127,13 @@ impl Activation {
 
 impl OfRows for Activation {
     /// Projections, or squared distances.
-    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Tensor<1> {
+    fn read<'a>(
+        &self,
+        lm: &dyn CausalLm,
+        params: &Params,
+        _: Range<usize>,
+        texts: &'a [&'a Example],
+    ) -> Read<'a> {
         let states = states(lm, params, self.layer, texts);
         let [rows, columns, width] = states.dims();
         let states = states.reshape([rows * columns, width]);
@@ -141,7 +147,8 @@ impl OfRows for Activation {
                 (left.clone() * left).sum_dim(1)
             }
         };
-        (each.reshape([rows, columns]) * shares(params, self.at, texts)).sum_dim(1).reshape([rows])
+        let each = each.reshape([rows, columns]) * shares(params, self.at, texts);
+        Read::tensor(each.sum_dim(1).reshape([rows]))
     }
 
     fn value(&self, _: usize, numbers: &[f64]) -> (f64, Vec<f64>) {

@@ -2,16 +2,15 @@
 
 use std::{ops::Range, sync::Arc};
 
-use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example, Params};
 use dpg_spec::{self as spec, Normalise};
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Room, Rows},
+    rows::{OfRows, Read, Room, Rows},
     softmax,
 };
-use crate::{Error, loss::example_log_probs};
+use crate::Error;
 
 /// A question as the target reads it.
 #[derive(Clone, Debug)]
@@ -56,10 +55,15 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl OfRows for Choice {
-    fn read(&self, lm: &dyn CausalLm, params: &Params, rows: Range<usize>, texts: &[&Example]) -> Tensor<1> {
+    fn read<'a>(
+        &self,
+        lm: &dyn CausalLm,
+        params: &Params,
+        rows: Range<usize>,
+        texts: &'a [&'a Example],
+    ) -> Read<'a> {
         let lengths = self.0[rows].iter().flat_map(|asked| &asked.lengths);
-        let shares = params.constant(lengths.map(|length| 1.0 / length).collect(), [texts.len()]);
-        example_log_probs(lm, params, texts) * shares
+        Read::log_probs(lm, params, texts, lengths.map(|length| 1.0 / length).collect())
     }
 
     fn value(&self, row: usize, numbers: &[f64]) -> (f64, Vec<f64>) {

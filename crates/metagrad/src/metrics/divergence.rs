@@ -11,7 +11,7 @@ use dpg_spec as spec;
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Room, Rows},
+    rows::{OfRows, Read, Room, Rows},
 };
 use crate::{
     Error,
@@ -67,12 +67,19 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl OfRows for Divergence {
-    fn read(&self, lm: &dyn CausalLm, params: &Params, rows: Range<usize>, texts: &[&Example]) -> Tensor<1> {
-        example_divergences(lm, params, texts, |logits| {
+    fn read<'a>(
+        &self,
+        lm: &dyn CausalLm,
+        params: &Params,
+        rows: Range<usize>,
+        texts: &'a [&'a Example],
+    ) -> Read<'a> {
+        let divergences = example_divergences(lm, params, texts, |logits| {
             let states: Dual<2> = Tensor::cat(self.states[rows].to_vec(), 0).into();
             let others = states.matmul(self.head.clone().into(), MatmulPrecision::F32).primal;
             if logits.is_autodiff() { others.autodiff() } else { others }
-        })
+        });
+        Read::tensor(divergences)
     }
 
     fn value(&self, _: usize, divergence: &[f64]) -> (f64, Vec<f64>) {

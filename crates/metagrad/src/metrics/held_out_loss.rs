@@ -3,15 +3,14 @@
 
 use std::{ops::Range, sync::Arc};
 
-use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example, Params};
 use dpg_spec as spec;
 
 use super::{
     Making, Metric,
-    rows::{OfRows, OverRows, Room, Rows},
+    rows::{OfRows, OverRows, Read, Room, Rows},
 };
-use crate::{Error, loss::example_losses};
+use crate::{Error, loss::of_loss};
 
 /// The metric `held_out_loss`.
 pub type HeldOutLoss = OverRows<Loss>;
@@ -37,8 +36,15 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl OfRows for Loss {
-    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Tensor<1> {
-        example_losses(lm, params, texts).primal
+    fn read<'a>(
+        &self,
+        lm: &dyn CausalLm,
+        params: &Params,
+        _: Range<usize>,
+        texts: &'a [&'a Example],
+    ) -> Read<'a> {
+        let shares = texts.iter().map(|text| of_loss(text.scored_len())).collect();
+        Read::log_probs(lm, params, texts, shares)
     }
 
     fn value(&self, _: usize, losses: &[f64]) -> (f64, Vec<f64>) {

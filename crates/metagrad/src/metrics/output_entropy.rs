@@ -8,7 +8,7 @@ use dpg_spec as spec;
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Room, Rows},
+    rows::{OfRows, Read, Room, Rows},
 };
 use crate::{Error, loss::example_divergences};
 
@@ -31,8 +31,14 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl OfRows for OutputEntropy {
-    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Tensor<1> {
-        example_divergences(lm, params, texts, Tensor::zeros_like)
+    fn read<'a>(
+        &self,
+        lm: &dyn CausalLm,
+        params: &Params,
+        _: Range<usize>,
+        texts: &'a [&'a Example],
+    ) -> Read<'a> {
+        Read::tensor(example_divergences(lm, params, texts, Tensor::zeros_like))
     }
 
     fn value(&self, _: usize, divergence: &[f64]) -> (f64, Vec<f64>) {

@@ -4,15 +4,14 @@
 
 use std::{ops::Range, sync::Arc};
 
-use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example, Params};
 use dpg_spec::{self as spec, PreferenceForm};
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Room, Rows, host},
+    rows::{OfRows, Read, Room, Rows},
 };
-use crate::{Error, loss::example_log_probs};
+use crate::{Error, loss::Scored};
 
 /// What the metric `preference` makes of a row's answers, the chosen one and the rejected one.
 pub struct Preference {
@@ -33,7 +32,7 @@ pub(super) fn make<E: From<Error>>(
     let rows = Rows::new(making.lm, rows, Room::of(making.microbatch), "data")?.scored("data")?;
     let params = Params::new(making.lm.layout(), making.theta);
     let margins = |(_, texts): (_, Vec<&Example>)| {
-        let log_probs = host(&example_log_probs(making.lm.as_ref(), &params, &texts));
+        let log_probs = Scored::new(making.lm.as_ref(), &params, &texts).log_probs();
         log_probs.chunks(2).map(margin).collect::<Vec<_>>()
     };
     let initial = rows.chunks().flat_map(margins).collect();
@@ -50,8 +49,14 @@ fn margin(log_probs: &[f64]) -> f64 {
 }
 
 impl OfRows for Preference {
-    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Tensor<1> {
-        example_log_probs(lm, params, texts)
+    fn read<'a>(
+        &self,
+        lm: &dyn CausalLm,
+        params: &Params,
+        _: Range<usize>,
+        texts: &'a [&'a Example],
+    ) -> Read<'a> {
+        Read::log_probs(lm, params, texts, vec![1.0; texts.len()])
     }
 
     fn value(&self, row: usize, log_probs: &[f64]) -> (f64, Vec<f64>) {

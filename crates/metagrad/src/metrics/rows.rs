@@ -6,17 +6,23 @@
 
 use std::{ops::Range, sync::Arc};
 
-use burn::tensor::Tensor;
-use dpg_models::{CausalLm, Example, LeafGradients, Params, check_tokens, zeros_like};
+use burn::tensor::{Tensor, TensorData};
+use dpg_models::{CausalLm, Example, LeafGradients, Objective, Params, check_tokens, zeros_like};
 use dpg_spec as spec;
 
 use super::{Context, Metric, Score};
-use crate::Error;
+use crate::{Error, loss::Scored};
 
 /// What a metric makes of its texts.
 pub trait OfRows: Send + Sync + 'static {
-    /// A number for each text `[texts.len()]`, the texts those of `rows` in order.
-    fn read(&self, lm: &dyn CausalLm, params: &Params, rows: Range<usize>, texts: &[&Example]) -> Tensor<1>;
+    /// A number for each text, the texts those of `rows` in order.
+    fn read<'a>(
+        &self,
+        lm: &dyn CausalLm,
+        params: &Params,
+        rows: Range<usize>,
+        texts: &'a [&'a Example],
+    ) -> Read<'a>;
 
     /// What the numbers of a row make, and its derivative in each of them.
     fn value(&self, row: usize, numbers: &[f64]) -> (f64, Vec<f64>);
@@ -31,6 +37,61 @@ pub trait OfRows: Send + Sync + 'static {
     {
         None
     }
+}
+
+/// A number for each of some texts, and the way back from them.
+pub struct Read<'a> {
+    numbers: Vec<f64>,
+    source: Source<'a>,
+}
+
+/// What numbers were read off.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Source<'a> {
+    /// Log-probabilities, those of each text times its share.
+    LogProbs(Scored<'a>, Vec<f64>),
+    /// `[texts]`.
+    Tensor(Tensor<1>),
+}
+
+impl<'a> Read<'a> {
+    /// Log-probabilities of each text's scored tokens, those of a text times its share.
+    pub(super) fn log_probs(
+        lm: &dyn CausalLm,
+        params: &Params,
+        texts: &'a [&'a Example],
+        shares: Vec<f64>,
+    ) -> Self {
+        let scored = Scored::new(lm, params, texts);
+        Self { numbers: products(&scored.log_probs(), &shares), source: Source::LogProbs(scored, shares) }
+    }
+
+    /// Numbers `[texts]`, tracked or not.
+    pub(super) fn tensor(numbers: Tensor<1>) -> Self {
+        let read = if numbers.is_autodiff() { numbers.clone().inner() } else { numbers.clone() };
+        Self { numbers: read.to_data_as::<f64>().iter().collect(), source: Source::Tensor(numbers) }
+    }
+
+    /// The numbers alone.
+    pub(super) fn numbers(self) -> Vec<f64> {
+        self.numbers
+    }
+
+    /// What has `slopes` as its derivatives in the numbers.
+    fn objective(self, slopes: &[f64]) -> Objective {
+        match self.source {
+            Source::LogProbs(scored, shares) => scored.weighed_log_probs(&products(slopes, &shares)),
+            Source::Tensor(numbers) => {
+                let slopes = TensorData::new(slopes.to_vec(), [slopes.len()]).convert_dtype(numbers.dtype());
+                let slopes = Tensor::from_data(slopes, (&numbers.device(), numbers.dtype()));
+                Objective::new((numbers * slopes).sum())
+            }
+        }
+    }
+}
+
+fn products(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a * b).collect()
 }
 
 /// The texts of a metric in their rows.
@@ -151,23 +212,23 @@ impl<K> Clone for OverRows<K> {
 }
 
 impl<K: OfRows> OverRows<K> {
-    /// The score, and the gradient in weights that are tracked.
+    /// The score; of each chunk, `learn` is told the derivative of the score in its numbers.
     fn pass(
         &self,
         context: Context,
         split: impl Fn() -> Params,
-        mut learn: impl FnMut(&Params, Tensor<1>),
+        mut learn: impl FnMut(&Params, Read, &[f64]),
     ) -> Result<Score, Error> {
         let count = self.rows.chunks.iter().map(ExactSizeIterator::len).sum::<usize>() as f64;
         let (mut total, mut all) = (0.0, vec![]);
         for (rows, texts) in self.rows.chunks() {
             context.go_on()?;
             let params = split();
-            let numbers = self.kind.read(self.rows.lm.as_ref(), &params, rows.clone(), &texts);
-            let mut read = host(&numbers).into_iter();
+            let read = self.kind.read(self.rows.lm.as_ref(), &params, rows.clone(), &texts);
+            let mut numbers = read.numbers.iter().copied();
             let (mut values, mut slopes) = (vec![], vec![]);
             for row in rows {
-                let of_row: Vec<f64> = read.by_ref().take(self.rows.row(row).len()).collect();
+                let of_row: Vec<f64> = numbers.by_ref().take(self.rows.row(row).len()).collect();
                 let (value, slope) = self.kind.value(row, &of_row);
                 values.push(value);
                 slopes.extend(slope.into_iter().map(|slope| slope / count));
@@ -175,24 +236,16 @@ impl<K: OfRows> OverRows<K> {
             }
             // chunk by chunk, as gradients are summed
             total += values.iter().sum::<f64>();
-            let slopes = params.constant(slopes, [texts.len()]);
-            learn(&params, numbers * slopes);
+            learn(&params, read, &slopes);
         }
         let value = total / count;
         Ok(Score { value, proxies: self.kind.proxies(value, &all) })
     }
 }
 
-/// The numbers of a tensor, tracked or not.
-pub(super) fn host(numbers: &Tensor<1>) -> Vec<f64> {
-    let numbers = numbers.clone();
-    let numbers = if numbers.is_autodiff() { numbers.inner() } else { numbers };
-    numbers.to_data_as::<f64>().iter().collect()
-}
-
 impl<K: OfRows> Metric for OverRows<K> {
     fn score(&self, theta: &Tensor<1>, context: Context) -> Result<Score, Error> {
-        self.pass(context, || Params::new(self.rows.lm.layout(), theta), |_, _| ())
+        self.pass(context, || Params::new(self.rows.lm.layout(), theta), |_, _, _| ())
     }
 
     fn score_and_gradient(&self, theta: &Tensor<1>, context: Context) -> Result<(Score, Tensor<1>), Error> {
@@ -200,8 +253,8 @@ impl<K: OfRows> Metric for OverRows<K> {
         let score = self.pass(
             context,
             || Params::tracked(self.rows.lm.layout(), theta),
-            |params, parts| {
-                let part = params.leaf_gradients(parts.sum().backward());
+            |params, read, slopes| {
+                let part = params.leaf_gradients(read.objective(slopes).backward());
                 gradient = Some(match gradient.take() {
                     Some(sum) => sum.and(part),
                     None => part,

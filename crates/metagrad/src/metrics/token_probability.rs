@@ -3,16 +3,15 @@
 
 use std::{ops::Range, sync::Arc};
 
-use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example, Params};
 use dpg_spec as spec;
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Room, Rows},
+    rows::{OfRows, Read, Room, Rows},
     softmax,
 };
-use crate::{Error, loss::example_log_probs};
+use crate::Error;
 
 /// What the metric `token_probability` makes of the answers after a prompt.
 pub struct TokenProbability;
@@ -33,8 +32,14 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl OfRows for TokenProbability {
-    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Tensor<1> {
-        example_log_probs(lm, params, texts)
+    fn read<'a>(
+        &self,
+        lm: &dyn CausalLm,
+        params: &Params,
+        _: Range<usize>,
+        texts: &'a [&'a Example],
+    ) -> Read<'a> {
+        Read::log_probs(lm, params, texts, vec![1.0; texts.len()])
     }
 
     fn value(&self, _: usize, log_probs: &[f64]) -> (f64, Vec<f64>) {

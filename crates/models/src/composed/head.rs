@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use burn_flex::FlexTensor;
 
-use super::{Composed, dot, linear::like, log_sum_exp_of};
+use super::{AtOnce, Back, Found, dot, linear::like, log_sum_exp_of};
 use crate::{
     MatmulPrecision,
     fused::{HeadLogProb, HeadLogProbTangent},
@@ -65,10 +66,9 @@ impl Chunk<'_> {
         matrix.clone().narrow(0, self.rows.start, self.rows.len())
     }
 
-    /// A row of `[1 or 2, rows]` as a column.
-    fn column(&self, matrix: &Tensor<2>, row: usize) -> Tensor<2> {
-        let part = matrix.clone().narrow(0, row, 1).narrow(1, self.rows.start, self.rows.len());
-        part.reshape([self.rows.len(), 1])
+    /// Its part of a row, as a column.
+    fn column(&self, row: &Tensor<2>) -> Tensor<2> {
+        row.clone().narrow(1, self.rows.start, self.rows.len()).reshape([self.rows.len(), 1])
     }
 
     fn product(&self, a: Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
@@ -104,116 +104,102 @@ impl Chunk<'_> {
         (x.clone() - log_sum).exp()
     }
 
-    /// Log-probabilities as a row.
+    /// Log-probabilities as a column.
     fn log_probs(&self, x: &Tensor<2>) -> Tensor<2> {
-        self.row(self.chosen(x) - log_sum_exp_of(x.clone(), self.vocab))
-    }
-
-    fn row(&self, column: Tensor<2>) -> Tensor<2> {
-        column.reshape([1, self.rows.len()])
+        self.chosen(x) - log_sum_exp_of(x.clone(), self.vocab)
     }
 }
 
-impl Composed<2, 2> for HeadLogProb {
-    const READS_OUTPUT: bool = true;
-
-    fn value(&self, [h, w]: [Tensor<2>; 2]) -> Tensor<2> {
-        let (vocab, w) = (w.dims()[1], widened(like(&h, &w)));
-        let rows = self.parts(&w, vocab).map(|chunk| chunk.log_probs(&chunk.logits(&h)));
-        Tensor::cat(rows.collect(), 1)
+impl AtOnce<2> for HeadLogProb {
+    fn fused(&self, inputs: &[FlexTensor; 2], back: Option<Back<FlexTensor, 2>>) -> Found<FlexTensor, 2> {
+        self.fused(inputs, back)
     }
 
-    fn gradients(
-        &self,
-        needed: [bool; 2],
-        [h, w]: [Tensor<2>; 2],
-        y: Option<Tensor<2>>,
-        g: Tensor<2>,
-    ) -> [Option<Tensor<2>>; 2] {
-        let (y, own) = (y.expect("the output was kept"), w);
+    fn composed(&self, [h, own]: [Tensor<2>; 2], back: Option<Back<Tensor<2>, 2>>) -> Found<Tensor<2>, 2> {
         let w = widened(like(&h, &own));
-        let (mut to_h, mut to_w) = (vec![], None);
+        let (mut y, mut to_h, mut to_w) = (vec![], vec![], None);
         for chunk in self.parts(&w, own.dims()[1]) {
             let x = chunk.logits(&h);
-            let g = chunk.column(&g, 0);
-            let p = chunk.distribution(&x, chunk.column(&y, 0));
+            let log_probs = chunk.log_probs(&x);
+            y.push(log_probs.clone());
+            let Some(Back { gradient, needed }) = &back else { continue };
+            let g = chunk.column(gradient);
+            let p = chunk.distribution(&x, log_probs);
             let to_x = chunk.add_chosen(p.neg() * g.clone(), g);
             if needed[1] {
                 add_product(&mut to_w, chunk.of(&h), &to_x, self.precision);
             }
             to_h.push(matmul(to_x, w.clone().transpose(), self.precision));
         }
-        [Some(Tensor::cat(to_h, 0)), narrowed(to_w, &own)]
+        (row(y), [rows(to_h), narrowed(to_w, &own)])
     }
 
-    fn is_fused(&self) -> bool {
-        self.precision == MatmulPrecision::F32
+    fn widens(&self, input: usize) -> bool {
+        input == 1
+    }
+
+    fn precision(&self) -> MatmulPrecision {
+        self.precision
     }
 }
 
-impl<const N: usize> Composed<2, N> for HeadLogProbTangent {
-    const READS_OUTPUT: bool = true;
-
-    fn value(&self, inputs: [Tensor<2>; N]) -> Tensor<2> {
-        let (h, dh, vocab) = (&inputs[0], &inputs[1], inputs[2].dims()[1]);
-        let (w, dw) = (widened(like(h, &inputs[2])), inputs.get(3).cloned().map(widened));
-        let (mut y, mut dy) = (vec![], vec![]);
-        for chunk in self.0.parts(&w, vocab) {
-            let x = chunk.logits(h);
-            let own = chunk.log_probs(&x);
-            let p = chunk.distribution(&x, own.clone().reshape([chunk.rows.len(), 1]));
-            let dx = chunk.tangents(h, dh, dw.as_ref());
-            dy.push(chunk.row(chunk.chosen(&dx) - dot(&p, &dx)));
-            y.push(own);
-        }
-        Tensor::cat(vec![Tensor::cat(y, 1), Tensor::cat(dy, 1)], 0)
+impl<const N: usize> AtOnce<N> for HeadLogProbTangent {
+    fn fused(&self, inputs: &[FlexTensor; N], back: Option<Back<FlexTensor, N>>) -> Found<FlexTensor, N> {
+        self.fused(inputs, back)
     }
 
-    /// With the tangents' gradient g, `-g p (x' - <p, x'>)` in x and `g (e_t - p)` in x'; with the values', its
-    /// own in x.
-    fn gradients(
-        &self,
-        needed: [bool; N],
-        inputs: [Tensor<2>; N],
-        y: Option<Tensor<2>>,
-        g: Tensor<2>,
-    ) -> [Option<Tensor<2>>; N] {
+    /// With g, what comes back to a tangent, `-g p (x' - <p, x'>)` goes to x and `g (e_t - p)` to x'.
+    fn composed(&self, inputs: [Tensor<2>; N], back: Option<Back<Tensor<2>, N>>) -> Found<Tensor<2>, N> {
         let (h, dh, own, precision) = (&inputs[0], &inputs[1], &inputs[2], self.0.precision);
         let (w, dw) = (widened(like(h, own)), inputs.get(3).cloned().map(widened));
-        let y = y.expect("the output was kept");
-        let (mut to_h, mut to_dh, mut to_w, mut to_dw) = (vec![], vec![], None, None);
+        let (mut y, mut dy) = (vec![], vec![]);
+        let (mut to_h, mut to_dh, mut to_w) = (vec![], vec![], None);
         for chunk in self.0.parts(&w, own.dims()[1]) {
             let (x, dx) = (chunk.logits(h), chunk.tangents(h, dh, dw.as_ref()));
-            let (of_values, g) = (chunk.column(&g, 0), chunk.column(&g, 1));
-            let mean = chunk.chosen(&dx) - chunk.column(&y, 1);
-            let p = chunk.distribution(&x, chunk.column(&y, 0));
-            let to_x = p.clone() * ((dx - mean) * g.clone() + of_values.clone()).neg();
-            let to_x = chunk.add_chosen(to_x, of_values);
+            let log_probs = chunk.log_probs(&x);
+            let p = chunk.distribution(&x, log_probs.clone());
+            y.push(log_probs);
+            let mean = dot(&p, &dx);
+            dy.push(chunk.chosen(&dx) - mean.clone());
+            let Some(Back { gradient, needed }) = &back else { continue };
+            let g = chunk.column(gradient);
+            let to_x = p.clone() * ((dx - mean) * g.clone()).neg();
             let to_dx = chunk.add_chosen(p.neg() * g.clone(), g);
             if needed[2] {
                 add_product(&mut to_w, chunk.of(h), &to_x, precision);
                 add_product(&mut to_w, chunk.of(dh), &to_dx, precision);
             }
-            if needed.get(3) == Some(&true) {
-                add_product(&mut to_dw, chunk.of(h), &to_dx, precision);
-            }
-            let back = |gradient: &Tensor<2>| matmul(gradient.clone(), w.clone().transpose(), precision);
-            if needed[1] {
-                to_dh.push(back(&to_dx));
-            }
+            let back = |gradient: Tensor<2>| matmul(gradient, w.clone().transpose(), precision);
+            to_dh.push(back(to_dx.clone()));
             to_h.push(match &dw {
-                None => back(&to_x),
-                Some(dw) => matmul_plus(to_dx, dw.clone().transpose(), back(&to_x), precision),
+                None => back(to_x),
+                Some(dw) => matmul_plus(to_dx, dw.clone().transpose(), back(to_x), precision),
             });
         }
-        let rows = |parts: Vec<Tensor<2>>| (!parts.is_empty()).then(|| Tensor::cat(parts, 0));
-        let mut all = [rows(to_h), rows(to_dh), narrowed(to_w, own), narrowed(to_dw, own)];
-        std::array::from_fn(|input| all[input].take())
+        let mut gradients = [rows(to_h), rows(to_dh), narrowed(to_w, own), None];
+        let output = Tensor::cat(vec![row(y), row(dy)], 0);
+        (output, std::array::from_fn(|input| gradients[input].take()))
     }
 
-    fn is_fused(&self) -> bool {
-        self.0.precision == MatmulPrecision::F32
+    fn widens(&self, input: usize) -> bool {
+        N == 3 && input == 2
     }
+
+    fn precision(&self) -> MatmulPrecision {
+        self.0.precision
+    }
+}
+
+/// Chunks of rows, if there are any.
+fn rows(parts: Vec<Tensor<2>>) -> Option<Tensor<2>> {
+    (!parts.is_empty()).then(|| Tensor::cat(parts, 0))
+}
+
+/// Columns one below the other, as a row.
+fn row(columns: Vec<Tensor<2>>) -> Tensor<2> {
+    let column = Tensor::cat(columns, 0);
+    let n = column.dims()[0];
+    column.reshape([1, n])
 }
 
 /// `sum += a^T b`.

@@ -5,6 +5,7 @@
 //! its output if its gradients are made of that, and computes the rest again.
 
 mod activation;
+mod at_once;
 mod attention;
 mod head;
 mod linear;
@@ -22,6 +23,8 @@ use burn_autodiff::{
 };
 use burn_backend::AutodiffBackend;
 
+pub use at_once::Objective;
+pub(crate) use at_once::{AtOnce, Back, Found, find};
 pub(crate) use head::CHUNK;
 pub(crate) use linear::matmul;
 

@@ -9,8 +9,8 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use crate::{
-    CausalLm, Example, MatmulPrecision, Params, Sampling, from_config, keyed_rng, kl_divergence,
-    log_probs_at, places, sample,
+    CausalLm, Example, MatmulPrecision, Params, Predictions, Sampling, from_config, keyed_rng, kl_divergence,
+    places, sample,
 };
 
 thread_local! {
@@ -62,15 +62,19 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
 fn passes(lm: &dyn CausalLm, dtype: DType) -> [Vec<f64>; 4] {
     let (theta, direction) = (vector(lm, 1, dtype), vector(lm, 2, dtype));
     let rows = [vec![3, 1, 4, 1, 5, 9], vec![2, 7, 18]].map(Example::all_scored);
-    let pass = |params: &Params| log_probs_at(lm, params, &rows, &places(&rows));
+    let pass = |params: &Params| Predictions::at(lm, params, &rows, &places(&rows));
+    let twice = |numbers: &[f64]| numbers.iter().map(|number| 2.0 * number).collect::<Vec<_>>();
+    // of sums of squares
     let layout = lm.layout();
     let params = Params::tracked(layout, &theta);
-    let value = pass(&params).primal;
-    let gradient = params.gradient((value.clone() * value.clone()).sum().backward());
+    let predictions = pass(&params);
+    let value = host(predictions.log_probs().primal);
+    let gradient = params.gradient(predictions.weighed(&twice(&value)).1.backward());
     let params = Params::tracked(layout, &theta).with_tangent(layout, &direction);
-    let tangent = pass(&params).tangent.unwrap();
-    let curvature = params.gradient((tangent.clone() * tangent.clone()).sum().backward());
-    [host(value.inner()), host(tangent.inner()), host(gradient), host(curvature)]
+    let predictions = pass(&params);
+    let tangent = host(predictions.log_probs().tangent.unwrap());
+    let curvature = params.gradient(predictions.weighed(&twice(&tangent)).1.backward());
+    [value, tangent, host(gradient), host(curvature)]
 }
 
 #[test]

@@ -1,9 +1,7 @@
-//! Log-probabilities of tokens under logits `x = h W` that are never held as a whole: chunks of rows
-//! pass one after the other, and on the way back their logits are computed again.
+//! Log-probabilities of tokens under logits `x = h W` that are never held as a whole: chunks of rows pass one after
+//! the other. What comes back to them is known before, so a chunk's gradients are found while its logits are there.
 //!
-//! Memory is that of a chunk, 4 matrices of [`CHUNK`] numbers at most, however many rows and tokens
-//! there are. Products of the head: 4 instead of 3 for a plain pass there and back, 11 instead of 8 for
-//! one with tangents; so logits that are few ([`KEPT`]) are better kept.
+//! Memory is that of a chunk, 4 matrices of [`CHUNK`] numbers at most, however many rows and tokens there are.
 
 use std::{array::from_ref, ops::Range, sync::Arc};
 
@@ -13,13 +11,13 @@ use burn_flex::FlexTensor;
 use super::{
     LogProb, LogProbTangent, Operation, Real, Rows,
     gemm::{Threads, View, multiply, product, zeros},
-    linear::add,
     slice, widened,
 };
-use crate::MatmulPrecision;
+use crate::{
+    MatmulPrecision,
+    composed::{Back, Found},
+};
 
-/// As many logits may be kept from the way there to the way back: 128 MiB in f32.
-pub(crate) const KEPT: usize = 1 << 25;
 /// Logits of a chunk on the CPU, unless a row alone has more.
 pub(crate) const CHUNK: usize = 1 << 23;
 
@@ -35,7 +33,8 @@ pub(crate) struct HeadLogProb {
     pub(crate) precision: MatmulPrecision,
 }
 
-/// [`HeadLogProb`] and its tangents, `[2, rows]`, of h, h', W and, with N = 4, W'.
+/// [`HeadLogProb`] and its tangents, `[2, rows]`, of h, h', W and, with N = 4, W', which is a constant. Gradients are those
+/// of the tangents.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadLogProbTangent(pub(crate) HeadLogProb);
 
@@ -52,139 +51,91 @@ impl HeadLogProb {
     }
 }
 
-impl Operation<2> for HeadLogProb {
-    const READS_OUTPUT: bool = true;
-
-    fn forward(&self, inputs: &[FlexTensor; 2]) -> FlexTensor {
-        typed!(&inputs[0], values(self, inputs))
-    }
-
-    fn backward(
+impl HeadLogProb {
+    /// On the CPU; see [`AtOnce`](crate::composed::AtOnce).
+    pub(crate) fn fused(
         &self,
-        needed: [bool; 2],
         inputs: &[FlexTensor; 2],
-        y: Option<&FlexTensor>,
-        g: &FlexTensor,
-    ) -> [Option<FlexTensor>; 2] {
-        typed!(g, gradients(self, needed, inputs, y.expect("the output was kept"), g))
-    }
-
-    fn widens(&self, input: usize) -> bool {
-        input == 1
+        back: Option<Back<FlexTensor, 2>>,
+    ) -> Found<FlexTensor, 2> {
+        typed!(&inputs[0], values(self, inputs, back))
     }
 }
 
-impl<const N: usize> Operation<N> for HeadLogProbTangent {
-    const READS_OUTPUT: bool = true;
-
-    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
-        typed!(&inputs[0], tangents(&self.0, inputs))
-    }
-
-    fn backward(
+impl HeadLogProbTangent {
+    /// On the CPU; see [`AtOnce`](crate::composed::AtOnce).
+    pub(crate) fn fused<const N: usize>(
         &self,
-        needed: [bool; N],
         inputs: &[FlexTensor; N],
-        y: Option<&FlexTensor>,
-        g: &FlexTensor,
-    ) -> [Option<FlexTensor>; N] {
-        typed!(g, tangent_gradients(&self.0, needed, inputs, y.expect("the output was kept"), g))
-    }
-
-    fn widens(&self, input: usize) -> bool {
-        N == 3 && input == 2
+        back: Option<Back<FlexTensor, N>>,
+    ) -> Found<FlexTensor, N> {
+        typed!(&inputs[0], tangents(&self.0, inputs, back))
     }
 }
 
-fn values<E: Real>(_: E, this: &HeadLogProb, [h, w]: &[FlexTensor; 2]) -> FlexTensor {
-    let (h, w) = (h.to_contiguous(), widened::<E>(w));
-    let mut y: Vec<E> = vec![];
-    for (rows, kernel) in this.chunks() {
-        let x = logits::<E>(&[(part(&h, &rows), View::of(&w))]);
-        y.extend(slice::<E>(&Rows(kernel).forward(&[x])));
-    }
-    let n = y.len();
-    FlexTensor::from_data(TensorData::new(y, [1, n]))
-}
-
-fn tangents<E: Real>(_: E, this: &HeadLogProb, inputs: &[FlexTensor]) -> FlexTensor {
-    let (h, dh) = (inputs[0].to_contiguous(), inputs[1].to_contiguous());
-    let (w, dw) = (&widened::<E>(&inputs[2]), inputs.get(3));
-    let (mut y, mut dy): (Vec<E>, Vec<E>) = (vec![], vec![]);
-    for (rows, kernel) in this.chunks() {
-        let [x, dx] = both_logits::<E>([&h, &dh, w], dw, &rows);
-        y.extend(slice::<E>(&Rows(kernel.clone()).forward(from_ref(&x))));
-        dy.extend(slice::<E>(&Rows(LogProbTangent(kernel)).forward(&[x, dx])));
-    }
-    let n = y.len();
-    y.extend(dy);
-    FlexTensor::from_data(TensorData::new(y, [2, n]))
-}
-
-fn gradients<E: Real>(
+fn values<E: Real>(
     _: E,
     this: &HeadLogProb,
-    needed: [bool; 2],
     [h, w]: &[FlexTensor; 2],
-    y: &FlexTensor,
-    g: &FlexTensor,
-) -> [Option<FlexTensor>; 2] {
-    let (h, g, w) = (h.to_contiguous(), g.to_contiguous(), &widened::<E>(w));
-    let (w_view, mut to_h) = (View::<E>::of(w), OfRows::new(needed[0]));
-    let mut to_w = OfWeight::<E>::new(needed[1], w);
+    back: Option<Back<FlexTensor, 2>>,
+) -> Found<FlexTensor, 2> {
+    let (h, w) = (h.to_contiguous(), &widened::<E>(w));
+    let (w_view, needed) = (View::<E>::of(w), Back::needed(back.as_ref()));
+    let (mut to_h, mut to_w) = (OfRows::new(needed[0]), OfWeight::<E>::new(needed[1], w));
+    let mut y: Vec<E> = vec![];
     for (rows, kernel) in this.chunks() {
         let x = logits::<E>(&[(part(&h, &rows), w_view)]);
-        let (y, g) = (column::<E>(y, 0, &rows), column::<E>(&g, 0, &rows));
-        let to_x = Rows(kernel).backward([true], &[x], Some(&y), &g).map(contiguous);
+        let own = Rows(kernel.clone()).forward(from_ref(&x));
+        y.extend(slice::<E>(&own));
+        let Some(back) = &back else { continue };
+        let g = column::<E>(&back.gradient, &rows);
+        let to_x = Rows(kernel).backward([true], &[x], Some(&own), &g).map(contiguous);
         let to_x = View::<E>::of(&to_x[0]);
         to_h.extend(&[(to_x, w_view.t())]);
         to_w.add(part(&h, &rows), to_x);
     }
-    [to_h.tensor(h.shape()[1]), to_w.tensor()]
+    (row(y), [to_h.tensor(h.shape()[1]), to_w.tensor()])
 }
 
-fn tangent_gradients<E: Real, const N: usize>(
+fn tangents<E: Real, const N: usize>(
     _: E,
     this: &HeadLogProb,
-    needed: [bool; N],
     inputs: &[FlexTensor; N],
-    y: &FlexTensor,
-    g: &FlexTensor,
-) -> [Option<FlexTensor>; N] {
-    let (h, dh, g) = (inputs[0].to_contiguous(), inputs[1].to_contiguous(), g.to_contiguous());
+    back: Option<Back<FlexTensor, N>>,
+) -> Found<FlexTensor, N> {
+    let (h, dh) = (inputs[0].to_contiguous(), inputs[1].to_contiguous());
     let (w, dw) = (&widened::<E>(&inputs[2]), inputs.get(3));
     let (w_view, dw_view) = (View::<E>::of(w), dw.map(View::<E>::of));
+    let needed = Back::needed(back.as_ref());
     let [mut to_h, mut to_dh] = [0, 1].map(|input| OfRows::new(needed[input]));
     let mut to_w = OfWeight::<E>::new(needed[2], w);
-    let mut to_dw = OfWeight::<E>::new(needed.get(3) == Some(&true), dw.unwrap_or(w));
+    let (mut y, mut dy): (Vec<E>, Vec<E>) = (vec![], vec![]);
     for (rows, kernel) in this.chunks() {
-        let [x, dx] = both_logits::<E>([&h, &dh, w], dw, &rows);
-        let [y, dy] = [0, 1].map(|row| column::<E>(y, row, &rows));
-        let [g, dg] = [0, 1].map(|row| column::<E>(&g, row, &rows));
-        let of_tangents = Rows(LogProbTangent(kernel.clone()));
-        let [to_x, to_dx] = of_tangents.backward([true; 2], &[x.clone(), dx], Some(&dy), &dg).map(contiguous);
-        // most often only the tangents go into what is differentiated
-        let of_values = slice::<E>(&g).iter().any(|g| *g != E::zero());
-        let of_values = of_values.then(|| Rows(kernel).backward([true], &[x], Some(&y), &g).map(contiguous));
-        let to_x = match of_values {
-            None => to_x,
-            Some([more]) => {
-                let mut sum = slice::<E>(&to_x).to_vec();
-                add(&mut sum, slice(&more));
-                FlexTensor::from_data(TensorData::new(sum, to_x.shape()))
-            }
-        };
+        let both = both_logits::<E>([&h, &dh, w], dw, &rows);
+        y.extend(slice::<E>(&Rows(kernel.clone()).forward(from_ref(&both[0]))));
+        let kernel = Rows(LogProbTangent(kernel));
+        let own = kernel.forward(&both);
+        dy.extend(slice::<E>(&own));
+        let Some(back) = &back else { continue };
+        let g = column::<E>(&back.gradient, &rows);
+        let [to_x, to_dx] = kernel.backward([true; 2], &both, Some(&own), &g).map(contiguous);
         let (to_x, to_dx) = (View::<E>::of(&to_x), View::of(&to_dx));
         let of_dw = dw_view.map(|dw| (to_dx, dw.t()));
         to_h.extend(&[Some((to_x, w_view.t())), of_dw].into_iter().flatten().collect::<Vec<_>>());
         to_dh.extend(&[(to_dx, w_view.t())]);
         to_w.add(part(&h, &rows), to_x);
         to_w.add(part(&dh, &rows), to_dx);
-        to_dw.add(part(&h, &rows), to_dx);
     }
-    let width = h.shape()[1];
-    let mut all = [to_h.tensor(width), to_dh.tensor(width), to_w.tensor(), to_dw.tensor()];
-    std::array::from_fn(|input| all[input].take())
+    y.extend(dy);
+    let n = y.len() / 2;
+    let mut gradients = [to_h.tensor(h.shape()[1]), to_dh.tensor(h.shape()[1]), to_w.tensor(), None];
+    let output = FlexTensor::from_data(TensorData::new(y, [2, n]));
+    (output, std::array::from_fn(|input| gradients[input].take()))
+}
+
+fn row<E: Real>(numbers: Vec<E>) -> FlexTensor {
+    let n = numbers.len();
+    FlexTensor::from_data(TensorData::new(numbers, [1, n]))
 }
 
 /// Some rows of a contiguous matrix.
@@ -193,10 +144,9 @@ fn part<'a, E: Real>(matrix: &'a FlexTensor, rows: &Range<usize>) -> View<'a, E>
     View::rows(&slice(matrix)[rows.start * width..rows.end * width], [rows.len(), width], width)
 }
 
-/// A row of a contiguous matrix, at some places, as a column.
-fn column<E: Real>(matrix: &FlexTensor, row: usize, places: &Range<usize>) -> FlexTensor {
-    let first = row * matrix.shape()[1];
-    let values = &slice::<E>(matrix)[first + places.start..first + places.end];
+/// Some places of a row, as a column.
+fn column<E: Real>(row: &FlexTensor, places: &Range<usize>) -> FlexTensor {
+    let values = &slice::<E>(row)[places.clone()];
     FlexTensor::from_data(TensorData::new(values.to_vec(), [places.len(), 1]))
 }
 

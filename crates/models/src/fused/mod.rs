@@ -60,13 +60,15 @@ use burn_autodiff::{
 use burn_backend::AutodiffBackend;
 use burn_flex::{Flex, FlexTensor};
 
+use crate::composed::{AtOnce, Back, Found};
+
 pub(crate) use activation::{Activation, ActivationTangent};
 pub(crate) use attention::{Attention, AttentionTangent};
 pub(crate) use cached::{CachedRow, cached_attention};
 #[cfg(test)]
 pub(crate) use compare::as_elsewhere;
 pub(crate) use gated::{Gated, GatedTangent};
-pub(crate) use head::{CHUNK, HeadLogProb, HeadLogProbTangent, KEPT};
+pub(crate) use head::{CHUNK, HeadLogProb, HeadLogProbTangent};
 pub(crate) use linear::{Linear, LinearTangent};
 pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
 pub(crate) use lookup::Lookup;
@@ -123,16 +125,11 @@ pub(crate) fn run<O: Operation<N>, const D: usize, const N: usize>(
     inputs: [&Tensor<D>; N],
 ) -> Option<Tensor<D>> {
     let dtype = inputs[0].dtype();
-    if is_off()
-        || !operation.takes(dtype)
-        || (0..N).any(|input| inputs[input].dtype() != dtype && !operation.widens(input))
-    {
+    if is_off() || !operation.takes(dtype) || !are_alike(inputs, |input| operation.widens(input)) {
         return None;
     }
     if inputs.iter().all(|input| !input.is_autodiff()) {
-        let inputs =
-            primitives::<Flex, D, N>(inputs, |input| input.clone().try_into_primitive::<Flex>().ok())?;
-        return Some(Tensor::from_primitive::<Flex>(operation.forward(&inputs)));
+        return Some(Tensor::from_primitive::<Flex>(operation.forward(&plain(inputs)?)));
     }
     let inputs = primitives::<Autodiff<Flex>, D, N>(inputs, |input| {
         let input = input.clone();
@@ -150,6 +147,42 @@ pub(crate) fn run<O: Operation<N>, const D: usize, const N: usize>(
         OpsKind::UnTracked(prepared) => prepared.finish(output),
     };
     Some(Tensor::from_primitive::<Autodiff<Flex>>(output))
+}
+
+/// What an operation finds at once on the CPU; `None` if its inputs are not there, in f32 or f64. No tensor is tracked.
+pub(crate) fn at_once<O: AtOnce<N>, const N: usize>(
+    operation: &O,
+    inputs: [&Tensor<2>; N],
+    back: Option<&Back<Tensor<2>, N>>,
+) -> Option<Found<Tensor<2>, N>> {
+    let fused = matches!(inputs[0].dtype(), DType::F32 | DType::F64);
+    if is_off() || !fused || !are_alike(inputs, |input| operation.widens(input)) {
+        return None;
+    }
+    let back = match back {
+        None => None,
+        Some(Back { gradient, needed }) => {
+            let [gradient] = plain([gradient])?;
+            Some(Back { gradient: gradient.to_contiguous(), needed: *needed })
+        }
+    };
+    let (output, gradients) = operation.fused(&plain(inputs)?, back);
+    let tensor = |primitive| Tensor::from_primitive::<Flex>(primitive);
+    Some((tensor(output), gradients.map(|gradient| gradient.map(tensor))))
+}
+
+/// Whether tensors are of the first one's type, but for those that may be of a narrower one.
+fn are_alike<const D: usize, const N: usize>(
+    inputs: [&Tensor<D>; N],
+    widens: impl Fn(usize) -> bool,
+) -> bool {
+    let dtype = inputs[0].dtype();
+    (0..N).all(|input| inputs[input].dtype() == dtype || widens(input))
+}
+
+/// Tensors on the CPU that are not tracked.
+fn plain<const D: usize, const N: usize>(inputs: [&Tensor<D>; N]) -> Option<[FlexTensor; N]> {
+    primitives::<Flex, D, N>(inputs, |input| input.clone().try_into_primitive::<Flex>().ok())
 }
 
 /// Tests ask for what other devices compute; see `compare.rs`.

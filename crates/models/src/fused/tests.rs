@@ -1,6 +1,7 @@
 //! Every kernel in f64 against its definition by tensor operations and, for its gradients, against
 //! central finite differences; in f32 against itself in f64.
 
+mod head;
 mod weights;
 
 use burn::tensor::{Device, Tensor, activation};
@@ -346,72 +347,4 @@ fn tangents_of_operations_are_directional_derivatives() {
         [[2, 5, 12], [2, 5, 6], [2, 5, 6]],
         |[q, k, v], [dq, dk, dv]| [q, k, v, dq, dk, dv],
     );
-}
-
-/// Logits in chunks against logits as a whole, in f64: the values, their tangents, and the gradients of
-/// both, for a weight in either order in memory and chunks that do and do not fit the rows.
-#[test]
-fn log_probabilities_in_chunks_are_those_of_all_logits() {
-    const ROWS: usize = 7;
-    const WIDTH: usize = 5;
-    const VOCAB: usize = 11;
-    let targets: Vec<u32> = (0..ROWS as u32).map(|row| row * 5 % VOCAB as u32).collect();
-    let matrix = |shape: [usize; 2], key: u64| {
-        let values = TensorData::new(random(shape[0] * shape[1], key), shape);
-        Tensor::<2>::from_data(values, (&Device::flex(), DType::F64)).autodiff().require_grad()
-    };
-    // of each form: values, tangents, and gradients of a mixture of the two in all inputs
-    let run = |chunk: Option<usize>, transposed: bool, with_values: bool| -> Vec<Vec<f64>> {
-        let of_weight = if transposed { [VOCAB, WIDTH] } else { [WIDTH, VOCAB] };
-        let of_rows = [ROWS, WIDTH];
-        let leaves = [matrix(of_rows, 1), matrix(of_rows, 2), matrix(of_weight, 3), matrix(of_weight, 4)];
-        let [h, dh, w, dw] = leaves.clone();
-        let turned = |w: Tensor<2>| if transposed { w.transpose() } else { w };
-        let (h, w) = (Dual::new(h, Some(dh)), Dual::new(turned(w), Some(turned(dw))));
-        let log_probs = |h: &Dual<2>, w: &Dual<2>| {
-            let targets = targets.as_slice().into();
-            let Some(rows) = chunk else {
-                let kernel = LogProb { targets };
-                let logits = h.clone().linear(w.clone(), None, MatmulPrecision::F32);
-                return logits.fused(kernel.clone(), LogProbTangent(kernel)).unwrap().reshape([ROWS]);
-            };
-            h.head_log_probs(w, HeadLogProb { targets, rows, precision: MatmulPrecision::F32 })
-        };
-        let y = log_probs(&h, &w);
-        let weights = |key| {
-            Tensor::<1>::from_data(TensorData::new(random(ROWS, key), [ROWS]), (&Device::flex(), DType::F64))
-                .autodiff()
-        };
-        let tangent = y.tangent.unwrap();
-        let mut mixture = (tangent.clone() * weights(5)).sum();
-        if with_values {
-            mixture = mixture + (y.primal.clone() * weights(6)).sum();
-        }
-        let tape = mixture.backward();
-        let alone = [matrix(of_rows, 1), matrix(of_weight, 3)];
-        let plain = log_probs(&alone[0].clone().into(), &turned(alone[1].clone()).into());
-        let plain_tape = (plain.primal.clone() * weights(7)).sum().backward();
-        let mut results = vec![host(y.primal), host(tangent), host(plain.primal)];
-        results.extend(leaves.iter().map(|leaf| host(leaf.grad(&tape).unwrap())));
-        results.extend(alone.iter().map(|leaf| host(leaf.grad(&plain_tape).unwrap())));
-        results
-    };
-    for transposed in [false, true] {
-        for with_values in [false, true] {
-            let whole = run(None, transposed, with_values);
-            for chunk in [1, 3, 7, 100] {
-                let ours = || run(Some(chunk), transposed, with_values);
-                for (form, ours) in [("fused", ours()), ("composed", compare::as_elsewhere(ours))] {
-                    for (which, (ours, whole)) in ours.iter().zip(&whole).enumerate() {
-                        assert_close(
-                            ours,
-                            whole,
-                            1e-13,
-                            &format!("{form}, chunks of {chunk}, result {which}"),
-                        );
-                    }
-                }
-            }
-        }
-    }
 }

@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Tensor};
 use dpg_models::{
-    CausalLm, Example, Params, StoredType, Tokenizer, Tokens, from_config, log_probs_at, places, weights,
+    CausalLm, Example, Params, StoredType, Tokenizer, Tokens, from_config, log_probs, logits_at, places,
+    weights,
 };
 use dpg_optim::{Optimizer, Run, State};
 use dpg_spec::AdamW;
@@ -162,7 +163,8 @@ fn example(tokenizer: &Tokenizer, text: &Text, context: usize) -> Result<Example
 fn mean_loss(lm: &dyn CausalLm, params: &Params, examples: &[Example]) -> Tensor<1> {
     let mut places = places(examples);
     places.retain(|place| examples[place.row].scored[place.column]);
-    log_probs_at(lm, params, examples, &places).primal.mean().neg()
+    let tokens = places.iter().map(|place| examples[place.row].tokens[place.column]).collect();
+    log_probs(params, logits_at(lm, params, examples, &places), tokens).primal.mean().neg()
 }
 
 /// `||E[h h'] - I||^2 / hidden` over the final hidden states h of the batch.

@@ -112,7 +112,7 @@ impl Chunk<'_> {
 
 impl AtOnce<2> for HeadLogProb {
     fn fused(&self, inputs: &[FlexTensor; 2], back: Option<Back<FlexTensor, 2>>) -> Found<FlexTensor, 2> {
-        self.fused(inputs, back)
+        self.on_cpu(inputs, back)
     }
 
     fn composed(&self, [h, own]: [Tensor<2>; 2], back: Option<Back<Tensor<2>, 2>>) -> Found<Tensor<2>, 2> {
@@ -145,7 +145,7 @@ impl AtOnce<2> for HeadLogProb {
 
 impl<const N: usize> AtOnce<N> for HeadLogProbTangent {
     fn fused(&self, inputs: &[FlexTensor; N], back: Option<Back<FlexTensor, N>>) -> Found<FlexTensor, N> {
-        self.fused(inputs, back)
+        self.on_cpu(inputs, back)
     }
 
     /// With g, what comes back to a tangent, `-g p (x' - <p, x'>)` goes to x and `g (e_t - p)` to x'.

@@ -52,8 +52,8 @@ impl HeadLogProb {
 }
 
 impl HeadLogProb {
-    /// On the CPU; see [`AtOnce`](crate::composed::AtOnce).
-    pub(crate) fn fused(
+    /// [`AtOnce::fused`](crate::composed::AtOnce::fused).
+    pub(crate) fn on_cpu(
         &self,
         inputs: &[FlexTensor; 2],
         back: Option<Back<FlexTensor, 2>>,
@@ -63,8 +63,8 @@ impl HeadLogProb {
 }
 
 impl HeadLogProbTangent {
-    /// On the CPU; see [`AtOnce`](crate::composed::AtOnce).
-    pub(crate) fn fused<const N: usize>(
+    /// [`AtOnce::fused`](crate::composed::AtOnce::fused).
+    pub(crate) fn on_cpu<const N: usize>(
         &self,
         inputs: &[FlexTensor; N],
         back: Option<Back<FlexTensor, N>>,

@@ -83,8 +83,7 @@ impl Sft<'_> {
     ) -> Result<(Tensor<1>, Option<Clip>), Error> {
         let sums = self.over_batch(step, [theta], |indices, [theta]| {
             let params = Params::trained(self.lm.layout(), theta);
-            let examples = self.pick(indices);
-            let scored = Scored::new(self.lm, &params, &examples);
+            let scored = Scored::new(self.lm, &params, &self.pick(indices));
             let loss = scored.weighed_loss(&self.shares(step, indices));
             Sums { each: vec![], total: Some(params.leaf_gradients(loss.backward())) }
         })?;
@@ -108,21 +107,17 @@ impl Sft<'_> {
     ) -> Result<(Vec<f64>, Option<LeafGradients>), Error> {
         let layout = self.lm.layout();
         let sums = self.over_batch(step, [theta, u], |indices, [theta, u]| {
-            let examples = self.pick(indices);
-            let (by_token, total) = if with_curvature {
-                let params = Params::tracked(layout, theta).with_tangent(layout, u);
-                let scored = Scored::new(self.lm, &params, &examples);
-                let found = scored.weighed_tangents(&self.shares(step, indices));
-                found.map(|(by_token, mean)| (by_token, params.leaf_gradients(mean.backward()))).unzip()
+            let params =
+                if with_curvature { Params::tracked(layout, theta) } else { Params::new(layout, theta) };
+            let params = params.with_tangent(layout, u);
+            let scored = Scored::new(self.lm, &params, &self.pick(indices));
+            let (by_token, mean) = if with_curvature {
+                scored.weighed_tangents(&self.shares(step, indices))
             } else {
-                let params = Params::new(layout, theta).with_tangent(layout, u);
-                (Scored::new(self.lm, &params, &examples).tangents(), None)
+                (scored.tangents(), None)
             };
-            let each = match by_token {
-                Some(by_token) => by_token.iter().map(|tokens| tokens.iter().sum()).collect(),
-                // u is zero where the losses look
-                None => vec![0.0; indices.len()],
-            };
+            let each = by_token.iter().map(|tokens| tokens.iter().sum()).collect();
+            let total = mean.map(|mean| params.leaf_gradients(mean.backward()));
             Sums { each, total }
         })?;
         Ok((sums.each, sums.total))
@@ -138,12 +133,8 @@ impl Sft<'_> {
         let layout = self.lm.layout();
         let sums = self.over_batch(step, [theta, u], |indices, [theta, u]| {
             let params = Params::new(layout, theta).with_tangent(layout, u);
-            let examples = self.pick(indices);
-            let each = match Scored::new(self.lm, &params, &examples).tangents() {
-                Some(by_token) => by_token.concat(),
-                None => vec![0.0; examples.iter().map(|example| example.tokens.len()).sum()],
-            };
-            Sums { each, total: None }
+            let by_token = Scored::new(self.lm, &params, &self.pick(indices)).tangents();
+            Sums { each: by_token.concat(), total: None }
         })?;
         let mut each = sums.each.into_iter();
         let of_example = |&index: &usize| each.by_ref().take(self.examples[index].tokens.len()).collect();

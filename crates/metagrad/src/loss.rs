@@ -5,18 +5,20 @@ use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example, Objective, Params, Place, Predictions, kl_divergence, logits_at};
 
 /// The scored tokens of examples as a model predicts them.
-pub(crate) struct Scored<'a> {
-    examples: &'a [&'a Example],
-    /// Of each example.
+pub(crate) struct Scored {
+    /// Tokens of each example,
+    lengths: Vec<usize>,
+    /// and those that are scored.
     places: Vec<Vec<Place>>,
     predictions: Predictions,
 }
 
-impl<'a> Scored<'a> {
-    pub(crate) fn new(lm: &dyn CausalLm, params: &Params, examples: &'a [&'a Example]) -> Self {
+impl Scored {
+    pub(crate) fn new(lm: &dyn CausalLm, params: &Params, examples: &[&Example]) -> Self {
         let places = scored(examples);
         let predictions = Predictions::at(lm, params, examples, &places.concat());
-        Self { examples, places, predictions }
+        let lengths = examples.iter().map(|example| example.tokens.len()).collect();
+        Self { lengths, places, predictions }
     }
 
     /// Log-probabilities of all scored tokens of each example.
@@ -36,16 +38,17 @@ impl<'a> Scored<'a> {
         self.weighed(weights, of_loss).1
     }
 
-    /// What each token of the examples has of the tangent of its example's loss, 0 where it is not scored. Nothing if
-    /// all are zero whatever the weights are.
-    pub(crate) fn tangents(&self) -> Option<Vec<Vec<f64>>> {
-        Some(self.by_token(&self.predictions.log_probs().tangent?))
+    /// What each token of the examples has of the tangent of its example's loss, 0 where it is not scored.
+    pub(crate) fn tangents(&self) -> Vec<Vec<f64>> {
+        self.by_token(self.predictions.log_probs().tangent)
     }
 
-    /// The same, and the sum of the losses' tangents, each times its example's weight.
-    pub(crate) fn weighed_tangents(&self, weights: &[f64]) -> Option<(Vec<Vec<f64>>, Objective)> {
+    /// The same, and the sum of the losses' tangents, each times its example's weight; none if they are zero whatever the
+    /// weights of the model are.
+    pub(crate) fn weighed_tangents(&self, weights: &[f64]) -> (Vec<Vec<f64>>, Option<Objective>) {
         let (tangents, sum) = self.weighed(weights, of_loss);
-        Some((self.by_token(&tangents?), sum))
+        let sum = tangents.is_some().then_some(sum);
+        (self.by_token(tangents), sum)
     }
 
     /// Tangents of the tokens' log-probabilities, and the sum of weighed ones: of each token its example's weight times
@@ -59,17 +62,15 @@ impl<'a> Scored<'a> {
         (log_probs.tangent, sum)
     }
 
-    fn by_token(&self, log_probs: &Tensor<1>) -> Vec<Vec<f64>> {
-        let log_probs = log_probs.to_data_as::<f64>();
-        let mut log_probs = log_probs.iter::<f64>();
-        let of_example = |(example, places): (&&Example, &Vec<Place>)| {
-            let mut tokens = vec![0.0; example.tokens.len()];
-            for (place, log_prob) in places.iter().zip(&mut log_probs) {
-                tokens[place.column] = log_prob * of_loss(places.len());
-            }
-            tokens
-        };
-        self.examples.iter().zip(&self.places).map(of_example).collect()
+    fn by_token(&self, log_probs: Option<Tensor<1>>) -> Vec<Vec<f64>> {
+        let mut tokens: Vec<_> = self.lengths.iter().map(|&length| vec![0.0; length]).collect();
+        // without any they are 0 where the losses look
+        let log_probs = log_probs.map_or(vec![], |x| x.to_data_as::<f64>().iter::<f64>().collect());
+        let places = self.places.iter().flat_map(|places| places.iter().map(|place| (place, places.len())));
+        for ((place, scored), log_prob) in places.zip(log_probs) {
+            tokens[place.row][place.column] = log_prob * of_loss(scored);
+        }
+        tokens
     }
 }
 

@@ -71,11 +71,6 @@ impl<const D: usize> Dual<D> {
         self.linear_map(|x| x.mul_scalar(factor))
     }
 
-    /// `self * constant`, broadcast; the constant has no tangent.
-    pub fn mul_constant(self, constant: &Tensor<D>) -> Self {
-        self.linear_map(|x| x * constant.clone())
-    }
-
     /// `self + constant`, broadcast.
     pub fn add_constant(self, constant: Tensor<D>) -> Self {
         Self::new(self.primal + constant, self.tangent)
@@ -94,11 +89,6 @@ impl<const D: usize> Dual<D> {
     /// The elements `start..end` of a dimension.
     pub fn narrow(self, dim: usize, start: usize, len: usize) -> Self {
         self.linear_map(|x| x.narrow(dim, start, len))
-    }
-
-    /// Sum along a dimension, kept with size 1.
-    pub fn sum_dim(self, dim: usize) -> Self {
-        self.linear_map(|x| x.sum_dim(dim))
     }
 
     /// Elements picked along a dimension.

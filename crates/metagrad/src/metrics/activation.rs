@@ -127,13 +127,7 @@ impl Activation {
 
 impl OfRows for Activation {
     /// Projections, or squared distances.
-    fn read<'a>(
-        &self,
-        lm: &dyn CausalLm,
-        params: &Params,
-        _: Range<usize>,
-        texts: &'a [&'a Example],
-    ) -> Read<'a> {
+    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Read {
         let states = states(lm, params, self.layer, texts);
         let [rows, columns, width] = states.dims();
         let states = states.reshape([rows * columns, width]);

@@ -55,13 +55,7 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl OfRows for Choice {
-    fn read<'a>(
-        &self,
-        lm: &dyn CausalLm,
-        params: &Params,
-        rows: Range<usize>,
-        texts: &'a [&'a Example],
-    ) -> Read<'a> {
+    fn read(&self, lm: &dyn CausalLm, params: &Params, rows: Range<usize>, texts: &[&Example]) -> Read {
         let lengths = self.0[rows].iter().flat_map(|asked| &asked.lengths);
         Read::log_probs(lm, params, texts, lengths.map(|length| 1.0 / length).collect())
     }

@@ -67,13 +67,7 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl OfRows for Divergence {
-    fn read<'a>(
-        &self,
-        lm: &dyn CausalLm,
-        params: &Params,
-        rows: Range<usize>,
-        texts: &'a [&'a Example],
-    ) -> Read<'a> {
+    fn read(&self, lm: &dyn CausalLm, params: &Params, rows: Range<usize>, texts: &[&Example]) -> Read {
         let divergences = example_divergences(lm, params, texts, |logits| {
             let states: Dual<2> = Tensor::cat(self.states[rows].to_vec(), 0).into();
             let others = states.matmul(self.head.clone().into(), MatmulPrecision::F32).primal;

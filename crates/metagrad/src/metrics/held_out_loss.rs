@@ -36,13 +36,7 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl OfRows for Loss {
-    fn read<'a>(
-        &self,
-        lm: &dyn CausalLm,
-        params: &Params,
-        _: Range<usize>,
-        texts: &'a [&'a Example],
-    ) -> Read<'a> {
+    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Read {
         let shares = texts.iter().map(|text| of_loss(text.scored_len())).collect();
         Read::log_probs(lm, params, texts, shares)
     }

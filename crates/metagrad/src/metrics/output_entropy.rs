@@ -31,13 +31,7 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl OfRows for OutputEntropy {
-    fn read<'a>(
-        &self,
-        lm: &dyn CausalLm,
-        params: &Params,
-        _: Range<usize>,
-        texts: &'a [&'a Example],
-    ) -> Read<'a> {
+    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Read {
         Read::tensor(example_divergences(lm, params, texts, Tensor::zeros_like))
     }
 

@@ -49,13 +49,7 @@ fn margin(log_probs: &[f64]) -> f64 {
 }
 
 impl OfRows for Preference {
-    fn read<'a>(
-        &self,
-        lm: &dyn CausalLm,
-        params: &Params,
-        _: Range<usize>,
-        texts: &'a [&'a Example],
-    ) -> Read<'a> {
+    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Read {
         Read::log_probs(lm, params, texts, vec![1.0; texts.len()])
     }
 

@@ -16,13 +16,7 @@ use crate::{Error, loss::Scored};
 /// What a metric makes of its texts.
 pub trait OfRows: Send + Sync + 'static {
     /// A number for each text, the texts those of `rows` in order.
-    fn read<'a>(
-        &self,
-        lm: &dyn CausalLm,
-        params: &Params,
-        rows: Range<usize>,
-        texts: &'a [&'a Example],
-    ) -> Read<'a>;
+    fn read(&self, lm: &dyn CausalLm, params: &Params, rows: Range<usize>, texts: &[&Example]) -> Read;
 
     /// What the numbers of a row make, and its derivative in each of them.
     fn value(&self, row: usize, numbers: &[f64]) -> (f64, Vec<f64>);
@@ -40,26 +34,26 @@ pub trait OfRows: Send + Sync + 'static {
 }
 
 /// A number for each of some texts, and the way back from them.
-pub struct Read<'a> {
+pub struct Read {
     numbers: Vec<f64>,
-    source: Source<'a>,
+    source: Source,
 }
 
 /// What numbers were read off.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
-enum Source<'a> {
+enum Source {
     /// Log-probabilities, those of each text times its share.
-    LogProbs(Scored<'a>, Vec<f64>),
+    LogProbs(Scored, Vec<f64>),
     /// `[texts]`.
     Tensor(Tensor<1>),
 }
 
-impl<'a> Read<'a> {
+impl Read {
     /// Log-probabilities of each text's scored tokens, those of a text times its share.
     pub(super) fn log_probs(
         lm: &dyn CausalLm,
         params: &Params,
-        texts: &'a [&'a Example],
+        texts: &[&Example],
         shares: Vec<f64>,
     ) -> Self {
         let scored = Scored::new(lm, params, texts);

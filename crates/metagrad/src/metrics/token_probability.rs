@@ -32,13 +32,7 @@ pub(super) fn make<E: From<Error>>(
 }
 
 impl OfRows for TokenProbability {
-    fn read<'a>(
-        &self,
-        lm: &dyn CausalLm,
-        params: &Params,
-        _: Range<usize>,
-        texts: &'a [&'a Example],
-    ) -> Read<'a> {
+    fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Read {
         Read::log_probs(lm, params, texts, vec![1.0; texts.len()])
     }
 

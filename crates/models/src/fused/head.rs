@@ -49,9 +49,7 @@ impl HeadLogProb {
     fn chunks(&self) -> impl Iterator<Item = (Range<usize>, LogProb)> {
         self.ranges().map(|rows| (rows.clone(), LogProb { targets: self.targets[rows].into() }))
     }
-}
 
-impl HeadLogProb {
     /// [`AtOnce::fused`](crate::composed::AtOnce::fused).
     pub(crate) fn on_cpu(
         &self,

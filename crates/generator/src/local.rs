@@ -112,8 +112,8 @@ impl Local {
     fn microbatch(&self, prompts: &[Prompt]) -> usize {
         let length = |prompt: &Prompt| prompt.tokens.as_ref().map_or(0, Vec::len);
         let longest = prompts.iter().map(length).max().unwrap_or(1);
-        let new = self.settings.max_new_tokens;
-        together(kept_of_rollout(self.model.lm.as_ref(), longest + new, new), longest + new)
+        let length = longest + self.settings.max_new_tokens;
+        together(kept_of_rollout(self.model.lm.as_ref(), length), length)
     }
 
     /// A vector as long as the weights, if it was saved.

@@ -1,8 +1,10 @@
 //! The inner loss: an example's is the mean cross-entropy over its scored tokens, a batch's a weighted
 //! mean over its examples or their tokens. Padding never counts. Beside it, what metrics read off examples.
 
-use burn::tensor::Tensor;
-use dpg_models::{CausalLm, Example, Objective, Params, Place, Predictions, kl_divergence, logits_at};
+use std::ops::Range;
+
+use burn::tensor::{Tensor, TensorData};
+use dpg_models::{CausalLm, Example, Logits, Objective, Params, Place, Predictions, kl_divergence};
 
 /// The scored tokens of examples as a model predicts them.
 pub(crate) struct Scored {
@@ -79,18 +81,53 @@ pub(crate) fn of_loss(tokens: usize) -> f64 {
     -1.0 / tokens as f64
 }
 
-/// `KL(p || q)` of predictions, p the model's and q those that other logits `[tokens, vocab]` stand for, as a mean
-/// over the scored tokens of each example: `[examples.len()]`.
-pub(crate) fn example_divergences(
-    lm: &dyn CausalLm,
-    params: &Params,
-    examples: &[&Example],
-    others: impl FnOnce(&Tensor<2>) -> Tensor<2>,
-) -> Tensor<1> {
-    let places = scored(examples);
-    let logits = logits_at(lm, params, examples, &places.concat()).primal;
-    let divergences = kl_divergence(&logits, &others(&logits));
-    means(params, &places, divergences)
+/// How far the predictions of some texts' scored tokens are from others of the same places.
+pub(crate) struct Divergences {
+    logits: Logits,
+    /// Logits of some places' other predictions, `[places, vocab]`, like the model's. Not tracked.
+    others: Box<dyn Fn(Range<usize>, &Tensor<2>) -> Tensor<2>>,
+    /// Scored tokens of each text.
+    scored: Vec<usize>,
+}
+
+impl Divergences {
+    pub(crate) fn new(
+        lm: &dyn CausalLm,
+        params: &Params,
+        texts: &[&Example],
+        others: impl Fn(Range<usize>, &Tensor<2>) -> Tensor<2> + 'static,
+    ) -> Self {
+        let places = scored(texts);
+        let logits = Logits::at(lm, params, texts, &places.concat());
+        Self { logits, others: Box::new(others), scored: places.iter().map(Vec::len).collect() }
+    }
+
+    /// `KL(p || q)`, p the model's prediction and q the other one, as a mean over the scored tokens of each text.
+    pub(crate) fn means(&self) -> Vec<f64> {
+        let of_places = |places: Range<usize>| {
+            let p = self.logits.of(places.clone());
+            kl_divergence(&p, &(self.others)(places, &p))
+                .to_data_as::<f64>()
+                .iter::<f64>()
+                .collect::<Vec<_>>()
+        };
+        let mut each = self.logits.chunks().flat_map(of_places);
+        let mean = |&scored: &usize| each.by_ref().take(scored).sum::<f64>() / scored as f64;
+        self.scored.iter().map(mean).collect()
+    }
+
+    /// The sum of the means, each times its weight.
+    pub(crate) fn weighed(&self, weights: &[f64]) -> Objective {
+        let of_token =
+            |(&scored, weight): (&usize, &f64)| std::iter::repeat_n(weight / scored as f64, scored);
+        let weights: Vec<f64> = self.scored.iter().zip(weights).flat_map(of_token).collect();
+        self.logits.sum(|places, p| {
+            let others = (self.others)(places.clone(), &p.clone().inner()).autodiff();
+            let weights = TensorData::new(weights[places.clone()].to_vec(), [places.len()]);
+            let weights = Tensor::from_data(weights.convert_dtype(p.dtype()), (&p.device(), p.dtype()));
+            (kl_divergence(&p, &others) * weights).sum()
+        })
+    }
 }
 
 /// The places of each example's scored tokens.
@@ -100,26 +137,6 @@ pub(crate) fn scored(examples: &[&Example]) -> Vec<Vec<Place>> {
         columns.filter(|&column| example.scored[column]).map(|column| Place { row, column }).collect()
     };
     examples.iter().enumerate().map(scored).collect()
-}
-
-/// The mean of the numbers `[places]` of each example's places, `[examples]`.
-fn means(params: &Params, places: &[Vec<Place>], numbers: Tensor<1>) -> Tensor<1> {
-    // a row of places for each example, its end filled with one more number, which is 0
-    let examples = places.len();
-    let (count, longest) = (numbers.dims()[0], places.iter().map(Vec::len).max().unwrap_or(0));
-    let (mut index, mut shares, mut first) = (vec![], vec![], 0);
-    for places in places {
-        let filling = longest - places.len();
-        index.extend((first..first + places.len()).map(|place| place as i64));
-        index.extend(std::iter::repeat_n(count as i64, filling));
-        shares.extend(std::iter::repeat_n(1.0 / places.len() as f64, places.len()));
-        shares.extend(std::iter::repeat_n(0.0, filling));
-        first += places.len();
-    }
-    let (index, zero) = (params.integers(index, [examples * longest]), params.constant(vec![0.0], [1]));
-    let shares = params.constant(shares, [examples, longest]);
-    let rows = Tensor::cat(vec![numbers, zero], 0).select(0, index).reshape([examples, longest]);
-    (rows * shares).sum_dim(1).reshape([examples])
 }
 
 /// Tokens of an example that have a label in transformers, which divides by their number: the scored ones, and

@@ -119,7 +119,8 @@ impl Storage {
         let tokens = together * sft.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
         // the head's gradient, which a frozen one has not
         let head = if layout.adapters().is_some() { 0 } else { width(sft.lm) * sft.lm.vocab_size() };
-        let with_tangents = activations(sft.lm) * tokens + chunk_of_logits(sft.lm, tokens);
+        // what goes back to logits and their tangents takes their place
+        let with_tangents = activations(sft.lm) * tokens + 2 * chunk_of_logits(sft.lm, tokens);
         let number = sft.theta.dtype().size() as u64;
         let (pass, meanwhile) = if sft.batches.len() > 1 {
             (with_tangents, vectors)

@@ -9,7 +9,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::composed::{self, Composed, dot};
 use crate::fused::{
-    self, Activation, ActivationTangent, Attention, AttentionTangent, Gated, GatedTangent, Kernel, Linear,
+    self, Activation, ActivationTangent, Attention, AttentionTangent, Gated, GatedTangent, Linear,
     LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Operation, Rotation, Rows, Softmax,
     SoftmaxTangent,
 };
@@ -196,23 +196,6 @@ impl<const D: usize> Dual<D> {
             Some(tangent) => Some(rotate(tangent)?),
         };
         Some(Self::new(rotate(&self.primal)?, tangent))
-    }
-
-    /// A kernel of one input and its tangent, on the CPU.
-    pub(crate) fn fused(&self, kernel: impl Kernel<1>, tangent: impl Kernel<2>) -> Option<Self> {
-        let value = fused::apply(kernel, [&self.primal])?;
-        let tangent = match &self.tangent {
-            None => None,
-            Some(direction) => Some(fused::apply(tangent, [&self.primal, direction])?),
-        };
-        Some(Self::new(value, tangent))
-    }
-
-    /// `log(sum(exp(self)))` along the last dimension, kept with size 1.
-    pub fn log_sum_exp(self) -> Self {
-        let value = composed::log_sum_exp(self.primal.clone());
-        let tangent = self.tangent.map(|tangent| dot(&(self.primal - value.clone()).exp(), &tangent));
-        Self::new(value, tangent)
     }
 }
 

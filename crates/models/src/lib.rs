@@ -22,6 +22,7 @@ mod layers;
 mod layout;
 mod llama;
 mod lm;
+mod logits;
 mod lora;
 mod matmul;
 mod memory;
@@ -54,6 +55,7 @@ pub use lm::{
     CausalLm, Head, Place, activations, check_tokens, chunk_of_logits, hidden_at, kept_of_rollout,
     kl_divergence, log_probs, logits, logits_at, places, together, width,
 };
+pub use logits::Logits;
 pub use lora::{Adapters, Frozen, adapter_layout, load_adapter, name_base};
 pub use matmul::MatmulPrecision;
 pub use memory::available_memory;

@@ -2,11 +2,12 @@
 
 use std::fmt::Debug;
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Tensor, TensorData, activation};
 
 use crate::{
-    Cache, Dual, Error, Layout, MatmulPrecision, Params, Tokens,
-    fused::{self, CHUNK, Divergence, LogProb, LogProbTangent},
+    Cache, Dual, Error, Layout, MatmulPrecision, Params, Tokens, composed,
+    fused::{self, Divergence, LogProb},
+    logits::CHUNK,
 };
 
 /// A causal language model: pure functions of a flat parameter vector.
@@ -120,11 +121,10 @@ pub fn activations(lm: &dyn CausalLm) -> usize {
     2 * (outputs.sum::<usize>() + lm.layers() * inputs)
 }
 
-/// Numbers that a rollout of up to `length` tokens, `new` of them drawn, keeps while the generator is trained, about:
-/// what a pass without tangents keeps, and of the tokens that were drawn the logits, those of the initial generator
-/// and what the losses make of both.
-pub fn kept_of_rollout(lm: &dyn CausalLm, length: usize, new: usize) -> usize {
-    activations(lm) / 2 * length + 4 * lm.vocab_size() * new
+/// Numbers that a rollout of up to `length` tokens keeps while the generator is trained, about: what a pass without
+/// tangents keeps.
+pub fn kept_of_rollout(lm: &dyn CausalLm, length: usize) -> usize {
+    activations(lm) / 2 * length
 }
 
 /// Rows of up to `length` tokens that may pass through a model together if each keeps so many numbers for the way
@@ -135,10 +135,9 @@ pub fn together(kept: usize, length: usize) -> usize {
     (TOKENS / length).min(NUMBERS / kept).max(1)
 }
 
-/// Numbers that the logits of `tokens` predicted tokens, their tangents and the gradients of both take at
-/// once at most, on the CPU.
+/// Logits that are held at once on the CPU, of `tokens` predicted tokens.
 pub fn chunk_of_logits(lm: &dyn CausalLm, tokens: usize) -> usize {
-    4 * (tokens * lm.vocab_size()).min(CHUNK)
+    (tokens * lm.vocab_size()).min(CHUNK)
 }
 
 /// A token of some rows that is predicted from those before it: `rows[row][column]`, column above 0.
@@ -188,15 +187,13 @@ pub fn hidden_at<R: AsRef<[u32]>>(
 }
 
 /// Log-probability of token `tokens[i]` under row `i` of logits `[n, vocab]`: `[n]`.
-pub fn log_probs(params: &Params, logits: Dual<2>, tokens: Vec<u32>) -> Dual<1> {
-    let n = tokens.len();
-    let kernel = LogProb { targets: tokens.as_slice().into() };
-    let fused = logits.fused(kernel.clone(), LogProbTangent(kernel));
-    let log_probs = fused.unwrap_or_else(|| {
-        let tokens = params.integers(tokens.into_iter().map(i64::from).collect(), [n, 1]);
-        logits.clone().linear_map(|logits| logits.gather(1, tokens.clone())) - logits.log_sum_exp()
+pub fn log_probs(logits: &Tensor<2>, tokens: &[u32]) -> Tensor<1> {
+    let log_probs = fused::apply(LogProb { targets: tokens.into() }, [logits]).unwrap_or_else(|| {
+        let data: Vec<i64> = tokens.iter().map(|&token| token.into()).collect();
+        let index = Tensor::from_data(TensorData::new(data, [tokens.len(), 1]), &logits.device());
+        logits.clone().gather(1, index) - composed::log_sum_exp(logits.clone())
     });
-    log_probs.reshape([n])
+    log_probs.squeeze_dim(1)
 }
 
 /// `KL(p || q)` of the distributions that rows of logits `[n, vocab]` stand for: `[n]`.

@@ -12,8 +12,10 @@
 //! estimated from the drawn token. Descending the usual k3 estimate follows the gradient of
 //! KL(init || pi), which lets pi put mass where the initial generator has none: word salad.
 
-use burn::tensor::{Tensor, activation};
-use dpg_models::{CausalLm, Completion, Params, Place, Sampling, kl_divergence, log_probs, logits_at};
+use std::ops::Range;
+
+use burn::tensor::{Tensor, TensorData, activation};
+use dpg_models::{Completion, Place, Sampling, kl_divergence, log_probs};
 
 /// A prompt's completion with its advantage.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,75 +40,111 @@ impl Rollout {
     }
 }
 
-/// Numbers of the drawn tokens of some rollouts, one rollout after the other: `[tokens]` each.
-pub(crate) struct Tokens {
+/// The drawn tokens of some rollouts, one rollout after the other.
+pub(crate) struct Drawn<'a> {
+    sampling: &'a Sampling,
+    /// Prompts with their completions.
+    pub(crate) rows: Vec<Vec<u32>>,
+    /// Where the tokens are in the rows.
+    pub(crate) places: Vec<Place>,
+    tokens: Vec<u32>,
+    old: Vec<f64>,
+    advantages: Vec<f64>,
+    /// Whether stop tokens could not be drawn yet.
+    early: Vec<bool>,
+}
+
+impl<'a> Drawn<'a> {
+    pub(crate) fn new(rollouts: &[Rollout], sampling: &'a Sampling) -> Self {
+        let rows = rollouts.iter().map(Rollout::tokens).collect();
+        let mut drawn = Self {
+            sampling,
+            rows,
+            places: vec![],
+            tokens: vec![],
+            old: vec![],
+            advantages: vec![],
+            early: vec![],
+        };
+        for (row, rollout) in rollouts.iter().enumerate() {
+            let Completion { tokens, log_probs, .. } = &rollout.completion;
+            drawn.places.extend(rollout.places(row));
+            drawn.tokens.extend(tokens);
+            drawn.old.extend(log_probs);
+            drawn.advantages.extend(std::iter::repeat_n(rollout.advantage, tokens.len()));
+            drawn.early.extend((0..tokens.len()).map(|place| place < sampling.min_new_tokens));
+        }
+        drawn
+    }
+
+    /// Logits of the distribution that some of them were drawn from, `[tokens, vocab]`, of a model's logits.
+    pub(crate) fn distribution(&self, part: Range<usize>, logits: Tensor<2>) -> Tensor<2> {
+        let temperature = self.sampling.temperature;
+        // a product with 1 would pass over all logits, and again on the way back
+        let logits = if temperature == 1.0 { logits } else { logits.mul_scalar(1.0 / temperature) };
+        match self.forbidden(part, &logits) {
+            None => logits,
+            Some(forbidden) => logits + forbidden,
+        }
+    }
+
+    /// Very negative where a token could not be drawn, `[tokens, vocab]` or `[1, vocab]`.
+    fn forbidden(&self, part: Range<usize>, logits: &Tensor<2>) -> Option<Tensor<2>> {
+        const MASKED: f64 = -1e9;
+        let Sampling { min_new_tokens, stop, never, .. } = self.sampling;
+        let vocab = logits.dims()[1];
+        let row = |ids: &[u32]| {
+            let mut row = vec![0.0; vocab];
+            for &id in ids {
+                // a tokenizer may know more tokens than its model
+                if let Some(logit) = row.get_mut(id as usize) {
+                    *logit = MASKED;
+                }
+            }
+            constant(row, [1, vocab], logits)
+        };
+        let stop = (*min_new_tokens > 0 && !stop.is_empty()).then(|| {
+            let early: Vec<f64> = self.early[part].iter().map(|&early| f64::from(u8::from(early))).collect();
+            let n = early.len();
+            constant(early, [n, 1], logits) * row(stop)
+        });
+        let never = (!never.is_empty()).then(|| row(never));
+        match (stop, never) {
+            (Some(stop), Some(never)) => Some(stop + never),
+            (stop, never) => stop.or(never),
+        }
+    }
+
+    /// What the objective is made of, of some tokens, their logits of pi and those of the initial generator.
+    pub(crate) fn numbers(&self, part: Range<usize>, pi: Tensor<2>, initial: Option<&Tensor<2>>) -> Numbers {
+        let n = part.len();
+        Numbers {
+            log_probs: log_probs(&pi, &self.tokens[part.clone()]),
+            old: constant(self.old[part.clone()].to_vec(), [n], &pi),
+            advantages: constant(self.advantages[part].to_vec(), [n], &pi),
+            kl: initial.map(|initial| kl_divergence(&pi, initial)),
+            logits: pi,
+        }
+    }
+}
+
+/// Numbers `like` others, on their device and of their type.
+fn constant<const D: usize>(values: Vec<f64>, shape: [usize; D], like: &Tensor<2>) -> Tensor<D> {
+    let data = TensorData::new(values, shape).convert_dtype(like.dtype());
+    Tensor::from_data(data, (&like.device(), like.dtype()))
+}
+
+/// Numbers of some tokens, `[tokens]` each but for the logits.
+pub(crate) struct Numbers {
     /// Logits of pi, `[tokens, vocab]`.
     pub(crate) logits: Tensor<2>,
     /// log pi.
     pub(crate) log_probs: Tensor<1>,
     /// log pi_old.
     pub(crate) old: Tensor<1>,
-    /// Advantages.
-    pub(crate) advantage: Tensor<1>,
-}
-
-/// Runs the model over rollouts.
-pub(crate) fn forward(
-    lm: &dyn CausalLm,
-    params: &Params,
-    rollouts: &[Rollout],
-    sampling: &Sampling,
-) -> Tokens {
-    let rows: Vec<Vec<u32>> = rollouts.iter().map(Rollout::tokens).collect();
-    let places: Vec<Place> =
-        rollouts.iter().enumerate().flat_map(|(row, rollout)| rollout.places(row)).collect();
-    let logits = logits_at(lm, params, &rows, &places);
-    // a product with 1 would pass over all logits, and again on the way back
-    let logits = if sampling.temperature == 1.0 { logits } else { logits.scale(1.0 / sampling.temperature) };
-    let logits = match forbidden(params, rollouts, sampling, lm.vocab_size()) {
-        None => logits,
-        Some(forbidden) => logits.add_constant(forbidden),
-    };
-    let tokens = rollouts.iter().flat_map(|rollout| rollout.completion.tokens.clone()).collect();
-    let old: Vec<f64> = rollouts.iter().flat_map(|rollout| rollout.completion.log_probs.clone()).collect();
-    let advantage = rollouts
-        .iter()
-        .flat_map(|rollout| std::iter::repeat_n(rollout.advantage, rollout.completion.tokens.len()));
-    let n = places.len();
-    Tokens {
-        logits: logits.primal.clone(),
-        log_probs: log_probs(params, logits, tokens).primal,
-        old: params.constant(old, [n]),
-        advantage: params.constant(advantage.collect(), [n]),
-    }
-}
-
-/// Very negative where a token could not be drawn, `[tokens, vocab]` or `[1, vocab]`.
-fn forbidden(params: &Params, rollouts: &[Rollout], sampling: &Sampling, vocab: usize) -> Option<Tensor<2>> {
-    const MASKED: f64 = -1e9;
-    let row = |ids: &[u32]| {
-        let mut row = vec![0.0; vocab];
-        for &id in ids {
-            // a tokenizer may know more tokens than its model
-            if let Some(logit) = row.get_mut(id as usize) {
-                *logit = MASKED;
-            }
-        }
-        params.constant(row, [1, vocab])
-    };
-    let early = sampling.min_new_tokens > 0 && !sampling.stop.is_empty();
-    let stop = early.then(|| {
-        let places = rollouts.iter().flat_map(|rollout| 0..rollout.completion.tokens.len());
-        let early = places.map(|place| if place < sampling.min_new_tokens { 1.0 } else { 0.0 });
-        let early: Vec<f64> = early.collect();
-        let n = early.len();
-        params.constant(early, [n, 1]) * row(&sampling.stop)
-    });
-    let never = (!sampling.never.is_empty()).then(|| row(&sampling.never));
-    match (stop, never) {
-        (Some(stop), Some(never)) => Some(stop + never),
-        (stop, never) => stop.or(never),
-    }
+    advantages: Tensor<1>,
+    /// KL(pi || init), if it counts.
+    pub(crate) kl: Option<Tensor<1>>,
 }
 
 /// Coefficients of the objective at one step.
@@ -123,24 +161,19 @@ fn entropy(logits: &Tensor<2>) -> Tensor<1> {
     (log.clone().exp() * log).sum_dim(1).squeeze_dim::<1>(1).neg()
 }
 
-/// Minus the objective, summed over tokens and divided by `count`; `initial` holds the logits of the
-/// initial generator.
-pub(crate) fn loss(
-    tokens: &Tokens,
-    initial: Option<&Tensor<2>>,
-    coefficients: Coefficients,
-    count: f64,
-) -> Tensor<1> {
-    let ratio = (tokens.log_probs.clone() - tokens.old.clone()).exp();
+/// Minus the objective, summed over tokens and divided by `count`.
+pub(crate) fn loss(numbers: &Numbers, coefficients: Coefficients, count: f64) -> Tensor<1> {
+    let Numbers { logits, log_probs, old, advantages, kl } = numbers;
+    let ratio = (log_probs.clone() - old.clone()).exp();
     // min(q A, clip(q) A) by the sign of A, which is a constant
-    let gain = ratio.clone().clamp_max(1.0 + coefficients.clip) * tokens.advantage.clone().clamp_min(0.0)
-        + ratio.clamp_min(1.0 - coefficients.clip) * tokens.advantage.clone().clamp_max(0.0);
+    let gain = ratio.clone().clamp_max(1.0 + coefficients.clip) * advantages.clone().clamp_min(0.0)
+        + ratio.clamp_min(1.0 - coefficients.clip) * advantages.clone().clamp_max(0.0);
     let mut objective = gain.sum();
-    if let Some(initial) = initial {
-        objective = objective - kl_divergence(&tokens.logits, initial).sum() * coefficients.kl;
+    if let Some(kl) = kl {
+        objective = objective - kl.clone().sum() * coefficients.kl;
     }
     if coefficients.entropy > 0.0 {
-        objective = objective + entropy(&tokens.logits).sum() * coefficients.entropy;
+        objective = objective + entropy(logits).sum() * coefficients.entropy;
     }
     objective * (-1.0 / count)
 }

@@ -1,14 +1,14 @@
 //! One policy update: a pass of minibatches, one AdamW step each.
 
 use burn::tensor::{Device, Tensor};
-use dpg_models::{CausalLm, LeafGradients, MatmulPrecision, Params, Sampling, device, kl_divergence};
+use dpg_models::{CausalLm, LeafGradients, Logits, MatmulPrecision, Params, Sampling, device};
 use dpg_optim::{Optimizer, Run, State};
 use dpg_spec::AdamW;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Rollout,
-    objective::{Coefficients, Tokens, forward, loss},
+    objective::{Coefficients, Drawn, Numbers, loss},
 };
 
 /// The generator under training.
@@ -107,13 +107,20 @@ pub fn update(
             let mut report = UpdateStats::default();
             let mut gradient: Option<LeafGradients> = None;
             for part in part.chunks(policy.microbatch) {
-                let initial =
-                    (coefficients.kl > 0.0).then(|| initial_logits(policy, &initial, part, sampling));
+                let drawn = Drawn::new(part, sampling);
+                let logits = |params: &Params| Logits::at(policy.lm, params, &drawn.rows, &drawn.places);
+                let initial = (settings.kl > 0.0).then(|| logits(&Params::new(policy.lm.layout(), &initial)));
                 let params = Params::trained(policy.lm.layout(), &theta);
-                let tokens = forward(policy.lm, &params, part, sampling);
-                measure(&mut report, &tokens, initial.as_ref(), settings.clip, all_tokens, minibatch == 0);
-                let loss = loss(&tokens, initial.as_ref(), coefficients, count);
-                gradient = sum(gradient, Some(params.leaf_gradients(loss.backward())));
+                let objective = logits(&params).sum(|part, pi| {
+                    let pi = drawn.distribution(part.clone(), pi);
+                    let initial = initial
+                        .as_ref()
+                        .map(|initial| drawn.distribution(part.clone(), initial.of(part.clone())).autodiff());
+                    let numbers = drawn.numbers(part, pi, initial.as_ref());
+                    measure(&mut report, &numbers, settings.clip, all_tokens, minibatch == 0);
+                    loss(&numbers, coefficients, count)
+                });
+                gradient = sum(gradient, Some(params.leaf_gradients(objective.backward())));
             }
             (gradient, report)
         });
@@ -153,31 +160,13 @@ fn token_count(rollouts: &[Rollout]) -> f64 {
     rollouts.iter().map(|rollout| rollout.completion.tokens.len()).sum::<usize>() as f64
 }
 
-/// Logits of the initial generator, a constant for autodiff.
-fn initial_logits(
-    policy: &Policy,
-    initial: &Tensor<1>,
-    rollouts: &[Rollout],
-    sampling: &Sampling,
-) -> Tensor<2> {
-    let params = Params::new(policy.lm.layout(), initial);
-    forward(policy.lm, &params, rollouts, sampling).logits.autodiff()
-}
-
 /// Adds a part's figures to the report. The first minibatch sees the weights that were sampled
 /// from, so its log-probabilities must be the sampler's.
-fn measure(
-    report: &mut UpdateStats,
-    tokens: &Tokens,
-    initial: Option<&Tensor<2>>,
-    clip: f64,
-    all_tokens: f64,
-    unchanged: bool,
-) {
+fn measure(report: &mut UpdateStats, numbers: &Numbers, clip: f64, all_tokens: f64, unchanged: bool) {
     let host = |tensor: Tensor<1>| tensor.inner().to_data_as::<f64>().iter::<f64>().collect::<Vec<_>>();
-    let (log_probs, old) = (host(tokens.log_probs.clone()), host(tokens.old.clone()));
-    if let Some(initial) = initial {
-        report.kl += host(kl_divergence(&tokens.logits, initial)).iter().sum::<f64>() / all_tokens;
+    let (log_probs, old) = (host(numbers.log_probs.clone()), host(numbers.old.clone()));
+    if let Some(kl) = &numbers.kl {
+        report.kl += host(kl.clone()).iter().sum::<f64>() / all_tokens;
     }
     for (log_prob, old) in log_probs.into_iter().zip(old) {
         let difference = log_prob - old;

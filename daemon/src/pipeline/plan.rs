@@ -7,7 +7,10 @@ use std::time::Instant;
 use burn::tensor::{DType, Device};
 use dpg_engine::{Draw, Problem, Signal, Stop, recipe};
 use dpg_metagrad::{Score, Storage};
-use dpg_models::{CausalLm, FEW_ROWS, MatmulPrecision, device::backend_of, kept_of_rollout, together, width};
+use dpg_models::{
+    CausalLm, FEW_ROWS, MatmulPrecision, chunk_of_logits, device::backend_of, kept_of_rollout, together,
+    width,
+};
 use dpg_spec::{Generator, LocalGenerator, PublishIf, Reward, Spec};
 use serde::Serialize;
 
@@ -19,6 +22,9 @@ use crate::terminal::progress::Watch;
 
 /// Bytes of a number in f32, which runs compute in.
 const NUMBER: u64 = 4;
+/// Numbers of each logit that a policy's update holds at once: both generators' logits as the models give them and as they
+/// are drawn from, what is forbidden, and what goes back.
+const IN_UPDATE: usize = 8;
 /// Bytes that the program takes besides numbers.
 const PROGRAM: u64 = 80_000_000;
 
@@ -295,9 +301,10 @@ fn peak(
     let generator = generator.lm.as_ref();
     let scoring = held + scoring;
     let length = probe.prompt.1 + new_tokens;
-    let kept = kept_of_rollout(generator, length, new_tokens);
-    let learning =
-        held + of_target + 2 * of_generator + (kept * together(kept, length).min(rows)) as u64 * NUMBER;
+    let kept = kept_of_rollout(generator, length);
+    let together = together(kept, length).min(rows);
+    let logits = IN_UPDATE * chunk_of_logits(generator, together * new_tokens);
+    let learning = held + of_target + 2 * of_generator + (kept * together + logits) as u64 * NUMBER;
     let saving = held + of_target + 4 * of_generator;
     PROGRAM + scoring.max(learning).max(saving)
 }

@@ -9,7 +9,7 @@ use dpg_spec::{self as spec, ActivationMeasure, Positions};
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Read, Room, Rows},
+    rows::{OfRows, Read, Rows},
 };
 use crate::Error;
 
@@ -56,7 +56,7 @@ pub(super) fn make<E: From<Error>>(
     }
     let texts = making.held_out(&settings.data)?;
     let rows = texts.into_iter().map(|text| vec![text]).collect();
-    let rows = Rows::new(making.lm, rows, Room::of(making.microbatch), "data")?;
+    let rows = Rows::new(making.lm, rows, making.microbatch, "data")?;
     let rows = if settings.at == Positions::Completion { rows.scored("data")? } else { rows };
     let &spec::Activation { layer, at, measure, .. } = settings;
     let mut kind = Activation { layer, at, measure, vector, initial: 0.0 };

@@ -7,7 +7,7 @@ use dpg_spec::{self as spec, Normalise};
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Read, Room, Rows},
+    rows::{OfRows, Read, Rows},
     softmax,
 };
 use crate::Error;
@@ -50,7 +50,7 @@ pub(super) fn make<E: From<Error>>(
     };
     let kind = Choice(questions.iter().map(asked).collect());
     let rows = questions.into_iter().map(|question| question.options).collect();
-    let rows = Rows::new(making.lm, rows, Room::of(making.microbatch), "data")?.scored("data")?;
+    let rows = Rows::new(making.lm, rows, making.microbatch, "data")?.scored("data")?;
     Ok(Arc::new(rows.measured(kind)))
 }
 

@@ -11,11 +11,11 @@ use dpg_spec as spec;
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Read, Room, Rows},
+    rows::{OfRows, Read, Rows},
 };
 use crate::{
     Error,
-    loss::{example_divergences, scored},
+    loss::{Divergences, scored},
 };
 
 /// What the metric `divergence` makes of a text.
@@ -46,9 +46,8 @@ pub(super) fn make<E: From<Error>>(
         check_tokens(lm.as_ref(), &text.tokens, || format!("held-out example {row}, for the reference,"))
             .map_err(Error::from)?;
     }
-    let room = Room::with_logits(making.microbatch, making.lm.as_ref());
     let rows = texts.into_iter().map(|text| vec![text]).collect();
-    let rows = Rows::new(making.lm, rows, room, "data")?.scored("data")?;
+    let rows = Rows::new(making.lm, rows, making.microbatch, "data")?.scored("data")?;
     let params = Params::new(lm.layout(), &theta);
     let states = |(_, texts): (_, Vec<&Example>)| {
         let places = scored(&texts);
@@ -68,12 +67,11 @@ pub(super) fn make<E: From<Error>>(
 
 impl OfRows for Divergence {
     fn read(&self, lm: &dyn CausalLm, params: &Params, rows: Range<usize>, texts: &[&Example]) -> Read {
-        let divergences = example_divergences(lm, params, texts, |logits| {
-            let states: Dual<2> = Tensor::cat(self.states[rows].to_vec(), 0).into();
-            let others = states.matmul(self.head.clone().into(), MatmulPrecision::F32).primal;
-            if logits.is_autodiff() { others.autodiff() } else { others }
-        });
-        Read::tensor(divergences)
+        let (states, head) = (Tensor::cat(self.states[rows].to_vec(), 0), self.head.clone());
+        Read::divergences(Divergences::new(lm, params, texts, move |places, _| {
+            let states: Dual<2> = states.clone().narrow(0, places.start, places.len()).into();
+            states.matmul(head.clone().into(), MatmulPrecision::F32).primal
+        }))
     }
 
     fn value(&self, _: usize, divergence: &[f64]) -> (f64, Vec<f64>) {

@@ -8,7 +8,7 @@ use dpg_spec as spec;
 
 use super::{
     Making, Metric,
-    rows::{OfRows, OverRows, Read, Room, Rows},
+    rows::{OfRows, OverRows, Read, Rows},
 };
 use crate::{Error, loss::of_loss};
 
@@ -22,7 +22,7 @@ impl HeldOutLoss {
     /// The loss of `lm` on `examples`.
     pub fn new(lm: &Arc<dyn CausalLm>, examples: Vec<Example>, microbatch: usize) -> Result<Self, Error> {
         let rows = examples.into_iter().map(|example| vec![example]).collect();
-        Ok(Rows::new(lm, rows, Room::of(microbatch), "data")?.scored("data")?.measured(Loss))
+        Ok(Rows::new(lm, rows, microbatch, "data")?.scored("data")?.measured(Loss))
     }
 }
 

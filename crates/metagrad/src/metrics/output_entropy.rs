@@ -2,15 +2,14 @@
 
 use std::{ops::Range, sync::Arc};
 
-use burn::tensor::Tensor;
 use dpg_models::{CausalLm, Example, Params};
 use dpg_spec as spec;
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Read, Room, Rows},
+    rows::{OfRows, Read, Rows},
 };
-use crate::{Error, loss::example_divergences};
+use crate::{Error, loss::Divergences};
 
 /// What the metric `output_entropy` makes of a text.
 pub struct OutputEntropy {
@@ -24,15 +23,14 @@ pub(super) fn make<E: From<Error>>(
     making: &Making<E>,
 ) -> Result<Arc<dyn Metric>, E> {
     let rows = making.held_out(&settings.data)?.into_iter().map(|text| vec![text]).collect();
-    let room = Room::with_logits(making.microbatch, making.lm.as_ref());
-    let rows = Rows::new(making.lm, rows, room, "data")?.scored("data")?;
+    let rows = Rows::new(making.lm, rows, making.microbatch, "data")?.scored("data")?;
     let most = (making.lm.vocab_size() as f64).ln();
     Ok(Arc::new(rows.measured(OutputEntropy { most })))
 }
 
 impl OfRows for OutputEntropy {
     fn read(&self, lm: &dyn CausalLm, params: &Params, _: Range<usize>, texts: &[&Example]) -> Read {
-        Read::tensor(example_divergences(lm, params, texts, Tensor::zeros_like))
+        Read::divergences(Divergences::new(lm, params, texts, |_, logits| logits.zeros_like()))
     }
 
     fn value(&self, _: usize, divergence: &[f64]) -> (f64, Vec<f64>) {

@@ -9,7 +9,7 @@ use dpg_spec::{self as spec, PreferenceForm};
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Read, Room, Rows},
+    rows::{OfRows, Read, Rows},
 };
 use crate::{Error, loss::Scored};
 
@@ -29,7 +29,7 @@ pub(super) fn make<E: From<Error>>(
     let answers = settings.data.answers().map(|data| making.held_out(&data));
     let [chosen, rejected] = answers;
     let rows = chosen?.into_iter().zip(rejected?).map(|(chosen, rejected)| vec![chosen, rejected]).collect();
-    let rows = Rows::new(making.lm, rows, Room::of(making.microbatch), "data")?.scored("data")?;
+    let rows = Rows::new(making.lm, rows, making.microbatch, "data")?.scored("data")?;
     let params = Params::new(making.lm.layout(), making.theta);
     let margins = |(_, texts): (_, Vec<&Example>)| {
         let log_probs = Scored::new(making.lm.as_ref(), &params, &texts).log_probs();

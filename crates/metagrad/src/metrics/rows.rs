@@ -11,7 +11,10 @@ use dpg_models::{CausalLm, Example, LeafGradients, Objective, Params, check_toke
 use dpg_spec as spec;
 
 use super::{Context, Metric, Score};
-use crate::{Error, loss::Scored};
+use crate::{
+    Error,
+    loss::{Divergences, Scored},
+};
 
 /// What a metric makes of its texts.
 pub trait OfRows: Send + Sync + 'static {
@@ -44,6 +47,7 @@ pub struct Read {
 enum Source {
     /// Log-probabilities, those of each text times its share.
     LogProbs(Scored, Vec<f64>),
+    Divergences(Divergences),
     /// `[texts]`.
     Tensor(Tensor<1>),
 }
@@ -58,6 +62,11 @@ impl Read {
     ) -> Self {
         let scored = Scored::new(lm, params, texts);
         Self { numbers: products(&scored.log_probs(), &shares), source: Source::LogProbs(scored, shares) }
+    }
+
+    /// Means of each text's divergences.
+    pub(super) fn divergences(divergences: Divergences) -> Self {
+        Self { numbers: divergences.means(), source: Source::Divergences(divergences) }
     }
 
     /// Numbers `[texts]`, tracked or not.
@@ -75,6 +84,7 @@ impl Read {
     fn objective(self, slopes: &[f64]) -> Objective {
         match self.source {
             Source::LogProbs(scored, shares) => scored.weighed_log_probs(&products(slopes, &shares)),
+            Source::Divergences(divergences) => divergences.weighed(slopes),
             Source::Tensor(numbers) => {
                 let slopes = TensorData::new(slopes.to_vec(), [slopes.len()]).convert_dtype(numbers.dtype());
                 let slopes = Tensor::from_data(slopes, (&numbers.device(), numbers.dtype()));
@@ -97,34 +107,13 @@ pub(super) struct Rows {
     chunks: Vec<Range<usize>>,
 }
 
-/// How much may pass through the model together, if a row does not have more by itself.
-#[derive(Clone, Copy)]
-pub(super) struct Room {
-    /// Texts.
-    pub(super) texts: usize,
-    /// Scored tokens.
-    pub(super) scored: usize,
-}
-
-impl Room {
-    /// For so many texts, as the layers bound them.
-    pub(super) fn of(texts: usize) -> Self {
-        Self { texts, scored: usize::MAX }
-    }
-
-    /// The same, where each scored token has a number for every token of the vocabulary.
-    pub(super) fn with_logits(texts: usize, lm: &dyn CausalLm) -> Self {
-        const LOGITS: usize = 1 << 24;
-        Self { texts, scored: (LOGITS / lm.vocab_size()).max(1) }
-    }
-}
-
 impl Rows {
-    /// Rows of texts that `field` of the metric names, which the model can read.
+    /// Rows of texts that `field` of the metric names, which the model can read; `together` texts pass through it at once,
+    /// if a row does not have more by itself.
     pub(super) fn new(
         lm: &Arc<dyn CausalLm>,
         rows: Vec<Vec<Example>>,
-        room: Room,
+        together: usize,
         field: &'static str,
     ) -> Result<Self, Error> {
         if rows.is_empty() {
@@ -140,7 +129,7 @@ impl Rows {
                 }
             }
         }
-        let chunks = chunks(&rows, room);
+        let chunks = chunks(&rows, together);
         Ok(Self { lm: Arc::clone(lm), texts: rows.into(), chunks })
     }
 
@@ -176,18 +165,16 @@ impl Rows {
     }
 }
 
-/// Rows in order, cut where there is no room for one more.
-fn chunks(rows: &[Vec<Example>], room: Room) -> Vec<Range<usize>> {
+/// Rows in order, cut where they would have more than `together` texts.
+fn chunks(rows: &[Vec<Example>], together: usize) -> Vec<Range<usize>> {
     let mut chunks = vec![];
-    let (mut first, mut texts, mut scored) = (0, 0, 0);
+    let (mut first, mut texts) = (0, 0);
     for (row, of_row) in rows.iter().enumerate() {
-        let more: usize = of_row.iter().map(Example::scored_len).sum();
-        if row > first && (texts + of_row.len() > room.texts || scored + more > room.scored) {
+        if row > first && texts + of_row.len() > together {
             chunks.push(first..row);
-            (first, texts, scored) = (row, 0, 0);
+            (first, texts) = (row, 0);
         }
         texts += of_row.len();
-        scored += more;
     }
     chunks.push(first..rows.len());
     chunks
@@ -278,13 +265,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chunk_holds_whole_rows_within_its_room() {
+    fn a_chunk_holds_whole_rows() {
         let text = || Example::all_scored(vec![1, 2, 3]);
         let rows: Vec<Vec<Example>> = [2, 2, 1, 5, 1].map(|texts| vec![text(); texts]).into();
-        let cut = |texts, scored| chunks(&rows, Room { texts, scored });
-        assert_eq!(cut(4, usize::MAX), [0..2, 2..3, 3..4, 4..5]);
-        assert_eq!(cut(16, 8), [0..2, 2..3, 3..4, 4..5]);
-        assert_eq!(cut(13, usize::MAX).len(), 1);
-        assert_eq!(cut(1, 1), [0..1, 1..2, 2..3, 3..4, 4..5]);
+        assert_eq!(chunks(&rows, 4), [0..2, 2..3, 3..4, 4..5]);
+        assert_eq!(chunks(&rows, 13).len(), 1);
+        assert_eq!(chunks(&rows, 1), [0..1, 1..2, 2..3, 3..4, 4..5]);
     }
 }

@@ -8,7 +8,7 @@ use dpg_spec as spec;
 
 use super::{
     Making, Metric,
-    rows::{OfRows, Read, Room, Rows},
+    rows::{OfRows, Read, Rows},
     softmax,
 };
 use crate::Error;
@@ -26,8 +26,7 @@ pub(super) fn make<E: From<Error>>(
         answers.map(|answer| making.sources.completion(prompt, answer)).collect::<Result<Vec<_>, E>>()
     };
     let rows = settings.prompts.iter().map(row).collect::<Result<_, E>>()?;
-    let room = Room::of(making.microbatch);
-    let rows = Rows::new(making.lm, rows, room, "prompts")?.scored("prompts")?;
+    let rows = Rows::new(making.lm, rows, making.microbatch, "prompts")?.scored("prompts")?;
     Ok(Arc::new(rows.measured(TokenProbability)))
 }
 

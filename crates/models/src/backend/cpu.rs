@@ -1,11 +1,12 @@
 //! The machine's own processor, with fused operations.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use super::Backend;
-use crate::MatmulPrecision;
+use crate::{MatmulPrecision, fused};
 
-/// Products are burn's; rows, norms and losses are one pass each (`fused`).
+/// Matrices are multiplied, and rows, norms and losses pass over memory once, by `fused`; products of more dimensions are
+/// burn's.
 pub(super) struct Cpu;
 
 impl Backend for Cpu {
@@ -43,5 +44,15 @@ impl Backend for Cpu {
 
     fn remedy(&self) -> &'static str {
         "every build of `dpg` computes on the CPU: this is a fault of `dpg`"
+    }
+
+    fn product<const D: usize>(
+        &self,
+        a: &Tensor<D>,
+        b: &Tensor<D>,
+        plus: &mut Option<Tensor<D>>,
+        precision: MatmulPrecision,
+    ) -> Option<Tensor<D>> {
+        if precision == MatmulPrecision::F32 { fused::product(a, b, plus) } else { None }
     }
 }

@@ -5,12 +5,12 @@
 //! its output if its gradients are made of that, and computes the rest again.
 
 mod activation;
-mod at_once;
 mod attention;
-mod head;
 mod linear;
+mod log_prob;
 mod lookup;
 mod norm;
+mod objective;
 
 use std::fmt::Debug;
 
@@ -23,10 +23,9 @@ use burn_autodiff::{
 };
 use burn_backend::AutodiffBackend;
 
-pub use at_once::Objective;
-pub(crate) use at_once::{AtOnce, Back, Found, find};
-pub(crate) use head::CHUNK;
 pub(crate) use linear::matmul;
+pub(crate) use log_prob::log_probs;
+pub use objective::Objective;
 
 use crate::backend::{self, dot_rows, row_means};
 use crate::fused::{Operation, run as run_fused};

@@ -3,10 +3,16 @@
 
 use std::sync::Arc;
 
+use burn::tensor::Tensor;
+use burn_backend::{TensorData, TensorMetadata};
+use burn_flex::{Flex, FlexTensor};
+use rayon::prelude::*;
+
 use super::{
     Kernel, Real,
     real::{largest, map, sum},
 };
+use crate::Dual;
 
 /// Log-probability of token `targets[row]` under logits; one number a row.
 #[derive(Clone, Debug)]
@@ -54,47 +60,89 @@ impl Kernel<1> for LogProb {
     }
 }
 
-/// The tangent of [`LogProb`], `x'_t - <p, x'>`, of x and its tangent.
-#[derive(Clone, Debug)]
-pub(crate) struct LogProbTangent(pub(crate) LogProb);
+/// What [`composed::log_probs`](crate::composed::log_probs) says, of logits on the CPU that give way to what goes back to them:
+/// one exponential of each, and no memory besides.
+pub(crate) fn log_probs(
+    logits: Dual<2>,
+    targets: &[u32],
+    weights: Option<&[f64]>,
+) -> (Dual<2>, Option<Dual<2>>) {
+    let own = |x: Tensor<2>| -> FlexTensor {
+        let x = x.try_into_primitive::<Flex>();
+        x.unwrap_or_else(|_| panic!("logits are on the CPU")).to_contiguous()
+    };
+    let (x, dx) = (own(logits.primal), logits.tangent.map(own));
+    let found = typed!(&x, in_place(x, dx, targets, weights));
+    let dual = |[primal, tangent]: [Option<FlexTensor>; 2]| {
+        let [primal, tangent] = [primal, tangent].map(|x| x.map(Tensor::from_primitive::<Flex>));
+        Some(Dual::new(primal?, tangent))
+    };
+    let [log_probs, back] = found.map(dual);
+    (log_probs.expect("there are values"), back.filter(|_| weights.is_some()))
+}
 
-impl Kernel<2> for LogProbTangent {
-    const READS_OUTPUT: bool = true;
-
-    fn output_len(&self, _: usize) -> usize {
-        1
-    }
-
-    #[inline(always)]
-    fn forward<E: Real>(&self, row: usize, [x, dx]: [&[E]; 2], dy: &mut [E]) {
-        let shift = largest(x);
-        // a second exponential costs less than keeping the first
-        let total = sum([x], |[x]| (x - shift).exponential());
-        let along = sum([x, dx], |[x, dx]| (x - shift).exponential() * dx);
-        dy[0] = dx[self.0.target(row)] - along / total;
-    }
-
-    /// `-g p (x' - <p, x'>)` in x and `g (e_t - p)` in x'.
-    #[inline(always)]
-    fn backward<E: Real>(
-        &self,
-        row: usize,
-        [x, dx]: [&[E]; 2],
-        dy: &[E],
-        g: &[E],
-        [to_x, to_dx]: [&mut [E]; 2],
-    ) {
-        if g[0] == E::zero() {
-            to_x.fill(E::zero());
-            return to_dx.fill(E::zero());
+/// Log-probabilities and their tangents, and what is left where logits and their tangents were.
+fn in_place<E: Real>(
+    _: E,
+    mut x: FlexTensor,
+    mut dx: Option<FlexTensor>,
+    targets: &[u32],
+    weights: Option<&[f64]>,
+) -> [[Option<FlexTensor>; 2]; 2] {
+    let (rows, n) = (x.shape()[0], x.shape()[1]);
+    let [mut y, mut dy] = [vec![E::zero(); rows], vec![E::zero(); dx.iter().len() * rows]];
+    let of_row = |row: usize| (targets[row] as usize, weights.map(|weights| E::of(weights[row])));
+    let values = x.storage_mut::<E>().par_chunks_mut(n).zip(&mut y).enumerate();
+    match &mut dx {
+        None => values.for_each(|(row, (x, y))| vectorised!(E, *y = of_value(x, of_row(row)))),
+        Some(dx) => {
+            let tangents = dx.storage_mut::<E>().par_chunks_mut(n).zip(&mut dy);
+            values.zip(tangents).for_each(|((row, (x, y)), (dx, dy))| {
+                vectorised!(E, (*y, *dy) = of_tangent(x, dx, of_row(row)));
+            });
         }
-        let target = self.0.target(row);
-        let mean = dx[target] - dy[0];
-        let log_sum_exp = log_sum_exp(x);
-        map([x], to_dx, |[x]| -g[0] * (x - log_sum_exp).exponential());
-        map([&*to_dx, dx], to_x, |[minus_gp, dx]| minus_gp * (dx - mean));
-        to_dx[target] = to_dx[target] + g[0];
     }
+    let column = |numbers: Vec<E>| FlexTensor::from_data(TensorData::new(numbers, [rows, 1]));
+    [[Some(column(y)), dx.is_some().then(|| column(dy))], [Some(x), dx]]
+}
+
+/// `x_t - log sum exp(x)`. With g, `g (e_t - p)` takes the place of x.
+#[inline(always)]
+fn of_value<E: Real>(x: &mut [E], (target, g): (usize, Option<E>)) -> E {
+    let chosen = x[target];
+    let (shift, total) = softened(x);
+    if let Some(g) = g {
+        let factor = -g / total;
+        x.iter_mut().for_each(|x| *x = factor * *x);
+        x[target] = x[target] + g;
+    }
+    chosen - (shift + total.ln())
+}
+
+/// The same and its tangent `x'_t - <p, x'>`. With g, `-g p (x' - <p, x'>)` takes the place of x, and `g (e_t - p)` that of x'.
+#[inline(always)]
+fn of_tangent<E: Real>(x: &mut [E], dx: &mut [E], (target, g): (usize, Option<E>)) -> (E, E) {
+    let (chosen, along) = (x[target], dx[target]);
+    let (shift, total) = softened(x);
+    let mean = sum([&*x, &*dx], |[x, dx]| x * dx) / total;
+    if let Some(g) = g {
+        let factor = -g / total;
+        for (x, dx) in x.iter_mut().zip(&mut *dx) {
+            let minus_gp = factor * *x;
+            *x = minus_gp * (*dx - mean);
+            *dx = minus_gp;
+        }
+        dx[target] = dx[target] + g;
+    }
+    (chosen - (shift + total.ln()), along - mean)
+}
+
+/// Replaces x by `exp(x - largest)`; that and the sum.
+#[inline(always)]
+fn softened<E: Real>(x: &mut [E]) -> (E, E) {
+    let shift = largest(x);
+    x.iter_mut().for_each(|x| *x = (*x - shift).exponential());
+    (shift, sum([&*x], |[x]| x))
 }
 
 /// `KL(p || q)` of the distributions of two rows of logits, x and z; one number a row.

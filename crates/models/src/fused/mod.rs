@@ -34,7 +34,6 @@ mod compare;
 mod fill;
 mod gated;
 mod gemm;
-mod head;
 mod linear;
 mod log_prob;
 mod lookup;
@@ -57,10 +56,12 @@ use burn_autodiff::{
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
-use burn_backend::AutodiffBackend;
+use burn_backend::{AutodiffBackend, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
-use crate::composed::{AtOnce, Back, Found};
+use gemm::{Threads, View};
+
+use crate::device::backend_of;
 
 pub(crate) use activation::{Activation, ActivationTangent};
 pub(crate) use attention::{Attention, AttentionTangent};
@@ -68,9 +69,8 @@ pub(crate) use cached::{CachedRow, cached_attention};
 #[cfg(test)]
 pub(crate) use compare::as_elsewhere;
 pub(crate) use gated::{Gated, GatedTangent};
-pub(crate) use head::{CHUNK, HeadLogProb, HeadLogProbTangent};
 pub(crate) use linear::{Linear, LinearTangent};
-pub(crate) use log_prob::{Divergence, LogProb, LogProbTangent};
+pub(crate) use log_prob::{Divergence, LogProb, log_probs};
 pub(crate) use lookup::Lookup;
 pub(crate) use norm::{Norm, NormTangent, Normalise, NormaliseTangent};
 pub use real::Real;
@@ -81,7 +81,7 @@ pub(crate) use softmax::{Softmax, SoftmaxTangent};
 pub(crate) use sweep::zeros;
 pub use sweep::{Sweep, can_sweep, sweep, zeros_like};
 pub use widen::FEW_ROWS;
-use widen::widened;
+pub(crate) use widen::widened_to;
 
 /// A function of `N` tensors on the CPU, with its derivative.
 pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
@@ -149,26 +149,43 @@ pub(crate) fn run<O: Operation<N>, const D: usize, const N: usize>(
     Some(Tensor::from_primitive::<Autodiff<Flex>>(output))
 }
 
-/// What an operation finds at once on the CPU; `None` if its inputs are not there, in f32 or f64. No tensor is tracked.
-pub(crate) fn at_once<O: AtOnce<N>, const N: usize>(
-    operation: &O,
-    inputs: [&Tensor<2>; N],
-    back: Option<&Back<Tensor<2>, N>>,
-) -> Option<Found<Tensor<2>, N>> {
-    let fused = matches!(inputs[0].dtype(), DType::F32 | DType::F64);
-    if is_off() || !fused || !are_alike(inputs, |input| operation.widens(input)) {
+/// Whether operations on a tensor are fused: it is on the CPU in f32 or f64.
+pub(crate) fn is_here<const D: usize>(tensor: &Tensor<D>) -> bool {
+    let is_on_cpu = backend_of(&tensor.device().without_autodiff()).fuses();
+    is_on_cpu && matches!(tensor.dtype(), DType::F32 | DType::F64) && !is_off()
+}
+
+/// `a b` of matrices on the CPU that are not tracked. What is in `plus`, of the product's shape, is added, and the sum lies
+/// where that did if nobody else has it.
+pub(crate) fn product<const D: usize>(
+    a: &Tensor<D>,
+    b: &Tensor<D>,
+    plus: &mut Option<Tensor<D>>,
+) -> Option<Tensor<D>> {
+    let sides = [a.dims()[0], b.dims()[D - 1], a.dims()[D - 1]];
+    let fits = |plus: &Tensor<D>| plus.dims()[..] == sides[..2] && plus.dtype() == a.dtype();
+    let is_ours = D == 2 && !is_off() && a.dtype() == b.dtype() && !sides.contains(&0);
+    if !is_ours || !matches!(a.dtype(), DType::F32 | DType::F64) || !plus.as_ref().is_none_or(fits) {
         return None;
     }
-    let back = match back {
+    let [a, b] = plain([a, b])?;
+    let plus = match plus.take() {
         None => None,
-        Some(Back { gradient, needed }) => {
-            let [gradient] = plain([gradient])?;
-            Some(Back { gradient: gradient.to_contiguous(), needed: *needed })
-        }
+        Some(plus) => Some(plus.try_into_primitive::<Flex>().ok()?),
     };
-    let (output, gradients) = operation.fused(&plain(inputs)?, back);
-    let tensor = |primitive| Tensor::from_primitive::<Flex>(primitive);
-    Some((tensor(output), gradients.map(|gradient| gradient.map(tensor))))
+    Some(Tensor::from_primitive::<Flex>(typed!(&a, product_onto(&a, &b, plus))))
+}
+
+fn product_onto<E: Real>(_: E, a: &FlexTensor, b: &FlexTensor, plus: Option<FlexTensor>) -> FlexTensor {
+    let (a, b) = (View::<E>::of(a), View::of(b));
+    let [rows, columns] = [a.shape[0], b.shape[1]];
+    let Some(plus) = plus else {
+        return FlexTensor::from_data(TensorData::new(gemm::product(a, b), [rows, columns]));
+    };
+    let mut sum = plus.to_contiguous();
+    drop(plus);
+    gemm::multiply(sum.storage_mut(), columns, true, E::one(), a, b, Threads::All);
+    sum
 }
 
 /// Whether tensors are of the first one's type, but for those that may be of a narrower one.

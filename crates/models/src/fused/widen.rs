@@ -1,7 +1,8 @@
 //! Weights of a narrower type, widened where they are read.
 
+use burn::tensor::Tensor;
 use burn_backend::{DType, TensorData, TensorMetadata};
-use burn_flex::FlexTensor;
+use burn_flex::{Flex, FlexTensor};
 use bytemuck::Pod;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -9,6 +10,7 @@ use rayon::prelude::*;
 use super::{
     Real,
     gemm::{Threads, View, product, product_by_columns, zeros},
+    plain,
 };
 
 /// Numbers that a thread widens at a time: wide, they stay in its cache.
@@ -39,6 +41,18 @@ pub(super) fn times<E: Real>(a: View<E>, weight: &FlexTensor) -> Vec<E> {
 /// copied.
 pub(super) fn widened<E: Real>(matrix: &FlexTensor) -> FlexTensor {
     if matrix.dtype() == E::dtype() { matrix.clone() } else { wide::<E>(matrix, Threads::All) }
+}
+
+/// The same of a tensor on the CPU that is not tracked, in f32 or f64.
+pub(crate) fn widened_to(matrix: Tensor<2>, dtype: DType) -> Tensor<2> {
+    if matrix.dtype() == dtype {
+        return matrix;
+    }
+    let [matrix] = plain([&matrix]).expect("it is on the CPU");
+    Tensor::from_primitive::<Flex>(match dtype {
+        DType::F32 => widened::<f32>(&matrix),
+        _ => widened::<f64>(&matrix),
+    })
 }
 
 fn wide<E: Real>(matrix: &FlexTensor, threads: Threads) -> FlexTensor {

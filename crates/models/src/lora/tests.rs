@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::{
-    Dual, Example, Model, Params, Predictions, StoredType, architecture, log_probs_at, places, weights,
+    Dual, Example, Logits, MatmulPrecision, Model, Params, Predictions, StoredType, architecture,
+    log_probs_at, places, weights,
 };
 
 fn golden(name: &str) -> PathBuf {
@@ -162,9 +163,8 @@ fn a_frozen_head_is_one_without_a_tangent() {
     let run = |weight: Dual<2>| {
         let leaves = [matrix(rows, width, 1), matrix(rows, width, 2)].map(|x| x.autodiff().require_grad());
         let h = Dual::new(leaves[0].clone(), Some(leaves[1].clone()));
-        let targets: std::sync::Arc<[u32]> = [1, 8, 0, 3, 3].into();
-        let kernel = crate::fused::HeadLogProb { targets, rows: 2, precision: crate::MatmulPrecision::F32 };
-        let (y, sum) = Predictions::of(h, weight, false, kernel).weighed(&[0.5, -1.0, 2.0, 0.0, 1.5]);
+        let logits = Logits::new(h, weight, [false, false], 2, MatmulPrecision::F32);
+        let (y, sum) = Predictions::of(logits, vec![1, 8, 0, 3, 3]).weighed(&[0.5, -1.0, 2.0, 0.0, 1.5]);
         let tape = sum.backward();
         let mut found = vec![host(y.primal), host(y.tangent.unwrap())];
         found.extend(leaves.iter().map(|leaf| host(leaf.grad(&tape).unwrap())));

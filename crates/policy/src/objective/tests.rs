@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
-use dpg_models::{architecture, keyed_rng, sample, weights};
+use dpg_models::{CausalLm, Logits, Params, architecture, keyed_rng, logits_at, sample, weights};
 use rand::RngExt;
 
 use super::*;
@@ -44,6 +44,20 @@ pub(crate) fn rollouts(lm: &dyn CausalLm, theta: &Tensor<1>, count: usize) -> Ve
         .collect()
 }
 
+/// Numbers of the drawn tokens of some rollouts, of all logits as a whole.
+pub(crate) fn numbers(
+    lm: &dyn CausalLm,
+    theta: &Tensor<1>,
+    rollouts: &[Rollout],
+    sampling: &Sampling,
+) -> Numbers {
+    let drawn = Drawn::new(rollouts, sampling);
+    let params = Params::new(lm.layout(), theta);
+    let all = 0..drawn.places.len();
+    let pi = drawn.distribution(all.clone(), logits_at(lm, &params, &drawn.rows, &drawn.places).primal);
+    drawn.numbers(all, pi, None)
+}
+
 /// A direction in which to move the weights.
 fn direction(n: usize, key: u64) -> Tensor<1> {
     let mut rng = keyed_rng([key, 1, 0, 0]);
@@ -66,17 +80,22 @@ fn gradient_equals_finite_differences() {
             *log_prob += [0.35, -0.35, 0.1, -0.1][i % 4];
         }
     }
-    let initial = forward(lm.as_ref(), &Params::new(lm.layout(), &initial), &rollouts, &sampling()).logits;
+    let sampling = sampling();
+    let drawn = Drawn::new(&rollouts, &sampling);
+    let initial = numbers(lm.as_ref(), &initial, &rollouts, &sampling).logits;
+    let of_initial = |part: Range<usize>| initial.clone().narrow(0, part.start, part.len());
     for (kl, entropy) in [(0.0, 0.0), (0.7, 0.0), (0.0, 0.4), (0.3, 0.2)] {
         let coefficients = Coefficients { clip: 0.2, kl, entropy };
         let params = Params::tracked(lm.layout(), &theta);
-        let tokens = forward(lm.as_ref(), &params, &rollouts, &sampling());
-        let tracked = initial.clone().autodiff();
-        let gradient = params.gradient(loss(&tokens, Some(&tracked), coefficients, 10.0).backward());
+        let logits = Logits::at(lm.as_ref(), &params, &drawn.rows, &drawn.places);
+        let objective = logits.sum(|part, pi| {
+            let pi = drawn.distribution(part.clone(), pi);
+            loss(&drawn.numbers(part.clone(), pi, Some(&of_initial(part).autodiff())), coefficients, 10.0)
+        });
+        let gradient = params.gradient(objective.backward());
         let at = |theta: Tensor<1>| {
-            let params = Params::new(lm.layout(), &theta);
-            let tokens = forward(lm.as_ref(), &params, &rollouts, &sampling());
-            loss(&tokens, Some(&initial), coefficients, 10.0).into_scalar::<f64>()
+            let pi = numbers(lm.as_ref(), &theta, &rollouts, &sampling).logits;
+            loss(&drawn.numbers(0..pi.dims()[0], pi, Some(&initial)), coefficients, 10.0).into_scalar::<f64>()
         };
         for key in 2..6 {
             let direction = direction(n, key);
@@ -96,8 +115,8 @@ fn gradient_equals_finite_differences() {
 fn early_stop_tokens_are_forbidden() {
     let (lm, theta) = model(DType::F64);
     let rollouts = rollouts(lm.as_ref(), &theta, 2);
-    let tokens = forward(lm.as_ref(), &Params::new(lm.layout(), &theta), &rollouts, &sampling());
-    let logits: Vec<f64> = tokens.logits.to_data().iter().collect();
+    let numbers = numbers(lm.as_ref(), &theta, &rollouts, &sampling());
+    let logits: Vec<f64> = numbers.logits.to_data().iter().collect();
     let stop = |place: usize| &logits[place * lm.vocab_size()..][..12];
     assert!(stop(0).iter().chain(stop(1)).all(|logit| *logit < -1e6));
     assert!(stop(2).iter().all(|logit| *logit > -1e6));
@@ -118,8 +137,8 @@ fn tokens_that_are_never_drawn_have_no_mass() {
             .zip(completions)
             .map(|(prompt, completion)| Rollout { prompt, completion, advantage: 1.0 })
             .collect();
-        let tokens = forward(lm.as_ref(), &Params::new(lm.layout(), &theta), &rollouts, &sampling);
-        let difference = (tokens.log_probs - tokens.old).abs().max().into_scalar::<f64>();
+        let numbers = numbers(lm.as_ref(), &theta, &rollouts, &sampling);
+        let difference = (numbers.log_probs - numbers.old).abs().max().into_scalar::<f64>();
         assert!(difference < 1e-5, "{difference:e}");
     }
 }

@@ -2,7 +2,7 @@ use burn::tensor::DType;
 use dpg_models::{logits_at, places};
 
 use super::*;
-use crate::objective::tests::{model, rollouts, sampling};
+use crate::objective::tests::{model, numbers, rollouts, sampling};
 
 fn settings() -> dpg_spec::Policy {
     dpg_spec::Policy { steps: 20, learning_rate: 3e-3, group_size: 2, ..dpg_spec::Policy::default() }
@@ -37,9 +37,8 @@ impl Learner {
 
     /// Sum of log-probabilities of a rollout's completion.
     fn log_prob(&self, theta: &Tensor<1>, rollout: &Rollout) -> f64 {
-        let params = Params::new(self.lm.layout(), theta);
-        let tokens = forward(self.lm.as_ref(), &params, std::slice::from_ref(rollout), &sampling());
-        tokens.log_probs.sum().into_scalar::<f64>()
+        let rollout = std::slice::from_ref(rollout);
+        numbers(self.lm.as_ref(), theta, rollout, &sampling()).log_probs.sum().into_scalar::<f64>()
     }
 }
 
@@ -115,10 +114,9 @@ fn the_kl_term_holds_the_policy_to_the_initial_generator() {
             // old log-probabilities of the moved policy: the check is for the sampler, not for this
             let mut rollouts = rollouts.clone();
             for rollout in &mut rollouts {
-                let params = Params::new(learner.lm.layout(), &state.theta);
-                let rollout_alone = std::slice::from_ref(&*rollout);
-                let tokens = forward(learner.lm.as_ref(), &params, rollout_alone, &sampling());
-                rollout.completion.log_probs = tokens.log_probs.to_data().iter().collect();
+                let alone = std::slice::from_ref(&*rollout);
+                let moved = numbers(learner.lm.as_ref(), &state.theta, alone, &sampling());
+                rollout.completion.log_probs = moved.log_probs.to_data().iter().collect();
             }
             state = update(&policy, state, applied, &rollouts, &sampling()).unwrap().0;
         }

@@ -163,8 +163,8 @@ fn example(tokenizer: &Tokenizer, text: &Text, context: usize) -> Result<Example
 fn mean_loss(lm: &dyn CausalLm, params: &Params, examples: &[Example]) -> Tensor<1> {
     let mut places = places(examples);
     places.retain(|place| examples[place.row].scored[place.column]);
-    let tokens = places.iter().map(|place| examples[place.row].tokens[place.column]).collect();
-    log_probs(params, logits_at(lm, params, examples, &places), tokens).primal.mean().neg()
+    let tokens: Vec<u32> = places.iter().map(|place| examples[place.row].tokens[place.column]).collect();
+    log_probs(&logits_at(lm, params, examples, &places).primal, &tokens).mean().neg()
 }
 
 /// `||E[h h'] - I||^2 / hidden` over the final hidden states h of the batch.

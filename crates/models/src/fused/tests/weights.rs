@@ -69,7 +69,7 @@ fn every_half_is_widened_to_its_number() {
     let held =
         Tensor::<2>::from_data(TensorData::new(halves.clone(), [256, 256]), (&Device::flex(), DType::F16));
     let held = held.try_into_primitive::<Flex>().unwrap();
-    let wide = widened::<f32>(&held);
+    let wide = widen::widened::<f32>(&held);
     for (wide, half) in slice::<f32>(&wide).iter().zip(halves) {
         assert!(
             wide.to_bits() == half.to_f32().to_bits() || (wide.is_nan() && half.is_nan()),

@@ -4,6 +4,8 @@
 //! times as long: the left operand has `high, high, low` one behind the other, the right one `high, low, high`. What is
 //! left out, `low low`, is below 2^-16 of the whole.
 
+use std::{cell::RefCell, collections::VecDeque};
+
 use burn_backend::{DType, Shape, TensorMetadata};
 use burn_cubecl::{ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor};
 use cubecl::prelude::*;
@@ -18,6 +20,11 @@ const VECTOR: usize = 4;
 /// Lines of the output begin at multiples of 16 bytes, as fast products want it.
 const ALIGNMENT: usize = 8;
 
+/// Operands whose parts are kept for products to come, bytes of all their parts, and of one's at most.
+const KEPT: usize = 16;
+const KEPT_BYTES: u64 = 1 << 30;
+const MOST: u64 = KEPT_BYTES / 4;
+
 /// The side of a product that an operand is on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -27,13 +34,35 @@ pub(super) enum Side {
 
 /// An operand `[.., rows, columns]` in bfloat16: its three parts, or it alone, rounded. The output is
 /// `[batch, lines, pitch]`, where lines are its rows or, if those lie side by side in memory, its columns.
+#[derive(Clone)]
 pub(super) struct Parts {
     pub(super) numbers: CubeTensor,
     pub(super) lines_are_rows: bool,
 }
 
 impl Parts {
+    /// Parts of an operand, those that were made before if they are kept: what follows one another shares operands, and a
+    /// head meets all chunks of hidden states.
     pub(super) fn of(x: &CubeTensor, side: Side, are_three: bool) -> Self {
+        MADE.with_borrow_mut(|all| {
+            let is_it = |made: &Made| (made.side, made.are_three) == (side, are_three) && made.is_of(x);
+            let found = all.iter().position(is_it).and_then(|place| all.remove(place));
+            let made = found.unwrap_or_else(|| {
+                let parts = Self::new(x, side, are_three);
+                Made { of: x.clone(), side, are_three, parts }
+            });
+            let parts = made.parts.clone();
+            if made.bytes() <= MOST {
+                all.push_back(made);
+            }
+            while all.len() > KEPT || all.iter().map(Made::bytes).sum::<u64>() > KEPT_BYTES {
+                all.pop_front();
+            }
+            parts
+        })
+    }
+
+    fn new(x: &CubeTensor, side: Side, are_three: bool) -> Self {
         let (shape, strides) = (x.shape(), x.meta.strides().clone());
         let rank = shape.num_dims();
         assert!(rank <= 4, "products have at most two leading dimensions");
@@ -99,6 +128,32 @@ impl Parts {
     pub(super) fn inner(k: usize, are_three: bool) -> usize {
         if are_three { 3 * k.next_multiple_of(ALIGNMENT) } else { k.next_multiple_of(ALIGNMENT) }
     }
+}
+
+/// Parts and what they were made of. As long as that is held, nobody writes where it lies.
+struct Made {
+    of: CubeTensor,
+    side: Side,
+    are_three: bool,
+    parts: Parts,
+}
+
+impl Made {
+    fn is_of(&self, x: &CubeTensor) -> bool {
+        let place = |x: &CubeTensor| (x.handle.service, x.handle.offset_start);
+        self.of.handle.memory.descriptor() == x.handle.memory.descriptor()
+            && place(&self.of) == place(x)
+            && (self.of.meta.shape(), self.of.meta.strides()) == (x.meta.shape(), x.meta.strides())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.parts.numbers.handle.size_in_used()
+    }
+}
+
+thread_local! {
+    /// The last ones that were asked for, the oldest first.
+    static MADE: RefCell<VecDeque<Made>> = const { RefCell::new(VecDeque::new()) };
 }
 
 #[expect(clippy::too_many_arguments, reason = "a kernel has no structs of sizes")]

@@ -88,8 +88,11 @@ impl Plan {
         memory::check(spec, devices)?;
         let cancelled = || watch.pass();
         watch.begin("a few small probes", 20);
+        let started = Instant::now();
         let problem = Problem::to_score(spec, DType::F32, devices)?;
-        let probe = Probe::new(spec, &problem, devices, &cancelled)?;
+        let load = started.elapsed().as_secs_f64();
+        let mut probe = Probe::new(spec, &problem, devices, &cancelled)?;
+        probe.load += load;
         let mut plan = Self::of(spec, &problem, &probe, devices, &cancelled)?;
         drop(problem);
         if asked.signal || asked.precision || asked.reweigh.is_some() {
@@ -267,7 +270,8 @@ impl Seconds<'_> {
                 verification::ORDERS as f64 * (arms + self.draw(examples, examples))
             }
         };
-        policy.steps as f64 * self.step() + validations as f64 * validation + signal + dataset + tried
+        let steps = policy.steps as f64 * self.step();
+        self.probe.load + steps + validations as f64 * validation + signal + dataset + tried
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Probe {
     pub(crate) learn: Line,
     /// Seconds of each new token of all rollouts that are drawn together.
     pub(crate) decode: f64,
+    /// Seconds of reading models and data.
+    pub(crate) load: f64,
     /// Tokens that the target is trained on for each rollout, if it is as long as it may be.
     pub(crate) example: f64,
     /// Tokens of a prompt, on average, and of the longest.
@@ -85,7 +87,9 @@ impl Probe {
         };
         let new = generator.max_new_tokens.min(NEW);
         // with all its new tokens, each prompt is checked
+        let started = Instant::now();
         let mut writer = Writer::load(spec, devices)?;
+        let load = started.elapsed().as_secs_f64();
         let lengths = writer.training.iter().map(|prompt| prompt.tokens.as_ref().map_or(0, Vec::len));
         let longest = lengths.clone().max().unwrap_or(0);
         let prompt = (lengths.sum::<usize>() as f64 / writer.training.len() as f64, longest);
@@ -137,7 +141,7 @@ impl Probe {
         // reading the prompt is a forward pass
         let read = learn.token / 3.0 * first.tokens.as_ref().map_or(0, Vec::len) as f64;
         let decode = (draw - read).max(0.1 * draw) / new as f64;
-        Ok(Self { fit, walk, learn, decode, example, prompt, prompts })
+        Ok(Self { fit, walk, learn, decode, load, example, prompt, prompts })
     }
 
     /// Asks teachers nothing: each of their answers would be paid for.
@@ -157,7 +161,7 @@ impl Probe {
         let inner_steps = spec.target.sft.steps(rows, example as f64);
         let (fit, walk) = fine_tuning(problem, example, inner_steps > 1, stop)?;
         let learn = Line { step: 0.0, token: 0.0 };
-        Ok(Self { fit, walk, learn, decode: 0.0, example: example as f64, prompt, prompts })
+        Ok(Self { fit, walk, learn, decode: 0.0, load: 0.0, example: example as f64, prompt, prompts })
     }
 }
 

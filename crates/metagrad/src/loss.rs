@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Tensor, TensorData};
-use dpg_models::{CausalLm, Example, Logits, Objective, Params, Place, Predictions, kl_divergence};
+use burn::tensor::Tensor;
+use dpg_models::{CausalLm, Example, Logits, Objective, Params, Place, Predictions, constant, kl_divergence};
 
 /// The scored tokens of examples as a model predicts them.
 pub(crate) struct Scored {
@@ -81,11 +81,13 @@ pub(crate) fn of_loss(tokens: usize) -> f64 {
     -1.0 / tokens as f64
 }
 
+/// Logits of other predictions of some places, `[places, vocab]` as the model's are. Not tracked.
+type Others = dyn Fn(Range<usize>, &Tensor<2>) -> Tensor<2>;
+
 /// How far the predictions of some texts' scored tokens are from others of the same places.
 pub(crate) struct Divergences {
     logits: Logits,
-    /// Logits of some places' other predictions, `[places, vocab]`, like the model's. Not tracked.
-    others: Box<dyn Fn(Range<usize>, &Tensor<2>) -> Tensor<2>>,
+    others: Box<Others>,
     /// Scored tokens of each text.
     scored: Vec<usize>,
 }
@@ -123,8 +125,7 @@ impl Divergences {
         let weights: Vec<f64> = self.scored.iter().zip(weights).flat_map(of_token).collect();
         self.logits.sum(|places, p| {
             let others = (self.others)(places.clone(), &p.clone().inner()).autodiff();
-            let weights = TensorData::new(weights[places.clone()].to_vec(), [places.len()]);
-            let weights = Tensor::from_data(weights.convert_dtype(p.dtype()), (&p.device(), p.dtype()));
+            let weights = constant(weights[places.clone()].to_vec(), [places.len()], &p);
             (kl_divergence(&p, &others) * weights).sum()
         })
     }

@@ -60,7 +60,7 @@ pub use lora::{Adapters, Frozen, adapter_layout, load_adapter, name_base};
 pub use matmul::MatmulPrecision;
 pub use memory::available_memory;
 pub use model::Model;
-pub use params::{LeafGradients, Params};
+pub use params::{LeafGradients, Params, constant};
 pub use predictions::{Predictions, log_probs_at};
 pub use products::product_errors;
 pub use sampler::{Completion, Sampling, keyed_rng, sample, sample_until};

@@ -156,14 +156,23 @@ impl Params {
 
     /// A constant of the pass.
     pub fn constant<const D: usize>(&self, values: Vec<f64>, shape: [usize; D]) -> Tensor<D> {
-        let data = TensorData::new(values, shape).convert_dtype(self.dtype());
-        Tensor::from_data(data, (&self.device(), self.dtype()))
+        constant(values, shape, &self.leaves[0].primal)
     }
 
     /// Integers of the pass.
     pub fn integers<const D: usize>(&self, values: Vec<i64>, shape: [usize; D]) -> Tensor<D, Int> {
         Tensor::from_data(TensorData::new(values, shape), &self.device())
     }
+}
+
+/// Numbers on the device of others and of their type.
+pub fn constant<const D: usize, const E: usize>(
+    values: Vec<f64>,
+    shape: [usize; D],
+    like: &Tensor<E>,
+) -> Tensor<D> {
+    let data = TensorData::new(values, shape).convert_dtype(like.dtype());
+    Tensor::from_data(data, (&like.device(), like.dtype()))
 }
 
 /// For each parameter, whether its first elements are zero: one read from the device tells apart nearly all.

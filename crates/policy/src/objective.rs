@@ -14,8 +14,8 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Tensor, TensorData, activation};
-use dpg_models::{Completion, Place, Sampling, kl_divergence, log_probs};
+use burn::tensor::{Tensor, activation};
+use dpg_models::{Completion, Place, Sampling, constant, kl_divergence, log_probs};
 
 /// A prompt's completion with its advantage.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,12 +126,6 @@ impl<'a> Drawn<'a> {
             logits: pi,
         }
     }
-}
-
-/// Numbers `like` others, on their device and of their type.
-fn constant<const D: usize>(values: Vec<f64>, shape: [usize; D], like: &Tensor<2>) -> Tensor<D> {
-    let data = TensorData::new(values, shape).convert_dtype(like.dtype());
-    Tensor::from_data(data, (&like.device(), like.dtype()))
 }
 
 /// Numbers of some tokens, `[tokens]` each but for the logits.

@@ -1,7 +1,7 @@
 //! One policy update: a pass of minibatches, one AdamW step each.
 
 use burn::tensor::{Device, Tensor};
-use dpg_models::{CausalLm, LeafGradients, Logits, MatmulPrecision, Params, Sampling, device};
+use dpg_models::{CausalLm, LeafGradients, Logits, MatmulPrecision, Objective, Params, Sampling, device};
 use dpg_optim::{Optimizer, Run, State};
 use dpg_spec::AdamW;
 use serde::{Deserialize, Serialize};
@@ -95,7 +95,6 @@ pub fn update(
 ) -> Result<(State, usize, UpdateStats), Error> {
     let settings = policy.settings;
     let optimizer = optimizer(settings);
-    let coefficients = Coefficients { clip: settings.clip, kl: settings.kl, entropy: settings.entropy };
     let rows = minibatch(settings, rollouts.len());
     let mut report = UpdateStats::default();
     let all_tokens = token_count(rollouts);
@@ -108,17 +107,9 @@ pub fn update(
             let mut gradient: Option<LeafGradients> = None;
             for part in part.chunks(policy.microbatch) {
                 let drawn = Drawn::new(part, sampling);
-                let logits = |params: &Params| Logits::at(policy.lm, params, &drawn.rows, &drawn.places);
-                let initial = (settings.kl > 0.0).then(|| logits(&Params::new(policy.lm.layout(), &initial)));
                 let params = Params::trained(policy.lm.layout(), &theta);
-                let objective = logits(&params).sum(|part, pi| {
-                    let pi = drawn.distribution(part.clone(), pi);
-                    let initial = initial
-                        .as_ref()
-                        .map(|initial| drawn.distribution(part.clone(), initial.of(part.clone())).autodiff());
-                    let numbers = drawn.numbers(part, pi, initial.as_ref());
-                    measure(&mut report, &numbers, settings.clip, all_tokens, minibatch == 0);
-                    loss(&numbers, coefficients, count)
+                let objective = descent(policy, &drawn, &params, &initial, count, |numbers| {
+                    measure(&mut report, numbers, settings.clip, all_tokens, minibatch == 0);
                 });
                 gradient = sum(gradient, Some(params.leaf_gradients(objective.backward())));
             }
@@ -158,6 +149,28 @@ fn sum(a: Option<LeafGradients>, b: Option<LeafGradients>) -> Option<LeafGradien
 
 fn token_count(rollouts: &[Rollout]) -> f64 {
     rollouts.iter().map(|rollout| rollout.completion.tokens.len()).sum::<usize>() as f64
+}
+
+/// Minus the objective, a mean over `count` tokens, of some that were drawn; `see` is shown what it is made of, chunk by chunk.
+fn descent(
+    policy: &Policy,
+    drawn: &Drawn,
+    params: &Params,
+    initial: &Tensor<1>,
+    count: f64,
+    mut see: impl FnMut(&Numbers),
+) -> Objective {
+    let settings = policy.settings;
+    let coefficients = Coefficients { clip: settings.clip, kl: settings.kl, entropy: settings.entropy };
+    let logits = |params: &Params| Logits::at(policy.lm, params, &drawn.rows, &drawn.places);
+    let initial = (settings.kl > 0.0).then(|| logits(&Params::new(policy.lm.layout(), initial)));
+    logits(params).sum(|part, pi| {
+        let distribution = |logits| drawn.distribution(part.clone(), logits);
+        let initial = initial.as_ref().map(|initial| distribution(initial.of(part.clone())).autodiff());
+        let numbers = drawn.numbers(part.clone(), distribution(pi), initial.as_ref());
+        see(&numbers);
+        loss(&numbers, coefficients, count)
+    })
 }
 
 /// Adds a part's figures to the report. The first minibatch sees the weights that were sampled

@@ -6,8 +6,8 @@
 
 use std::{ops::Range, sync::Arc};
 
-use burn::tensor::{Tensor, TensorData};
-use dpg_models::{CausalLm, Example, LeafGradients, Objective, Params, check_tokens, zeros_like};
+use burn::tensor::Tensor;
+use dpg_models::{CausalLm, Example, LeafGradients, Objective, Params, check_tokens, constant, zeros_like};
 use dpg_spec as spec;
 
 use super::{Context, Metric, Score};
@@ -43,7 +43,6 @@ pub struct Read {
 }
 
 /// What numbers were read off.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Source {
     /// Log-probabilities, those of each text times its share.
     LogProbs(Scored, Vec<f64>),
@@ -86,8 +85,7 @@ impl Read {
             Source::LogProbs(scored, shares) => scored.weighed_log_probs(&products(slopes, &shares)),
             Source::Divergences(divergences) => divergences.weighed(slopes),
             Source::Tensor(numbers) => {
-                let slopes = TensorData::new(slopes.to_vec(), [slopes.len()]).convert_dtype(numbers.dtype());
-                let slopes = Tensor::from_data(slopes, (&numbers.device(), numbers.dtype()));
+                let slopes = constant(slopes.to_vec(), [slopes.len()], &numbers);
                 Objective::new((numbers * slopes).sum())
             }
         }

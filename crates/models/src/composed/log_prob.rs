@@ -3,7 +3,7 @@
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{dot, log_sum_exp_of};
-use crate::Dual;
+use crate::{Dual, constant};
 
 /// Log-probabilities `[rows, 1]` of `targets` under logits `[rows, columns]` of `vocab` tokens, the rest padding, with
 /// their tangents if the logits have any. With `weights`, also what goes back to the logits and to their tangents from the
@@ -21,10 +21,7 @@ pub(crate) fn log_probs(
     let chosen = |x: &Tensor<2>| x.clone().gather(1, tokens.clone());
     let log_sum = log_sum_exp_of(x.clone(), vocab);
     let y = chosen(x) - log_sum.clone();
-    let g = weights.map(|weights| {
-        let data = TensorData::new(weights.to_vec(), column).convert_dtype(x.dtype());
-        Tensor::from_data(data, (&x.device(), x.dtype()))
-    });
+    let g = weights.map(|weights| constant(weights.to_vec(), column, x));
     let p = || (x.clone() - log_sum.clone()).exp();
     // `g (e_t - p)`
     let away = |p: Tensor<2>, g: Tensor<2>| {

@@ -14,7 +14,7 @@ mod objective;
 
 use std::fmt::Debug;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use burn_autodiff::{
     Autodiff,
     checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
@@ -28,6 +28,7 @@ pub(crate) use log_prob::log_probs;
 pub use objective::Objective;
 
 use crate::backend::{self, dot_rows, row_means};
+use crate::constant;
 use crate::fused::{Operation, run as run_fused};
 
 /// A function of `N` tensors with its derivative. No tensor here is tracked.
@@ -195,8 +196,7 @@ fn causal_mask<const D: usize>(queries: usize, like: &Tensor<D>) -> Tensor<D> {
         (0..queries * keys).map(|i| if i % keys > i / keys { MASKED } else { 0.0 }).collect();
     let mut shape = [1; D];
     (shape[D - 2], shape[D - 1]) = (queries, keys);
-    let data = TensorData::new(mask, shape).convert_dtype(like.dtype());
-    Tensor::from_data(data, (&like.device(), like.dtype()))
+    constant(mask, shape, like)
 }
 
 /// The mean of each row, with size 1.

@@ -113,7 +113,9 @@ fn of_value<E: Real>(x: &mut [E], (target, g): (usize, Option<E>)) -> E {
     let (shift, total) = softened(x);
     if let Some(g) = g {
         let factor = -g / total;
-        x.iter_mut().for_each(|x| *x = factor * *x);
+        for x in &mut *x {
+            *x = factor * *x;
+        }
         x[target] = x[target] + g;
     }
     chosen - (shift + total.ln())
@@ -141,7 +143,9 @@ fn of_tangent<E: Real>(x: &mut [E], dx: &mut [E], (target, g): (usize, Option<E>
 #[inline(always)]
 fn softened<E: Real>(x: &mut [E]) -> (E, E) {
     let shift = largest(x);
-    x.iter_mut().for_each(|x| *x = (*x - shift).exponential());
+    for x in &mut *x {
+        *x = (*x - shift).exponential();
+    }
     (shift, sum([&*x], |[x]| x))
 }
 

@@ -192,7 +192,7 @@ fn an_advantage_alone_reaches_a_mix() {
                 optimizer = { kind = 'adamw', learning_rate = 2e-3, eps_root = 1e-4, weight_decay = 1e-4 }\n\
                 [metric]\nkind = 'token_probability'\nprompts = ['th', 'in th', 'of th']\nanswers = ['z']\n\
                 [generator]\nmodel = 'embedded:letters'\ntemplate = ''\nmax_new_tokens = 40\n\
-                [policy]\nsteps = 40\nprompts_per_step = 128\ngroup_size = 4\nadvantage = 'global'\nlearning_rate = 3e-4\n\
+                [policy]\nsteps = 60\nprompts_per_step = 128\ngroup_size = 4\nadvantage = 'global'\nlearning_rate = 3e-4\n\
                 minibatch_prompts = 64\nvalidate_every = 0\nvalidation_examples = 8\n\
                 [schedule]\n'policy.learning_rate' = 3e-3\n\
                 [output]\nexamples = 3000\n[output.length]\nquotas = false\nadvantage = 30.0\n\

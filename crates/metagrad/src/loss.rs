@@ -56,10 +56,7 @@ impl Scored {
     /// Tangents of the tokens' log-probabilities, and the sum of weighed ones: of each token its example's weight times
     /// what it has of its example.
     fn weighed(&self, weights: &[f64], share: impl Fn(usize) -> f64) -> (Option<Tensor<1>>, Objective) {
-        let of_example = |(places, weight): (&Vec<Place>, &f64)| {
-            std::iter::repeat_n(weight * share(places.len()), places.len())
-        };
-        let weights: Vec<f64> = self.places.iter().zip(weights).flat_map(of_example).collect();
+        let weights = of_tokens(self.places.iter().map(Vec::len), weights, share);
         let (log_probs, sum) = self.predictions.weighed(&weights);
         (log_probs.tangent, sum)
     }
@@ -79,6 +76,12 @@ impl Scored {
 /// What each of so many tokens has of its example's loss.
 pub(crate) fn of_loss(tokens: usize) -> f64 {
     -1.0 / tokens as f64
+}
+
+/// What each scored token has of its example's weight: `share` of it, given how many the example has.
+fn of_tokens(scored: impl Iterator<Item = usize>, weights: &[f64], share: impl Fn(usize) -> f64) -> Vec<f64> {
+    let of_example = |(scored, weight): (usize, &f64)| std::iter::repeat_n(weight * share(scored), scored);
+    scored.zip(weights).flat_map(of_example).collect()
 }
 
 /// Logits of other predictions of some places, `[places, vocab]` as the model's are. Not tracked.
@@ -120,9 +123,7 @@ impl Divergences {
 
     /// The sum of the means, each times its weight.
     pub(crate) fn weighed(&self, weights: &[f64]) -> Objective {
-        let of_token =
-            |(&scored, weight): (&usize, &f64)| std::iter::repeat_n(weight / scored as f64, scored);
-        let weights: Vec<f64> = self.scored.iter().zip(weights).flat_map(of_token).collect();
+        let weights = of_tokens(self.scored.iter().copied(), weights, |scored| 1.0 / scored as f64);
         self.logits.sum(|places, p| {
             let others = (self.others)(places.clone(), &p.clone().inner()).autodiff();
             let weights = constant(weights[places.clone()].to_vec(), [places.len()], &p);

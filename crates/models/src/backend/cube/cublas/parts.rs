@@ -21,9 +21,9 @@ const VECTOR: usize = 4;
 const ALIGNMENT: usize = 8;
 
 /// Operands whose parts are kept for products to come, bytes of all their parts, and of one's at most.
-const KEPT: usize = 16;
-const KEPT_BYTES: u64 = 1 << 30;
-const MOST: u64 = KEPT_BYTES / 4;
+const KEPT: usize = 4;
+const KEPT_BYTES: u64 = 1 << 29;
+const MOST: u64 = KEPT_BYTES / 2;
 
 /// The side of a product that an operand is on.
 #[derive(Clone, Copy, PartialEq, Eq)]

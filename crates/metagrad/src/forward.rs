@@ -1,7 +1,9 @@
 //! The inner run: what is fine-tuned, and one pass over a batch each way.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
-use dpg_models::{CausalLm, Example, LeafGradients, Params, check_tokens, device};
+use dpg_models::{CausalLm, Example, LeafGradients, Params, Trace, check_tokens, device};
 use dpg_optim::{Clip, Optimizer, Run, State};
 use dpg_spec::Loss;
 
@@ -60,7 +62,7 @@ impl Sft<'_> {
         self.check()?;
         let mut state = State::new(self.theta.clone());
         for step in 0..self.batches.len() {
-            let (g, _) = self.gradient(step, &state.theta)?;
+            let g = self.gradient(step, &state.theta)?.flat;
             state = self.optimizer().step(&self.run(), step, state, &g);
         }
         Ok(state.theta)
@@ -76,20 +78,55 @@ impl Sft<'_> {
 
     /// `g_t = grad sum_i w_i share(l_i)` at `theta`, `[n]`, cut to the recipe's largest norm; without what
     /// comes back to the padding row of the embedding from its lookups, if the model has one.
-    pub(crate) fn gradient(
+    pub(crate) fn gradient(&self, step: usize, theta: &Tensor<1>) -> Result<Gradient, Error> {
+        self.gradient_and(step, theta, false)
+    }
+
+    /// The same, and what [`traced_tangents`](Self::traced_tangents) are made of, if asked for.
+    pub(crate) fn gradient_and(
         &self,
         step: usize,
         theta: &Tensor<1>,
-    ) -> Result<(Tensor<1>, Option<Clip>), Error> {
+        with_traces: bool,
+    ) -> Result<Gradient, Error> {
         let sums = self.over_batch(step, [theta], |indices, [theta]| {
+            let (trace, shares) = (Arc::new(Trace::default()), self.shares(step, indices));
             let params = Params::trained(self.lm.layout(), theta);
+            let params = if with_traces { params.traced(&trace) } else { params };
             let scored = Scored::new(self.lm, &params, &self.pick(indices));
-            let loss = scored.weighed_loss(&self.shares(step, indices));
-            Sums { each: vec![], total: Some(params.leaf_gradients(loss.backward())) }
+            let total = params.leaf_gradients(scored.weighed_loss(&shares).backward());
+            let traces = if with_traces { vec![Traced { trace, scored, shares }] } else { vec![] };
+            Sums { total: Some(total), traces, ..Sums::default() }
         })?;
-        let g = sums.total.expect("a batch has at least one example").flat(theta);
+        let flat = sums.total.expect("a batch has at least one example").flat(theta);
         let largest = self.recipe.max_grad_norm;
-        Ok(if largest > 0.0 { dpg_optim::clip(g, largest) } else { (g, None) })
+        let (flat, clip) = if largest > 0.0 { dpg_optim::clip(flat, largest) } else { (flat, None) };
+        Ok(Gradient { flat, clip, traces: sums.traces })
+    }
+
+    /// Whether the walk back has its derivatives from the traces of the way there, which takes a pass less and, until then,
+    /// the memory of one: if the run is one step whose batch passes at once, and none of its examples counts nothing.
+    pub(crate) fn is_traced(&self) -> bool {
+        let [batch] = self.batches else { return false };
+        let at_once = batch.len().div_ceil(self.devices.len()) <= self.microbatch;
+        at_once && batch.iter().all(|&example| self.weights.get(example) != Some(&0.0))
+    }
+
+    /// `s_i` as [`tangents`](Self::tangents) has them, of the passes that left `traces`.
+    pub(crate) fn traced_tangents(
+        &self,
+        traces: &[Traced],
+        theta: &Tensor<1>,
+        u: &Tensor<1>,
+    ) -> Result<Vec<f64>, Error> {
+        self.stop_if_cancelled()?;
+        let layout = self.lm.layout();
+        let parts = device::map(self.devices, traces, |device, traces| {
+            let [theta, u] = [theta, u].map(|vector| vector.clone().to_device(device));
+            let params = Params::new(layout, &theta).with_tangent(layout, &u);
+            traces.iter().flat_map(|traced| traced.tangents(self.lm, &params)).collect::<Vec<_>>()
+        });
+        Ok(parts.concat())
     }
 
     /// Directional derivatives `s_i = <grad l_i(theta), u>` of the batch's examples, in its order,
@@ -118,7 +155,7 @@ impl Sft<'_> {
             };
             let each = by_token.iter().map(|tokens| tokens.iter().sum()).collect();
             let total = mean.map(|mean| params.leaf_gradients(mean.backward()));
-            Sums { each, total }
+            Sums { each, total, ..Sums::default() }
         })?;
         Ok((sums.each, sums.total))
     }
@@ -134,7 +171,7 @@ impl Sft<'_> {
         let sums = self.over_batch(step, [theta, u], |indices, [theta, u]| {
             let params = Params::new(layout, theta).with_tangent(layout, u);
             let by_token = Scored::new(self.lm, &params, &self.pick(indices)).tangents();
-            Sums { each: by_token.concat(), total: None }
+            Sums { each: by_token.concat(), ..Sums::default() }
         })?;
         let mut each = sums.each.into_iter();
         let of_example = |&index: &usize| each.by_ref().take(self.examples[index].tokens.len()).collect();
@@ -158,9 +195,9 @@ impl Sft<'_> {
             })
         });
         parts.into_iter().try_fold(Sums::default(), |sums, part| {
-            let Sums { each, total } = part?;
-            let total = total.map(|total| total.to_device(&self.theta.device()));
-            Ok(sums.and(Sums { each, total }))
+            let part = part?;
+            let total = part.total.map(|total| total.to_device(&self.theta.device()));
+            Ok(sums.and(Sums { total, ..part }))
         })
     }
 
@@ -194,16 +231,46 @@ impl Sft<'_> {
     }
 }
 
-/// What passes over examples give: a number for each, and the sum of their gradients, if there are any.
+/// The gradient of a batch.
+pub(crate) struct Gradient {
+    /// As the optimizer takes it, `[n]`,
+    pub(crate) flat: Tensor<1>,
+    /// and how it was cut before.
+    pub(crate) clip: Option<Clip>,
+    /// One for each device that had a part of the batch, if they were asked for.
+    pub(crate) traces: Vec<Traced>,
+}
+
+/// A pass over examples whose gradients were taken.
+pub(crate) struct Traced {
+    trace: Arc<Trace>,
+    scored: Scored,
+    /// What each example counted for in the loss.
+    shares: Vec<f64>,
+}
+
+impl Traced {
+    /// `<grad l_i, u>` of its examples, u the tangent of `params`.
+    fn tangents(&self, lm: &dyn CausalLm, params: &Params) -> Vec<f64> {
+        let weighed = self.trace.tangents(params, self.shares.len());
+        let of_head = self.scored.tangents_of_head(lm, params);
+        let each = weighed.into_iter().zip(&self.shares).zip(of_head);
+        each.map(|((weighed, share), of_head)| weighed / share + of_head).collect()
+    }
+}
+
+/// What passes over examples give: a number for each, the sum of their gradients, and traces, if there are any.
 #[derive(Default)]
 struct Sums {
     each: Vec<f64>,
     total: Option<LeafGradients>,
+    traces: Vec<Traced>,
 }
 
 impl Sums {
     fn and(mut self, next: Self) -> Self {
         self.each.extend(next.each);
+        self.traces.extend(next.traces);
         self.total = match (self.total, next.total) {
             (Some(sum), Some(part)) => Some(sum.and(part)),
             (sum, part) => sum.or(part),

@@ -164,9 +164,12 @@ fn back(
     let mut adjoint = State::new(gradient);
     let mut rewards = vec![0.0; sft.examples.len()];
     for (t, batch) in sft.batches.iter().enumerate().rev() {
-        let (before, (tangents, curvature)) = tape.back(t, adjoint, |theta, u| {
+        let (before, (tangents, curvature)) = tape.back(t, adjoint, |theta, u, traces| {
             beside(t, &theta, &u)?;
-            sft.tangents(t, &theta, &u, t > 0)
+            if traces.is_empty() {
+                return sft.tangents(t, &theta, &u, t > 0);
+            }
+            Ok((sft.traced_tangents(traces, &theta, &u)?, None))
         })?;
         let share = sft.share(t);
         for (&example, s) in batch.iter().zip(tangents) {

@@ -45,7 +45,13 @@ impl Scored {
         self.by_token(self.predictions.log_probs().tangent)
     }
 
-    /// The same, and the sum of the losses' tangents, each times its example's weight; none if they are zero whatever the
+    /// What each example's loss moves by along the tangent of the head in `params`, with the hidden states as they are.
+    pub(crate) fn tangents_of_head(&self, lm: &dyn CausalLm, params: &Params) -> Vec<f64> {
+        let by_token = self.by_token(self.predictions.along(lm, params));
+        by_token.iter().map(|tokens| tokens.iter().sum()).collect()
+    }
+
+    /// What [`tangents`](Self::tangents) gives, and the sum of the losses' tangents, each times its example's weight; none if they are zero whatever the
     /// weights of the model are.
     pub(crate) fn weighed_tangents(&self, weights: &[f64]) -> (Vec<Vec<f64>>, Option<Objective>) {
         let (tangents, sum) = self.weighed(weights, of_loss);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dpg_models::{activations, chunk_of_logits, device::backend_of, width};
+use dpg_models::{activations, chunk_of_logits, device::backend_of, traced, width};
 
 use crate::Sft;
 
@@ -29,7 +29,8 @@ use crate::Sft;
 /// A pass takes, for each token of a microbatch, about 36 numbers for every layer and unit of the hidden
 /// width, and 4 for each of at most 2^23 logits; and twice the head, whose gradient has two parts where it
 /// is tied. The walk back through the first step keeps nothing of its pass, so a run of one step takes half of
-/// that, while no more than 3 P are there. Several devices each hold 4 P more, and their own passes.
+/// that, while no more than 3 P are there. If its batch passes at once, what its walk back reads of the way there stays
+/// beside the 5 P instead: about 18 numbers for each token, layer and unit. Several devices each hold 4 P more, and their own passes.
 ///
 /// A state kept every c steps costs (c - 1) / 2 optimizer steps for each step; segments cost every pass of
 /// plain fine-tuning a second time. The bits of the result are the same in every case.
@@ -128,7 +129,8 @@ impl Storage {
             // theta, its gradients, and the sum of theirs
             (with_tangents / 2, 3 * sft.theta.dims()[0] as u64 * number)
         };
-        Bytes { vectors, meanwhile, pass: (pass + 2 * head) as u64 * number, spilled }
+        let trace = if sft.is_traced() { (traced(sft.lm) * tokens) as u64 * number } else { 0 };
+        Bytes { vectors: vectors + trace, meanwhile, pass: (pass + 2 * head) as u64 * number, spilled }
     }
 
     /// Bytes of flat vectors, in memory and on disk.

@@ -5,10 +5,12 @@
 //! segment ([`Storage`]). Steps are deterministic, so nothing of this changes a bit of the result.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use dpg_optim::{Back, Clip, Replay};
 
+use crate::forward::{Gradient, Traced};
 use crate::{Error, Sft, State, Storage};
 
 /// A recorded run, read from its last step to its first.
@@ -26,6 +28,8 @@ pub(crate) struct Tape<'a> {
     gradients: Vec<Tensor<1>>,
     /// and how they were cut before.
     clips: Vec<Option<Clip>>,
+    /// What its one pass left, if the run is one step that leaves some.
+    traces: Arc<[Traced]>,
 }
 
 impl<'a> Tape<'a> {
@@ -34,8 +38,16 @@ impl<'a> Tape<'a> {
         let steps = sft.batches.len();
         let segment = storage.segment(steps);
         let stride = storage.stride.unwrap_or(segment).max(1);
-        let mut tape =
-            Self { sft, segment, stride, starts: vec![], states: vec![], gradients: vec![], clips: vec![] };
+        let mut tape = Self {
+            sft,
+            segment,
+            stride,
+            starts: vec![],
+            states: vec![],
+            gradients: vec![],
+            clips: vec![],
+            traces: Arc::default(),
+        };
         let mut state = State::new(sft.theta.clone());
         for first in (0..steps).step_by(segment) {
             if first + segment < steps {
@@ -57,18 +69,19 @@ impl<'a> Tape<'a> {
             states: self.states.clone(),
             gradients: self.gradients.clone(),
             clips: self.clips.clone(),
+            traces: self.traces.clone(),
             ..*self
         })
     }
 
     /// Pulls `adjoint` back through step `t`; calls go from the last step to the first. `pass` is handed theta
-    /// before the step and u = dPhi/dg, `[n]` both, and goes along u. What it finds comes with the direct part
+    /// before the step and u = dPhi/dg, `[n]` both, and the traces of the step if it left some; it goes along u. What it finds comes with the direct part
     /// of the adjoint of the state before the step.
     pub(crate) fn back<R>(
         &mut self,
         t: usize,
         adjoint: State,
-        pass: impl FnOnce(Tensor<1>, Tensor<1>) -> Result<R, Error>,
+        pass: impl FnOnce(Tensor<1>, Tensor<1>, &[Traced]) -> Result<R, Error>,
     ) -> Result<(State, R), Error> {
         if self.gradients.is_empty() {
             let start = self.starts.pop().expect("the walk goes from segment to segment").load()?;
@@ -85,7 +98,7 @@ impl<'a> Tape<'a> {
             // the last step, when the tape is longest: the moments' adjoints wait until the pass is over
             let (theta, u) = optimizer.direction(replay, &g, &adjoint);
             let u = if let Some(clip) = clip { clip.back(u, g.clone()) } else { u };
-            let found = pass(theta, u)?;
+            let found = pass(theta, u, &std::mem::take(&mut self.traces))?;
             return Ok((optimizer.adjoint(replay, &g, adjoint), found));
         }
         // the optimizer writes over a gradient that nobody else holds
@@ -94,7 +107,7 @@ impl<'a> Tape<'a> {
         if let Some((clip, cut)) = cut {
             u = clip.back(u, cut);
         }
-        Ok((adjoint, pass(theta, u)?))
+        Ok((adjoint, pass(theta, u, &std::mem::take(&mut self.traces))?))
     }
 
     fn run_segment(&mut self, first: usize, mut state: State) -> Result<State, Error> {
@@ -102,13 +115,15 @@ impl<'a> Tape<'a> {
         self.clips.clear();
         self.states.clear();
         for t in first..(first + self.segment).min(self.sft.batches.len()) {
-            let (gradient, clip) = self.sft.gradient(t, &state.theta)?;
+            let Gradient { flat, clip, traces } =
+                self.sft.gradient_and(t, &state.theta, self.sft.is_traced())?;
             if (t - first).is_multiple_of(self.stride) {
                 self.states.push((t, state.clone()));
             }
-            state = self.sft.optimizer().step(&self.sft.run(), t, state, &gradient);
-            self.gradients.push(gradient);
+            state = self.sft.optimizer().step(&self.sft.run(), t, state, &flat);
+            self.gradients.push(flat);
             self.clips.push(clip);
+            self.traces = traces.into();
         }
         Ok(state)
     }

@@ -206,6 +206,37 @@ fn a_padding_row_has_the_same_bits_after_training() {
     assert_ne!(before[row(seen)], after[row(seen)]);
 }
 
+/// One step whose batch passes at once has its rewards from the traces of the way there, otherwise from a dual pass.
+#[test]
+fn traces_give_the_rewards_of_a_dual_pass() {
+    let models = MODELS.map(|model| (model, subject(model, DType::F64)));
+    let padded = ["llama-tied", "qwen3"].map(|model| (model, padded(model, 2)));
+    for (model, subject) in models.into_iter().chain(padded) {
+        let mut setup = setup(&subject, optimizer_settings()[0], 6);
+        setup.batches = vec![(0..6).collect()];
+        for example in &mut setup.examples {
+            example.tokens[0] = 2;
+        }
+        let metric = metric(&subject, &metric_settings()[3].1);
+        let mut run = |weights: &[f64], microbatch: usize, devices: usize| {
+            setup.devices = vec![Device::flex(); devices];
+            let run = metagradient(setup.sft(weights, microbatch), metric.as_ref(), &Storage::default());
+            run.unwrap().rewards
+        };
+        let weights = [1.0, 0.5, 2.0, -1.0, 1.0, 3.0];
+        let dual = run(&weights, 4, 1);
+        for (microbatch, devices) in [(6, 1), (2, 3), (5, 4)] {
+            let traced = run(&weights, microbatch, devices);
+            assert!(relative_error(&traced, &dual) < 1e-11, "{model}: {traced:?} for {dual:?}");
+            assert!(traced != dual, "{model}: nothing was traced");
+            assert_eq!(traced, run(&weights, microbatch, devices), "{model}, run again");
+        }
+        // what counts nothing leaves no trace of its derivative
+        let weights = [1.0, 0.0, 2.0, -1.0, 1.0, 3.0];
+        assert!(relative_error(&run(&weights, 6, 1), &run(&weights, 4, 1)) < 1e-12, "{model}");
+    }
+}
+
 #[test]
 fn microbatches_change_nothing_but_rounding() {
     let subject = subject("llama", DType::F64);

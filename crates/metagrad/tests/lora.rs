@@ -209,6 +209,33 @@ fn rewards_are_derivatives_through_three_steps() {
     }
 }
 
+#[test]
+fn traces_of_one_step_give_the_rewards_of_a_dual_pass() {
+    for (model, lora, _) in ADAPTED {
+        let subject = subject(model, lora);
+        let held_out = r#"{ "kind": "held_out_loss", "data": { "path": "-", "column": "text" } }"#;
+        let metric = metric(&subject, &serde_json::from_str(held_out).unwrap()).unwrap();
+        let recipe = spec::Sft { optimizer: optimizers()[0], max_grad_norm: 0.5, ..spec::Sft::default() };
+        let rewards = |microbatch: usize| {
+            let sft = Sft {
+                lm: subject.lm.as_ref(),
+                theta: &subject.theta,
+                examples: &subject.texts(5, 3),
+                weights: &[1.0, 0.5, 2.0, 1.0, 1.0],
+                batches: &[(0..5).collect()],
+                recipe: &recipe,
+                microbatch,
+                devices: &[Device::flex()],
+                cancelled: &|| false,
+            };
+            metagradient(sft, metric.as_ref(), &Storage::default()).unwrap().rewards
+        };
+        let (traced, dual) = (rewards(5), rewards(4));
+        assert!(relative_error(&traced, &dual) < 1e-11, "{model}: {traced:?} for {dual:?}");
+        assert!(traced != dual, "{model}: nothing was traced");
+    }
+}
+
 /// Vectors are counted in adapters, and a frozen head has no gradient.
 #[test]
 fn a_run_keeps_vectors_of_adapters_alone() {

@@ -3,15 +3,16 @@
 //! Learned positions, pre-norm blocks, GELU; linear weights are stored `[in, out]`. Dropout is off. Its
 //! embedding has no padding row, whatever `pad_token_id` says.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
+use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::{
     Cache, CausalLm, Dual, Error, Head, Layout, MatmulPrecision, Params, Tokens,
     config::Keys,
     context::Context,
-    layers::{Heads, embedding, layer_norm, linear, lookup, packed_attention},
+    layers::{Heads, Norm, embedding, linear, lookup, lookup_along, packed_attention},
 };
 
 /// The keys of config.json that change the computation.
@@ -164,19 +165,23 @@ impl Gpt2 {
     }
 
     fn norm(&self, params: &Params, x: Dual<3>, [weight, bias]: [usize; 2]) -> Dual<3> {
-        layer_norm(x, params.vector(weight), params.vector(bias), self.epsilon)
+        Norm { is_centred: true, epsilon: self.epsilon, weight, bias: Some(bias) }.forward(params, x)
     }
 
     fn affine(&self, params: &Params, x: Dual<3>, [weight, bias]: [usize; 2]) -> Dual<3> {
         linear(params, x, weight, Some(bias), self.heads.precision)
     }
 
-    fn positions(&self, params: &Params, context: &Context) -> Dual<3> {
-        let seq = context.positions.len() / context.rows;
-        let rows = context.positions.iter().map(|&position| position as u32).collect();
-        let table = params.matrix(self.position_embedding);
-        let hidden = table.dims()[1];
-        lookup(params, table, rows).reshape([context.rows, seq, hidden])
+    /// `[batch, seq, hidden]`.
+    fn positions(&self, params: &Params, context: &Context, [batch, seq]: [usize; 2]) -> Dual<3> {
+        let (table, rows) = (self.position_embedding, context.rows);
+        let ids: Arc<[u32]> = context.positions.iter().map(|&position| position as u32).collect();
+        let of_batch = move |positions: Tensor<2>| {
+            let hidden = positions.dims()[1];
+            positions.reshape([rows, seq, hidden]).expand([batch, seq, hidden])
+        };
+        let positions = lookup(params, table, ids.clone()).linear_map(of_batch);
+        params.note(table, positions, move |params| lookup_along(params, table, &ids).map(of_batch))
     }
 }
 
@@ -225,7 +230,8 @@ impl CausalLm for Gpt2 {
         mut cache: Option<&mut Cache>,
     ) -> Dual<3> {
         let context = Context::new(tokens.dims(), cache.as_deref());
-        let mut x = embedding(params, self.token_embedding, tokens, None) + self.positions(params, &context);
+        let mut x = embedding(params, self.token_embedding, tokens, None)
+            + self.positions(params, &context, tokens.dims());
         for (layer, block) in self.blocks.iter().take(layers).enumerate() {
             let h = self.norm(params, x.clone(), block.attention_norm);
             let qkv = self.affine(params, h, block.qkv);

@@ -34,6 +34,7 @@ mod products;
 mod sampler;
 mod stored_type;
 mod tokenizer;
+mod trace;
 mod vector;
 pub mod weights;
 
@@ -53,7 +54,7 @@ pub use layout::{Layout, Param};
 pub use llama::Llama;
 pub use lm::{
     CausalLm, Head, Place, activations, check_tokens, chunk_of_logits, hidden_at, kept_of_rollout,
-    kl_divergence, log_probs, logits, logits_at, places, together, width,
+    kl_divergence, log_probs, logits, logits_at, places, together, traced, width,
 };
 pub use logits::Logits;
 pub use lora::{Adapters, Frozen, adapter_layout, load_adapter, name_base};
@@ -66,4 +67,5 @@ pub use products::product_errors;
 pub use sampler::{Completion, Sampling, keyed_rng, sample, sample_until};
 pub use stored_type::StoredType;
 pub use tokenizer::{Tokenizer, common_prefix};
+pub use trace::Trace;
 pub use vector::{load_vector, vector_file};

@@ -11,7 +11,7 @@ use crate::{
     Cache, CausalLm, Dual, Error, Head, Layout, MatmulPrecision, Params, Tokens,
     config::Keys,
     context::Context,
-    layers::{Heads, Rope, RopeScaling, attention, embedding, linear, rms_norm, rotate},
+    layers::{Heads, Norm, Rope, RopeScaling, attention, embedding, linear, rotate},
 };
 
 /// The keys of config.json that change the computation.
@@ -215,7 +215,7 @@ impl Llama {
     }
 
     fn norm<const D: usize>(&self, params: &Params, x: Dual<D>, weight: usize) -> Dual<D> {
-        rms_norm(x, params.vector(weight), self.epsilon)
+        Norm { is_centred: false, epsilon: self.epsilon, weight, bias: None }.forward(params, x)
     }
 }
 

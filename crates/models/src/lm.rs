@@ -121,6 +121,18 @@ pub fn activations(lm: &dyn CausalLm) -> usize {
     2 * (outputs.sum::<usize>() + lm.layers() * inputs)
 }
 
+/// Numbers that a [`Trace`](crate::Trace) keeps of each token, about: what trained linear layers and norms are given, and
+/// what comes back to what they give.
+pub fn traced(lm: &dyn CausalLm) -> usize {
+    let layout = lm.layout();
+    let Some(adapters) = layout.adapters() else {
+        return activations(lm) / 2 + 4 * lm.layers() * width(lm);
+    };
+    let params = layout.model().params().iter().enumerate();
+    let adapted = params.filter(|&(index, _)| adapters.place(index).is_some());
+    adapted.map(|(_, param)| param.shape[0] + param.shape[1]).sum()
+}
+
 /// Numbers that a rollout of up to `length` tokens keeps while the generator is trained, about: what a pass without
 /// tangents keeps.
 pub fn kept_of_rollout(lm: &dyn CausalLm, length: usize) -> usize {

@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use crate::{
     CausalLm, Dual, MatmulPrecision, Objective, Params, Place, fused, hidden_at,
     matmul::{matmul, matmul_plus},
+    params::untracked,
 };
 
 /// Logits of a chunk on the CPU, unless a place alone has more.
@@ -60,6 +61,14 @@ impl Logits {
     ) -> Self {
         let read = plain(&head).linear_map(|weight| as_read(weight, &hidden.primal));
         Self { hidden, head, read, is_trained, is_tied, chunk, precision }
+    }
+
+    /// What the head of `params` makes of the same hidden states, which have no tangent; nothing if it has none either.
+    pub(crate) fn along(&self, lm: &dyn CausalLm, params: &Params) -> Option<Self> {
+        let head = lm.head().weight(params);
+        head.tangent.as_ref()?;
+        let hidden = untracked(&self.hidden.primal).into();
+        Some(Self::new(hidden, head, [self.is_trained, self.is_tied], self.chunk, self.precision))
     }
 
     /// How many places there are.
@@ -156,7 +165,7 @@ impl Logits {
 
 /// Without autodiff.
 fn plain(x: &Dual<2>) -> Dual<2> {
-    x.clone().linear_map(|x| if x.is_autodiff() { x.inner() } else { x })
+    x.clone().linear_map(|x| untracked(&x))
 }
 
 /// Some rows.

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData, s};
 
-use crate::{Adapters, Dual, Layout, MatmulPrecision, Param, fused::zeros};
+use crate::{Adapters, Dual, Layout, MatmulPrecision, Param, Trace, fused::zeros, matmul::matmul};
 
 /// The parameters of one forward pass, each a 1-D leaf with its shape.
 ///
@@ -17,6 +17,7 @@ pub struct Params {
     shapes: Vec<Vec<usize>>,
     adapters: Option<Arc<Adapters>>,
     padding: Padding,
+    trace: Option<Arc<Trace>>,
 }
 
 /// Which derivative leaves out the lookup of an embedding's padding row.
@@ -42,6 +43,7 @@ impl Params {
             shapes: layout.params().iter().map(|param| param.shape.clone()).collect(),
             adapters: layout.adapters().cloned(),
             padding: Padding::Kept,
+            trace: None,
         }
     }
 
@@ -58,6 +60,27 @@ impl Params {
     /// comes back to an embedding's padding row from its lookups.
     pub fn trained(layout: &Layout, theta: &Tensor<1>) -> Self {
         Self { padding: Padding::NoGradient, ..Self::tracked(layout, theta) }
+    }
+
+    /// Has the pass leave a trace of how it uses the leaves, which are tracked.
+    #[must_use]
+    pub fn traced(self, trace: &Arc<Trace>) -> Self {
+        Self { trace: Some(trace.clone()), ..self }
+    }
+
+    /// `y`, which was made of a parameter of the model, and perhaps of others with it; a trace notes how it moves `along`
+    /// the tangents of parameters. Its first dimension is that of the rows that pass.
+    pub(crate) fn note<const D: usize>(
+        &self,
+        parameter: usize,
+        y: Dual<D>,
+        along: impl Fn(&Self) -> Option<Tensor<D>> + Send + Sync + 'static,
+    ) -> Dual<D> {
+        let is_trained = self.adapters.as_ref().is_none_or(|adapters| adapters.place(parameter).is_some());
+        match &self.trace {
+            Some(trace) if is_trained => Dual::new(trace.note(y.primal, along), y.tangent),
+            _ => y,
+        }
     }
 
     /// Gives the leaves the tangent `direction` `[layout.len()]`, a constant for autodiff. A leaf whose
@@ -118,20 +141,54 @@ impl Params {
         bias: Option<usize>,
         precision: MatmulPrecision,
     ) -> Dual<2> {
-        let bias = bias.map(|bias| {
-            let bias = self.vector(bias);
-            let n = bias.dims()[0];
-            bias.reshape([1, n])
-        });
-        let y = x.clone().linear(self.matrix(weight), bias, precision);
-        let adapter =
-            self.adapters.as_ref().and_then(|adapters| Some((adapters.place(weight)?, adapters.scale())));
-        let Some((place, scale)) = adapter else { return y };
+        let kept = untracked(&x.primal);
+        let y = x.clone().linear(self.matrix(weight), bias.map(|bias| self.row(bias)), precision);
+        let y = match self.adapter(weight) {
+            None => y,
+            Some(adapter) => y + adapter.output(x, precision),
+        };
+        self.note(weight, y, move |params| params.linear_along(kept.clone(), weight, bias, precision))
+    }
+
+    /// What [`linear`](Self::linear) gives moves by this along the tangents of the parameters, if they have any.
+    fn linear_along(
+        &self,
+        x: Tensor<2>,
+        weight: usize,
+        bias: Option<usize>,
+        precision: MatmulPrecision,
+    ) -> Option<Tensor<2>> {
+        if let Some(adapter) = self.adapter(weight) {
+            return adapter.output(x.into(), precision).tangent;
+        }
+        let rows = x.dims()[0];
+        let of_weight = self.matrix(weight).tangent.map(|dw| matmul(x, dw, precision));
+        match (of_weight, bias.and_then(|bias| self.row(bias).tangent)) {
+            (Some(y), Some(db)) => Some(y + db),
+            (None, Some(db)) => {
+                let n = db.dims()[1];
+                Some(db.expand([rows, n]))
+            }
+            (y, None) => y,
+        }
+    }
+
+    /// A parameter of the model as a matrix of one row.
+    fn row(&self, index: usize) -> Dual<2> {
+        let row = self.vector(index);
+        let n = row.dims()[0];
+        row.reshape([1, n])
+    }
+
+    /// What adapts a weight of the model.
+    fn adapter(&self, weight: usize) -> Option<Adapter> {
+        let adapters = self.adapters.as_ref()?;
+        let place = adapters.place(weight)?;
         let [a, b] = [place, place + 1].map(|leaf| {
             let shape = &self.shapes[leaf];
             self.leaves[leaf].clone().reshape([shape[0], shape[1]])
         });
-        y + x.linear(a, None, precision).scale(scale).linear(b, None, precision)
+        Some(Adapter { a, b, scale: adapters.scale() })
     }
 
     /// A constant of the pass, tracked if the leaves are.
@@ -163,6 +220,26 @@ impl Params {
     pub fn integers<const D: usize>(&self, values: Vec<i64>, shape: [usize; D]) -> Tensor<D, Int> {
         Tensor::from_data(TensorData::new(values, shape), &self.device())
     }
+}
+
+/// What is added to a frozen weight: `scale A B`, A `[in, rank]` and B `[rank, out]`.
+struct Adapter {
+    a: Dual<2>,
+    b: Dual<2>,
+    scale: f64,
+}
+
+impl Adapter {
+    /// `scale (x A) B`.
+    fn output(self, x: Dual<2>, precision: MatmulPrecision) -> Dual<2> {
+        x.linear(self.a, None, precision).scale(self.scale).linear(self.b, None, precision)
+    }
+}
+
+/// A tensor without autodiff.
+pub(crate) fn untracked<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
+    let x = x.clone();
+    if x.is_autodiff() { x.inner() } else { x }
 }
 
 /// Numbers on the device of others and of their type.

@@ -22,6 +22,12 @@ impl Predictions {
         Self { logits, targets }
     }
 
+    /// Tangents of the log-probabilities that come from the head's alone, `[places]`; none if it has none in `params`.
+    pub fn along(&self, lm: &dyn CausalLm, params: &Params) -> Option<Tensor<1>> {
+        let logits = self.logits.along(lm, params)?;
+        Self { logits, targets: self.targets.clone() }.log_probs().tangent
+    }
+
     /// Log-probabilities of the tokens, `[places]`, with their tangents if the model's weights have any. Not tracked.
     pub fn log_probs(&self) -> Dual<1> {
         self.find(None).0

@@ -11,6 +11,7 @@ mod log_prob;
 mod lookup;
 mod norm;
 mod objective;
+mod watch;
 
 use std::fmt::Debug;
 
@@ -26,10 +27,11 @@ use burn_backend::AutodiffBackend;
 pub(crate) use linear::matmul;
 pub(crate) use log_prob::log_probs;
 pub use objective::Objective;
+pub(crate) use watch::watch;
 
 use crate::backend::{self, dot_rows, row_means};
 use crate::constant;
-use crate::fused::{Operation, run as run_fused};
+use crate::fused::{self, Operation, run as run_fused};
 
 /// A function of `N` tensors with its derivative. No tensor here is tracked.
 pub(crate) trait Composed<const D: usize, const N: usize>: Clone + Debug + Send + 'static {
@@ -153,7 +155,8 @@ tracked!(cube, burn_cubecl::Cube);
 
 /// The sum of the products of each row's numbers with those of the other's row, with size 1.
 pub(crate) fn dot<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {
-    dot_rows(a, b, 1.0).unwrap_or_else(|| (a.clone() * b.clone()).sum_dim(D - 1))
+    let fused = dot_rows(a, b, 1.0).or_else(|| fused::dots(a, b));
+    fused.unwrap_or_else(|| (a.clone() * b.clone()).sum_dim(D - 1))
 }
 
 /// `log(sum(exp(x)))` of each row, with size 1.

@@ -76,7 +76,7 @@ pub(crate) use norm::{Norm, NormTangent, Normalise, NormaliseTangent};
 pub use real::Real;
 pub(crate) use real::exponentials;
 pub(crate) use rotation::Rotation;
-pub(crate) use rows::{Kernel, Rows};
+pub(crate) use rows::{Kernel, Rows, dots};
 pub(crate) use softmax::{Softmax, SoftmaxTangent};
 pub(crate) use sweep::zeros;
 pub use sweep::{Sweep, can_sweep, sweep, zeros_like};

@@ -2,12 +2,15 @@
 
 use std::fmt::Debug;
 
+use burn::tensor::{DType, Tensor};
 use burn_backend::{TensorData, TensorMetadata};
-use burn_flex::FlexTensor;
+use burn_flex::{Flex, FlexTensor};
 
 use super::{
     Operation, Real,
     fill::{fill, fill_one},
+    is_off, plain,
+    real::sum,
     slice,
 };
 
@@ -114,4 +117,36 @@ fn backward<E: Real, K: Kernel<N>, const N: usize>(
         });
     });
     gradients.map(|gradient| FlexTensor::from_data(TensorData::new(gradient, shape.clone())))
+}
+
+/// The sum of the products of each row's numbers with those of the other's row, with size 1, on the CPU; `None` for tensors
+/// that are tracked.
+pub(crate) fn dots<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Tensor<D>> {
+    if is_off()
+        || a.dims() != b.dims()
+        || a.dtype() != b.dtype()
+        || !matches!(a.dtype(), DType::F32 | DType::F64)
+    {
+        return None;
+    }
+    let [a, b] = plain([a, b])?;
+    Some(Tensor::from_primitive::<Flex>(typed!(&a, dots_of(&a, &b))))
+}
+
+fn dots_of<E: Real>(_: E, a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
+    let mut shape = a.shape();
+    let last = shape.num_dims() - 1;
+    let n = std::mem::replace(&mut shape[last], 1);
+    let [a, b] = [a, b].map(FlexTensor::to_contiguous);
+    let slices = [slice::<E>(&a), slice::<E>(&b)];
+    let per_task = (TASK / n).max(1);
+    let output = fill_one::<E>(slices[0].len() / n, per_task, |task, output| {
+        vectorised!(E, {
+            for (i, output) in output.iter_mut().enumerate() {
+                let row = task * per_task + i;
+                *output = sum(slices.map(|slice| &slice[row * n..(row + 1) * n]), |[a, b]| a * b);
+            }
+        });
+    });
+    FlexTensor::from_data(TensorData::new(output, shape))
 }

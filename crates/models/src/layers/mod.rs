@@ -5,11 +5,13 @@ mod norm;
 mod rope;
 
 pub(crate) use attention::{Heads, attention, packed_attention};
-pub(crate) use norm::{layer_norm, rms_norm};
+pub(crate) use norm::Norm;
 pub use rope::RopeScaling;
 pub(crate) use rope::{Rope, rotate};
 
 use std::sync::Arc;
+
+use burn::tensor::Tensor;
 
 use crate::{Dual, MatmulPrecision, Params, Tokens, composed::run, fused::Lookup, params::Padding};
 
@@ -33,9 +35,10 @@ pub(crate) fn linear(
 /// derivative leaves them out is said by [`Padding`].
 pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens, padding: Option<u32>) -> Dual<3> {
     let [batch, seq] = tokens.dims();
-    let table = params.matrix(table);
-    let hidden = table.dims()[1];
-    let mut rows = lookup(params, table, tokens.flat());
+    let ids = tokens.flat();
+    let rows = lookup(params, table, ids.clone());
+    let mut rows = params.note(table, rows, move |params| lookup_along(params, table, &ids));
+    let hidden = rows.dims()[1];
     if params.padding() != Padding::Kept
         && let Some(kept) = padding.and_then(|padding| tokens.others(params, padding))
     {
@@ -50,7 +53,13 @@ pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens, padding:
 }
 
 /// Rows of a table, in the type of the pass.
-pub(crate) fn lookup(params: &Params, table: Dual<2>, rows: Arc<[u32]>) -> Dual<2> {
+pub(crate) fn lookup(params: &Params, table: usize, rows: Arc<[u32]>) -> Dual<2> {
     let lookup = Lookup { rows };
-    table.linear_map(|table| run(lookup.clone(), [&table]).cast(params.dtype()))
+    params.matrix(table).linear_map(|table| run(lookup.clone(), [&table]).cast(params.dtype()))
+}
+
+/// [`lookup`] moves by this along the table's tangent, if it has one.
+pub(crate) fn lookup_along(params: &Params, table: usize, rows: &Arc<[u32]>) -> Option<Tensor<2>> {
+    let lookup = Lookup { rows: rows.clone() };
+    params.matrix(table).tangent.map(|table| run(lookup, [&table]))
 }

@@ -1,17 +1,40 @@
 //! Normalisation along the last dimension.
 
-use crate::Dual;
+use crate::{Dual, Params, params::untracked};
 
-/// Root-mean-square norm: `x / sqrt(mean(x^2) + eps) * weight`, over the last dimension of
-/// `[batch, seq, n]` or of `[batch, heads, seq, n]`.
-pub(crate) fn rms_norm<const D: usize>(x: Dual<D>, weight: Dual<1>, eps: f64) -> Dual<D> {
-    x.norm(false, eps, row(weight), None)
+/// A norm of the model, by its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Norm {
+    /// `x - mean(x)` instead of x: layer norm instead of the root-mean-square one.
+    pub(crate) is_centred: bool,
+    pub(crate) epsilon: f64,
+    pub(crate) weight: usize,
+    pub(crate) bias: Option<usize>,
 }
 
-/// Layer norm: `(x - mean) / sqrt(var + eps) * weight + bias` over the last dimension of
-/// `[batch, seq, n]`.
-pub(crate) fn layer_norm(x: Dual<3>, weight: Dual<1>, bias: Dual<1>, eps: f64) -> Dual<3> {
-    x.norm(true, eps, row(weight), Some(row(bias)))
+impl Norm {
+    /// `x / sqrt(mean(x^2) + epsilon) * weight (+ bias)` over the last dimension of `[batch, seq, n]` or of
+    /// `[batch, seq, heads, n]`.
+    pub(crate) fn forward<const D: usize>(self, params: &Params, x: Dual<D>) -> Dual<D> {
+        let kept = untracked(&x.primal);
+        let y = x.norm(
+            self.is_centred,
+            self.epsilon,
+            row(params.vector(self.weight)),
+            self.bias.map(|bias| row(params.vector(bias))),
+        );
+        params.note(self.weight, y, move |params| {
+            let weight = params.vector(self.weight);
+            let bias = self.bias.and_then(|bias| params.vector(bias).tangent);
+            if weight.tangent.is_none() && bias.is_none() {
+                return None;
+            }
+            // y is linear in both
+            let [weight, bias] = [Some(weight.tangent_or_zero()), bias].map(|of| of.map(|of| row(of.into())));
+            let y = Dual::from(kept.clone()).norm(self.is_centred, self.epsilon, weight?, bias);
+            Some(y.primal)
+        })
+    }
 }
 
 fn row<const D: usize>(vector: Dual<1>) -> Dual<D> {

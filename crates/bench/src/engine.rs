@@ -176,10 +176,11 @@ impl Engine {
             + self.policy_update()
     }
 
-    /// Forward passes over a batch that the products of [`step`](Self::step) amount to: fine-tuning 3, the
-    /// way back 3, the update with its KL term 4, and of the rollouts a quarter of the prompts' half and
-    /// the drawn half.
-    pub const STEP_PASSES: f64 = 3.0 + 3.0 + 4.0 + 0.5 / GROUP as f64 + 0.5;
+    /// Forward passes over a batch that its products amount to: fine-tuning 3, the way back, the update with its KL term 4,
+    /// and of the rollouts a quarter of the prompts' half and the drawn half.
+    pub(crate) fn step_passes(shape: &Shape) -> f64 {
+        3.0 + shape.traced_passes() + 4.0 + 0.5 / GROUP as f64 + 0.5
+    }
 
     fn settings(&self) -> Sampling {
         Sampling {

@@ -124,7 +124,7 @@ impl Report {
         // by count the fused pass is 8 forward passes, and a step of plain fine-tuning 3
         add("fused_pass_over_gemm_limit", parts.fused_pass / (8.0 * parts.forward_products));
         add("plain_step_over_gemm_limit", plain / (steps[middle] as f64 * 3.0 * parts.forward_products));
-        let products = Engine::STEP_PASSES * parts.forward_products;
+        let products = Engine::step_passes(&self.shape) * parts.forward_products;
         add("dpg_step_outside_products", 1.0 - products / parts.step);
         for beside in &self.beside {
             let peer = beside.name().to_lowercase().replace('.', "_");
@@ -186,7 +186,8 @@ impl Report {
         row("fused dual forward and backward", ms(parts.fused_pass), limit(8.0), &nobody);
         for (place, &steps) in shape.steps().iter().enumerate() {
             let t = steps as f64;
-            let (plain, walk) = (3.0 * t, 3.0 * t + 8.0 * (t - 1.0) + 3.0);
+            let first = if steps == 1 { shape.traced_passes() } else { 3.0 };
+            let (plain, walk) = (3.0 * t, 3.0 * t + 8.0 * (t - 1.0) + first);
             let ours = |of: fn(&Run) -> f64| ms(median(self.runs(place).map(of)));
             let theirs =
                 |of: fn(&Run) -> Option<f64>| move |beside: &Beside| of(beside.runs.get(place)?).map(ms);
@@ -203,7 +204,7 @@ impl Report {
         let sampled = |beside: &Beside| Some(speed(beside.sampled?.peer_tokens_per_second));
         row("sampling", speed(parts.sampled_tokens_per_second), none(), &sampled);
         row("sampling, groups of 4", speed(parts.grouped_tokens_per_second), none(), &nobody);
-        row("a step of DPG, T = 1", ms(parts.step), limit(Engine::STEP_PASSES), &nobody);
+        row("a step of DPG, T = 1", ms(parts.step), limit(Engine::step_passes(shape)), &nobody);
         let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
         row("peak memory of the process", megabytes(self.peak_memory), none(), &nobody);
         if let Some(memory) = self.device_memory {

@@ -156,7 +156,7 @@ impl Shape {
     }
 
     /// The matrix products of one forward pass over a batch: how many, and of which sizes
-    /// `[rows, inner] x [inner, columns]`.
+    /// `[rows, inner] x [inner, columns]`. First those of the blocks' linear layers, last the head's.
     pub fn products(&self) -> Vec<(usize, [usize; 3])> {
         let (h, positions) = (self.hidden, self.sequence - 1);
         let tokens = self.batch * positions;
@@ -168,6 +168,7 @@ impl Shape {
             Family::Llama { kv_heads, inner } => (h + 2 * kv_heads * width, 2 * inner, inner),
         };
         vec![
+            // as many as `LINEAR` says
             (self.layers, [tokens, h, qkv]),
             (self.layers, [tokens, h, h]),
             (self.layers, [tokens, h, up]),
@@ -180,7 +181,21 @@ impl Shape {
 
     /// Floating-point operations of those products.
     pub fn forward_operations(&self) -> f64 {
-        let operations = |(count, [m, k, n]): (usize, [usize; 3])| 2.0 * (count * m * k * n) as f64;
-        self.products().into_iter().map(operations).sum()
+        operations(&self.products())
     }
+
+    /// Forward passes over a batch that a walk back from traces amounts to: linear layers once, the head twice, attention
+    /// not at all.
+    pub fn traced_passes(&self) -> f64 {
+        let products = self.products();
+        let head = &products[products.len() - 1..];
+        (operations(&products[..LINEAR]) + 2.0 * operations(head)) / operations(&products)
+    }
+}
+
+/// Products of a block's linear layers.
+const LINEAR: usize = 4;
+
+fn operations(products: &[(usize, [usize; 3])]) -> f64 {
+    products.iter().map(|(count, [m, k, n])| 2.0 * (count * m * k * n) as f64).sum()
 }

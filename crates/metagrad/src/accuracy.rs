@@ -75,7 +75,7 @@ fn where_single_precision_is_lost() {
         cancelled: &|| false,
     };
     // the same for every optimizer
-    let gradient = |side: &Side| sft.gradient(0, &side.model.theta).unwrap().0.cast(DType::F64);
+    let gradient = |side: &Side| sft.gradient(0, &side.model.theta).unwrap().flat.cast(DType::F64);
     let [g_single, g_double] = [&single, &double].map(gradient);
 
     println!("| eps_root | f32 | gradient g | metric's gradient | pass along u |\n|---|--:|--:|--:|--:|");

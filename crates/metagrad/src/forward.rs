@@ -104,9 +104,9 @@ impl Sft<'_> {
         Ok(Gradient { flat, clip, traces: sums.traces })
     }
 
-    /// Whether the walk back has its derivatives from the traces of the way there, which takes a pass less and, until then,
-    /// the memory of one: if the run is one step whose batch passes at once, and none of its examples counts nothing.
-    pub(crate) fn is_traced(&self) -> bool {
+    /// Whether the walk back may have its derivatives from traces of the way there: if the run is one step whose batch
+    /// passes at once, so that they take the memory of one pass, and none of its examples counts nothing.
+    pub(crate) fn is_traceable(&self) -> bool {
         let [batch] = self.batches else { return false };
         let at_once = batch.len().div_ceil(self.devices.len()) <= self.microbatch;
         at_once && batch.iter().all(|&example| self.weights.get(example) != Some(&0.0))

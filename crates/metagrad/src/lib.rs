@@ -34,9 +34,13 @@
 //! }
 //! ```
 //!
+//! A run of one step whose batch passes at once needs no dual pass: its way there leaves what each linear
+//! layer was given and what came back to it, and s_i is a product of both with u
+//! ([`Trace`](dpg_models::Trace)).
+//!
 //! Departure from the paper's code, which recomputes each step under reverse-over-reverse autodiff
 //! and takes the s_i in a further pass (14 forward passes a step): gradients are kept and the passes
-//! fused, 8 forward passes a step, 3 at the first.
+//! fused, 8 forward passes a step, 3 at the first, and from traces 1 and the head's again.
 
 #[cfg(test)]
 mod accuracy;

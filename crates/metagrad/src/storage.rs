@@ -42,14 +42,16 @@ pub struct Storage {
     pub stride: Option<usize>,
     /// Whether the states at segment starts go to files instead of memory.
     pub spill: bool,
+    /// Whether a run of one step whose batch passes at once keeps what its walk back reads of the way there.
+    pub traces: bool,
     /// Folder for files: those states, and what the metric needs.
     pub scratch: PathBuf,
 }
 
-/// All in memory; the system's folder for temporary files.
+/// All in memory, with traces; the system's folder for temporary files.
 impl Default for Storage {
     fn default() -> Self {
-        Self { segment: None, stride: None, spill: false, scratch: std::env::temp_dir() }
+        Self { segment: None, stride: None, spill: false, traces: true, scratch: std::env::temp_dir() }
     }
 }
 
@@ -129,7 +131,8 @@ impl Storage {
             // theta, its gradients, and the sum of theirs
             (with_tangents / 2, 3 * sft.theta.dims()[0] as u64 * number)
         };
-        let trace = if sft.is_traced() { (traced(sft.lm) * tokens) as u64 * number } else { 0 };
+        let trace =
+            if self.traces && sft.is_traceable() { (traced(sft.lm) * tokens) as u64 * number } else { 0 };
         Bytes { vectors: vectors + trace, meanwhile, pass: (pass + 2 * head) as u64 * number, spilled }
     }
 
@@ -187,7 +190,7 @@ mod tests {
                 devices: &[Device::flex()],
                 cancelled: &|| false,
             };
-            Storage::default().bytes(&sft).vectors / (4 * lm.layout().len() as u64)
+            Storage::default().vectors(&sft).0 / (4 * lm.layout().len() as u64)
         };
         assert_eq!([1, 2, 8, 96].map(|steps| vectors(steps, 4)), [5, 7, 13, 101]);
         assert_eq!([1, 2, 8, 96].map(|steps| vectors(steps, 1)), [5, 8, 14, 102]);

@@ -28,7 +28,9 @@ pub(crate) struct Tape<'a> {
     gradients: Vec<Tensor<1>>,
     /// and how they were cut before.
     clips: Vec<Option<Clip>>,
-    /// What its one pass left, if the run is one step that leaves some.
+    /// Whether passes leave traces,
+    is_traced: bool,
+    /// and those of the last one.
     traces: Arc<[Traced]>,
 }
 
@@ -46,6 +48,7 @@ impl<'a> Tape<'a> {
             states: vec![],
             gradients: vec![],
             clips: vec![],
+            is_traced: storage.traces && sft.is_traceable(),
             traces: Arc::default(),
         };
         let mut state = State::new(sft.theta.clone());
@@ -115,8 +118,7 @@ impl<'a> Tape<'a> {
         self.clips.clear();
         self.states.clear();
         for t in first..(first + self.segment).min(self.sft.batches.len()) {
-            let Gradient { flat, clip, traces } =
-                self.sft.gradient_and(t, &state.theta, self.sft.is_traced())?;
+            let Gradient { flat, clip, traces } = self.sft.gradient_and(t, &state.theta, self.is_traced)?;
             if (t - first).is_multiple_of(self.stride) {
                 self.states.push((t, state.clone()));
             }

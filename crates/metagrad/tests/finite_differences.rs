@@ -304,7 +304,8 @@ fn strides_segments_and_spilling_change_no_bit() {
         for segment in [None, Some(1), Some(2), Some(3), Some(8), Some(100)] {
             for stride in [None, Some(1), Some(2), Some(3)] {
                 for spill in [false, true] {
-                    let storage = Storage { segment, stride, spill, scratch: scratch.path().into() };
+                    let scratch = scratch.path().into();
+                    let storage = Storage { segment, stride, spill, scratch, ..Storage::default() };
                     assert_eq!(run(&storage), plain, "{storage:?}");
                 }
             }
@@ -341,7 +342,8 @@ fn faults_have_names() {
         metagradient(setup.sft(&ones, 4), norm.as_ref(), storage).map(|_| ())
     };
 
-    let nowhere = Storage { segment: Some(1), stride: None, spill: true, scratch: "/nowhere/at/all".into() };
+    let nowhere =
+        Storage { segment: Some(1), spill: true, scratch: "/nowhere/at/all".into(), ..Storage::default() };
     let error = run(&setup, &nowhere).unwrap_err().to_string();
     assert!(error.contains("/nowhere/at/all"), "{error}");
 

@@ -61,6 +61,7 @@ fn measured() {
         stride: number(STRIDE),
         spill: std::env::var_os(SPILL).is_some(),
         scratch: std::env::var_os(SPILL).map(PathBuf::from).unwrap_or_default(),
+        ..Storage::default()
     };
     let before = peak();
     metagradient(sft, &metric, &storage).unwrap();

@@ -4,11 +4,14 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use dpg_models::{Params, Predictions, activations, from_config, places};
+use dpg_models::{Params, Predictions, Trace, activations, from_config, places, traced};
 
 struct Counting;
 
@@ -75,5 +78,22 @@ fn a_pass_keeps_what_is_said_of_it() {
             );
             drop(found);
         }
+        // and of the way back, what is said of a trace
+        let trace = || {
+            let trace = Arc::new(Trace::default());
+            let params = Params::tracked(lm.layout(), &theta).traced(&trace);
+            let weights = vec![1.0; rows.len() * (TOKENS - 1)];
+            let pass = Predictions::at(lm.as_ref(), &params, &rows, &places(&rows));
+            drop(pass.weighed(&weights).1.backward());
+            trace
+        };
+        drop(trace());
+        let before = LIVE.load(Ordering::Relaxed);
+        let found = trace();
+        let kept = LIVE.load(Ordering::Relaxed) - before;
+        let told = 4 * traced(lm.as_ref()) * rows.len() * (TOKENS - 1);
+        let ratio = kept as f64 / told as f64;
+        assert!((0.9..1.2).contains(&ratio), "{kind}, a trace: {kept} bytes, {told} told");
+        drop(found);
     }
 }

@@ -135,8 +135,7 @@ impl Probe {
         let weights = problem.target.model.lm.layout().model().len();
         let of_generator = architecture(Path::new(&generator.model))?.layout().len();
         let size = of_generator as f64 / weights as f64;
-        let inner_steps = spec.target.sft.steps(rows, example);
-        let (fit, walk) = fine_tuning(problem, example as usize, inner_steps > 1, stop)?;
+        let (fit, walk) = fine_tuning(problem, rows, example as usize, stop)?;
         let learn = fit.scaled(size);
         // reading the prompt is a forward pass
         let read = learn.token / 3.0 * first.tokens.as_ref().map_or(0, Vec::len) as f64;
@@ -158,8 +157,7 @@ impl Probe {
         let longest = spec.generator()?.max_new_tokens();
         let example = longest.clamp(2, spec.target.sft.sequence_length.max(2));
         let rows = spec.policy.rollouts().min(TOGETHER);
-        let inner_steps = spec.target.sft.steps(rows, example as f64);
-        let (fit, walk) = fine_tuning(problem, example, inner_steps > 1, stop)?;
+        let (fit, walk) = fine_tuning(problem, rows, example, stop)?;
         let learn = Line { step: 0.0, token: 0.0 };
         Ok(Self { fit, walk, learn, decode: 0.0, load: 0.0, example: example as f64, prompt, prompts })
     }
@@ -169,9 +167,11 @@ fn says_something(example: &Example) -> bool {
     !matches!(example, Example::Text(text) if text.is_empty())
 }
 
-/// A step of fine-tuning there and back, on examples of a length.
-fn fine_tuning(problem: &Problem, length: usize, several: bool, stop: Stop) -> anyhow::Result<(Line, Line)> {
+/// A step of fine-tuning there and back, on examples of a length, as it is in a run on so many of them.
+fn fine_tuning(problem: &Problem, rows: usize, length: usize, stop: Stop) -> anyhow::Result<(Line, Line)> {
     let target = &problem.target;
+    let several = target.sft.steps(rows, length as f64) > 1;
+    let storage = Storage { traces: target.takes_at_once(rows), ..Storage::default() };
     let (lm, theta) = (target.model.lm.as_ref(), &target.model.theta);
     let metric = match lm.layout().adapters() {
         None => {
@@ -202,7 +202,7 @@ fn fine_tuning(problem: &Problem, length: usize, several: bool, stop: Stop) -> a
         let started = Instant::now();
         let mut trained = 0.0;
         let show = |_: &Tensor<1>| trained = started.elapsed().as_secs_f64();
-        metagradient_showing(sft, &metric, &Storage::default(), show)?;
+        metagradient_showing(sft, &metric, &storage, show)?;
         let back = started.elapsed().as_secs_f64() - trained;
         let there = trained / batches.len() as f64;
         Ok([there, if several { back * OTHER / (OTHER + FIRST) } else { back }])

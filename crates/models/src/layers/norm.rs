@@ -30,9 +30,9 @@ impl Norm {
                 return None;
             }
             // y is linear in both
-            let [weight, bias] = [Some(weight.tangent_or_zero()), bias].map(|of| of.map(|of| row(of.into())));
-            let y = Dual::from(kept.clone()).norm(self.is_centred, self.epsilon, weight?, bias);
-            Some(y.primal)
+            let weight = row(weight.tangent_or_zero().into());
+            let bias = bias.map(|bias| row(bias.into()));
+            Some(Dual::from(kept.clone()).norm(self.is_centred, self.epsilon, weight, bias).primal)
         })
     }
 }

@@ -132,11 +132,6 @@ impl Target {
         self.sft.epochs * (full * of_batch(self.sft.batch_size) + of_batch(rest))
     }
 
-    /// Whether so many examples pass through the model together, on each device its share.
-    pub fn takes_at_once(&self, examples: usize) -> bool {
-        examples.div_ceil(self.devices.len()) <= self.microbatch()
-    }
-
     /// After work of another kind: gives back what that has left, before the vectors of an inner run come on top of it.
     pub(crate) fn make_room(&self) {
         let theta = &self.model.theta;

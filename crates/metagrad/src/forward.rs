@@ -27,7 +27,7 @@ pub struct Sft<'a> {
     pub batches: &'a [Vec<usize>],
     /// The recipe: optimizer, schedule, loss. The batches are made already.
     pub recipe: &'a dpg_spec::Sft,
-    /// Examples that pass through the model together; bounds memory, changes nothing else.
+    /// Examples that pass through the model together; bounds memory, and changes rewards by rounding alone.
     pub microbatch: usize,
     /// What shares the examples of every batch, at least one; the vectors of the run lie where `theta`
     /// does. More of them change rewards by rounding alone.
@@ -108,8 +108,13 @@ impl Sft<'_> {
     /// passes at once, so that they take the memory of one pass, and none of its examples counts nothing.
     pub(crate) fn is_traceable(&self) -> bool {
         let [batch] = self.batches else { return false };
-        let at_once = batch.len().div_ceil(self.devices.len()) <= self.microbatch;
-        at_once && batch.iter().all(|&example| self.weights.get(example) != Some(&0.0))
+        self.takes_at_once(batch.len())
+            && batch.iter().all(|&example| self.weights.get(example) != Some(&0.0))
+    }
+
+    /// Whether so many examples pass through the model together, on each device its share.
+    pub fn takes_at_once(&self, examples: usize) -> bool {
+        examples.div_ceil(self.devices.len()) <= self.microbatch
     }
 
     /// `s_i` as [`tangents`](Self::tangents) has them, of the passes that left `traces`.

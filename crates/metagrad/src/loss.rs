@@ -51,8 +51,8 @@ impl Scored {
         by_token.iter().map(|tokens| tokens.iter().sum()).collect()
     }
 
-    /// What [`tangents`](Self::tangents) gives, and the sum of the losses' tangents, each times its example's weight; none if they are zero whatever the
-    /// weights of the model are.
+    /// What [`tangents`](Self::tangents) gives, and the sum of the losses' tangents, each times its example's weight;
+    /// none if they are zero whatever the weights of the model are.
     pub(crate) fn weighed_tangents(&self, weights: &[f64]) -> (Vec<Vec<f64>>, Option<Objective>) {
         let (tangents, sum) = self.weighed(weights, of_loss);
         let sum = tangents.is_some().then_some(sum);

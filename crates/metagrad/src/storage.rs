@@ -30,10 +30,12 @@ use crate::Sft;
 /// width, and 4 for each of at most 2^23 logits; and twice the head, whose gradient has two parts where it
 /// is tied. The walk back through the first step keeps nothing of its pass, so a run of one step takes half of
 /// that, while no more than 3 P are there. If its batch passes at once, what its walk back reads of the way there stays
-/// beside the 5 P instead: about 18 numbers for each token, layer and unit. Several devices each hold 4 P more, and their own passes.
+/// beside the 5 P instead: about 18 numbers for each token, layer and unit. Several devices each hold 4 P more, and
+/// their own passes.
 ///
 /// A state kept every c steps costs (c - 1) / 2 optimizer steps for each step; segments cost every pass of
-/// plain fine-tuning a second time. The bits of the result are the same in every case.
+/// plain fine-tuning a second time. The bits of the result are the same in every case; without traces rewards differ by
+/// rounding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
     /// Steps per segment; `None` keeps all steps' gradients, as one segment.

@@ -78,8 +78,8 @@ impl<'a> Tape<'a> {
     }
 
     /// Pulls `adjoint` back through step `t`; calls go from the last step to the first. `pass` is handed theta
-    /// before the step and u = dPhi/dg, `[n]` both, and the traces of the step if it left some; it goes along u. What it finds comes with the direct part
-    /// of the adjoint of the state before the step.
+    /// before the step and u = dPhi/dg, `[n]` both, and the traces of the step if it left some; it goes along u. What it
+    /// finds comes with the direct part of the adjoint of the state before the step.
     pub(crate) fn back<R>(
         &mut self,
         t: usize,
@@ -90,6 +90,7 @@ impl<'a> Tape<'a> {
             let start = self.starts.pop().expect("the walk goes from segment to segment").load()?;
             self.run_segment(t / self.segment * self.segment, start)?;
         }
+        let traces = std::mem::take(&mut self.traces);
         let g = self.gradients.pop().expect("the segment of step t was just run");
         let clip = self.clips.pop().flatten();
         self.states.retain(|&(step, _)| step <= t);
@@ -101,7 +102,8 @@ impl<'a> Tape<'a> {
             // the last step, when the tape is longest: the moments' adjoints wait until the pass is over
             let (theta, u) = optimizer.direction(replay, &g, &adjoint);
             let u = if let Some(clip) = clip { clip.back(u, g.clone()) } else { u };
-            let found = pass(theta, u, &std::mem::take(&mut self.traces))?;
+            let found = pass(theta, u, &traces)?;
+            drop(traces);
             return Ok((optimizer.adjoint(replay, &g, adjoint), found));
         }
         // the optimizer writes over a gradient that nobody else holds
@@ -110,7 +112,7 @@ impl<'a> Tape<'a> {
         if let Some((clip, cut)) = cut {
             u = clip.back(u, cut);
         }
-        Ok((adjoint, pass(theta, u, &std::mem::take(&mut self.traces))?))
+        Ok((adjoint, pass(theta, u, &traces)?))
     }
 
     fn run_segment(&mut self, first: usize, mut state: State) -> Result<State, Error> {

@@ -171,7 +171,6 @@ fn says_something(example: &Example) -> bool {
 fn fine_tuning(problem: &Problem, rows: usize, length: usize, stop: Stop) -> anyhow::Result<(Line, Line)> {
     let target = &problem.target;
     let several = target.sft.steps(rows, length as f64) > 1;
-    let storage = Storage { traces: target.takes_at_once(rows), ..Storage::default() };
     let (lm, theta) = (target.model.lm.as_ref(), &target.model.theta);
     let metric = match lm.layout().adapters() {
         None => {
@@ -199,6 +198,7 @@ fn fine_tuning(problem: &Problem, rows: usize, length: usize, stop: Stop) -> any
         let batches = vec![batch; if several { 2 } else { 1 }];
         let weights = vec![1.0; examples.len()];
         let sft = Sft { recipe: &recipe, ..target.sft(&examples, &weights, &batches, stop) };
+        let storage = Storage { traces: sft.takes_at_once(rows), ..Storage::default() };
         let started = Instant::now();
         let mut trained = 0.0;
         let show = |_: &Tensor<1>| trained = started.elapsed().as_secs_f64();

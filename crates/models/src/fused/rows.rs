@@ -2,14 +2,14 @@
 
 use std::fmt::Debug;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use burn_backend::{TensorData, TensorMetadata};
 use burn_flex::{Flex, FlexTensor};
 
 use super::{
     Operation, Real,
     fill::{fill, fill_one},
-    is_off, plain,
+    is_here, plain,
     real::sum,
     slice,
 };
@@ -122,11 +122,7 @@ fn backward<E: Real, K: Kernel<N>, const N: usize>(
 /// The sum of the products of each row's numbers with those of the other's row, with size 1, on the CPU; `None` for tensors
 /// that are tracked.
 pub(crate) fn dots<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Tensor<D>> {
-    if is_off()
-        || a.dims() != b.dims()
-        || a.dtype() != b.dtype()
-        || !matches!(a.dtype(), DType::F32 | DType::F64)
-    {
+    if !is_here(a) || a.dims() != b.dims() || a.dtype() != b.dtype() {
         return None;
     }
     let [a, b] = plain([a, b])?;

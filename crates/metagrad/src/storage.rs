@@ -94,11 +94,12 @@ impl Storage {
         }
     }
 
-    /// What keeps the flat vectors of a walk over `sft` in `memory` bytes, if anything does: all gradients
-    /// with as many states as fit, or else segments, or else segments that spill to `folder`.
+    /// What keeps the flat vectors of a walk over `sft` in `memory` bytes, if anything does: all gradients with as many
+    /// states as fit, if they save more than a twentieth of the time, or else segments, or else segments that spill to
+    /// `folder`.
     pub fn within(memory: u64, sft: &Sft, folder: &Path) -> Self {
         let steps = sft.batches.len().max(1);
-        let strides = std::iter::successors(Some(1), |stride| Some(stride * 2));
+        let strides = std::iter::successors(Some(cheap_stride(sft)), |stride| Some(stride * 2));
         let strides = strides.take_while(|&stride| stride < steps).map(Some).chain([None]);
         let whole = strides.map(|stride| Self { stride, ..Self::beside(folder) });
         let segments = |spill: bool| {
@@ -163,38 +164,75 @@ impl Storage {
     }
 }
 
+/// Steps from one kept state to the next at which the optimizer steps in between, which are made again, take at most a
+/// twentieth of the time of the passes.
+fn cheap_stride(sft: &Sft) -> usize {
+    /// Tokens whose passes, some 20 operations a weight, take as long as an elementwise step, which moves 28 bytes a weight:
+    /// on a GPU of 3 TB/s and 250 TFLOP/s. CPUs make fewer operations while they move a byte.
+    const STEP: usize = 150;
+    if !sft.optimizer().is_elementwise() {
+        return 1;
+    }
+    let tokens = sft.batches.iter().flatten().map(|&index| sft.examples[index].tokens.len()).sum::<usize>();
+    let of_batch = tokens / sft.batches.len().max(1);
+    // (c - 1) / 2 for each step of the run
+    1 << (1 + of_batch / (20 * STEP / 2)).ilog2()
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::{DType, Device, Tensor};
     use dpg_models::{Example, from_config};
+    use dpg_spec::Optimizer;
 
     use super::*;
 
-    #[test]
-    fn adamw_takes_five_vectors_besides_its_gradients() {
+    /// What `found` says of a run of so many steps on batches of four examples of so many tokens; it is also told the bytes
+    /// of a flat vector.
+    fn of_run<R>(
+        optimizer: Optimizer,
+        [steps, tokens, microbatch]: [usize; 3],
+        found: impl FnOnce(&Sft, u64) -> R,
+    ) -> R {
         let config = serde_json::json!({
             "model_type": "gpt2", "vocab_size": 8, "n_positions": 4, "n_embd": 4, "n_layer": 1, "n_head": 1,
         });
         let lm = from_config(config, Path::new("test")).unwrap();
         let theta = Tensor::<1>::zeros([lm.layout().len()], (&Device::flex(), DType::F32));
-        let examples = vec![Example::all_scored(vec![1, 2]); 4];
-        let recipe = dpg_spec::Sft::default();
-        let vectors = |steps: usize, microbatch: usize| {
-            let batches = vec![vec![0, 1, 2, 3]; steps];
-            let sft = Sft {
-                lm: lm.as_ref(),
-                theta: &theta,
-                examples: &examples,
-                weights: &[],
-                batches: &batches,
-                recipe: &recipe,
-                microbatch,
-                devices: &[Device::flex()],
-                cancelled: &|| false,
-            };
-            Storage::default().vectors(&sft).0 / (4 * lm.layout().len() as u64)
+        let sft = Sft {
+            lm: lm.as_ref(),
+            theta: &theta,
+            examples: &vec![Example::all_scored(vec![1; tokens]); 4],
+            weights: &[],
+            batches: &vec![vec![0, 1, 2, 3]; steps],
+            recipe: &dpg_spec::Sft { optimizer, ..dpg_spec::Sft::default() },
+            microbatch,
+            devices: &[Device::flex()],
+            cancelled: &|| false,
+        };
+        found(&sft, 4 * lm.layout().len() as u64)
+    }
+
+    #[test]
+    fn adamw_takes_five_vectors_besides_its_gradients() {
+        let vectors = |steps, microbatch| {
+            let vectors = |sft: &Sft, vector| Storage::default().vectors(sft).0 / vector;
+            of_run(Optimizer::default(), [steps, 2, microbatch], vectors)
         };
         assert_eq!([1, 2, 8, 96].map(|steps| vectors(steps, 4)), [5, 7, 13, 101]);
         assert_eq!([1, 2, 8, 96].map(|steps| vectors(steps, 1)), [5, 8, 14, 102]);
+    }
+
+    /// With room for all states: the longer the passes, the fewer are kept; an optimizer that multiplies matrices keeps all.
+    #[test]
+    fn states_that_are_quickly_found_again_are_not_kept() {
+        let stride = |optimizer, steps, tokens| {
+            of_run(optimizer, [steps, tokens, 4], |sft, _| Storage::within(u64::MAX, sft, Path::new("")).stride)
+        };
+        let muon = || Optimizer::Muon(dpg_spec::Muon::default());
+        let adamw = |steps, tokens| stride(Optimizer::default(), steps, tokens);
+        assert_eq!([1, 300, 375, 1124, 1125].map(|tokens| adamw(16, tokens)), [1, 1, 2, 2, 4].map(Some));
+        assert_eq!([1, 2, 4, 5].map(|steps| adamw(steps, 2048)), [None, None, None, Some(4)]);
+        assert_eq!(stride(muon(), 16, 2048), Some(1));
     }
 }

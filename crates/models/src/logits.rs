@@ -15,8 +15,9 @@ use crate::{
 /// Logits of a chunk on the CPU, unless a place alone has more.
 pub(crate) const CHUNK: usize = 1 << 23;
 
-/// The same on other devices: 512 MiB in f32.
-const CHUNK_ELSEWHERE: usize = 1 << 27;
+/// The same on other devices: 256 MiB in f32. Memory there comes in pages of the largest tensor so far, and earlier pages,
+/// which are smaller, lie idle; so a chunk in three parts is no larger than a vector of 100 M weights.
+const CHUNK_ELSEWHERE: usize = 1 << 26;
 
 /// Columns of logits elsewhere are a multiple of it: devices read several numbers at a time, and write products whose
 /// rows begin elsewhere at a fraction of their speed.

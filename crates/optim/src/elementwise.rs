@@ -18,6 +18,10 @@ macro_rules! elementwise {
                 $numbers - 1
             }
 
+            fn is_elementwise(&self) -> bool {
+                true
+            }
+
             fn advance(
                 &self,
                 run: &$crate::Run,

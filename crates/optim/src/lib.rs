@@ -61,6 +61,9 @@ pub trait Optimizer: Send + Sync {
     /// How many vectors it carries besides theta.
     fn moments(&self) -> usize;
 
+    /// Whether a step costs a few operations a number, so that it is quickly made again.
+    fn is_elementwise(&self) -> bool;
+
     /// State after the steps from number `first` (from 0) on, one for each of `gradients`, `[n]` each.
     /// Vectors of `state` that nobody else holds are changed in place.
     fn advance(&self, run: &Run, first: usize, state: State, gradients: &[Tensor<1>]) -> State;

@@ -30,6 +30,10 @@ impl Optimizer for Muon {
         2
     }
 
+    fn is_elementwise(&self) -> bool {
+        false
+    }
+
     fn advance(&self, run: &Run, first: usize, state: State, gradients: &[Tensor<1>]) -> State {
         let split = Split::new(run.layout);
         let follow = |state: Vectors, (step, g): (usize, &Tensor<1>)| {

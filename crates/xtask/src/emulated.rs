@@ -29,10 +29,10 @@ pub(crate) struct Arguments {
 
 /// Metagradient runs whose kernels are all compiled and counted, and what they may take at most.
 const BOUNDS: [Bound; 2] = [
-    Bound { shape: "large", steps: 16, launches: 78_000, gigabytes: 55.0 },
+    Bound { shape: "large", steps: 16, launches: 78_000, gigabytes: 30.0 },
     Bound { shape: "smollm2", steps: 2, launches: 26_500, gigabytes: 10.5 },
 ];
-const QUICK: [Bound; 1] = [Bound { shape: "large", steps: 2, launches: 8_000, gigabytes: 26.0 }];
+const QUICK: [Bound; 1] = [Bound { shape: "large", steps: 2, launches: 8_000, gigabytes: 20.0 }];
 
 /// A device of an emulated machine.
 struct Card {

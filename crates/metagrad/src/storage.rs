@@ -227,7 +227,9 @@ mod tests {
     #[test]
     fn states_that_are_quickly_found_again_are_not_kept() {
         let stride = |optimizer, steps, tokens| {
-            of_run(optimizer, [steps, tokens, 4], |sft, _| Storage::within(u64::MAX, sft, Path::new("")).stride)
+            of_run(optimizer, [steps, tokens, 4], |sft, _| {
+                Storage::within(u64::MAX, sft, Path::new("")).stride
+            })
         };
         let muon = || Optimizer::Muon(dpg_spec::Muon::default());
         let adamw = |steps, tokens| stride(Optimizer::default(), steps, tokens);

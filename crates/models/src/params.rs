@@ -4,7 +4,9 @@ use std::{ops::Range, sync::Arc};
 
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData, s};
 
-use crate::{Adapters, Dual, Layout, MatmulPrecision, Param, Trace, fused::zeros, matmul::matmul};
+use crate::{
+    Adapters, Dual, Layout, MatmulPrecision, Param, Trace, backend::part, fused::zeros, matmul::matmul,
+};
 
 /// The parameters of one forward pass, each a 1-D leaf with its shape.
 ///
@@ -343,5 +345,6 @@ fn zero_everywhere(tensors: &[Tensor<1>], may_be: &[bool]) -> Vec<bool> {
 
 fn split<'a>(layout: &'a Layout, flat: &'a Tensor<1>) -> impl Iterator<Item = Tensor<1>> + 'a {
     assert_eq!(flat.dims(), [layout.len()], "a flat vector has the layout's length");
-    layout.params().iter().map(|param| flat.clone().slice(param.range()))
+    let part = |range: Range<usize>| part(flat, range.clone()).unwrap_or_else(|| flat.clone().slice(range));
+    layout.params().iter().map(move |param| part(param.range()))
 }

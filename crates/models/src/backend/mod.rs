@@ -18,7 +18,7 @@ mod cuda;
 mod wgpu;
 
 pub(crate) use cube::{
-    dot_rows, inverse_deviations, log_sum_exp, normalised, row_means, softmax, sum_of_rows,
+    dot_rows, inverse_deviations, log_sum_exp, normalised, part, rotated, row_means, softmax, sum_of_rows,
 };
 
 /// Makes the list, and the choice of a product.

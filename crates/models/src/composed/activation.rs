@@ -65,13 +65,7 @@ impl<const D: usize> Composed<D, 1> for Rows<Activation> {
         x * gate
     }
 
-    fn gradients(
-        &self,
-        _: [bool; 1],
-        [x]: [Tensor<D>; 1],
-        _: Option<Tensor<D>>,
-        g: Tensor<D>,
-    ) -> [Option<Tensor<D>>; 1] {
+    fn gradients(&self, _: [bool; 1], [x]: [Tensor<D>; 1], g: Tensor<D>) -> [Option<Tensor<D>>; 1] {
         [Some(g * Gate::new(self.0, &x).first(&x))]
     }
 }
@@ -81,13 +75,7 @@ impl<const D: usize> Composed<D, 2> for Rows<ActivationTangent> {
         Gate::new(self.0.0, &x).first(&x) * dx
     }
 
-    fn gradients(
-        &self,
-        _: [bool; 2],
-        [x, dx]: [Tensor<D>; 2],
-        _: Option<Tensor<D>>,
-        g: Tensor<D>,
-    ) -> [Option<Tensor<D>>; 2] {
+    fn gradients(&self, _: [bool; 2], [x, dx]: [Tensor<D>; 2], g: Tensor<D>) -> [Option<Tensor<D>>; 2] {
         let gate = Gate::new(self.0.0, &x);
         [Some(g.clone() * dx * gate.second(&x)), Some(g * gate.first(&x))]
     }
@@ -99,13 +87,7 @@ impl<const D: usize> Composed<D, 2> for Rows<Gated> {
         a * gate * b
     }
 
-    fn gradients(
-        &self,
-        _: [bool; 2],
-        [a, b]: [Tensor<D>; 2],
-        _: Option<Tensor<D>>,
-        g: Tensor<D>,
-    ) -> [Option<Tensor<D>>; 2] {
+    fn gradients(&self, _: [bool; 2], [a, b]: [Tensor<D>; 2], g: Tensor<D>) -> [Option<Tensor<D>>; 2] {
         let gate = Gate::new(self.0.0, &a);
         [Some(g.clone() * b * gate.first(&a)), Some(g * a * gate.value)]
     }
@@ -121,7 +103,6 @@ impl<const D: usize> Composed<D, 4> for Rows<GatedTangent> {
         &self,
         _: [bool; 4],
         [a, b, da, db]: [Tensor<D>; 4],
-        _: Option<Tensor<D>>,
         g: Tensor<D>,
     ) -> [Option<Tensor<D>>; 4] {
         let gate = Gate::new(self.0.0.0, &a);

@@ -130,13 +130,7 @@ impl<const N: usize> Composed<3, N> for Attention {
         form.merge(form.product(form.weights(&parts), parts.v))
     }
 
-    fn gradients(
-        &self,
-        _: [bool; N],
-        inputs: [Tensor<3>; N],
-        _: Option<Tensor<3>>,
-        g: Tensor<3>,
-    ) -> [Option<Tensor<3>>; N] {
+    fn gradients(&self, _: [bool; N], inputs: [Tensor<3>; N], g: Tensor<3>) -> [Option<Tensor<3>>; N] {
         let form = Form::new(*self, &inputs[0]);
         let (parts, g) = (form.parts(&inputs), form.queries(g));
         let p = form.weights(&parts);
@@ -166,13 +160,7 @@ impl<const N: usize> Composed<3, N> for AttentionTangent {
     /// With d the scores' tangents, a = g v^T, b = g v'^T, and `<p, x>` the sums along a row: gradients of the
     /// scores' tangents `p (a - <p, a>)`, of the weights `b + a (d - <p, d>) - d <p, a>`, and through those of
     /// the scores.
-    fn gradients(
-        &self,
-        _: [bool; N],
-        inputs: [Tensor<3>; N],
-        _: Option<Tensor<3>>,
-        g: Tensor<3>,
-    ) -> [Option<Tensor<3>>; N] {
+    fn gradients(&self, _: [bool; N], inputs: [Tensor<3>; N], g: Tensor<3>) -> [Option<Tensor<3>>; N] {
         let form = Form::new(self.0, &inputs[0]);
         let (parts, tangents) = (form.parts(&inputs[..N / 2]), form.parts(&inputs[N / 2..]));
         let g = form.queries(g);

@@ -18,13 +18,7 @@ impl<const N: usize> Composed<2, N> for Linear {
         }
     }
 
-    fn gradients(
-        &self,
-        needed: [bool; N],
-        inputs: [Tensor<2>; N],
-        _: Option<Tensor<2>>,
-        g: Tensor<2>,
-    ) -> [Option<Tensor<2>>; N] {
+    fn gradients(&self, needed: [bool; N], inputs: [Tensor<2>; N], g: Tensor<2>) -> [Option<Tensor<2>>; N] {
         std::array::from_fn(|input| {
             needed[input].then(|| match input {
                 0 => multiply(g.clone(), like(&g, &inputs[1]).transpose(), self.precision),
@@ -49,13 +43,7 @@ impl<const N: usize> Composed<2, N> for LinearTangent {
         multiply_plus(x, dw, dy, self.0.precision)
     }
 
-    fn gradients(
-        &self,
-        needed: [bool; N],
-        inputs: [Tensor<2>; N],
-        _: Option<Tensor<2>>,
-        g: Tensor<2>,
-    ) -> [Option<Tensor<2>>; N] {
+    fn gradients(&self, needed: [bool; N], inputs: [Tensor<2>; N], g: Tensor<2>) -> [Option<Tensor<2>>; N] {
         let precision = self.0.precision;
         std::array::from_fn(|input| {
             needed[input].then(|| match input {
@@ -96,13 +84,7 @@ impl<const D: usize> Composed<D, 2> for Multiply {
         multiply(a, b, self.0)
     }
 
-    fn gradients(
-        &self,
-        needed: [bool; 2],
-        [a, b]: [Tensor<D>; 2],
-        _: Option<Tensor<D>>,
-        g: Tensor<D>,
-    ) -> [Option<Tensor<D>>; 2] {
+    fn gradients(&self, needed: [bool; 2], [a, b]: [Tensor<D>; 2], g: Tensor<D>) -> [Option<Tensor<D>>; 2] {
         let swapped = |x: Tensor<D>| x.swap_dims(D - 2, D - 1);
         [
             needed[0].then(|| multiply(g.clone(), swapped(b), self.0)),

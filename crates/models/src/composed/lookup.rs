@@ -18,13 +18,7 @@ impl Composed<2, 1> for Lookup {
         table.select(0, index)
     }
 
-    fn gradients(
-        &self,
-        _: [bool; 1],
-        [table]: [Tensor<2>; 1],
-        _: Option<Tensor<2>>,
-        g: Tensor<2>,
-    ) -> [Option<Tensor<2>>; 1] {
+    fn gradients(&self, _: [bool; 1], [table]: [Tensor<2>; 1], g: Tensor<2>) -> [Option<Tensor<2>>; 1] {
         let index = self.index(&table);
         [Some(table.zeros_like().select_assign(0, index, g, IndexingUpdateOp::Add))]
     }

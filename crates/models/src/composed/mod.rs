@@ -1,8 +1,8 @@
 //! The operations of [`fused`](crate::fused) as tensor operations, with their derivatives in closed form, for
 //! devices other than the CPU.
 //!
-//! Autodiff would keep every intermediate result for the way back; an operation here keeps its inputs, and
-//! its output if its gradients are made of that, and computes the rest again.
+//! Autodiff would keep every intermediate result for the way back; an operation here keeps its inputs, and computes the
+//! rest again.
 
 mod activation;
 mod attention;
@@ -11,6 +11,7 @@ mod log_prob;
 mod lookup;
 mod norm;
 mod objective;
+mod rotation;
 mod watch;
 
 use std::fmt::Debug;
@@ -27,6 +28,7 @@ use burn_backend::AutodiffBackend;
 pub(crate) use linear::matmul;
 pub(crate) use log_prob::log_probs;
 pub use objective::Objective;
+pub(crate) use rotation::turned;
 pub(crate) use watch::watch;
 
 use crate::backend::{self, dot_rows, row_means};
@@ -35,8 +37,9 @@ use crate::fused::{self, Operation, run as run_fused};
 
 /// A function of `N` tensors with its derivative. No tensor here is tracked.
 pub(crate) trait Composed<const D: usize, const N: usize>: Clone + Debug + Send + 'static {
-    /// Whether [`gradients`](Self::gradients) reads the output; it is kept for that alone.
-    const READS_OUTPUT: bool = false;
+    /// Whether [`gradients`](Self::gradients) reads the inputs; those of a linear function are not kept, and the gradient
+    /// stands in for each of them.
+    const READS_INPUTS: bool = true;
 
     /// The output.
     fn value(&self, inputs: [Tensor<D>; N]) -> Tensor<D>;
@@ -46,7 +49,6 @@ pub(crate) trait Composed<const D: usize, const N: usize>: Clone + Debug + Send 
         &self,
         needed: [bool; N],
         inputs: [Tensor<D>; N],
-        output: Option<Tensor<D>>,
         gradient: Tensor<D>,
     ) -> [Option<Tensor<D>>; N];
 
@@ -109,7 +111,7 @@ macro_rules! tracked {
                 let output = operation.value(inputs.map(Tensor::inner));
                 let output = primitive_of(output);
                 let plain = primitives.into_iter().map(<Autodiff<$backend> as AutodiffBackend>::inner);
-                let state = (plain.collect(), O::READS_OUTPUT.then(|| output.clone()));
+                let state = O::READS_INPUTS.then(|| plain.collect());
                 let node = Tracked::<O, D>(operation);
                 let output = match node.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
                     OpsKind::Tracked(prepared) => prepared.finish(state, output),
@@ -123,21 +125,23 @@ macro_rules! tracked {
                 primitive.unwrap_or_else(|_| panic!("an operation stays on its inputs' device"))
             }
 
-            /// An operation of autodiff; its state is the inputs and, if it reads it, the output.
+            /// An operation of autodiff; its state is the inputs, if it reads them.
             #[derive(Debug)]
             struct Tracked<O, const D: usize>(O);
 
             impl<O: Composed<D, N>, const D: usize, const N: usize> Backward<$backend, N> for Tracked<O, D> {
-                type State = (Vec<Primitive>, Option<Primitive>);
+                type State = Option<Vec<Primitive>>;
 
                 fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
                     let tensor = |primitive| Tensor::<D>::from_primitive::<$backend>(primitive);
                     let gradient = tensor(grads.consume::<$backend>(&ops.node));
-                    let (inputs, output) = ops.state;
-                    let inputs: Vec<_> = inputs.into_iter().map(tensor).collect();
+                    let inputs = match ops.state {
+                        Some(inputs) => inputs.into_iter().map(tensor).collect(),
+                        None => vec![gradient.clone(); N],
+                    };
                     let inputs = inputs.try_into().unwrap_or_else(|_| panic!("the state has all inputs"));
                     let needed = ops.parents.each_ref().map(Option::is_some);
-                    let gradients = self.0.gradients(needed, inputs, output.map(tensor), gradient);
+                    let gradients = self.0.gradients(needed, inputs, gradient);
                     for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
                         if let (Some(parent), Some(gradient)) = (parent, gradient) {
                             grads.register::<$backend>(parent.id, primitive_of(gradient));

@@ -66,13 +66,7 @@ impl<const D: usize> Composed<D, 1> for Rows<Normalise> {
         Normalised::new(self.0, x).hat
     }
 
-    fn gradients(
-        &self,
-        _: [bool; 1],
-        [x]: [Tensor<D>; 1],
-        _: Option<Tensor<D>>,
-        g: Tensor<D>,
-    ) -> [Option<Tensor<D>>; 1] {
+    fn gradients(&self, _: [bool; 1], [x]: [Tensor<D>; 1], g: Tensor<D>) -> [Option<Tensor<D>>; 1] {
         [Some(Normalised::new(self.0, x).derivative(g))]
     }
 }
@@ -82,13 +76,7 @@ impl<const D: usize> Composed<D, 2> for Rows<NormaliseTangent> {
         Normalised::new(self.0.0, x).derivative(dx)
     }
 
-    fn gradients(
-        &self,
-        _: [bool; 2],
-        [x, dx]: [Tensor<D>; 2],
-        _: Option<Tensor<D>>,
-        g: Tensor<D>,
-    ) -> [Option<Tensor<D>>; 2] {
+    fn gradients(&self, _: [bool; 2], [x, dx]: [Tensor<D>; 2], g: Tensor<D>) -> [Option<Tensor<D>>; 2] {
         let norm = Normalised::new(self.0.0, x);
         [Some(norm.second(&dx, &g)), Some(norm.derivative(g))]
     }
@@ -103,13 +91,7 @@ impl<const D: usize, const N: usize> Composed<D, N> for Norm {
         }
     }
 
-    fn gradients(
-        &self,
-        needed: [bool; N],
-        inputs: [Tensor<D>; N],
-        _: Option<Tensor<D>>,
-        g: Tensor<D>,
-    ) -> [Option<Tensor<D>>; N] {
+    fn gradients(&self, needed: [bool; N], inputs: [Tensor<D>; N], g: Tensor<D>) -> [Option<Tensor<D>>; N] {
         let norm = Normalised::new(self.0, inputs[0].clone());
         std::array::from_fn(|input| {
             needed[input].then(|| match input {
@@ -132,13 +114,7 @@ impl<const D: usize, const N: usize> Composed<D, N> for NormTangent {
         }
     }
 
-    fn gradients(
-        &self,
-        needed: [bool; N],
-        inputs: [Tensor<D>; N],
-        _: Option<Tensor<D>>,
-        g: Tensor<D>,
-    ) -> [Option<Tensor<D>>; N] {
+    fn gradients(&self, needed: [bool; N], inputs: [Tensor<D>; N], g: Tensor<D>) -> [Option<Tensor<D>>; N] {
         let norm = Normalised::new(self.0, inputs[0].clone());
         let (dx, w, dw) = (&inputs[1], &inputs[2], &inputs[3]);
         let h = g.clone() * w.clone();

@@ -1,10 +1,10 @@
 //! Rotary position embedding, in the half-split form of the Hugging Face checkpoints.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use burn::tensor::Tensor;
 
-use crate::{Dual, Params, context::Context, fused::Rotation};
+use crate::{Dual, Params, composed::turned, context::Context, fused::Rotation};
 
 /// How rotary frequencies are stretched beyond the context they were first trained for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,7 +49,8 @@ impl Rope {
             });
             angles.map(f).collect()
         };
-        Tables { rows: context.rows, cos: table(f64::cos), sin: table(f64::sin) }
+        let tensors = OnceCell::new();
+        Tables { rows: context.rows, cos: table(f64::cos), sin: table(f64::sin), tensors }
     }
 }
 
@@ -59,6 +60,8 @@ pub(crate) struct Tables {
     rows: usize,
     cos: Arc<[f64]>,
     sin: Arc<[f64]>,
+    /// Both, `[rows, seq, 1, dim / 2]`, where the pass needs them.
+    tensors: OnceCell<[Tensor<4>; 2]>,
 }
 
 /// Rotates `x [batch, seq, heads, dim]`.
@@ -68,15 +71,9 @@ pub(crate) fn rotate(params: &Params, x: Dual<4>, tables: &Tables) -> Dual<4> {
     if let Some(rotated) = x.rotated(&rotation) {
         return rotated;
     }
-    let half = dim / 2;
-    let table = |values: &[f64]| params.constant(values.to_vec(), [tables.rows, seq, 1, half]);
-    let (cos, sin) = (table(&tables.cos), table(&tables.sin));
-    x.linear_map(|x| {
-        let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
-        let first = a.clone() * cos.clone() - b.clone() * sin.clone();
-        let second = b * cos.clone() + a * sin.clone();
-        Tensor::cat(vec![first, second], 3)
-    })
+    let tensor = |values: &[f64]| params.constant(values.to_vec(), [tables.rows, seq, 1, dim / 2]);
+    let tensors = tables.tensors.get_or_init(|| [tensor(&tables.cos), tensor(&tables.sin)]);
+    x.linear_map(|x| turned(x, tensors))
 }
 
 fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {

@@ -1,5 +1,7 @@
 //! In a program without GPUs: there are no products, no sums and no kernels of theirs.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor};
 
 use super::{KernelTime, Usage};
@@ -39,6 +41,14 @@ pub(crate) fn normalised<const D: usize>(_: &Tensor<D>, _: bool, _: f64) -> Opti
 }
 
 pub(crate) fn inverse_deviations<const D: usize>(_: &Tensor<D>, _: bool, _: f64) -> Option<Tensor<D>> {
+    None
+}
+
+pub(crate) fn part(_: &Tensor<1>, _: Range<usize>) -> Option<Tensor<1>> {
+    None
+}
+
+pub(crate) fn rotated(_: &Tensor<4>, _: [&Tensor<4>; 2], _: bool) -> Option<Tensor<4>> {
     None
 }
 

@@ -6,7 +6,9 @@
 mod cublas;
 mod norm;
 mod observer;
+mod part;
 mod product;
+mod rotation;
 mod softmax;
 mod sums;
 mod usage;
@@ -25,7 +27,9 @@ use crate::MatmulPrecision;
 
 pub(crate) use norm::{inverse_deviations, normalised};
 pub(in crate::backend) use observer::kernels;
+pub(crate) use part::part;
 pub(in crate::backend) use product::matmul;
+pub(crate) use rotation::rotated;
 pub(crate) use softmax::{log_sum_exp, softmax};
 pub(crate) use sums::{dot_rows, row_means, sum_of_rows};
 pub(in crate::backend) use usage::usage;
@@ -74,6 +78,19 @@ trait Kernels: Backend {
     #[fusion(dtype = x, shape = sums::shape_of_rows(x))]
     fn inverse_deviations(x: FloatTensor<Self>, is_centred: bool, epsilon: f32) -> FloatTensor<Self>;
 
+    /// Some neighbours in a flat vector.
+    #[fusion(dtype = x, shape = burn_backend::Shape::from(vec![length]))]
+    fn part(x: FloatTensor<Self>, first: usize, length: usize) -> FloatTensor<Self>;
+
+    /// Heads turned by the angles of their positions, or turned back.
+    #[fusion(dtype = x, shape = x)]
+    fn rotated(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        is_back: bool,
+    ) -> FloatTensor<Self>;
+
     /// `a b`, batched over leading dimensions.
     #[fusion(dtype = a, shape = product::shape(a, b))]
     fn product(a: FloatTensor<Self>, b: FloatTensor<Self>, precision: MatmulPrecision) -> FloatTensor<Self>;
@@ -115,6 +132,14 @@ impl Kernels for CubeBackend {
 
     fn inverse_deviations(x: CubeTensor, is_centred: bool, epsilon: f32) -> CubeTensor {
         norm::deviations(x, is_centred, epsilon)
+    }
+
+    fn part(x: CubeTensor, first: usize, length: usize) -> CubeTensor {
+        part::of(x, first, length)
+    }
+
+    fn rotated(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, is_back: bool) -> CubeTensor {
+        rotation::pairs(x, cos, sin, is_back)
     }
 
     fn product(a: CubeTensor, b: CubeTensor, precision: MatmulPrecision) -> CubeTensor {

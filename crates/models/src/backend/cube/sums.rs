@@ -66,10 +66,14 @@ impl Groups {
         let shape = x.shape();
         let length = shape[shape.num_dims() - 1];
         let rows = shape.num_elements() / length;
-        let groups = rows.div_ceil(GROUP as usize);
-        let across = groups.min(GROUPS);
-        Self { rows, length, count: CubeCount::Static(across as u32, groups.div_ceil(across) as u32, 1) }
+        Self { rows, length, count: across(rows.div_ceil(GROUP as usize)) }
     }
+}
+
+/// So many groups of threads, or a few more, in two dimensions.
+pub(super) fn across(groups: usize) -> CubeCount {
+    let across = groups.min(GROUPS);
+    CubeCount::Static(across as u32, groups.div_ceil(across) as u32, 1)
 }
 
 pub(super) fn means(x: CubeTensor) -> CubeTensor {

@@ -12,7 +12,7 @@ use dpg_models::{Example, Model, Tokenizer};
 use dpg_optim::{Replay, State};
 use dpg_spec::{AdamW, Optimizer};
 
-use crate::{Context, Metric, Sft, metrics::HeldOutLoss};
+use crate::{Context, Metric, Sft, loss::of_examples, metrics::HeldOutLoss};
 
 /// One type of numbers: the model, and the metric.
 struct Side {
@@ -91,7 +91,7 @@ fn where_single_precision_is_lost() {
             let adjoint = State::new(slope.slope(&end));
             let replay = Replay { run: &run.run(), first: 0, start: &start, gradients: &[] };
             let u = run.optimizer().direction(replay, g, &adjoint).1;
-            run.tangents(0, &pass.model.theta, &u.cast(pass.dtype), false).unwrap().0
+            of_examples(&run.tangents(0, &pass.model.theta, &u.cast(pass.dtype), false).unwrap().0)
         };
         let exact = rewards(&g_double, &double, &double);
         let [all, g, slope, pass] = [

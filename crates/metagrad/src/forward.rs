@@ -117,7 +117,7 @@ impl Sft<'_> {
         examples.div_ceil(self.devices.len()) <= self.microbatch
     }
 
-    /// `s_i` as [`tangents`](Self::tangents) has them, of the passes that left `traces`.
+    /// `s_i`, of the passes that left `traces`.
     pub(crate) fn traced_tangents(
         &self,
         traces: &[Traced],
@@ -134,8 +134,8 @@ impl Sft<'_> {
         Ok(parts.concat())
     }
 
-    /// Directional derivatives `s_i = <grad l_i(theta), u>` of the batch's examples, in its order,
-    /// and the Hessian-vector product `H u` of the batch's loss, if asked for and not zero.
+    /// What each token of the batch's examples has of `s_i = <grad l_i(theta), u>`, in the order of the batch, and the
+    /// Hessian-vector product `H u` of the batch's loss, if asked for and not zero.
     ///
     /// One dual forward pass gives all s_i; one ordinary backward pass of their weighted mean gives
     /// H u, because grad <grad L, u> = H u. Where a padding row makes g something else than grad L, these
@@ -146,41 +146,22 @@ impl Sft<'_> {
         theta: &Tensor<1>,
         u: &Tensor<1>,
         with_curvature: bool,
-    ) -> Result<(Vec<f64>, Option<LeafGradients>), Error> {
+    ) -> Result<(Vec<Vec<f64>>, Option<LeafGradients>), Error> {
         let layout = self.lm.layout();
         let sums = self.over_batch(step, [theta, u], |indices, [theta, u]| {
             let params =
                 if with_curvature { Params::tracked(layout, theta) } else { Params::new(layout, theta) };
             let params = params.with_tangent(layout, u);
             let scored = Scored::new(self.lm, &params, &self.pick(indices));
-            let (by_token, mean) = if with_curvature {
+            let (each, mean) = if with_curvature {
                 scored.weighed_tangents(&self.shares(step, indices))
             } else {
                 (scored.tangents(), None)
             };
-            let each = by_token.iter().map(|tokens| tokens.iter().sum()).collect();
             let total = mean.map(|mean| params.leaf_gradients(mean.backward()));
             Sums { each, total, ..Sums::default() }
         })?;
         Ok((sums.each, sums.total))
-    }
-
-    /// What each token of the batch's examples has of its example's s_i, in the order of the batch.
-    pub(crate) fn token_tangents(
-        &self,
-        step: usize,
-        theta: &Tensor<1>,
-        u: &Tensor<1>,
-    ) -> Result<Vec<Vec<f64>>, Error> {
-        let layout = self.lm.layout();
-        let sums = self.over_batch(step, [theta, u], |indices, [theta, u]| {
-            let params = Params::new(layout, theta).with_tangent(layout, u);
-            let by_token = Scored::new(self.lm, &params, &self.pick(indices)).tangents();
-            Sums { each: by_token.concat(), ..Sums::default() }
-        })?;
-        let mut each = sums.each.into_iter();
-        let of_example = |&index: &usize| each.by_ref().take(self.examples[index].tokens.len()).collect();
-        Ok(self.batches[step].iter().map(of_example).collect())
     }
 
     /// Passes over the microbatches of a batch, which the devices share, with `vectors` `[n]` where the
@@ -264,10 +245,10 @@ impl Traced {
     }
 }
 
-/// What passes over examples give: a number for each, the sum of their gradients, and traces, if there are any.
+/// What passes over examples give: numbers for each one's tokens, the sum of their gradients, and traces, if there are any.
 #[derive(Default)]
 struct Sums {
-    each: Vec<f64>,
+    each: Vec<Vec<f64>>,
     total: Option<LeafGradients>,
     traces: Vec<Traced>,
 }

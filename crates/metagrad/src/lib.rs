@@ -87,11 +87,11 @@ pub fn metagradient_showing(
     storage: &Storage,
     show: impl FnOnce(&Tensor<1>),
 ) -> Result<Metagradient, Error> {
-    walk(sft, metric, storage, show, |_, _, _| Ok(()))
+    walk(sft, metric, storage, show, |_, _| ())
 }
 
 /// The same with a reward for each token of an example: what its prediction has of the example's reward, 0 for a
-/// token that is not scored. Each step takes one more forward pass.
+/// token that is not scored. There are no traces, which have none for tokens.
 pub fn metagradient_by_token(
     sft: Sft,
     metric: &dyn Metric,
@@ -100,14 +100,14 @@ pub fn metagradient_by_token(
 ) -> Result<(Metagradient, Vec<Vec<f64>>), Error> {
     let mut tokens: Vec<Vec<f64>> =
         sft.examples.iter().map(|example| vec![0.0; example.tokens.len()]).collect();
-    let found = walk(sft, metric, storage, show, |t, theta, u| {
+    let storage = Storage { traces: false, ..storage.clone() };
+    let found = walk(sft, metric, &storage, show, |t, by_token| {
         let (batch, share) = (&sft.batches[t], sft.share(t));
-        for (&example, tangents) in batch.iter().zip(sft.token_tangents(t, theta, u)?) {
+        for (&example, tangents) in batch.iter().zip(by_token) {
             for (reward, s) in tokens[example].iter_mut().zip(tangents) {
-                *reward += share(example, s);
+                *reward += share(example, *s);
             }
         }
-        Ok(())
     })?;
     Ok((found, tokens))
 }
@@ -131,20 +131,21 @@ pub fn metagradients(
             Some(tape) => (tape, theta.clone()),
             None => tape::Tape::record(sft, storage)?,
         };
-        found.push(back(sft, (tape, theta), metric.as_ref(), storage, |_| (), |_, _, _| Ok(()))?);
+        found.push(back(sft, (tape, theta), metric.as_ref(), storage, |_| (), |_, _| ())?);
         (tape, theta) = (next, end);
     }
-    found.push(back(sft, (tape, theta), last.as_ref(), storage, |_| (), |_, _, _| Ok(()))?);
+    found.push(back(sft, (tape, theta), last.as_ref(), storage, |_| (), |_, _| ())?);
     Ok(found)
 }
 
-/// The run and the walk back; `beside` sees theta before each step and u, both `[n]`, from the last step to the first.
+/// The run and the walk back; `beside` sees what each token of a step's batch has of its example's derivative along u, from
+/// the last step to the first, but for a step that left traces.
 fn walk(
     sft: Sft,
     metric: &dyn Metric,
     storage: &Storage,
     show: impl FnOnce(&Tensor<1>),
-    beside: impl FnMut(usize, &Tensor<1>, &Tensor<1>) -> Result<(), Error>,
+    beside: impl FnMut(usize, &[Vec<f64>]),
 ) -> Result<Metagradient, Error> {
     sft.check()?;
     back(sft, tape::Tape::record(sft, storage)?, metric, storage, show, beside)
@@ -157,7 +158,7 @@ fn back(
     metric: &dyn Metric,
     storage: &Storage,
     show: impl FnOnce(&Tensor<1>),
-    mut beside: impl FnMut(usize, &Tensor<1>, &Tensor<1>) -> Result<(), Error>,
+    mut beside: impl FnMut(usize, &[Vec<f64>]),
 ) -> Result<Metagradient, Error> {
     let context = Context { scratch: &storage.scratch, stop: sft.cancelled };
     let (score, gradient) = metric.score_and_gradient(&theta, context)?;
@@ -169,11 +170,12 @@ fn back(
     let mut rewards = vec![0.0; sft.examples.len()];
     for (t, batch) in sft.batches.iter().enumerate().rev() {
         let (before, (tangents, curvature)) = tape.back(t, adjoint, |theta, u, traces| {
-            beside(t, &theta, &u)?;
-            if traces.is_empty() {
-                return sft.tangents(t, &theta, &u, t > 0);
+            if !traces.is_empty() {
+                return Ok((sft.traced_tangents(traces, &theta, &u)?, None));
             }
-            Ok((sft.traced_tangents(traces, &theta, &u)?, None))
+            let (by_token, curvature) = sft.tangents(t, &theta, &u, t > 0)?;
+            beside(t, &by_token);
+            Ok((loss::of_examples(&by_token), curvature))
         })?;
         let share = sft.share(t);
         for (&example, s) in batch.iter().zip(tangents) {

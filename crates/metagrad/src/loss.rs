@@ -47,8 +47,7 @@ impl Scored {
 
     /// What each example's loss moves by along the tangent of the head in `params`, with the hidden states as they are.
     pub(crate) fn tangents_of_head(&self, lm: &dyn CausalLm, params: &Params) -> Vec<f64> {
-        let by_token = self.by_token(self.predictions.along(lm, params));
-        by_token.iter().map(|tokens| tokens.iter().sum()).collect()
+        of_examples(&self.by_token(self.predictions.along(lm, params)))
     }
 
     /// What [`tangents`](Self::tangents) gives, and the sum of the losses' tangents, each times its example's weight;
@@ -77,6 +76,11 @@ impl Scored {
         }
         tokens
     }
+}
+
+/// The examples' numbers, of which each token has a part.
+pub(crate) fn of_examples(by_token: &[Vec<f64>]) -> Vec<f64> {
+    by_token.iter().map(|tokens| tokens.iter().sum()).collect()
 }
 
 /// What each of so many tokens has of its example's loss.

@@ -111,10 +111,7 @@ pub(crate) async fn score(data: &DataDir, arguments: ScoreArguments, as_json: bo
         let target = &problem.target;
         let passes = target.passes(examples.len());
         let queries = if per_query { problem.metric.rows().len() } else { 0 };
-        watch.begin(
-            format!("scoring {} examples", examples.len()),
-            (2 + usize::from(per_token) + queries) * passes,
-        );
+        watch.begin(format!("scoring {} examples", examples.len()), (2 + queries) * passes);
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let mut drawn = vec![];
         let show = |theta: &Tensor<1>| {

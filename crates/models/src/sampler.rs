@@ -4,12 +4,19 @@
 //! depend on which rows share its batch. Rows of one prompt share the pass over it; rows that have
 //! stopped leave the batch.
 
+mod masses;
+
 use burn::tensor::{DType, Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{Cache, CausalLm, Error, Params, Tokens, check_tokens, device, fused::exponentials, logits};
+use crate::{
+    Cache, CausalLm, Error, Params, Tokens, check_tokens, device,
+    fused::{exponentials, is_here},
+    logits,
+};
+use masses::{Masses, PART};
 
 /// How to decode.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,13 +146,12 @@ fn decode(
         let hidden = lm.hidden(params, &block, Some(&mut cache));
         let [batch, seq, _] = hidden.dims();
         let last = hidden.narrow(1, seq - 1, 1);
-        let logits = logits(lm, params, last).primal;
-        let vocab = logits.dims()[2];
-        let logits = logits.into_data().convert_dtype(DType::F32);
-        let logits = logits.as_slice::<f32>().expect("the numbers are f32");
-        active.par_iter_mut().zip(&sources).for_each_init(Vec::new, |masses, (row, source)| {
-            row.draw(&logits[source * vocab..(source + 1) * vocab], masses, sampling);
-        });
+        let logits = logits(lm, params, last).primal.reshape([batch, lm.vocab_size()]);
+        if is_here(&logits) {
+            draw_here(&mut active, &logits, &sources, sampling);
+        } else {
+            draw_elsewhere(&mut active, logits, &sources, sampling);
+        }
 
         let (running, ended): (Vec<_>, Vec<_>) =
             active.into_iter().zip(sources).partition(|(row, _)| !row.ended(sampling));
@@ -174,43 +180,92 @@ impl Row {
         self.completion.stopped || self.completion.tokens.len() >= sampling.max_new_tokens
     }
 
-    /// Draws one token by inverting the cumulative distribution at one uniform number.
-    ///
-    /// `masses` is room for one number a token.
-    fn draw(&mut self, logits: &[f32], masses: &mut Vec<f32>, sampling: &Sampling) {
+    /// Begins to invert the cumulative distribution at one uniform number: finds the part of the tokens, given the mass of
+    /// each, so that few tokens are passed one by one.
+    fn pick(&mut self, parts: &[f64]) -> Pick {
+        let all: f64 = parts.iter().sum();
+        let drawn = self.rng.random::<f64>() * all;
+        let (part, left) = invert(parts, drawn);
+        Pick { part, left, all }
+    }
+
+    fn push(&mut self, id: usize, log_prob: f64, sampling: &Sampling) {
+        self.completion.tokens.push(id as u32);
+        self.completion.log_probs.push(log_prob);
+        self.completion.stopped = sampling.stop.contains(&(id as u32));
+    }
+}
+
+/// A part of the tokens, of which one is to be drawn.
+struct Pick {
+    part: usize,
+    /// The mass of its tokens before that one,
+    left: f64,
+    /// and that of all tokens.
+    all: f64,
+}
+
+impl Pick {
+    /// The token's place in the part, given the masses there.
+    fn token(&self, masses: &[f32]) -> usize {
+        invert(masses, self.left).0
+    }
+}
+
+/// The mass that holds the place `left` behind the first one's beginning, and what is left of it there. Rounding may lead past
+/// the last one, and then that is it. NaN masses leave nothing to choose; the NaN log-probability stops the run.
+fn invert<M: Copy + Into<f64>>(masses: &[M], mut left: f64) -> (usize, f64) {
+    let masses = masses.iter().map(|&mass| mass.into()).enumerate();
+    let mut found = (0, left);
+    for (place, mass) in masses.filter(|(_, mass)| *mass > 0.0) {
+        found = (place, left);
+        if left < mass {
+            break;
+        }
+        left -= mass;
+    }
+    found
+}
+
+/// Draws a token for every row, each from one of the rows of logits `[inputs, vocab]`.
+fn draw_here(rows: &mut [Row], logits: &Tensor<2>, sources: &[usize], sampling: &Sampling) {
+    let vocab = logits.dims()[1];
+    let logits = logits.to_data().convert_dtype(DType::F32);
+    let logits = logits.as_slice::<f32>().expect("the numbers are f32");
+    let temperature = sampling.temperature.max(COLDEST);
+    rows.par_iter_mut().zip(sources).for_each_init(Vec::new, |masses, (row, source)| {
+        let logits = &logits[source * vocab..(source + 1) * vocab];
         masses.clear();
         masses.extend_from_slice(logits);
-        let place = self.completion.tokens.len();
+        let place = row.completion.tokens.len();
         forbid(sampling, place, masses, f32::NEG_INFINITY);
-        let temperature = sampling.temperature.max(COLDEST);
         let largest = exponentials(masses, temperature);
         forbid(sampling, place, masses, 0.0);
-        // by parts first, so that few tokens are passed one by one
-        let parts: Vec<f64> = masses.chunks(PART).map(total).collect();
-        let all: f64 = parts.iter().sum();
-        let mut left = self.rng.random::<f64>() * all;
-        let mut part = 0;
-        while part + 1 < parts.len() && left >= parts[part] {
-            left -= parts[part];
-            part += 1;
-        }
-        let mut drawn = None;
-        let in_part = masses.iter().enumerate().skip(part * PART);
-        for (id, &mass) in in_part.filter(|(_, mass)| **mass > 0.0) {
-            drawn = Some(id);
-            left -= f64::from(mass);
-            if left < 0.0 {
-                break;
-            }
-        }
-        // rounding may lead past the last token, and then the last that can be drawn is
-        let last = || masses.iter().rposition(|&mass| mass > 0.0);
-        // NaN logits leave nothing to draw; the NaN log-probability stops the run
-        let id = drawn.or_else(last).unwrap_or(0);
+        let pick = row.pick(&masses.chunks(PART).map(total).collect::<Vec<_>>());
+        let id =
+            pick.part * PART + pick.token(&masses[pick.part * PART..][..PART.min(vocab - pick.part * PART)]);
         let score = f64::from(logits[id] - largest) / temperature;
-        self.completion.tokens.push(id as u32);
-        self.completion.log_probs.push(score - all.ln());
-        self.completion.stopped = sampling.stop.contains(&(id as u32));
+        row.push(id, score - pick.all.ln(), sampling);
+    });
+}
+
+/// The same where logits lie elsewhere: of each row the parts' masses are read, and those of one part.
+fn draw_elsewhere(rows: &mut [Row], logits: Tensor<2>, sources: &[usize], sampling: &Sampling) {
+    let place = rows[0].completion.tokens.len();
+    let forbidden: Vec<u32> = sampling.forbidden(place).collect();
+    let is_same = sources.iter().copied().eq(0..logits.dims()[0]);
+    let masses = Masses::new(logits, &forbidden, sampling.temperature.max(COLDEST));
+    let masses = if is_same { masses } else { masses.select(sources) };
+    let sums = masses.sums();
+    let picks: Vec<Pick> = rows
+        .iter_mut()
+        .zip(sums.chunks_exact(sums.len() / sources.len()))
+        .map(|(row, sums)| row.pick(sums))
+        .collect();
+    let parts: Vec<usize> = picks.iter().map(|pick| pick.part).collect();
+    for ((row, pick), masses) in rows.iter_mut().zip(picks).zip(masses.of(&parts).chunks_exact(PART)) {
+        let token = pick.token(masses);
+        row.push(pick.part * PART + token, f64::from(masses[token]).ln() - pick.all.ln(), sampling);
     }
 }
 
@@ -225,9 +280,6 @@ fn forbid(sampling: &Sampling, place: usize, masses: &mut [f32], value: f32) {
 
 /// At this temperature the most likely token takes all.
 const COLDEST: f64 = 1e-9;
-
-/// Tokens whose masses are summed together.
-const PART: usize = 64;
 
 fn total(masses: &[f32]) -> f64 {
     masses.iter().copied().map(f64::from).sum()

@@ -130,5 +130,12 @@ fn compute(machine: &Machine, root: &Path, quick: bool) -> Result<()> {
             &["run", spec, "--device", card.device],
         )?;
     }
+    let generator = root.join("config/embedded/generator");
+    let generator = generator.to_str().context("the project's path is not text")?;
+    let few = ["--examples", "2", "--max-new-tokens", "8"];
+    for card in [WEBGPU, CUDA] {
+        let draw = [&["generate", generator, "--device", card.device], &few[..]].concat();
+        machine.dpg(&format!("{}: examples", card.title), card.variables, &draw)?;
+    }
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::commands::Programs;
 use crate::commands::connect::Place;
 use crate::commands::fetch::{Copy, copy};
 use crate::pipeline::compute::compute;
+use crate::pipeline::device;
 use crate::pipeline::resolve::resolve;
 use crate::settings::data_dir::DataDir;
 use crate::terminal::console;
@@ -54,6 +55,9 @@ pub(crate) struct GenerateArguments {
     /// Score the examples with the dataset's metric and recipe.
     #[arg(long)]
     score: bool,
+    /// What to compute on.
+    #[arg(long, env = "DPG_DEVICE", default_value = "cpu", help = device::help("What to compute on"))]
+    device: String,
     /// JSONL file for the examples [default: standard output].
     #[arg(long)]
     out: Option<PathBuf>,
@@ -74,6 +78,7 @@ pub(crate) async fn generate(
     daemon: &Place,
     arguments: GenerateArguments,
 ) -> anyhow::Result<()> {
+    let devices = dpg_models::device::parse(&arguments.device)?;
     let place = tempfile::tempdir().context("cannot make a temporary folder")?;
     let folder = if Path::new(&arguments.generator).is_dir() {
         PathBuf::from(&arguments.generator)
@@ -101,7 +106,8 @@ pub(crate) async fn generate(
     let state = place.path().to_owned();
     let rows = compute(move || {
         let watch = Watch::new(stop);
-        draw((&settings, length.as_ref()), &model, spec.as_ref(), (examples, seed, score), &state, &watch)
+        let writer = Writer::exported(&settings, length.as_ref(), &model, &devices)?;
+        draw(&writer, spec.as_ref(), (examples, seed, score), &devices, &state, &watch)
     })
     .await?;
     drop(place);
@@ -206,21 +212,19 @@ fn lengths(spec: &Spec, settings: &LocalGenerator, folder: &Path) -> anyhow::Res
 
 /// The rows, with their rewards if they are to be scored.
 fn draw(
-    (settings, length): (&LocalGenerator, Option<&Length>),
-    model: &Path,
+    writer: &Writer,
     spec: Option<&Spec>,
     (examples, seed, scored): (usize, u64, bool),
+    devices: &[Device],
     folder: &Path,
     watch: &Watch,
 ) -> anyhow::Result<Vec<Value>> {
-    let devices = [Device::flex()];
-    let writer = Writer::exported(settings, length, model, &devices)?;
     let format = spec.map_or(Format::Text, |spec| spec.output.format);
     watch.begin(format!("drawing {examples} examples"), writer.generator.passes(examples));
     let drawn = writer.generate(format, examples, seed, &|| watch.pass())?;
     let mut rows: Vec<Value> = drawn.iter().map(row).collect();
     if let Some(spec) = spec.filter(|_| scored) {
-        let problem = Problem::to_score(spec, DType::F32, &devices)?;
+        let problem = Problem::to_score(spec, DType::F32, devices)?;
         watch.begin("scoring them", 2 * problem.target.passes(drawn.len()));
         let scored = problem.scorer(folder, &|| watch.pass()).score(&drawn, Draw::FIRST)?;
         for (row, reward) in rows.iter_mut().zip(scored.rewards) {

@@ -22,20 +22,22 @@ pub(super) fn composed() -> bool {
     COMPOSED.get()
 }
 
-pub(crate) fn as_elsewhere<T>(work: impl FnOnce() -> T) -> T {
-    COMPOSED.set(true);
-    let result = work();
-    COMPOSED.set(false);
-    result
+/// Does some work as other devices do, on a thread of its own: work on the CPU else goes to one of those that kernels run on.
+pub(crate) fn as_elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread starts");
+    alone.install(|| {
+        COMPOSED.set(true);
+        work()
+    })
 }
 
-fn models() -> [Box<dyn CausalLm>; 2] {
+fn models(vocab: usize) -> [Box<dyn CausalLm>; 2] {
     let gpt2 = json!({
-        "model_type": "gpt2", "vocab_size": 19, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2,
+        "model_type": "gpt2", "vocab_size": vocab, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2,
     });
     // grouped heads, their norms, and an untied head
     let qwen3 = json!({
-        "model_type": "qwen3", "vocab_size": 19, "hidden_size": 8, "intermediate_size": 12,
+        "model_type": "qwen3", "vocab_size": vocab, "hidden_size": 8, "intermediate_size": 12,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4,
         "max_position_embeddings": 16, "rms_norm_eps": 1e-6,
     });
@@ -79,7 +81,7 @@ fn passes(lm: &dyn CausalLm, dtype: DType) -> [Vec<f64>; 4] {
 
 #[test]
 fn fused_and_composed_passes_are_the_same() {
-    for lm in models() {
+    for lm in models(19) {
         let fused = passes(lm.as_ref(), DType::F64);
         let composed = as_elsewhere(|| passes(lm.as_ref(), DType::F64));
         for (fused, composed) in fused.iter().zip(&composed) {
@@ -101,27 +103,30 @@ fn fused_and_composed_divergences_are_the_same() {
     assert!(error < 1e-13, "{error:e}");
 }
 
-/// Prompts of several lengths, and rows that leave the batch.
+/// Prompts of several lengths, rows that leave the batch, and tokens that are not drawn.
 #[test]
 fn fused_and_composed_decoding_draw_the_same() {
-    let sampling = Sampling {
-        temperature: 0.8,
-        min_new_tokens: 1,
+    let sampling = |temperature| Sampling {
+        temperature,
+        min_new_tokens: 2,
         max_new_tokens: 8,
-        stop: vec![4],
-        never: vec![],
+        stop: (0..50).step_by(7).collect(),
+        never: vec![1, 69, 70],
         seed: 1,
         step: 0,
         batch: 4,
         devices: vec![Device::flex()],
     };
     let prompts = [vec![1], vec![2, 3, 5], vec![7, 0], vec![8, 8, 8, 8], vec![6]];
-    for lm in models() {
+    for lm in models(70) {
         let theta = vector(lm.as_ref(), 1, DType::F32);
-        let draw = || sample(lm.as_ref(), &theta, &prompts, &sampling).unwrap();
-        for (fused, composed) in draw().iter().zip(as_elsewhere(draw)) {
-            assert_eq!(fused.tokens, composed.tokens);
-            assert!(distance(&fused.log_probs, &composed.log_probs) < 1e-5);
+        for temperature in [0.8, 3.0, 0.0] {
+            let draw = || sample(lm.as_ref(), &theta, &prompts, &sampling(temperature)).unwrap();
+            for (fused, composed) in draw().iter().zip(as_elsewhere(draw)) {
+                assert_eq!(fused.tokens, composed.tokens);
+                assert!(distance(&fused.log_probs, &composed.log_probs) < 1e-5 || temperature == 0.0);
+                assert!(composed.tokens.iter().all(|token| ![1, 69].contains(token)));
+            }
         }
     }
 }
@@ -129,7 +134,7 @@ fn fused_and_composed_decoding_draw_the_same() {
 /// Operands keep 11 and 8 bits of mantissa, forwards and on the way back.
 #[test]
 fn precisions_round_the_operands_of_products() {
-    for mut lm in models() {
+    for mut lm in models(19) {
         let exact = passes(lm.as_ref(), DType::F64);
         let mut last = 0.0;
         for (precision, least, most) in [

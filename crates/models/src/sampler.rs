@@ -148,7 +148,7 @@ fn decode(
         let last = hidden.narrow(1, seq - 1, 1);
         let logits = logits(lm, params, last).primal.reshape([batch, lm.vocab_size()]);
         if is_here(&logits) {
-            draw_here(&mut active, &logits, &sources, sampling);
+            draw_here(&mut active, logits, &sources, sampling);
         } else {
             draw_elsewhere(&mut active, logits, &sources, sampling);
         }
@@ -228,9 +228,9 @@ fn invert<M: Copy + Into<f64>>(masses: &[M], mut left: f64) -> (usize, f64) {
 }
 
 /// Draws a token for every row, each from one of the rows of logits `[inputs, vocab]`.
-fn draw_here(rows: &mut [Row], logits: &Tensor<2>, sources: &[usize], sampling: &Sampling) {
+fn draw_here(rows: &mut [Row], logits: Tensor<2>, sources: &[usize], sampling: &Sampling) {
     let vocab = logits.dims()[1];
-    let logits = logits.to_data().convert_dtype(DType::F32);
+    let logits = logits.into_data().convert_dtype(DType::F32);
     let logits = logits.as_slice::<f32>().expect("the numbers are f32");
     let temperature = sampling.temperature.max(COLDEST);
     rows.par_iter_mut().zip(sources).for_each_init(Vec::new, |masses, (row, source)| {
@@ -242,8 +242,8 @@ fn draw_here(rows: &mut [Row], logits: &Tensor<2>, sources: &[usize], sampling: 
         let largest = exponentials(masses, temperature);
         forbid(sampling, place, masses, 0.0);
         let pick = row.pick(&masses.chunks(PART).map(total).collect::<Vec<_>>());
-        let id =
-            pick.part * PART + pick.token(&masses[pick.part * PART..][..PART.min(vocab - pick.part * PART)]);
+        let first = pick.part * PART;
+        let id = first + pick.token(&masses[first..vocab.min(first + PART)]);
         let score = f64::from(logits[id] - largest) / temperature;
         row.push(id, score - pick.all.ln(), sampling);
     });

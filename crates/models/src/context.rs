@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
 use crate::{
     Params,
     fused::{Attention, CachedRow, cached_attention},
+    params::indices,
 };
 
 /// A block of token ids, padded to one length.
@@ -132,8 +133,7 @@ impl Cache {
             *layer = rows.iter().enumerate().map(row).collect();
         }
         for (keys, values) in self.layers.iter_mut().flatten() {
-            let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-            let index = Tensor::<1, Int>::from_data(index.as_slice(), &keys.device());
+            let index = indices(rows, &keys.device());
             *keys = keys.clone().select(0, index.clone());
             *values = values.clone().select(0, index);
         }

@@ -254,14 +254,18 @@ pub fn constant<const D: usize, const E: usize>(
     Tensor::from_data(data, (&like.device(), like.dtype()))
 }
 
+/// Places in a tensor, for what selects them.
+pub(crate) fn indices(places: &[usize], device: &Device) -> Tensor<1, Int> {
+    let places: Vec<i64> = places.iter().map(|&place| place as i64).collect();
+    Tensor::from_data(places.as_slice(), device)
+}
+
 /// For each parameter, whether its first elements are zero: one read from the device tells apart nearly all.
 fn starts_at_zero(layout: &Layout, flat: &Tensor<1>) -> Vec<bool> {
     const FIRST: usize = 16;
     let starts: Vec<_> = layout.params().iter().map(Param::range).collect();
     let places = |range: &Range<usize>| range.start..range.end.min(range.start + FIRST);
-    let index: Vec<i64> = starts.iter().flat_map(places).map(|place| place as i64).collect();
-    let count = index.len();
-    let index = Tensor::<1, Int>::from_data(TensorData::new(index, [count]), &flat.device());
+    let index = indices(&starts.iter().flat_map(places).collect::<Vec<_>>(), &flat.device());
     let values: Vec<f64> = flat.clone().select(0, index).to_data_as::<f64>().iter().collect();
     let mut values = values.into_iter();
     starts

@@ -252,9 +252,10 @@ fn draw_here(rows: &mut [Row], logits: Tensor<2>, sources: &[usize], sampling: &
 /// The same where logits lie elsewhere: of each row the parts' masses are read, and those of one part.
 fn draw_elsewhere(rows: &mut [Row], logits: Tensor<2>, sources: &[usize], sampling: &Sampling) {
     let place = rows[0].completion.tokens.len();
-    let forbidden: Vec<u32> = sampling.forbidden(place).collect();
+    let mut added = vec![0.0; logits.dims()[1]];
+    forbid(sampling, place, &mut added, NEVER);
     let is_same = sources.iter().copied().eq(0..logits.dims()[0]);
-    let masses = Masses::new(logits, &forbidden, sampling.temperature.max(COLDEST));
+    let masses = Masses::new(logits, added, sampling.temperature.max(COLDEST));
     let masses = if is_same { masses } else { masses.select(sources) };
     let sums = masses.sums();
     let picks: Vec<Pick> = rows
@@ -270,13 +271,16 @@ fn draw_elsewhere(rows: &mut [Row], logits: Tensor<2>, sources: &[usize], sampli
 }
 
 /// Sets what cannot be drawn as token number `place` to `value`.
-fn forbid(sampling: &Sampling, place: usize, masses: &mut [f32], value: f32) {
+fn forbid<M: Copy>(sampling: &Sampling, place: usize, masses: &mut [M], value: M) {
     for id in sampling.forbidden(place) {
         if let Some(mass) = masses.get_mut(id as usize) {
             *mass = value;
         }
     }
 }
+
+/// What is added to logits of tokens that cannot be drawn: infinity is no number everywhere.
+const NEVER: f64 = -1e30;
 
 /// At this temperature the most likely token takes all.
 const COLDEST: f64 = 1e-9;

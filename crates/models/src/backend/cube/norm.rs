@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::{
     Kernels,
-    sums::{GROUP, Groups, LANES, empty, halve, operand, shape_of_rows},
+    sums::{GROUP, Groups, LANES, empty, group, halve, operand, shape_of_rows},
 };
 
 /// `s (x - mean(x))` of each row with `s = 1 / sqrt(mean((x - mean(x))^2) + epsilon)`; without `is_centred` the mean
@@ -73,8 +73,7 @@ fn norm_kernel(
     #[comptime] is_centred: bool,
     #[comptime] all: bool,
 ) {
-    let group = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
-    let row = group * comptime!(GROUP as usize) + UNIT_POS_Y as usize;
+    let row = group() * comptime!(GROUP as usize) + UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;
     let first = UNIT_POS_Y as usize * comptime!(LANES as usize);
     let place = first + lane;

@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::{
     Kernels,
-    sums::{across, empty, operand},
+    sums::{across, empty, group, operand},
 };
 
 /// Threads of a group.
@@ -61,8 +61,7 @@ fn rotation_kernel(
     angles: usize,
     #[comptime] is_back: bool,
 ) {
-    let group = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
-    let pair = group * comptime!(THREADS as usize) + UNIT_POS_X as usize;
+    let pair = group() * comptime!(THREADS as usize) + UNIT_POS_X as usize;
     if pair < count {
         let (head, column) = (pair / half, pair % half);
         let angle = (head / heads * half + column) % angles;

@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 
 use super::{
     Kernels,
-    sums::{GROUP, Groups, LANES, empty, operand, shape_of_rows},
+    sums::{GROUP, Groups, LANES, empty, group, operand, shape_of_rows},
 };
 
 /// `log(sum(exp(x)))` of the first columns of each row, with size 1; `None` as for [`row_means`](super::row_means).
@@ -80,8 +80,7 @@ fn softmax_kernel(
     #[comptime] is_causal: bool,
     #[comptime] all: bool,
 ) {
-    let group = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
-    let row = group * comptime!(GROUP as usize) + UNIT_POS_Y as usize;
+    let row = group() * comptime!(GROUP as usize) + UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;
     let first = UNIT_POS_Y as usize * comptime!(LANES as usize);
     let place = first + lane;

@@ -76,6 +76,12 @@ pub(super) fn across(groups: usize) -> CubeCount {
     CubeCount::Static(across as u32, groups.div_ceil(across) as u32, 1)
 }
 
+/// Which of the groups of [`across`] a thread is in.
+#[cube]
+pub(super) fn group() -> usize {
+    CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize
+}
+
 pub(super) fn means(x: CubeTensor) -> CubeTensor {
     let Groups { length, .. } = Groups::of(&x);
     sums(x, None, 1.0 / length as f32)
@@ -150,8 +156,7 @@ fn rows_kernel(
     factor: f32,
     #[comptime] is_product: bool,
 ) {
-    let group = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
-    let row = group * comptime!(GROUP as usize) + UNIT_POS_Y as usize;
+    let row = group() * comptime!(GROUP as usize) + UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;
     let place = UNIT_POS_Y as usize * comptime!(LANES as usize) + lane;
     let mut shared = Shared::<[f32]>::new_slice(comptime!((LANES * GROUP) as usize));

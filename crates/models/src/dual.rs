@@ -7,11 +7,10 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::composed::{self, Composed, dot};
+use crate::composed::{self, dot};
 use crate::fused::{
-    self, Activation, ActivationTangent, Attention, AttentionTangent, Gated, GatedTangent, Linear,
-    LinearTangent, Norm, NormTangent, Normalise, NormaliseTangent, Operation, Rotation, Rows, Softmax,
-    SoftmaxTangent,
+    self, Activation, ActivationDual, Attention, AttentionDual, Gated, GatedDual, Linear, LinearDual, Norm,
+    NormDual, Normalise, Rotation, Rows, Softmax, SoftmaxTangent,
 };
 use crate::matmul::{MatmulPrecision, matmul};
 
@@ -27,6 +26,18 @@ pub struct Dual<const D: usize> {
 impl<const D: usize> From<Tensor<D>> for Dual<D> {
     fn from(primal: Tensor<D>) -> Self {
         Self { primal, tangent: None }
+    }
+}
+
+impl<const D: usize> From<[Tensor<D>; 1]> for Dual<D> {
+    fn from([primal]: [Tensor<D>; 1]) -> Self {
+        primal.into()
+    }
+}
+
+impl<const D: usize> From<[Tensor<D>; 2]> for Dual<D> {
+    fn from([primal, tangent]: [Tensor<D>; 2]) -> Self {
+        Self::new(primal, Some(tangent))
     }
 }
 
@@ -114,55 +125,42 @@ impl<const D: usize> Dual<D> {
     pub(crate) fn silu_times(&self, other: &Self) -> Self {
         let kernel = Gated(Activation::Silu);
         let (a, b) = (&self.primal, &other.primal);
-        let value = composed::run(Rows(kernel), [a, b]);
         if self.tangent.is_none() && other.tangent.is_none() {
-            return value.into();
+            return composed::run(Rows(kernel), [a, b]).into();
         }
-        let tangents = [self, other].map(Self::tangent_or_zero);
-        let tangent = composed::run(Rows(GatedTangent(kernel)), [a, b, &tangents[0], &tangents[1]]);
-        Self::new(value, Some(tangent))
+        let [da, db] = [self, other].map(Self::tangent_or_zero);
+        composed::run(Rows(GatedDual(kernel)), [a, b, &da, &db]).into()
     }
 
     /// GPT-2's `gelu_new`: `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, through the identity
     /// `0.5 (1 + tanh(z)) = sigmoid(2 z)`.
     pub fn gelu_new(self) -> Self {
-        self.rows(Rows(Activation::GeluNew), Rows(ActivationTangent(Activation::GeluNew)))
+        let kernel = Activation::GeluNew;
+        match &self.tangent {
+            None => composed::run(Rows(kernel), [&self.primal]).into(),
+            Some(tangent) => composed::run(Rows(ActivationDual(kernel)), [&self.primal, tangent]).into(),
+        }
     }
 
-    /// `x / sqrt(mean(x^2) + epsilon)` along the last dimension; with `centred`, of `x - mean(x)`.
-    pub fn normalise(self, centred: bool, epsilon: f64) -> Self {
-        let kernel = Normalise { centred, epsilon };
-        self.rows(Rows(kernel), Rows(NormaliseTangent(kernel)))
-    }
-
-    /// [`normalise`](Self::normalise)d, times the row `weight`, plus the row `bias`.
+    /// `x / sqrt(mean(x^2) + epsilon)` along the last dimension, or of `x - mean(x)` if `centred`; times the row `weight`, plus
+    /// the row `bias`.
     pub(crate) fn norm(self, centred: bool, epsilon: f64, weight: Self, bias: Option<Self>) -> Self {
         let kernel = Normalise { centred, epsilon };
-        let (x, w) = (&self.primal, &weight.primal);
-        let value = match &bias {
-            None => composed::run(Norm(kernel), [x, w]),
-            Some(bias) => composed::run(Norm(kernel), [x, w, &bias.primal]),
-        };
+        let (x, w, b) = (&self.primal, &weight.primal, bias.as_ref().map(|bias| &bias.primal));
         let db = bias.as_ref().and_then(|bias| bias.tangent.as_ref());
         if self.tangent.is_none() && weight.tangent.is_none() && db.is_none() {
-            return value.into();
+            return match b {
+                None => composed::run(Norm(kernel), [x, w]).into(),
+                Some(b) => composed::run(Norm(kernel), [x, w, b]).into(),
+            };
         }
-        let (dx, dw) = (self.tangent_or_zero(), weight.tangent_or_zero());
-        let tangent = match db {
-            None => composed::run(NormTangent(kernel), [x, &dx, w, &dw]),
-            Some(db) => composed::run(NormTangent(kernel), [x, &dx, w, &dw, db]),
-        };
-        Self::new(value, Some(tangent))
-    }
-
-    /// A function of rows and its tangent.
-    fn rows<V, T>(self, value: V, tangent: T) -> Self
-    where
-        V: Operation<1> + Composed<D, 1>,
-        T: Operation<2> + Composed<D, 2>,
-    {
-        let tangent = self.tangent.map(|direction| composed::run(tangent, [&self.primal, &direction]));
-        Self::new(composed::run(value, [&self.primal]), tangent)
+        let (dx, dw) = (&self.tangent_or_zero(), &weight.tangent_or_zero());
+        let kernel = NormDual(kernel);
+        match (b, db) {
+            (None, _) => composed::run(kernel, [x, dx, w, dw]).into(),
+            (Some(b), None) => composed::run(kernel, [x, dx, w, dw, b]).into(),
+            (Some(b), Some(db)) => composed::run(kernel, [x, dx, w, dw, b, db]).into(),
+        }
     }
 
     /// Natural logarithm.
@@ -174,9 +172,11 @@ impl<const D: usize> Dual<D> {
     /// that many queries, and query `q` sees the keys `..= q` alone.
     pub fn softmax(self, scale: f64, causal: Option<usize>) -> Self {
         let kernel = Softmax { scale, causal };
-        if let Some(value) = fused::apply(kernel, [&self.primal]) {
+        if let Some([value]) = fused::apply(kernel, [&self.primal]) {
             let tangent = self.tangent.map(|tangent| {
-                fused::apply(SoftmaxTangent(kernel), [&value, &tangent]).expect("the value was on the CPU")
+                let tangent = fused::apply(SoftmaxTangent(kernel), [&value, &tangent]);
+                let [tangent] = tangent.expect("the value was on the CPU");
+                tangent
             });
             return Self::new(value, tangent);
         }
@@ -190,7 +190,7 @@ impl<const D: usize> Dual<D> {
 
     /// Heads `[batch, seq, heads, dim]` rotated on the CPU; see [`Rotation`].
     pub(crate) fn rotated(&self, rotation: &Rotation) -> Option<Self> {
-        let rotate = |x: &Tensor<D>| fused::apply(rotation.clone(), [x]);
+        let rotate = |x: &Tensor<D>| fused::apply(rotation.clone(), [x]).map(|[x]| x);
         let tangent = match &self.tangent {
             None => None,
             Some(tangent) => Some(rotate(tangent)?),
@@ -225,22 +225,30 @@ impl Dual<2> {
     /// `self weight (+ bias)` of `self [rows, in]`, `weight [in, out]` and `bias [1, out]`.
     pub(crate) fn linear(self, weight: Self, bias: Option<Self>, precision: MatmulPrecision) -> Self {
         let linear = Linear { precision };
-        let plain = |x: &Tensor<2>, w: &Tensor<2>, bias: Option<&Tensor<2>>| match bias {
-            None => composed::run(linear, [x, w]),
-            Some(bias) => composed::run(linear, [x, w, bias]),
+        let plain = |x: &Tensor<2>, w: &Tensor<2>, bias: Option<&Tensor<2>>| -> Tensor<2> {
+            let [y] = match bias {
+                None => composed::run(linear, [x, w]),
+                Some(bias) => composed::run(linear, [x, w, bias]),
+            };
+            y
         };
-        let (x, dx, w, dw) = (&self.primal, &self.tangent, &weight.primal, &weight.tangent);
-        let y = plain(x, w, bias.as_ref().map(|bias| &bias.primal));
+        let (x, w, b) = (&self.primal, &weight.primal, bias.as_ref().map(|bias| &bias.primal));
         let db = bias.as_ref().and_then(|bias| bias.tangent.as_ref());
-        let tangent = match (dx, dw) {
-            (None, None) => db.map(|db| db.clone().expand(y.dims())),
+        let tangent = match (&self.tangent, &weight.tangent) {
+            (Some(dx), Some(dw)) => {
+                let linear = LinearDual(linear);
+                return match (b, db) {
+                    (None, _) => composed::run(linear, [x, dx, w, dw]).into(),
+                    (Some(b), None) => composed::run(linear, [x, dx, w, dw, b]).into(),
+                    (Some(b), Some(db)) => composed::run(linear, [x, dx, w, dw, b, db]).into(),
+                };
+            }
             (Some(dx), None) => Some(plain(dx, w, db)),
             (None, Some(dw)) => Some(plain(x, dw, db)),
-            (Some(dx), Some(dw)) => Some(match db {
-                None => composed::run(LinearTangent(linear), [x, dx, w, dw]),
-                Some(db) => composed::run(LinearTangent(linear), [x, dx, w, dw, db]),
-            }),
+            (None, None) => None,
         };
+        let y = plain(x, w, b);
+        let tangent = tangent.or_else(|| db.map(|db| db.clone().expand(y.dims())));
         Self::new(y, tangent)
     }
 }
@@ -249,20 +257,17 @@ impl Dual<2> {
 /// [`Attention`].
 pub(crate) fn causal_attention(kernel: Attention, inputs: &[Dual<3>]) -> Dual<3> {
     match inputs {
-        [qkv] => {
-            let tangent = qkv.tangent.as_ref();
-            let tangent =
-                tangent.map(|tangent| composed::run(AttentionTangent(kernel), [&qkv.primal, tangent]));
-            Dual::new(composed::run(kernel, [&qkv.primal]), tangent)
-        }
+        [qkv] => match &qkv.tangent {
+            None => composed::run(kernel, [&qkv.primal]).into(),
+            Some(tangent) => composed::run(AttentionDual(kernel), [&qkv.primal, tangent]).into(),
+        },
         [q, k, v] => {
-            let value = composed::run(kernel, [&q.primal, &k.primal, &v.primal]);
+            let parts = [q, k, v].map(|part| &part.primal);
             if [q, k, v].into_iter().all(|part| part.tangent.is_none()) {
-                return value.into();
+                return composed::run(kernel, parts).into();
             }
-            let [dq, dk, dv] = [q, k, v].map(Dual::tangent_or_zero);
-            let inputs = [&q.primal, &k.primal, &v.primal, &dq, &dk, &dv];
-            Dual::new(value, Some(composed::run(AttentionTangent(kernel), inputs)))
+            let ([q, k, v], [dq, dk, dv]) = (parts, [q, k, v].map(Dual::tangent_or_zero));
+            composed::run(AttentionDual(kernel), [q, k, v, &dq, &dk, &dv]).into()
         }
         _ => unreachable!("attention has one input or three"),
     }

@@ -5,6 +5,7 @@
 //! under autodiff, the forward half of a Hessian-vector product.
 
 mod allocator;
+mod autodiff;
 mod backend;
 mod chat;
 mod composed;

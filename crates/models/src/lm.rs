@@ -200,19 +200,19 @@ pub fn hidden_at<R: AsRef<[u32]>>(
 
 /// Log-probability of token `tokens[i]` under row `i` of logits `[n, vocab]`: `[n]`.
 pub fn log_probs(logits: &Tensor<2>, tokens: &[u32]) -> Tensor<1> {
-    let log_probs = fused::apply(LogProb { targets: tokens.into() }, [logits]).unwrap_or_else(|| {
+    let [log_probs] = fused::apply(LogProb { targets: tokens.into() }, [logits]).unwrap_or_else(|| {
         let data: Vec<i64> = tokens.iter().map(|&token| token.into()).collect();
         let index = Tensor::from_data(TensorData::new(data, [tokens.len(), 1]), &logits.device());
-        logits.clone().gather(1, index) - composed::log_sum_exp(logits.clone())
+        [logits.clone().gather(1, index) - composed::log_sum_exp(logits.clone())]
     });
     log_probs.squeeze_dim(1)
 }
 
 /// `KL(p || q)` of the distributions that rows of logits `[n, vocab]` stand for: `[n]`.
 pub fn kl_divergence(p: &Tensor<2>, q: &Tensor<2>) -> Tensor<1> {
-    let divergence = fused::apply(Divergence, [p, q]).unwrap_or_else(|| {
+    let [divergence] = fused::apply(Divergence, [p, q]).unwrap_or_else(|| {
         let (p, q) = (activation::log_softmax(p.clone(), 1), activation::log_softmax(q.clone(), 1));
-        (p.clone().exp() * (p - q)).sum_dim(1)
+        [(p.clone().exp() * (p - q)).sum_dim(1)]
     });
     divergence.squeeze_dim(1)
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation::sigmoid};
 
 use super::Composed;
-use crate::fused::{Activation, ActivationTangent, Gated, GatedTangent, Rows};
+use crate::fused::{Activation, ActivationDual, Gated, GatedDual, Rows};
 
 const CUBIC: f64 = 0.044_715;
 
@@ -60,55 +60,69 @@ impl<const D: usize> Gate<D> {
 }
 
 impl<const D: usize> Composed<D, 1> for Rows<Activation> {
-    fn value(&self, [x]: [Tensor<D>; 1]) -> Tensor<D> {
+    fn value(&self, [x]: [Tensor<D>; 1]) -> [Tensor<D>; 1] {
         let gate = Gate::new(self.0, &x).value;
-        x * gate
+        [x * gate]
     }
 
-    fn gradients(&self, _: [bool; 1], [x]: [Tensor<D>; 1], g: Tensor<D>) -> [Option<Tensor<D>>; 1] {
+    fn gradients(&self, _: [bool; 1], [x]: [Tensor<D>; 1], [g]: [Tensor<D>; 1]) -> [Option<Tensor<D>>; 1] {
         [Some(g * Gate::new(self.0, &x).first(&x))]
     }
 }
 
-impl<const D: usize> Composed<D, 2> for Rows<ActivationTangent> {
-    fn value(&self, [x, dx]: [Tensor<D>; 2]) -> Tensor<D> {
-        Gate::new(self.0.0, &x).first(&x) * dx
+impl<const D: usize> Composed<D, 2, 2> for Rows<ActivationDual> {
+    fn value(&self, [x, dx]: [Tensor<D>; 2]) -> [Tensor<D>; 2] {
+        let gate = Gate::new(self.0.0, &x);
+        let dy = gate.first(&x) * dx;
+        [x * gate.value, dy]
     }
 
-    fn gradients(&self, _: [bool; 2], [x, dx]: [Tensor<D>; 2], g: Tensor<D>) -> [Option<Tensor<D>>; 2] {
+    fn gradients(
+        &self,
+        _: [bool; 2],
+        [x, dx]: [Tensor<D>; 2],
+        [g, dg]: [Tensor<D>; 2],
+    ) -> [Option<Tensor<D>>; 2] {
         let gate = Gate::new(self.0.0, &x);
-        [Some(g.clone() * dx * gate.second(&x)), Some(g * gate.first(&x))]
+        let first = gate.first(&x);
+        let to_x = g * first.clone() + dg.clone() * dx * gate.second(&x);
+        [Some(to_x), Some(dg * first)]
     }
 }
 
 impl<const D: usize> Composed<D, 2> for Rows<Gated> {
-    fn value(&self, [a, b]: [Tensor<D>; 2]) -> Tensor<D> {
+    fn value(&self, [a, b]: [Tensor<D>; 2]) -> [Tensor<D>; 1] {
         let gate = Gate::new(self.0.0, &a).value;
-        a * gate * b
+        [a * gate * b]
     }
 
-    fn gradients(&self, _: [bool; 2], [a, b]: [Tensor<D>; 2], g: Tensor<D>) -> [Option<Tensor<D>>; 2] {
+    fn gradients(&self, _: [bool; 2], [a, b]: [Tensor<D>; 2], [g]: [Tensor<D>; 1]) -> [Option<Tensor<D>>; 2] {
         let gate = Gate::new(self.0.0, &a);
         [Some(g.clone() * b * gate.first(&a)), Some(g * a * gate.value)]
     }
 }
 
-impl<const D: usize> Composed<D, 4> for Rows<GatedTangent> {
-    fn value(&self, [a, b, da, db]: [Tensor<D>; 4]) -> Tensor<D> {
+impl<const D: usize> Composed<D, 4, 2> for Rows<GatedDual> {
+    fn value(&self, [a, b, da, db]: [Tensor<D>; 4]) -> [Tensor<D>; 2] {
         let gate = Gate::new(self.0.0.0, &a);
-        gate.first(&a) * da * b + a * gate.value * db
+        let first = gate.first(&a);
+        let value = a * gate.value;
+        [value.clone() * b.clone(), first * da * b + value * db]
     }
 
     fn gradients(
         &self,
         _: [bool; 4],
         [a, b, da, db]: [Tensor<D>; 4],
-        g: Tensor<D>,
+        [g, dg]: [Tensor<D>; 2],
     ) -> [Option<Tensor<D>>; 4] {
         let gate = Gate::new(self.0.0.0, &a);
         let (first, second) = (gate.first(&a), gate.second(&a));
-        let to_a = g.clone() * (second * da.clone() * b.clone() + first.clone() * db);
-        let slope = g.clone() * first;
-        [Some(to_a), Some(slope.clone() * da), Some(slope * b), Some(g * a * gate.value)]
+        let value = a * gate.value;
+        let slope = dg.clone() * first.clone();
+        let to_a =
+            first * (g.clone() * b.clone() + dg.clone() * db) + dg.clone() * second * da.clone() * b.clone();
+        let to_b = g * value.clone() + slope.clone() * da;
+        [Some(to_a), Some(to_b), Some(slope * b), Some(dg * value)]
     }
 }

@@ -1,11 +1,11 @@
-//! Causal attention of whole sequences and its tangent; the formulas are those of [`fused`](crate::fused).
+//! Causal attention of whole sequences, alone and with its tangent; the formulas are those of [`fused`](crate::fused).
 
 use burn::tensor::{Tensor, s};
 
 use super::{Composed, dot};
 use crate::{
     Dual, MatmulPrecision,
-    fused::{Attention, AttentionTangent},
+    fused::{Attention, AttentionDual},
     matmul::{matmul, matmul_plus},
 };
 
@@ -124,13 +124,13 @@ fn through_softmax(p: &Tensor<4>, d: Tensor<4>) -> Tensor<4> {
 }
 
 impl<const N: usize> Composed<3, N> for Attention {
-    fn value(&self, inputs: [Tensor<3>; N]) -> Tensor<3> {
+    fn value(&self, inputs: [Tensor<3>; N]) -> [Tensor<3>; 1] {
         let form = Form::new(*self, &inputs[0]);
         let parts = form.parts(&inputs);
-        form.merge(form.product(form.weights(&parts), parts.v))
+        [form.merge(form.product(form.weights(&parts), parts.v))]
     }
 
-    fn gradients(&self, _: [bool; N], inputs: [Tensor<3>; N], g: Tensor<3>) -> [Option<Tensor<3>>; N] {
+    fn gradients(&self, _: [bool; N], inputs: [Tensor<3>; N], [g]: [Tensor<3>; 1]) -> [Option<Tensor<3>>; N] {
         let form = Form::new(*self, &inputs[0]);
         let (parts, g) = (form.parts(&inputs), form.queries(g));
         let p = form.weights(&parts);
@@ -148,25 +148,33 @@ impl<const N: usize> Composed<3, N> for Attention {
     }
 }
 
-impl<const N: usize> Composed<3, N> for AttentionTangent {
-    fn value(&self, inputs: [Tensor<3>; N]) -> Tensor<3> {
+impl<const N: usize> Composed<3, N, 2> for AttentionDual {
+    fn value(&self, inputs: [Tensor<3>; N]) -> [Tensor<3>; 2] {
         let form = Form::new(self.0, &inputs[0]);
         let (parts, tangents) = (form.parts(&inputs[..N / 2]), form.parts(&inputs[N / 2..]));
         let p = form.weights(&parts);
         let d = through_softmax(&p, form.score_tangents(&parts, &tangents));
-        form.merge(form.product_plus(p, tangents.v, form.product(d, parts.v)))
+        let y = form.product(p.clone(), parts.v.clone());
+        let dy = form.product_plus(p, tangents.v, form.product(d, parts.v));
+        [y, dy].map(|output| form.merge(output))
     }
 
-    /// With d the scores' tangents, a = g v^T, b = g v'^T, and `<p, x>` the sums along a row: gradients of the
-    /// scores' tangents `p (a - <p, a>)`, of the weights `b + a (d - <p, d>) - d <p, a>`, and through those of
-    /// the scores.
-    fn gradients(&self, _: [bool; N], inputs: [Tensor<3>; N], g: Tensor<3>) -> [Option<Tensor<3>>; N] {
+    /// With g and g' the gradients of o and o', d the scores' tangents, a = g' v^T, b = g' v'^T + g v^T, and `<p, x>` the
+    /// sums along a row: gradients of the scores' tangents `p (a - <p, a>)`, of the weights
+    /// `b + a (d - <p, d>) - d <p, a>`, and through those of the scores.
+    fn gradients(
+        &self,
+        _: [bool; N],
+        inputs: [Tensor<3>; N],
+        gradients: [Tensor<3>; 2],
+    ) -> [Option<Tensor<3>>; N] {
         let form = Form::new(self.0, &inputs[0]);
         let (parts, tangents) = (form.parts(&inputs[..N / 2]), form.parts(&inputs[N / 2..]));
-        let g = form.queries(g);
+        let [g, dg] = gradients.map(|gradient| form.queries(gradient));
         let p = form.weights(&parts);
         let d = form.score_tangents(&parts, &tangents);
-        let (a, b) = (form.outer(&g, &parts.v), form.outer(&g, &tangents.v));
+        let a = form.outer(&dg, &parts.v);
+        let b = form.product_plus(g.clone(), turned(&parts.v), form.outer(&dg, &tangents.v));
         let mean = |x: &Tensor<4>| dot(&p, x);
         let of_weights = b + a.clone() * (d.clone() - mean(&d)) - d.clone() * mean(&a);
         let of_scores = through_softmax(&p, of_weights) * form.scale();
@@ -179,12 +187,12 @@ impl<const N: usize> Composed<3, N> for AttentionTangent {
                 form.product(of_scores.clone(), parts.k.clone()),
             ),
             k: form.product_plus(turned(&of_tangents), tangents.q, form.inner(&of_scores, &parts.q)),
-            v: form.inner(&weights_tangent, &g),
+            v: form.product_plus(turned(&p), g, form.inner(&weights_tangent, &dg)),
         };
         let of_tangent = Parts {
             q: form.product(of_tangents.clone(), parts.k),
             k: form.inner(&of_tangents, &parts.q),
-            v: form.inner(&p, &g),
+            v: form.inner(&p, &dg),
         };
         form.inputs(vec![gradients, of_tangent]).map(Some)
     }

@@ -13,12 +13,17 @@ impl Lookup {
 }
 
 impl Composed<2, 1> for Lookup {
-    fn value(&self, [table]: [Tensor<2>; 1]) -> Tensor<2> {
+    fn value(&self, [table]: [Tensor<2>; 1]) -> [Tensor<2>; 1] {
         let index = self.index(&table);
-        table.select(0, index)
+        [table.select(0, index)]
     }
 
-    fn gradients(&self, _: [bool; 1], [table]: [Tensor<2>; 1], g: Tensor<2>) -> [Option<Tensor<2>>; 1] {
+    fn gradients(
+        &self,
+        _: [bool; 1],
+        [table]: [Tensor<2>; 1],
+        [g]: [Tensor<2>; 1],
+    ) -> [Option<Tensor<2>>; 1] {
         let index = self.index(&table);
         [Some(table.zeros_like().select_assign(0, index, g, IndexingUpdateOp::Add))]
     }

@@ -17,12 +17,7 @@ mod watch;
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
-use burn_autodiff::{
-    Autodiff,
-    checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
-    grads::Gradients,
-    ops::{Backward, Ops, OpsKind},
-};
+use burn_autodiff::Autodiff;
 use burn_backend::AutodiffBackend;
 
 pub(crate) use linear::matmul;
@@ -31,25 +26,29 @@ pub use objective::Objective;
 pub(crate) use rotation::turned;
 pub(crate) use watch::watch;
 
+use crate::autodiff::{WayBack, track};
 use crate::backend::{self, dot_rows, row_means};
 use crate::constant;
 use crate::fused::{self, Operation, run as run_fused};
 
-/// A function of `N` tensors with its derivative. No tensor here is tracked.
-pub(crate) trait Composed<const D: usize, const N: usize>: Clone + Debug + Send + 'static {
+/// A function of `N` tensors with its derivative; `M` tensors, a value and its tangent where there are two. No tensor here
+/// is tracked.
+pub(crate) trait Composed<const D: usize, const N: usize, const M: usize = 1>:
+    Clone + Debug + Send + 'static
+{
     /// Whether [`gradients`](Self::gradients) reads the inputs; those of a linear function are not kept, and the gradient
     /// stands in for each of them.
     const READS_INPUTS: bool = true;
 
-    /// The output.
-    fn value(&self, inputs: [Tensor<D>; N]) -> Tensor<D>;
+    /// The outputs.
+    fn value(&self, inputs: [Tensor<D>; N]) -> [Tensor<D>; M];
 
-    /// Gradients of the inputs that are `needed`, given that of the output.
+    /// Gradients of the inputs that are `needed`, given those of the outputs.
     fn gradients(
         &self,
         needed: [bool; N],
         inputs: [Tensor<D>; N],
-        gradient: Tensor<D>,
+        gradients: [Tensor<D>; M],
     ) -> [Option<Tensor<D>>; N];
 
     /// Whether the CPU has a fused form of it.
@@ -58,35 +57,38 @@ pub(crate) trait Composed<const D: usize, const N: usize>: Clone + Debug + Send 
     }
 }
 
-/// The operation's output: fused where that runs, else composed. Tracked if an input is.
-pub(crate) fn run<O, const D: usize, const N: usize>(operation: O, inputs: [&Tensor<D>; N]) -> Tensor<D>
+/// The operation's outputs: fused where that runs, else composed. Tracked if an input is.
+pub(crate) fn run<O, const D: usize, const N: usize, const M: usize>(
+    operation: O,
+    inputs: [&Tensor<D>; N],
+) -> [Tensor<D>; M]
 where
-    O: Operation<N> + Composed<D, N>,
+    O: Operation<N, M> + Composed<D, N, M>,
 {
     if operation.is_fused()
-        && let Some(output) = run_fused(operation.clone(), inputs)
+        && let Some(outputs) = run_fused(operation.clone(), inputs)
     {
-        return output;
+        return outputs;
     }
     compose(operation, inputs.map(Clone::clone))
 }
 
-/// The operation's output, composed.
-fn compose<O: Composed<D, N>, const D: usize, const N: usize>(
+/// The operation's outputs, composed.
+fn compose<O: Composed<D, N, M>, const D: usize, const N: usize, const M: usize>(
     operation: O,
     inputs: [Tensor<D>; N],
-) -> Tensor<D> {
+) -> [Tensor<D>; M] {
     if inputs.iter().all(|input| !input.is_autodiff()) {
         return operation.value(inputs);
     }
     let inputs = inputs.map(|input| if input.is_autodiff() { input } else { input.autodiff() });
     #[cfg(feature = "cube")]
-    let inputs = match cube::track(operation.clone(), inputs) {
-        Ok(output) => return output,
+    let inputs = match cube::run(operation.clone(), inputs) {
+        Ok(outputs) => return outputs,
         Err(inputs) => inputs,
     };
-    let output = flex::track(operation, inputs);
-    output.unwrap_or_else(|_| panic!("every backend tracks composed operations"))
+    let outputs = flex::run(operation, inputs);
+    outputs.unwrap_or_else(|_| panic!("every backend tracks composed operations"))
 }
 
 /// `run` for the tensors of one backend.
@@ -97,27 +99,23 @@ macro_rules! tracked {
 
             type Primitive = <$backend as burn_backend::backend::BackendTypes>::FloatTensorPrimitive;
 
-            /// The output as an operation of autodiff; the inputs again if they lie elsewhere.
-            pub(super) fn track<O: Composed<D, N>, const D: usize, const N: usize>(
+            /// The outputs as those of an operation of autodiff; the inputs again if they lie elsewhere.
+            pub(super) fn run<O: Composed<D, N, M>, const D: usize, const N: usize, const M: usize>(
                 operation: O,
                 inputs: [Tensor<D>; N],
-            ) -> Result<Tensor<D>, [Tensor<D>; N]> {
+            ) -> Result<[Tensor<D>; M], [Tensor<D>; N]> {
                 let primitive =
                     |input: &Tensor<D>| input.clone().try_into_primitive::<Autodiff<$backend>>().ok();
                 let primitives: Option<Vec<_>> = inputs.iter().map(primitive).collect();
                 let Some(primitives) = primitives else { return Err(inputs) };
                 let nodes: Vec<_> = primitives.iter().map(|input| input.node()).collect();
                 let Ok(nodes) = <[_; N]>::try_from(nodes) else { return Err(inputs) };
-                let output = operation.value(inputs.map(Tensor::inner));
-                let output = primitive_of(output);
+                let outputs = operation.value(inputs.map(Tensor::inner)).map(primitive_of);
                 let plain = primitives.into_iter().map(<Autodiff<$backend> as AutodiffBackend>::inner);
-                let state = O::READS_INPUTS.then(|| plain.collect());
-                let node = Tracked::<O, D>(operation);
-                let output = match node.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-                    OpsKind::Tracked(prepared) => prepared.finish(state, output),
-                    OpsKind::UnTracked(prepared) => prepared.finish(output),
-                };
-                Ok(Tensor::from_primitive::<Autodiff<$backend>>(output))
+                let way_back =
+                    Tracked::<O, D> { operation, inputs: O::READS_INPUTS.then(|| plain.collect()) };
+                let outputs = track::<$backend, _, N, M>(nodes, way_back, outputs);
+                Ok(outputs.map(Tensor::from_primitive::<Autodiff<$backend>>))
             }
 
             fn primitive_of<const D: usize>(tensor: Tensor<D>) -> Primitive {
@@ -125,28 +123,26 @@ macro_rules! tracked {
                 primitive.unwrap_or_else(|_| panic!("an operation stays on its inputs' device"))
             }
 
-            /// An operation of autodiff; its state is the inputs, if it reads them.
-            #[derive(Debug)]
-            struct Tracked<O, const D: usize>(O);
+            /// The way back through an operation: its inputs, if it reads them.
+            #[derive(Clone, Debug)]
+            struct Tracked<O, const D: usize> {
+                operation: O,
+                inputs: Option<Vec<Primitive>>,
+            }
 
-            impl<O: Composed<D, N>, const D: usize, const N: usize> Backward<$backend, N> for Tracked<O, D> {
-                type State = Option<Vec<Primitive>>;
-
-                fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+            impl<O: Composed<D, N, M>, const D: usize, const N: usize, const M: usize> WayBack<$backend, N, M>
+                for Tracked<O, D>
+            {
+                fn gradients(self, needed: [bool; N], gradients: [Primitive; M]) -> [Option<Primitive>; N] {
                     let tensor = |primitive| Tensor::<D>::from_primitive::<$backend>(primitive);
-                    let gradient = tensor(grads.consume::<$backend>(&ops.node));
-                    let inputs = match ops.state {
+                    let gradients = gradients.map(tensor);
+                    let inputs = match self.inputs {
                         Some(inputs) => inputs.into_iter().map(tensor).collect(),
-                        None => vec![gradient.clone(); N],
+                        None => vec![gradients[0].clone(); N],
                     };
-                    let inputs = inputs.try_into().unwrap_or_else(|_| panic!("the state has all inputs"));
-                    let needed = ops.parents.each_ref().map(Option::is_some);
-                    let gradients = self.0.gradients(needed, inputs, gradient);
-                    for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-                        if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                            grads.register::<$backend>(parent.id, primitive_of(gradient));
-                        }
-                    }
+                    let inputs = inputs.try_into().unwrap_or_else(|_| panic!("all inputs were kept"));
+                    let gradients = self.operation.gradients(needed, inputs, gradients);
+                    gradients.map(|gradient| gradient.map(primitive_of))
                 }
             }
         }

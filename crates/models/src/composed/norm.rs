@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::{Composed, mean, mean_product, sum_of_rows};
 use crate::backend::{inverse_deviations, normalised};
-use crate::fused::{Norm, NormTangent, Normalise, NormaliseTangent, Rows};
+use crate::fused::{Norm, NormDual, Normalise};
 
 /// A row's x^ and, for derivatives, its s.
 struct Normalised<const D: usize> {
@@ -61,37 +61,18 @@ impl Normalise {
     }
 }
 
-impl<const D: usize> Composed<D, 1> for Rows<Normalise> {
-    fn value(&self, [x]: [Tensor<D>; 1]) -> Tensor<D> {
-        Normalised::new(self.0, x).hat
-    }
-
-    fn gradients(&self, _: [bool; 1], [x]: [Tensor<D>; 1], g: Tensor<D>) -> [Option<Tensor<D>>; 1] {
-        [Some(Normalised::new(self.0, x).derivative(g))]
-    }
-}
-
-impl<const D: usize> Composed<D, 2> for Rows<NormaliseTangent> {
-    fn value(&self, [x, dx]: [Tensor<D>; 2]) -> Tensor<D> {
-        Normalised::new(self.0.0, x).derivative(dx)
-    }
-
-    fn gradients(&self, _: [bool; 2], [x, dx]: [Tensor<D>; 2], g: Tensor<D>) -> [Option<Tensor<D>>; 2] {
-        let norm = Normalised::new(self.0.0, x);
-        [Some(norm.second(&dx, &g)), Some(norm.derivative(g))]
-    }
-}
-
 impl<const D: usize, const N: usize> Composed<D, N> for Norm {
-    fn value(&self, inputs: [Tensor<D>; N]) -> Tensor<D> {
-        let y = Normalised::new(self.0, inputs[0].clone()).hat * inputs[1].clone();
-        match inputs.get(2) {
-            None => y,
-            Some(b) => y + b.clone(),
-        }
+    fn value(&self, inputs: [Tensor<D>; N]) -> [Tensor<D>; 1] {
+        let norm = Normalised::new(self.0, inputs[0].clone());
+        [plus(norm.hat * inputs[1].clone(), inputs.get(2))]
     }
 
-    fn gradients(&self, needed: [bool; N], inputs: [Tensor<D>; N], g: Tensor<D>) -> [Option<Tensor<D>>; N] {
+    fn gradients(
+        &self,
+        needed: [bool; N],
+        inputs: [Tensor<D>; N],
+        [g]: [Tensor<D>; 1],
+    ) -> [Option<Tensor<D>>; N] {
         let norm = Normalised::new(self.0, inputs[0].clone());
         std::array::from_fn(|input| {
             needed[input].then(|| match input {
@@ -103,29 +84,42 @@ impl<const D: usize, const N: usize> Composed<D, N> for Norm {
     }
 }
 
-impl<const D: usize, const N: usize> Composed<D, N> for NormTangent {
-    fn value(&self, inputs: [Tensor<D>; N]) -> Tensor<D> {
+impl<const D: usize, const N: usize> Composed<D, N, 2> for NormDual {
+    fn value(&self, inputs: [Tensor<D>; N]) -> [Tensor<D>; 2] {
         let [x, dx, w, dw] = [0, 1, 2, 3].map(|input| inputs[input].clone());
         let norm = Normalised::new(self.0, x);
-        let y = norm.derivative(dx) * w + norm.hat * dw;
-        match inputs.get(4) {
-            None => y,
-            Some(db) => y + db.clone(),
-        }
+        let dy = norm.derivative(dx) * w.clone() + norm.hat.clone() * dw;
+        [plus(norm.hat * w, inputs.get(4)), plus(dy, inputs.get(5))]
     }
 
-    fn gradients(&self, needed: [bool; N], inputs: [Tensor<D>; N], g: Tensor<D>) -> [Option<Tensor<D>>; N] {
+    fn gradients(
+        &self,
+        needed: [bool; N],
+        inputs: [Tensor<D>; N],
+        [g, dg]: [Tensor<D>; 2],
+    ) -> [Option<Tensor<D>>; N] {
         let norm = Normalised::new(self.0, inputs[0].clone());
         let (dx, w, dw) = (&inputs[1], &inputs[2], &inputs[3]);
-        let h = g.clone() * w.clone();
+        let (hat, h) = (norm.hat.clone(), dg.clone() * w.clone());
         std::array::from_fn(|input| {
             needed[input].then(|| match input {
-                0 => norm.second(dx, &h) + norm.derivative(g.clone() * dw.clone()),
+                0 => {
+                    let of_value = g.clone() * w.clone() + dg.clone() * dw.clone();
+                    norm.second(dx, &h) + norm.derivative(of_value)
+                }
                 1 => norm.derivative(h.clone()),
-                2 => sum_of_rows(g.clone() * norm.derivative(dx.clone())),
-                3 => sum_of_rows(g.clone() * norm.hat.clone()),
-                _ => sum_of_rows(g.clone()),
+                2 => sum_of_rows(g.clone() * hat.clone() + dg.clone() * norm.derivative(dx.clone())),
+                3 => sum_of_rows(dg.clone() * hat.clone()),
+                4 => sum_of_rows(g.clone()),
+                _ => sum_of_rows(dg.clone()),
             })
         })
+    }
+}
+
+fn plus<const D: usize>(y: Tensor<D>, bias: Option<&Tensor<D>>) -> Tensor<D> {
+    match bias {
+        None => y,
+        Some(bias) => y + bias.clone(),
     }
 }

@@ -16,7 +16,8 @@ impl Objective {
 
     /// One whose gradients in some tensors, tracked or not, are known; those of `None` are zero.
     pub(crate) fn known<const N: usize>(inputs: [&Tensor<2>; N], gradients: [Option<Tensor<2>>; N]) -> Self {
-        Self(compose(Known { gradients }, inputs.map(Clone::clone)).reshape([1]))
+        let [number] = compose(Known { gradients }, inputs.map(Clone::clone));
+        Self(number.reshape([1]))
     }
 
     /// Gradients of the tracked leaves that it depends on.
@@ -34,12 +35,12 @@ struct Known<const N: usize> {
 impl<const N: usize> Composed<2, N> for Known<N> {
     const READS_INPUTS: bool = false;
 
-    fn value(&self, inputs: [Tensor<2>; N]) -> Tensor<2> {
-        Tensor::zeros([1, 1], (&inputs[0].device(), inputs[0].dtype()))
+    fn value(&self, inputs: [Tensor<2>; N]) -> [Tensor<2>; 1] {
+        [Tensor::zeros([1, 1], (&inputs[0].device(), inputs[0].dtype()))]
     }
 
     /// What comes back to an [`Objective`] is 1.
-    fn gradients(&self, _: [bool; N], _: [Tensor<2>; N], _: Tensor<2>) -> [Option<Tensor<2>>; N] {
+    fn gradients(&self, _: [bool; N], _: [Tensor<2>; N], _: [Tensor<2>; 1]) -> [Option<Tensor<2>>; N] {
         self.gradients.clone()
     }
 }

@@ -8,7 +8,8 @@ use crate::{backend::rotated, params::untracked};
 /// Heads `[batch, seq, heads, dim]` turned by angles whose cosines and sines are `[1 or batch, seq, 1, dim / 2]`.
 pub(crate) fn turned(x: Tensor<4>, angles: &[Tensor<4>; 2]) -> Tensor<4> {
     let [cos, sin] = angles.each_ref().map(untracked);
-    compose(Turn { cos, sin }, [x])
+    let [x] = compose(Turn { cos, sin }, [x]);
+    x
 }
 
 #[derive(Clone, Debug)]
@@ -32,11 +33,11 @@ impl Turn {
 impl Composed<4, 1> for Turn {
     const READS_INPUTS: bool = false;
 
-    fn value(&self, [x]: [Tensor<4>; 1]) -> Tensor<4> {
-        self.turn(x, false)
+    fn value(&self, [x]: [Tensor<4>; 1]) -> [Tensor<4>; 1] {
+        [self.turn(x, false)]
     }
 
-    fn gradients(&self, _: [bool; 1], _: [Tensor<4>; 1], g: Tensor<4>) -> [Option<Tensor<4>>; 1] {
+    fn gradients(&self, _: [bool; 1], _: [Tensor<4>; 1], [g]: [Tensor<4>; 1]) -> [Option<Tensor<4>>; 1] {
         [Some(self.turn(g, true))]
     }
 }

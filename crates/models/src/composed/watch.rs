@@ -11,7 +11,8 @@ pub(crate) fn watch<const D: usize>(
     x: Tensor<D>,
     see: impl Fn(Tensor<D>) + Send + Sync + 'static,
 ) -> Tensor<D> {
-    compose(Watched { see: Arc::new(see) }, [x])
+    let [x] = compose(Watched { see: Arc::new(see) }, [x]);
+    x
 }
 
 #[derive(Clone)]
@@ -22,11 +23,11 @@ struct Watched<const D: usize> {
 impl<const D: usize> Composed<D, 1> for Watched<D> {
     const READS_INPUTS: bool = false;
 
-    fn value(&self, [x]: [Tensor<D>; 1]) -> Tensor<D> {
+    fn value(&self, x: [Tensor<D>; 1]) -> [Tensor<D>; 1] {
         x
     }
 
-    fn gradients(&self, _: [bool; 1], _: [Tensor<D>; 1], g: Tensor<D>) -> [Option<Tensor<D>>; 1] {
+    fn gradients(&self, _: [bool; 1], _: [Tensor<D>; 1], [g]: [Tensor<D>; 1]) -> [Option<Tensor<D>>; 1] {
         (self.see)(g.clone());
         [Some(g)]
     }

@@ -1,7 +1,10 @@
 //! Activations of the form `x sigmoid(a(x))`: SiLU with a = x, and GPT-2's GELU, which is
 //! `0.5 x (1 + tanh(z))` and so has `a = 2 z = k (x + 0.044715 x^3)`, `k = 2 sqrt(2 / pi)`.
 
-use super::{Kernel, Real, real::map};
+use super::{
+    Kernel, Real,
+    real::{change, map},
+};
 
 /// An activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,27 +28,34 @@ impl Activation {
         }
     }
 
-    /// `sigmoid(a(x))`, and a's derivatives.
+    /// `sigmoid(a(x))`.
     #[inline(always)]
-    fn gate<E: Real>(self, x: E) -> (E, E, E) {
-        let [a, slope, curvature] = self.argument(x);
-        (E::one() / (E::one() + (-a).exponential()), slope, curvature)
+    pub(super) fn gate<E: Real>(self, x: E) -> E {
+        let [a, _, _] = self.argument(x);
+        E::one() / (E::one() + (-a).exponential())
     }
 
     #[inline(always)]
     pub(super) fn value<E: Real>(self, x: E) -> E {
-        x * self.gate(x).0
+        x * self.gate(x)
     }
 
     #[inline(always)]
     pub(super) fn first<E: Real>(self, x: E) -> E {
-        let (gate, slope, _) = self.gate(x);
+        self.first_at(x, self.gate(x))
+    }
+
+    /// The first derivative, given the gate.
+    #[inline(always)]
+    pub(super) fn first_at<E: Real>(self, x: E, gate: E) -> E {
+        let [_, slope, _] = self.argument(x);
         gate + x * gate * (E::one() - gate) * slope
     }
 
+    /// The second derivative, given the gate.
     #[inline(always)]
-    pub(super) fn second<E: Real>(self, x: E) -> E {
-        let (gate, slope, curvature) = self.gate(x);
+    pub(super) fn second_at<E: Real>(self, x: E, gate: E) -> E {
+        let [_, slope, curvature] = self.argument(x);
         let two = E::of(2.0);
         let bend = (E::one() - two * gate) * slope * slope + curvature;
         gate * (E::one() - gate) * (two * slope + x * bend)
@@ -54,24 +64,34 @@ impl Activation {
 
 impl Kernel<1> for Activation {
     #[inline(always)]
-    fn forward<E: Real>(&self, _: usize, [x]: [&[E]; 1], y: &mut [E]) {
+    fn forward<E: Real>(&self, _: usize, [x]: [&[E]; 1], [y]: [&mut [E]; 1]) {
         map([x], y, |[x]| self.value(x));
     }
 
     #[inline(always)]
-    fn backward<E: Real>(&self, _: usize, [x]: [&[E]; 1], _: &[E], g: &[E], [to_x]: [&mut [E]; 1]) {
+    fn backward<E: Real>(
+        &self,
+        _: usize,
+        [x]: [&[E]; 1],
+        _: [&[E]; 1],
+        [g]: [&[E]; 1],
+        [to_x]: [&mut [E]; 1],
+    ) {
         map([x, g], to_x, |[x, g]| g * self.first(x));
     }
 }
 
-/// The tangent of [`Activation`], of x and its tangent.
+/// [`Activation`] and its tangent, of x and its tangent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ActivationTangent(pub(crate) Activation);
+pub(crate) struct ActivationDual(pub(crate) Activation);
 
-impl Kernel<2> for ActivationTangent {
+impl Kernel<2, 2> for ActivationDual {
     #[inline(always)]
-    fn forward<E: Real>(&self, _: usize, [x, dx]: [&[E]; 2], dy: &mut [E]) {
-        map([x, dx], dy, |[x, dx]| self.0.first(x) * dx);
+    fn forward<E: Real>(&self, _: usize, [x, dx]: [&[E]; 2], [y, dy]: [&mut [E]; 2]) {
+        // y serves as a row for gates before its own values, as to_dx does below
+        map([x], y, |[x]| self.0.gate(x));
+        map([x, dx, &*y], dy, |[x, dx, gate]| self.0.first_at(x, gate) * dx);
+        change(y, [x], |gate, [x]| x * gate);
     }
 
     #[inline(always)]
@@ -79,11 +99,14 @@ impl Kernel<2> for ActivationTangent {
         &self,
         _: usize,
         [x, dx]: [&[E]; 2],
-        _: &[E],
-        g: &[E],
+        _: [&[E]; 2],
+        [g, dg]: [&[E]; 2],
         [to_x, to_dx]: [&mut [E]; 2],
     ) {
-        map([x, dx, g], to_x, |[x, dx, g]| g * dx * self.0.second(x));
-        map([x, g], to_dx, |[x, g]| g * self.0.first(x));
+        map([x], to_dx, |[x]| self.0.gate(x));
+        map([x, dx, g, dg, &*to_dx], to_x, |[x, dx, g, dg, gate]| {
+            g * self.0.first_at(x, gate) + dg * dx * self.0.second_at(x, gate)
+        });
+        change(to_dx, [x, dg], |gate, [x, dg]| dg * self.0.first_at(x, gate));
     }
 }

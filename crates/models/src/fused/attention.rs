@@ -1,4 +1,4 @@
-//! Causal attention of whole sequences, `o = softmax(c q k^T) v` with `c = 1 / sqrt(dim)`, and its
+//! Causal attention of whole sequences, `o = softmax(c q k^T) v` with `c = 1 / sqrt(dim)`, alone and with its
 //! tangent. The weights of one head of one sequence are all that is ever held: the way back computes
 //! them again.
 
@@ -9,7 +9,7 @@ use burn_flex::FlexTensor;
 
 use super::{
     Operation, Real,
-    fill::{fill, fill_one},
+    fill::fill,
     gemm::{Threads, View, multiply},
     real::{largest, map, sum},
     slice,
@@ -30,12 +30,12 @@ pub(crate) struct Attention {
     pub(crate) precision: MatmulPrecision,
 }
 
-/// The tangent of [`Attention`], of its inputs and then their tangents.
+/// [`Attention`] and its tangent, of its inputs and then their tangents.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AttentionTangent(pub(crate) Attention);
+pub(crate) struct AttentionDual(pub(crate) Attention);
 
 impl<const N: usize> Operation<N> for Attention {
-    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
+    fn forward(&self, inputs: &[FlexTensor; N]) -> [FlexTensor; 1] {
         typed!(&inputs[0], value(*self, inputs))
     }
 
@@ -43,26 +43,26 @@ impl<const N: usize> Operation<N> for Attention {
         &self,
         _: [bool; N],
         inputs: &[FlexTensor; N],
-        _: Option<&FlexTensor>,
-        g: &FlexTensor,
+        _: Option<&[FlexTensor; 1]>,
+        gradients: [&FlexTensor; 1],
     ) -> [Option<FlexTensor>; N] {
-        typed!(g, plain_gradients(*self, inputs, g)).map(Some)
+        typed!(gradients[0], value_gradients(*self, inputs, gradients)).map(Some)
     }
 }
 
-impl<const N: usize> Operation<N> for AttentionTangent {
-    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
-        typed!(&inputs[0], tangent(self.0, inputs))
+impl<const N: usize> Operation<N, 2> for AttentionDual {
+    fn forward(&self, inputs: &[FlexTensor; N]) -> [FlexTensor; 2] {
+        typed!(&inputs[0], dual(self.0, inputs))
     }
 
     fn backward(
         &self,
         _: [bool; N],
         inputs: &[FlexTensor; N],
-        _: Option<&FlexTensor>,
-        g: &FlexTensor,
+        _: Option<&[FlexTensor; 2]>,
+        gradients: [&FlexTensor; 2],
     ) -> [Option<FlexTensor>; N] {
-        typed!(g, tangent_gradients(self.0, inputs, g)).map(Some)
+        typed!(gradients[0], dual_gradients(self.0, inputs, gradients)).map(Some)
     }
 }
 
@@ -153,50 +153,50 @@ fn contiguous<const N: usize>(inputs: &[FlexTensor; N]) -> ([FlexTensor; N], [us
     )
 }
 
-/// Runs a task for every sequence on its rows of the output.
-fn output<E: Real, const N: usize>(
+/// Runs a task for every sequence on its rows of the outputs.
+fn outputs<E: Real, const N: usize, const M: usize>(
     this: Attention,
     inputs: &[FlexTensor; N],
-    task: impl Fn(Sequence<E, N>, &mut [E]) + Sync,
-) -> FlexTensor {
+    task: impl Fn(Sequence<E, N>, [&mut [E]; M]) + Sync,
+) -> [FlexTensor; M] {
     let (inputs, widths, [batch, seq]) = contiguous(inputs);
     let slices = inputs.each_ref().map(slice::<E>);
     let width = this.query * this.dim;
-    let output = fill_one(batch * seq * width, seq * width, |row, output| {
-        task(Sequence::new(slices, widths, seq, row), output);
+    let (outputs, _) = fill([batch * seq * width; M], [seq * width; M], |row, outputs| {
+        task(Sequence::new(slices, widths, seq, row), outputs);
     });
-    FlexTensor::from_data(TensorData::new(output, [batch, seq, width]))
+    outputs.map(|output| FlexTensor::from_data(TensorData::new(output, [batch, seq, width])))
 }
 
-fn value<E: Real, const N: usize>(_: E, this: Attention, inputs: &[FlexTensor; N]) -> FlexTensor {
+fn value<E: Real, const N: usize>(_: E, this: Attention, inputs: &[FlexTensor; N]) -> [FlexTensor; 1] {
     let width = this.query * this.dim;
-    output(this, inputs, |sequence: Sequence<E, N>, output| {
+    outputs(this, inputs, |sequence: Sequence<E, N>, [y]| {
         let seq = sequence.seq;
         let mut p = vec![E::zero(); seq * seq];
         for head in 0..this.query {
             sequence.weights(this, head, N, &mut p);
             let v = sequence.head(this, Part::Value, head, N, false);
             let p = View::rows(&p, [seq, seq], seq);
-            let output = &mut output[head * this.dim..];
-            multiply(output, width, false, E::one(), p, v, Threads::One);
+            multiply(&mut y[head * this.dim..], width, false, E::one(), p, v, Threads::One);
         }
     })
 }
 
-fn tangent<E: Real, const N: usize>(_: E, this: Attention, inputs: &[FlexTensor; N]) -> FlexTensor {
+fn dual<E: Real, const N: usize>(_: E, this: Attention, inputs: &[FlexTensor; N]) -> [FlexTensor; 2] {
     let width = this.query * this.dim;
-    output(this, inputs, |sequence: Sequence<E, N>, output| {
+    outputs(this, inputs, |sequence: Sequence<E, N>, [y, dy]| {
         let seq = sequence.seq;
         let (mut p, mut d) = (vec![E::zero(); seq * seq], vec![E::zero(); seq * seq]);
         for head in 0..this.query {
             sequence.weights(this, head, N / 2, &mut p);
             sequence.score_tangents(this, head, &mut d);
             through_softmax(seq, &p, &mut d);
-            let v = |tangent| sequence.head(this, Part::Value, head, N / 2, tangent);
-            let square = |p| View::rows(p, [seq, seq], seq);
-            let output = &mut output[head * this.dim..];
-            multiply(output, width, false, E::one(), square(&d), v(false), Threads::One);
-            multiply(output, width, true, E::one(), square(&p), v(true), Threads::One);
+            let [v, dv] = [false, true].map(|tangent| sequence.head(this, Part::Value, head, N / 2, tangent));
+            let [p, d] = [&p, &d].map(|p| View::rows(p, [seq, seq], seq));
+            let [y, dy] = [&mut *y, &mut *dy].map(|output| &mut output[head * this.dim..]);
+            multiply(y, width, false, E::one(), p, v, Threads::One);
+            multiply(dy, width, false, E::one(), d, v, Threads::One);
+            multiply(dy, width, true, E::one(), p, dv, Threads::One);
         }
     })
 }
@@ -216,57 +216,58 @@ fn through_softmax<E: Real>(seq: usize, p: &[E], d: &mut [E]) {
     });
 }
 
-fn plain_gradients<E: Real, const N: usize>(
+fn value_gradients<E: Real, const N: usize>(
     _: E,
     this: Attention,
     inputs: &[FlexTensor; N],
-    g: &FlexTensor,
+    gradients: [&FlexTensor; 1],
 ) -> [FlexTensor; N] {
-    gradients(this, inputs, g, |task: &mut Task<E, N>| task.backward(this))
+    to_inputs(this, inputs, gradients, |task: &mut Task<E, N, 1>| task.backward(this))
 }
 
-fn tangent_gradients<E: Real, const N: usize>(
+fn dual_gradients<E: Real, const N: usize>(
     _: E,
     this: Attention,
     inputs: &[FlexTensor; N],
-    g: &FlexTensor,
+    gradients: [&FlexTensor; 2],
 ) -> [FlexTensor; N] {
-    gradients(this, inputs, g, |task: &mut Task<E, N>| task.tangent_backward(this))
+    to_inputs(this, inputs, gradients, |task: &mut Task<E, N, 2>| task.dual_backward(this))
 }
 
 /// One sequence on the way back.
-struct Task<'a, 'b, E, const N: usize> {
+struct Task<'a, 'b, E, const N: usize, const M: usize> {
     sequence: Sequence<'a, E, N>,
-    /// Gradient of the output's rows.
-    g: &'a [E],
+    /// Gradients of the outputs' rows.
+    gradients: [&'a [E]; M],
     /// Where those of the inputs' rows go.
-    gradients: [&'b mut [E]; N],
+    to_inputs: [&'b mut [E]; N],
 }
 
-fn gradients<E: Real, const N: usize>(
+fn to_inputs<E: Real, const N: usize, const M: usize>(
     this: Attention,
     inputs: &[FlexTensor; N],
-    g: &FlexTensor,
-    task: impl Fn(&mut Task<E, N>) + Sync,
+    gradients: [&FlexTensor; M],
+    task: impl Fn(&mut Task<E, N, M>) + Sync,
 ) -> [FlexTensor; N] {
     let (inputs, widths, [batch, seq]) = contiguous(inputs);
     let slices = inputs.each_ref().map(slice::<E>);
-    let g = g.to_contiguous();
-    let g: &[E] = slice(&g);
-    let width = this.query * this.dim;
+    let gradients = gradients.map(FlexTensor::to_contiguous);
+    let gradients = gradients.each_ref().map(slice::<E>);
+    let length = seq * this.query * this.dim;
     let parts = widths.map(|width| seq * width);
-    let (gradients, _) = fill(parts.map(|part| batch * part), parts, |row, gradients| {
+    let (of_inputs, _) = fill(parts.map(|part| batch * part), parts, |row, to_inputs| {
         let sequence = Sequence::new(slices, widths, seq, row);
-        task(&mut Task { sequence, g: &g[row * seq * width..(row + 1) * seq * width], gradients });
+        let gradients = gradients.map(|slice| &slice[row * length..(row + 1) * length]);
+        task(&mut Task { sequence, gradients, to_inputs });
     });
     let mut widths = widths.into_iter();
-    gradients.map(|gradient| {
+    of_inputs.map(|gradient| {
         let width = widths.next().expect("a width for each input");
         FlexTensor::from_data(TensorData::new(gradient, [batch, seq, width]))
     })
 }
 
-impl<E: Real, const N: usize> Task<'_, '_, E, N> {
+impl<'a, E: Real, const N: usize, const M: usize> Task<'a, '_, E, N, M> {
     /// Adds `factor a b` to the gradient of a part of a head, or of its tangent. It starts at zero.
     fn add(
         &mut self,
@@ -278,8 +279,14 @@ impl<E: Real, const N: usize> Task<'_, '_, E, N> {
     ) {
         let (input, column) = this.place(part, head, inputs);
         let input = if tangent { inputs + input } else { input };
-        let to = &mut self.gradients[input][column..];
+        let to = &mut self.to_inputs[input][column..];
         multiply(to, self.sequence.widths[input], true, factor, a, b, Threads::One);
+    }
+
+    /// The gradient of a head of an output.
+    fn of_output(&self, this: Attention, output: usize, head: usize) -> View<'a, E> {
+        let rows = &self.gradients[output][head * this.dim..];
+        View::rows(rows, [self.sequence.seq, this.dim], this.query * this.dim)
     }
 
     fn backward(&mut self, this: Attention) {
@@ -288,7 +295,7 @@ impl<E: Real, const N: usize> Task<'_, '_, E, N> {
         let mut a = p.clone();
         for head in 0..this.query {
             let at = |part| sequence.head(this, part, head, N, false);
-            let g = View::rows(&self.g[head * this.dim..], [seq, this.dim], this.query * this.dim);
+            let g = self.of_output(this, 0, head);
             sequence.weights(this, head, N, &mut p);
             multiply(&mut a, seq, false, E::one(), g, at(Part::Value).t(), Threads::One);
             let square = |p| View::rows(p, [seq, seq], seq);
@@ -299,21 +306,23 @@ impl<E: Real, const N: usize> Task<'_, '_, E, N> {
         }
     }
 
-    /// With d the scores' tangents, a = g v^T, b = g v'^T, and `<p, x>` the sums along a row:
-    /// gradients of the scores' tangents `s' = p (a - <p, a>)`, of the weights
+    /// With g and g' the gradients of o and o', d the scores' tangents, a = g' v^T, b = g' v'^T + g v^T, and `<p, x>` the
+    /// sums along a row: gradients of the scores' tangents `s' = p (a - <p, a>)`, of the weights
     /// `b + a (d - <p, d>) - d <p, a>`, and through those of the scores s.
-    fn tangent_backward(&mut self, this: Attention) {
+    fn dual_backward(&mut self, this: Attention) {
         let (sequence, seq, c) = (self.sequence, self.sequence.seq, this.scale());
         let mut p = vec![E::zero(); seq * seq];
         let (mut d, mut a, mut b) = (p.clone(), p.clone(), p.clone());
         let mut row_gradient = vec![E::zero(); seq];
         for head in 0..this.query {
             let at = |part, tangent| sequence.head(this, part, head, N / 2, tangent);
-            let g = View::rows(&self.g[head * this.dim..], [seq, this.dim], this.query * this.dim);
+            let [g, dg] = [0, 1].map(|output| self.of_output(this, output, head));
+            let [v, dv] = [false, true].map(|tangent| at(Part::Value, tangent));
             sequence.weights(this, head, N / 2, &mut p);
             sequence.score_tangents(this, head, &mut d);
-            multiply(&mut a, seq, false, E::one(), g, at(Part::Value, false).t(), Threads::One);
-            multiply(&mut b, seq, false, E::one(), g, at(Part::Value, true).t(), Threads::One);
+            multiply(&mut a, seq, false, E::one(), dg, v.t(), Threads::One);
+            multiply(&mut b, seq, false, E::one(), dg, dv.t(), Threads::One);
+            multiply(&mut b, seq, true, E::one(), g, v.t(), Threads::One);
             vectorised!(E, {
                 let rows = p.chunks_exact(seq).zip(d.chunks_exact_mut(seq));
                 let rows = rows.zip(a.chunks_exact_mut(seq)).zip(b.chunks_exact_mut(seq)).enumerate();
@@ -340,8 +349,9 @@ impl<E: Real, const N: usize> Task<'_, '_, E, N> {
             let [q, dq] = [false, true].map(|tangent| at(Part::Query, tangent));
             let [k, dk] = [false, true].map(|tangent| at(Part::Key, tangent));
             for (to, product) in [
-                ((Part::Value, false), (E::one(), square(&d).t(), g)),
-                ((Part::Value, true), (E::one(), square(&p).t(), g)),
+                ((Part::Value, false), (E::one(), square(&d).t(), dg)),
+                ((Part::Value, false), (E::one(), square(&p).t(), g)),
+                ((Part::Value, true), (E::one(), square(&p).t(), dg)),
                 ((Part::Query, true), (c, of_tangents, k)),
                 ((Part::Key, true), (c, of_tangents.t(), q)),
                 ((Part::Query, false), (c, of_scores, k)),

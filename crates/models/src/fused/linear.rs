@@ -1,4 +1,4 @@
-//! `y = x W (+ b)` and its tangent `y' = x' W + x W' (+ b')`.
+//! `y = x W (+ b)`, alone and with its tangent `y' = x' W + x W' (+ b')`.
 
 use burn_backend::{TensorData, TensorMetadata};
 use burn_flex::FlexTensor;
@@ -21,28 +21,28 @@ pub(crate) struct Linear {
     pub(crate) precision: MatmulPrecision,
 }
 
-/// `x' W + x W' (+ b')` of x, x', W, W' and, with N = 5, `b'`.
+/// [`Linear`] and its tangent `x' W + x W' (+ b')`, of x, x', W, W' and, with N = 5 or 6, b and perhaps b'.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LinearTangent(pub(crate) Linear);
+pub(crate) struct LinearDual(pub(crate) Linear);
 
 impl<const N: usize> Operation<N> for Linear {
-    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
-        typed!(&inputs[0], affine(&[[&inputs[0], &inputs[1]]], inputs.get(2)))
+    fn forward(&self, inputs: &[FlexTensor; N]) -> [FlexTensor; 1] {
+        [typed!(&inputs[0], affine(&[[&inputs[0], &inputs[1]]], inputs.get(2)))]
     }
 
     fn backward(
         &self,
         needed: [bool; N],
         inputs: &[FlexTensor; N],
-        _: Option<&FlexTensor>,
-        g: &FlexTensor,
+        _: Option<&[FlexTensor; 1]>,
+        [g]: [&FlexTensor; 1],
     ) -> [Option<FlexTensor>; N] {
         let g = &g.to_contiguous();
         let (x, w) = (&inputs[0], &inputs[1]);
         std::array::from_fn(|input| {
             needed[input].then(|| match input {
-                0 => typed!(g, times_transposed(g, w)),
-                1 => typed!(g, of_weight(x, g, w)),
+                0 => typed!(g, times_transposed(&[[g, w]])),
+                1 => typed!(g, of_weight(&[[x, g]], w)),
                 _ => typed!(g, column_sums(g)),
             })
         })
@@ -53,28 +53,29 @@ impl<const N: usize> Operation<N> for Linear {
     }
 }
 
-impl<const N: usize> Operation<N> for LinearTangent {
-    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
+impl<const N: usize> Operation<N, 2> for LinearDual {
+    fn forward(&self, inputs: &[FlexTensor; N]) -> [FlexTensor; 2] {
         let [x, dx, w, dw] = [0, 1, 2, 3].map(|i| &inputs[i]);
-        typed!(x, affine(&[[dx, w], [x, dw]], inputs.get(4)))
+        [typed!(x, affine(&[[x, w]], inputs.get(4))), typed!(x, affine(&[[dx, w], [x, dw]], inputs.get(5)))]
     }
 
     fn backward(
         &self,
         needed: [bool; N],
         inputs: &[FlexTensor; N],
-        _: Option<&FlexTensor>,
-        g: &FlexTensor,
+        _: Option<&[FlexTensor; 2]>,
+        gradients: [&FlexTensor; 2],
     ) -> [Option<FlexTensor>; N] {
-        let g = &g.to_contiguous();
+        let [g, dg] = &gradients.map(FlexTensor::to_contiguous);
         let [x, dx, w, dw] = [0, 1, 2, 3].map(|i| &inputs[i]);
         std::array::from_fn(|input| {
             needed[input].then(|| match input {
-                0 => typed!(g, times_transposed(g, dw)),
-                1 => typed!(g, times_transposed(g, w)),
-                2 => typed!(g, of_weight(dx, g, w)),
-                3 => typed!(g, of_weight(x, g, dw)),
-                _ => typed!(g, column_sums(g)),
+                0 => typed!(g, times_transposed(&[[g, w], [dg, dw]])),
+                1 => typed!(g, times_transposed(&[[dg, w]])),
+                2 => typed!(g, of_weight(&[[x, g], [dx, dg]], w)),
+                3 => typed!(g, of_weight(&[[x, dg]], dw)),
+                4 => typed!(g, column_sums(g)),
+                _ => typed!(g, column_sums(dg)),
             })
         })
     }
@@ -82,12 +83,10 @@ impl<const N: usize> Operation<N> for LinearTangent {
 
 /// The sum of products of pairs, plus a row.
 fn affine<E: Real>(_: E, pairs: &[[&FlexTensor; 2]], bias: Option<&FlexTensor>) -> FlexTensor {
-    let view = |[x, w]: [&'_ FlexTensor; 2]| (x.shape()[0], w.shape()[1]);
-    let (rows, outputs) = view(pairs[0]);
-    let mut y = times(View::<E>::of(pairs[0][0]), pairs[0][1]);
-    for [x, w] in &pairs[1..] {
-        multiply(&mut y, outputs, true, E::one(), View::of(x), View::of(w), Threads::All);
-    }
+    let [[x, w], rest @ ..] = pairs else { unreachable!("there is a product") };
+    let (rows, outputs) = (x.shape()[0], w.shape()[1]);
+    let mut y = times(View::<E>::of(x), w);
+    add_products(&mut y, rest.iter().map(|[x, w]| [View::of(x), View::of(w)]));
     if let Some(bias) = bias {
         let bias = bias.to_contiguous();
         let bias = slice::<E>(&bias);
@@ -98,21 +97,33 @@ fn affine<E: Real>(_: E, pairs: &[[&FlexTensor; 2]], bias: Option<&FlexTensor>) 
     FlexTensor::from_data(TensorData::new(y, [rows, outputs]))
 }
 
-/// `g W^T`.
-fn times_transposed<E: Real>(_: E, g: &FlexTensor, w: &FlexTensor) -> FlexTensor {
-    let shape = [g.shape()[0], w.shape()[0]];
-    FlexTensor::from_data(TensorData::new(times(View::<E>::of(g), &w.transpose(0, 1)), shape))
+/// `sum += a b` for some pairs.
+fn add_products<'a, E: Real>(sum: &mut [E], pairs: impl Iterator<Item = [View<'a, E>; 2]>) {
+    for [a, b] in pairs {
+        multiply(sum, b.shape[1], true, E::one(), a, b, Threads::All);
+    }
 }
 
-/// `x^T g`, in the order in memory that the weight has.
-fn of_weight<E: Real>(_: E, x: &FlexTensor, g: &FlexTensor, w: &FlexTensor) -> FlexTensor {
-    let (x, g) = (View::<E>::of(x), View::of(g));
-    let [inputs, outputs] = [x.shape[1], g.shape[1]];
-    if View::<E>::of(w).strides[0] == 1 && inputs > 1 {
-        let transposed = TensorData::new(product(g.t(), x), [outputs, inputs]);
-        return FlexTensor::from_data(transposed).transpose(0, 1);
-    }
-    FlexTensor::from_data(TensorData::new(product(x.t(), g), [inputs, outputs]))
+/// The sum of `g W^T` of pairs.
+fn times_transposed<E: Real>(_: E, pairs: &[[&FlexTensor; 2]]) -> FlexTensor {
+    let [[g, w], rest @ ..] = pairs else { unreachable!("there is a product") };
+    let mut sum = times(View::<E>::of(g), &w.transpose(0, 1));
+    add_products(&mut sum, rest.iter().map(|[g, w]| [View::of(g), View::of(w).t()]));
+    FlexTensor::from_data(TensorData::new(sum, [g.shape()[0], w.shape()[0]]))
+}
+
+/// The sum of `x^T g` of pairs, in the order in memory that the weight has.
+fn of_weight<E: Real>(_: E, pairs: &[[&FlexTensor; 2]], w: &FlexTensor) -> FlexTensor {
+    let is_turned = View::<E>::of(w).strides[0] == 1 && w.shape()[0] > 1;
+    let mut pairs = pairs.iter().map(|[x, g]| {
+        let (x, g) = (View::<E>::of(x), View::of(g));
+        if is_turned { [g.t(), x] } else { [x.t(), g] }
+    });
+    let [a, b] = pairs.next().expect("there is a product");
+    let mut sum = product(a, b);
+    add_products(&mut sum, pairs);
+    let sum = FlexTensor::from_data(TensorData::new(sum, [a.shape[0], b.shape[1]]));
+    if is_turned { sum.transpose(0, 1) } else { sum }
 }
 
 /// Sums over rows, `[1, n]`. The rows of a task are fixed by their size, so the sums are the same on

@@ -35,20 +35,27 @@ fn log_sum_exp<E: Real>(x: &[E]) -> E {
 }
 
 impl Kernel<1> for LogProb {
-    const READS_OUTPUT: bool = true;
+    const READS_OUTPUTS: bool = true;
 
     fn output_len(&self, _: usize) -> usize {
         1
     }
 
     #[inline(always)]
-    fn forward<E: Real>(&self, row: usize, [x]: [&[E]; 1], y: &mut [E]) {
+    fn forward<E: Real>(&self, row: usize, [x]: [&[E]; 1], [y]: [&mut [E]; 1]) {
         y[0] = x[self.target(row)] - log_sum_exp(x);
     }
 
     /// `g (e_t - p)`.
     #[inline(always)]
-    fn backward<E: Real>(&self, row: usize, [x]: [&[E]; 1], y: &[E], g: &[E], [to_x]: [&mut [E]; 1]) {
+    fn backward<E: Real>(
+        &self,
+        row: usize,
+        [x]: [&[E]; 1],
+        [y]: [&[E]; 1],
+        [g]: [&[E]; 1],
+        [to_x]: [&mut [E]; 1],
+    ) {
         // padding has no gradient
         if g[0] == E::zero() {
             return to_x.fill(E::zero());
@@ -168,14 +175,21 @@ impl Kernel<2> for Divergence {
     }
 
     #[inline(always)]
-    fn forward<E: Real>(&self, _: usize, [x, z]: [&[E]; 2], y: &mut [E]) {
+    fn forward<E: Real>(&self, _: usize, [x, z]: [&[E]; 2], [y]: [&mut [E]; 1]) {
         let [of_x, of_z, difference] = Self::parts(x, z);
         y[0] = difference - of_x + of_z;
     }
 
     /// `g p (x - z - <p, x - z>)` in x and `g (q - p)` in z.
     #[inline(always)]
-    fn backward<E: Real>(&self, _: usize, [x, z]: [&[E]; 2], _: &[E], g: &[E], [to_x, to_z]: [&mut [E]; 2]) {
+    fn backward<E: Real>(
+        &self,
+        _: usize,
+        [x, z]: [&[E]; 2],
+        _: [&[E]; 1],
+        [g]: [&[E]; 1],
+        [to_x, to_z]: [&mut [E]; 2],
+    ) {
         let [of_x, of_z, difference] = Self::parts(x, z);
         map([x, z], to_x, |[x, z]| g[0] * (x - of_x).exponential() * (x - z - difference));
         map([x, z], to_z, |[x, z]| g[0] * ((z - of_z).exponential() - (x - of_x).exponential()));

@@ -17,21 +17,21 @@ pub(crate) struct Lookup {
 }
 
 impl Operation<1> for Lookup {
-    fn forward(&self, [table]: &[FlexTensor; 1]) -> FlexTensor {
-        match table.dtype() {
+    fn forward(&self, [table]: &[FlexTensor; 1]) -> [FlexTensor; 1] {
+        [match table.dtype() {
             DType::F64 => picked::<f64>(&self.rows, table),
             DType::F32 => picked::<f32>(&self.rows, table),
             DType::BF16 => picked::<bf16>(&self.rows, table),
             _ => picked::<f16>(&self.rows, table),
-        }
+        }]
     }
 
     fn backward(
         &self,
         _: [bool; 1],
         [table]: &[FlexTensor; 1],
-        _: Option<&FlexTensor>,
-        g: &FlexTensor,
+        _: Option<&[FlexTensor; 1]>,
+        [g]: [&FlexTensor; 1],
     ) -> [Option<FlexTensor>; 1] {
         [Some(typed!(g, sums(&self.rows, table, g)))]
     }

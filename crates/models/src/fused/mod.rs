@@ -50,29 +50,27 @@ mod widen;
 use std::fmt::Debug;
 
 use burn::tensor::{DType, Tensor};
-use burn_autodiff::{
-    Autodiff,
-    checkpoint::{base::Checkpointer, strategy::NoCheckpointing},
-    grads::Gradients,
-    ops::{Backward, Ops, OpsKind},
-};
+use burn_autodiff::Autodiff;
 use burn_backend::{AutodiffBackend, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
 use gemm::{Threads, View};
 
-use crate::device::backend_of;
+use crate::{
+    autodiff::{WayBack, track},
+    device::backend_of,
+};
 
-pub(crate) use activation::{Activation, ActivationTangent};
-pub(crate) use attention::{Attention, AttentionTangent};
+pub(crate) use activation::{Activation, ActivationDual};
+pub(crate) use attention::{Attention, AttentionDual};
 pub(crate) use cached::{CachedRow, cached_attention};
 #[cfg(test)]
 pub(crate) use compare::as_elsewhere;
-pub(crate) use gated::{Gated, GatedTangent};
-pub(crate) use linear::{Linear, LinearTangent};
+pub(crate) use gated::{Gated, GatedDual};
+pub(crate) use linear::{Linear, LinearDual};
 pub(crate) use log_prob::{Divergence, LogProb, log_probs};
 pub(crate) use lookup::Lookup;
-pub(crate) use norm::{Norm, NormTangent, Normalise, NormaliseTangent};
+pub(crate) use norm::{Norm, NormDual, Normalise};
 pub use real::Real;
 pub(crate) use real::exponentials;
 pub(crate) use rotation::Rotation;
@@ -83,21 +81,23 @@ pub use sweep::{Sweep, can_sweep, sweep, zeros_like};
 pub use widen::FEW_ROWS;
 pub(crate) use widen::widened_to;
 
-/// A function of `N` tensors on the CPU, with its derivative.
-pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
-    /// Whether [`backward`](Self::backward) reads the output; it is kept for that alone.
-    const READS_OUTPUT: bool = false;
+/// A function of `N` tensors on the CPU, with its derivative; `M` tensors, a value and its tangent where there are two.
+pub(crate) trait Operation<const N: usize, const M: usize = 1>:
+    Clone + Debug + Send + 'static
+{
+    /// Whether [`backward`](Self::backward) reads the outputs; they are kept for that alone.
+    const READS_OUTPUTS: bool = false;
 
-    /// The output.
-    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor;
+    /// The outputs.
+    fn forward(&self, inputs: &[FlexTensor; N]) -> [FlexTensor; M];
 
-    /// Gradients of the inputs that are `needed`, given that of the output.
+    /// Gradients of the inputs that are `needed`, given those of the outputs.
     fn backward(
         &self,
         needed: [bool; N],
         inputs: &[FlexTensor; N],
-        output: Option<&FlexTensor>,
-        gradient: &FlexTensor,
+        outputs: Option<&[FlexTensor; M]>,
+        gradients: [&FlexTensor; M],
     ) -> [Option<FlexTensor>; N];
 
     /// Whether it takes inputs of a type.
@@ -112,24 +112,24 @@ pub(crate) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
 }
 
 /// The kernel over all rows of tensors of one shape; `None` if they are not on the CPU in f32 or f64.
-pub(crate) fn apply<const D: usize, const N: usize>(
-    kernel: impl Kernel<N>,
+pub(crate) fn apply<const D: usize, const N: usize, const M: usize>(
+    kernel: impl Kernel<N, M>,
     inputs: [&Tensor<D>; N],
-) -> Option<Tensor<D>> {
+) -> Option<[Tensor<D>; M]> {
     run(Rows(kernel), inputs)
 }
 
-/// The operation's output; `None` if its inputs are not all on the CPU, of one type that it takes.
-pub(crate) fn run<O: Operation<N>, const D: usize, const N: usize>(
+/// The operation's outputs; `None` if its inputs are not all on the CPU, of one type that it takes.
+pub(crate) fn run<O: Operation<N, M>, const D: usize, const N: usize, const M: usize>(
     operation: O,
     inputs: [&Tensor<D>; N],
-) -> Option<Tensor<D>> {
+) -> Option<[Tensor<D>; M]> {
     let dtype = inputs[0].dtype();
     if is_off() || !operation.takes(dtype) || !are_alike(inputs, |input| operation.widens(input)) {
         return None;
     }
     if inputs.iter().all(|input| !input.is_autodiff()) {
-        return Some(Tensor::from_primitive::<Flex>(operation.forward(&plain(inputs)?)));
+        return Some(operation.forward(&plain(inputs)?).map(Tensor::from_primitive::<Flex>));
     }
     let inputs = primitives::<Autodiff<Flex>, D, N>(inputs, |input| {
         let input = input.clone();
@@ -139,14 +139,10 @@ pub(crate) fn run<O: Operation<N>, const D: usize, const N: usize>(
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the type's name is private")]
     let guards = inputs.each_ref().map(|input| input.node());
     let inputs = inputs.map(<Autodiff<Flex> as AutodiffBackend>::inner);
-    let output = operation.forward(&inputs);
-    let output = match Fused(operation).prepare::<NoCheckpointing>(guards).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => {
-            prepared.finish((inputs, O::READS_OUTPUT.then(|| output.clone())), output)
-        }
-        OpsKind::UnTracked(prepared) => prepared.finish(output),
-    };
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(output))
+    let outputs = operation.forward(&inputs);
+    let way_back = Fused { operation, inputs, outputs: O::READS_OUTPUTS.then(|| outputs.clone()) };
+    let outputs = track::<Flex, _, N, M>(guards, way_back, outputs);
+    Some(outputs.map(Tensor::from_primitive::<Autodiff<Flex>>))
 }
 
 /// Whether operations on a tensor are fused: it is on the CPU in f32 or f64.
@@ -218,23 +214,17 @@ fn primitives<B: burn_backend::Backend, const D: usize, const N: usize>(
     all?.try_into().ok()
 }
 
-/// An operation of autodiff; its state is the inputs and, if it reads it, the output.
-#[derive(Debug)]
-struct Fused<O>(O);
+/// The way back through an operation: its inputs and, if it reads them, its outputs.
+#[derive(Clone, Debug)]
+struct Fused<O, const N: usize, const M: usize> {
+    operation: O,
+    inputs: [FlexTensor; N],
+    outputs: Option<[FlexTensor; M]>,
+}
 
-impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Fused<O> {
-    type State = ([FlexTensor; N], Option<FlexTensor>);
-
-    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = grads.consume::<Flex>(&ops.node);
-        let (inputs, output) = ops.state;
-        let needed = ops.parents.each_ref().map(Option::is_some);
-        let gradients = self.0.backward(needed, &inputs, output.as_ref(), &gradient);
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                grads.register::<Flex>(parent.id, gradient);
-            }
-        }
+impl<O: Operation<N, M>, const N: usize, const M: usize> WayBack<Flex, N, M> for Fused<O, N, M> {
+    fn gradients(self, needed: [bool; N], gradients: [FlexTensor; M]) -> [Option<FlexTensor>; N] {
+        self.operation.backward(needed, &self.inputs, self.outputs.as_ref(), gradients.each_ref())
     }
 }
 

@@ -7,11 +7,11 @@ use burn_backend::{TensorData, TensorMetadata};
 use burn_flex::FlexTensor;
 
 use super::{
-    Kernel, Operation, Real,
-    fill::{fill, fill_one},
+    Operation, Real,
+    fill::fill,
     linear::add,
-    real::{map, sum},
-    rows::TASK,
+    real::{change, map, sum},
+    rows::{TASK, each_row},
     slice,
 };
 
@@ -47,64 +47,37 @@ fn derivative<E: Real>(norm: Normalise, x: &[E], v: &[E], output: &mut [E]) {
     map([x, v], output, |[x, v]| s * (v - mean_v - s * (x - mean) * along));
 }
 
-impl Kernel<1> for Normalise {
-    #[inline(always)]
-    fn forward<E: Real>(&self, _: usize, [x]: [&[E]; 1], y: &mut [E]) {
-        let (mean, s) = self.moments(x);
-        map([x], y, |[x]| s * (x - mean));
-    }
-
-    #[inline(always)]
-    fn backward<E: Real>(&self, _: usize, [x]: [&[E]; 1], _: &[E], g: &[E], [to_x]: [&mut [E]; 1]) {
-        derivative(*self, x, g, to_x);
-    }
-}
-
-/// The tangent of [`Normalise`], of x and its tangent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NormaliseTangent(pub(crate) Normalise);
-
-impl Kernel<2> for NormaliseTangent {
-    #[inline(always)]
-    fn forward<E: Real>(&self, _: usize, [x, dx]: [&[E]; 2], dy: &mut [E]) {
-        derivative(self.0, x, dx, dy);
-    }
-
-    /// With a = mean(g x^), b = mean(x' x^), c = mean(g (x' - mean x')), the gradient in x is
-    /// `-s^2 (x^ (c - 3 a b) + b (g - mean g) + a (x' - mean x'))`.
-    #[inline(always)]
-    fn backward<E: Real>(
-        &self,
-        _: usize,
-        [x, dx]: [&[E]; 2],
-        _: &[E],
-        g: &[E],
-        [to_x, to_dx]: [&mut [E]; 2],
-    ) {
-        let per = E::one() / E::of(x.len() as f64);
-        let (mean, s) = self.0.moments(x);
-        let (mean_dx, mean_g) = (self.0.mean(dx), self.0.mean(g));
-        let a = sum([x, g], |[x, g]| s * (x - mean) * g) * per;
-        let b = sum([x, dx], |[x, dx]| s * (x - mean) * dx) * per;
-        let c = sum([dx, g], |[dx, g]| g * (dx - mean_dx)) * per;
-        let along = c - E::of(3.0) * a * b;
-        map([x, dx, g], to_x, |[x, dx, g]| {
-            -s * s * (s * (x - mean) * along + b * (g - mean_g) + a * (dx - mean_dx))
-        });
-        map([x, g], to_dx, |[x, g]| s * (g - mean_g - s * (x - mean) * a));
-    }
+/// Gradients of <k, x^> + <h, derivative along x'> in x and in x', where k and h were.
+///
+/// With a = mean(h x^), b = mean(x' x^), c = mean(h (x' - mean x')), the second's in x is
+/// `-s^2 (x^ (c - 3 a b) + b (h - mean h) + a (x' - mean x'))`.
+#[inline(always)]
+fn second<E: Real>(norm: Normalise, (mean, s): (E, E), [x, dx]: [&[E]; 2], [k, h]: [&mut [E]; 2]) {
+    let per = E::one() / E::of(x.len() as f64);
+    let (mean_dx, mean_h, mean_k) = (norm.mean(dx), norm.mean(h), norm.mean(k));
+    let a = sum([x, &*h], |[x, h]| s * (x - mean) * h) * per;
+    let a_k = sum([x, &*k], |[x, k]| s * (x - mean) * k) * per;
+    let b = sum([x, dx], |[x, dx]| s * (x - mean) * dx) * per;
+    let c = sum([dx, &*h], |[dx, h]| h * (dx - mean_dx)) * per;
+    let along = c - E::of(3.0) * a * b;
+    change(k, [x, dx, &*h], |k, [x, dx, h]| {
+        let hat = s * (x - mean);
+        let of_tangent = -s * s * (hat * along + b * (h - mean_h) + a * (dx - mean_dx));
+        of_tangent + s * (k - mean_k - hat * a_k)
+    });
+    change(h, [x], |h, [x]| s * (h - mean_h - s * (x - mean) * a));
 }
 
 /// `x^ w (+ b)` of x and, in N = 2 or 3 inputs, rows w and b with all dimensions but the last 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Norm(pub(crate) Normalise);
 
-/// The tangent `x^' w + x^ w' (+ b')` of x, x', w, w' and, with N = 5, b'.
+/// [`Norm`] and its tangent `x^' w + x^ w' (+ b')`, of x, x', w, w' and, with N = 5 or 6, b and perhaps b'.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct NormTangent(pub(crate) Normalise);
+pub(crate) struct NormDual(pub(crate) Normalise);
 
 impl<const N: usize> Operation<N> for Norm {
-    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
+    fn forward(&self, inputs: &[FlexTensor; N]) -> [FlexTensor; 1] {
         typed!(&inputs[0], norm(self.0, inputs))
     }
 
@@ -112,38 +85,36 @@ impl<const N: usize> Operation<N> for Norm {
         &self,
         _: [bool; N],
         inputs: &[FlexTensor; N],
-        _: Option<&FlexTensor>,
-        g: &FlexTensor,
+        _: Option<&[FlexTensor; 1]>,
+        gradients: [&FlexTensor; 1],
     ) -> [Option<FlexTensor>; N] {
-        typed!(g, norm_gradients(self.0, inputs, g)).map(Some)
+        typed!(gradients[0], norm_gradients(self.0, inputs, gradients)).map(Some)
     }
 }
 
-impl<const N: usize> Operation<N> for NormTangent {
-    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
-        typed!(&inputs[0], tangent(self.0, inputs))
+impl<const N: usize> Operation<N, 2> for NormDual {
+    fn forward(&self, inputs: &[FlexTensor; N]) -> [FlexTensor; 2] {
+        typed!(&inputs[0], dual(self.0, inputs))
     }
 
     fn backward(
         &self,
         _: [bool; N],
         inputs: &[FlexTensor; N],
-        _: Option<&FlexTensor>,
-        g: &FlexTensor,
+        _: Option<&[FlexTensor; 2]>,
+        gradients: [&FlexTensor; 2],
     ) -> [Option<FlexTensor>; N] {
-        typed!(g, tangent_gradients(self.0, inputs, g)).map(Some)
+        typed!(gradients[0], dual_gradients(self.0, inputs, gradients)).map(Some)
     }
 }
 
-fn norm<E: Real, const N: usize>(_: E, this: Normalise, inputs: &[FlexTensor; N]) -> FlexTensor {
-    output(
+fn norm<E: Real, const N: usize>(_: E, this: Normalise, inputs: &[FlexTensor; N]) -> [FlexTensor; 1] {
+    outputs(
         inputs,
         #[inline(always)]
-        |rows: [&[E]; 1], weights, y| {
-            this.forward(0, rows, y);
-            for (y, w) in y.iter_mut().zip(weights[0]) {
-                *y = *y * *w;
-            }
+        |[x]: [&[E]; 1], weights, [y]| {
+            let (mean, s) = this.moments(x);
+            map([x, weights[0]], y, |[x, w]| s * (x - mean) * w);
             if let Some(b) = weights.get(1) {
                 add(y, b);
             }
@@ -151,59 +122,63 @@ fn norm<E: Real, const N: usize>(_: E, this: Normalise, inputs: &[FlexTensor; N]
     )
 }
 
-fn tangent<E: Real, const N: usize>(_: E, this: Normalise, inputs: &[FlexTensor; N]) -> FlexTensor {
-    output(
+fn dual<E: Real, const N: usize>(_: E, this: Normalise, inputs: &[FlexTensor; N]) -> [FlexTensor; 2] {
+    outputs(
         inputs,
         #[inline(always)]
-        |[x, dx]: [&[E]; 2], weights, y| {
+        |[x, dx]: [&[E]; 2], weights, [y, dy]| {
+            let (w, dw) = (weights[0], weights[1]);
             let (mean, s) = this.moments(x);
-            derivative(this, x, dx, y);
-            for (((y, x), w), dw) in y.iter_mut().zip(x).zip(weights[0]).zip(weights[1]) {
-                *y = *y * *w + s * (*x - mean) * *dw;
-            }
-            if let Some(db) = weights.get(2) {
-                add(y, db);
+            map([x, w], y, |[x, w]| s * (x - mean) * w);
+            derivative(this, x, dx, dy);
+            change(dy, [x, w, dw], |dy, [x, w, dw]| dy * w + s * (x - mean) * dw);
+            for (output, bias) in [y, dy].into_iter().zip(&weights[2..]) {
+                add(output, bias);
             }
         },
     )
 }
 
-/// Runs a function on every row: of the first `R` inputs, of the others, of the output.
-fn output<E: Real, const R: usize, const N: usize>(
+/// Runs a function on every row: of the first `R` inputs, of the others, of the outputs.
+fn outputs<E: Real, const R: usize, const N: usize, const M: usize>(
     inputs: &[FlexTensor; N],
-    work: impl Fn([&[E]; R], &[&[E]], &mut [E]) + Sync,
-) -> FlexTensor {
+    work: impl Fn([&[E]; R], &[&[E]], [&mut [E]; M]) + Sync,
+) -> [FlexTensor; M] {
     let contiguous = inputs.each_ref().map(FlexTensor::to_contiguous);
     let slices = contiguous.each_ref().map(slice::<E>);
     let rows: [&[E]; R] = from_fn(|i| slices[i]);
     let n = slices[R].len();
     let per_task = (TASK / n).max(1);
-    let output = fill_one(slices[0].len(), per_task * n, |task, output| {
+    let (outputs, _) = fill([slices[0].len(); M], [per_task * n; M], |task, outputs| {
         vectorised!(E, {
-            for (i, output) in output.chunks_exact_mut(n).enumerate() {
-                let row = task * per_task + i;
-                work(rows.map(|slice| &slice[row * n..(row + 1) * n]), &slices[R..], output);
-            }
+            let first = task * per_task;
+            each_row(
+                outputs,
+                n,
+                #[inline(always)]
+                |row, outputs| {
+                    let place = (first + row) * n..(first + row + 1) * n;
+                    work(rows.map(|slice| &slice[place.clone()]), &slices[R..], outputs);
+                },
+            );
         });
     });
-    FlexTensor::from_data(TensorData::new(output, inputs[0].shape()))
+    outputs.map(|output| FlexTensor::from_data(TensorData::new(output, inputs[0].shape())))
 }
 
 fn norm_gradients<E: Real, const N: usize>(
     _: E,
     this: Normalise,
     inputs: &[FlexTensor; N],
-    g: &FlexTensor,
+    gradients: [&FlexTensor; 1],
 ) -> [FlexTensor; N] {
-    gradients(
+    to_inputs(
         inputs,
-        g,
+        gradients,
         #[inline(always)]
-        |[x]: [&[E]; 1], weights, g, [to_x], sums| {
+        |[x]: [&[E]; 1], weights, [g], [to_x], sums| {
             let (mean, s) = this.moments(x);
-            for ((sum, x), g) in sums[0].iter_mut().zip(x).zip(g) {
-                *sum = *sum + *g * s * (*x - mean);
-            }
+            change(&mut sums[0], [x, g], |sum, [x, g]| sum + g * s * (x - mean));
             if let Some(sum) = sums.get_mut(1) {
                 add(sum, g);
             }
@@ -216,78 +191,67 @@ fn norm_gradients<E: Real, const N: usize>(
     )
 }
 
-/// With h = g w, the gradients of x^' at h, and those of x^ at g w'.
-fn tangent_gradients<E: Real, const N: usize>(
+/// With g and g' the gradients of y and y': those of x^ at `k = g w + g' w'`, and of x^' at `h = g' w`.
+fn dual_gradients<E: Real, const N: usize>(
     _: E,
     this: Normalise,
     inputs: &[FlexTensor; N],
-    g: &FlexTensor,
+    gradients: [&FlexTensor; 2],
 ) -> [FlexTensor; N] {
-    gradients(
+    to_inputs(
         inputs,
-        g,
+        gradients,
         #[inline(always)]
-        |[x, dx]: [&[E]; 2], weights, g, [to_x, to_dx], sums| {
+        |[x, dx]: [&[E]; 2], weights, [g, dg], [to_x, to_dx], sums| {
             let (w, dw) = (weights[0], weights[1]);
-            let per = E::one() / E::of(x.len() as f64);
             let (mean, s) = this.moments(x);
             let mean_dx = this.mean(dx);
-            // to_dx serves as a row for h, and to_x for g w' before their own values
-            map([g, w], to_dx, |[g, w]| g * w);
-            map([g, dw], to_x, |[g, dw]| g * dw);
-            let (h, k) = (&mut *to_dx, &mut *to_x);
-            let (mean_h, mean_k) = (this.mean(h), this.mean(k));
-            let a = sum([x, &*h], |[x, h]| s * (x - mean) * h) * per;
-            let a_k = sum([x, &*k], |[x, k]| s * (x - mean) * k) * per;
-            let b = sum([x, dx], |[x, dx]| s * (x - mean) * dx) * per;
-            let c = sum([dx, &*h], |[dx, h]| h * (dx - mean_dx)) * per;
-            for (i, sum) in sums[0].iter_mut().enumerate() {
-                let hat = s * (x[i] - mean);
-                *sum = *sum + g[i] * s * (dx[i] - mean_dx - hat * b);
-            }
-            for (i, sum) in sums[1].iter_mut().enumerate() {
-                *sum = *sum + g[i] * s * (x[i] - mean);
-            }
-            if let Some(sum) = sums.get_mut(2) {
+            let along = sum([x, dx], |[x, dx]| s * (x - mean) * dx) / E::of(x.len() as f64);
+            change(&mut sums[0], [x, dx, g, dg], |sum, [x, dx, g, dg]| {
+                let hat = s * (x - mean);
+                sum + g * hat + dg * s * (dx - mean_dx - hat * along)
+            });
+            change(&mut sums[1], [x, dg], |sum, [x, dg]| sum + dg * s * (x - mean));
+            for (sum, g) in sums[2..].iter_mut().zip([g, dg]) {
                 add(sum, g);
             }
-            let along = c - E::of(3.0) * a * b;
-            for (i, (k, h)) in k.iter_mut().zip(h).enumerate() {
-                let hat = s * (x[i] - mean);
-                let of_tangent = -s * s * (hat * along + b * (*h - mean_h) + a * (dx[i] - mean_dx));
-                *k = of_tangent + s * (*k - mean_k - hat * a_k);
-                *h = s * (*h - mean_h - hat * a);
-            }
+            map([g, dg, w, dw], to_x, |[g, dg, w, dw]| g * w + dg * dw);
+            map([dg, w], to_dx, |[dg, w]| dg * w);
+            second(this, (mean, s), [x, dx], [to_x, to_dx]);
         },
     )
 }
 
-/// Runs a function on every row: of the first `R` inputs, of the others, of the output's gradient, of
-/// the first gradients, and of sums that become the others. The rows of a task are fixed by their
-/// size, so the sums are the same on any number of threads.
-fn gradients<E: Real, const R: usize, const N: usize>(
+/// Runs a function on every row: of the first `R` inputs, of the others, of the outputs' gradients, of the first inputs'
+/// gradients, and of sums that become the others. The rows of a task are fixed by their size, so the sums are the same on any
+/// number of threads.
+fn to_inputs<E: Real, const R: usize, const N: usize, const M: usize>(
     inputs: &[FlexTensor; N],
-    g: &FlexTensor,
-    work: impl Fn([&[E]; R], &[&[E]], &[E], [&mut [E]; R], &mut [Vec<E>]) + Sync,
+    gradients: [&FlexTensor; M],
+    work: impl Fn([&[E]; R], &[&[E]], [&[E]; M], [&mut [E]; R], &mut [Vec<E>]) + Sync,
 ) -> [FlexTensor; N] {
     let contiguous = inputs.each_ref().map(FlexTensor::to_contiguous);
     let slices = contiguous.each_ref().map(slice::<E>);
-    let g = g.to_contiguous();
-    let g: &[E] = slice(&g);
+    let gradients = gradients.map(FlexTensor::to_contiguous);
+    let gradients = gradients.each_ref().map(slice::<E>);
     let rows: [&[E]; R] = from_fn(|i| slices[i]);
     let n = slices[R].len();
     let per_task = (4 * TASK / n).max(1);
-    let (of_rows, sums) = fill([slices[0].len(); R], [per_task * n; R], |task, gradients| {
+    let (of_rows, sums) = fill([slices[0].len(); R], [per_task * n; R], |task, of_rows| {
         let mut sums = vec![vec![E::zero(); n]; N - R];
         vectorised!(E, {
-            let last = gradients[0].len() / n;
-            let mut parts = gradients.map(|gradient| gradient.chunks_exact_mut(n));
-            for row in task * per_task..task * per_task + last {
-                let gradients = parts.each_mut().map(|part| part.next().expect("a row of each"));
-                let place = row * n..(row + 1) * n;
-                let rows = rows.map(|slice| &slice[place.clone()]);
-                work(rows, &slices[R..], &g[place.clone()], gradients, &mut sums);
-            }
+            let first = task * per_task;
+            each_row(
+                of_rows,
+                n,
+                #[inline(always)]
+                |row, of_rows| {
+                    let place = (first + row) * n..(first + row + 1) * n;
+                    let rows = rows.map(|slice| &slice[place.clone()]);
+                    let gradients = gradients.map(|slice| &slice[place.clone()]);
+                    work(rows, &slices[R..], gradients, of_rows, &mut sums);
+                },
+            );
         });
         sums
     });

@@ -114,6 +114,15 @@ pub(crate) fn map<E: Real, const N: usize>(slices: [&[E]; N], output: &mut [E], 
     }
 }
 
+/// `y_i = f(y_i, x_i)` over slices of one length.
+#[inline(always)]
+pub(crate) fn change<E: Real, const N: usize>(y: &mut [E], slices: [&[E]; N], f: impl Fn(E, [E; N]) -> E) {
+    let slices = slices.map(|slice| &slice[..y.len()]);
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = f(*y, slices.map(|slice| slice[i]));
+    }
+}
+
 /// The largest of some numbers.
 #[inline(always)]
 pub(crate) fn largest<E: Real>(slice: &[E]) -> E {

@@ -33,12 +33,19 @@ impl Rotation {
 
 impl Kernel<1> for Rotation {
     #[inline(always)]
-    fn forward<E: Real>(&self, row: usize, [x]: [&[E]; 1], y: &mut [E]) {
+    fn forward<E: Real>(&self, row: usize, [x]: [&[E]; 1], [y]: [&mut [E]; 1]) {
         self.turn(row, x, y, E::one());
     }
 
     #[inline(always)]
-    fn backward<E: Real>(&self, row: usize, _: [&[E]; 1], _: &[E], g: &[E], [to_x]: [&mut [E]; 1]) {
+    fn backward<E: Real>(
+        &self,
+        row: usize,
+        _: [&[E]; 1],
+        _: [&[E]; 1],
+        [g]: [&[E]; 1],
+        [to_x]: [&mut [E]; 1],
+    ) {
         self.turn(row, g, to_x, -E::one());
     }
 }

@@ -14,28 +14,30 @@ use super::{
     slice,
 };
 
-/// A function of one row of each of `N` inputs, with its derivative.
-pub(crate) trait Kernel<const N: usize>: Clone + Debug + Send + Sync + 'static {
-    /// Whether [`backward`](Self::backward) reads the output.
-    const READS_OUTPUT: bool = false;
+/// A function of one row of each of `N` inputs, with its derivative; a row of each of `M` outputs.
+pub(crate) trait Kernel<const N: usize, const M: usize = 1>:
+    Clone + Debug + Send + Sync + 'static
+{
+    /// Whether [`backward`](Self::backward) reads the outputs.
+    const READS_OUTPUTS: bool = false;
 
     /// Length of an output row for input rows of `n`.
     fn output_len(&self, n: usize) -> usize {
         n
     }
 
-    /// Writes the output of row number `row`.
-    fn forward<E: Real>(&self, row: usize, inputs: [&[E]; N], output: &mut [E]);
+    /// Writes the outputs of row number `row`.
+    fn forward<E: Real>(&self, row: usize, inputs: [&[E]; N], outputs: [&mut [E]; M]);
 
-    /// Writes the gradients of the inputs of row number `row`, given that of its output, which is empty unless
-    /// it is read.
+    /// Writes the gradients of the inputs of row number `row`, given those of its outputs, which are empty unless they are
+    /// read.
     fn backward<E: Real>(
         &self,
         row: usize,
         inputs: [&[E]; N],
-        output: &[E],
-        gradient: &[E],
-        gradients: [&mut [E]; N],
+        outputs: [&[E]; M],
+        gradients: [&[E]; M],
+        to_inputs: [&mut [E]; N],
     );
 }
 
@@ -43,10 +45,10 @@ pub(crate) trait Kernel<const N: usize>: Clone + Debug + Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub(crate) struct Rows<K>(pub(crate) K);
 
-impl<K: Kernel<N>, const N: usize> Operation<N> for Rows<K> {
-    const READS_OUTPUT: bool = K::READS_OUTPUT;
+impl<K: Kernel<N, M>, const N: usize, const M: usize> Operation<N, M> for Rows<K> {
+    const READS_OUTPUTS: bool = K::READS_OUTPUTS;
 
-    fn forward(&self, inputs: &[FlexTensor; N]) -> FlexTensor {
+    fn forward(&self, inputs: &[FlexTensor; N]) -> [FlexTensor; M] {
         typed!(&inputs[0], forward(&self.0, inputs))
     }
 
@@ -54,17 +56,21 @@ impl<K: Kernel<N>, const N: usize> Operation<N> for Rows<K> {
         &self,
         _: [bool; N],
         inputs: &[FlexTensor; N],
-        output: Option<&FlexTensor>,
-        gradient: &FlexTensor,
+        outputs: Option<&[FlexTensor; M]>,
+        gradients: [&FlexTensor; M],
     ) -> [Option<FlexTensor>; N] {
-        typed!(gradient, backward(&self.0, inputs, output, gradient)).map(Some)
+        typed!(gradients[0], backward(&self.0, inputs, outputs, gradients)).map(Some)
     }
 }
 
 /// Elements that a task works on: enough to be worth a task, few enough to stay in a core's cache.
 pub(super) const TASK: usize = 1 << 14;
 
-fn forward<E: Real, K: Kernel<N>, const N: usize>(_: E, kernel: &K, inputs: &[FlexTensor; N]) -> FlexTensor {
+fn forward<E: Real, K: Kernel<N, M>, const N: usize, const M: usize>(
+    _: E,
+    kernel: &K,
+    inputs: &[FlexTensor; N],
+) -> [FlexTensor; M] {
     let contiguous = inputs.each_ref().map(FlexTensor::to_contiguous);
     let slices = contiguous.each_ref().map(slice::<E>);
     let mut shape = inputs[0].shape();
@@ -74,49 +80,75 @@ fn forward<E: Real, K: Kernel<N>, const N: usize>(_: E, kernel: &K, inputs: &[Fl
     shape[last] = m;
     let rows = slices[0].len() / n;
     let per_task = (TASK / n).max(1);
-    let output = fill_one::<E>(rows * m, per_task * m, |task, output| {
+    let (outputs, _) = fill([rows * m; M], [per_task * m; M], |task, outputs| {
         vectorised!(E, {
-            for (i, output) in output.chunks_exact_mut(m).enumerate() {
-                let row = task * per_task + i;
-                kernel.forward(row, slices.map(|slice| &slice[row * n..(row + 1) * n]), output);
-            }
+            let first = task * per_task;
+            each_row(
+                outputs,
+                m,
+                #[inline(always)]
+                |row, outputs| {
+                    let row = first + row;
+                    kernel.forward(row, slices.map(|slice| &slice[row * n..(row + 1) * n]), outputs);
+                },
+            );
         });
     });
-    FlexTensor::from_data(TensorData::new(output, shape))
+    outputs.map(|output| FlexTensor::from_data(TensorData::new(output, shape.clone())))
 }
 
-fn backward<E: Real, K: Kernel<N>, const N: usize>(
+fn backward<E: Real, K: Kernel<N, M>, const N: usize, const M: usize>(
     _: E,
     kernel: &K,
     inputs: &[FlexTensor; N],
-    output: Option<&FlexTensor>,
-    gradient: &FlexTensor,
+    outputs: Option<&[FlexTensor; M]>,
+    gradients: [&FlexTensor; M],
 ) -> [FlexTensor; N] {
     let shape = inputs[0].shape();
     let contiguous = inputs.each_ref().map(FlexTensor::to_contiguous);
     let slices = contiguous.each_ref().map(slice::<E>);
-    let gradient = gradient.to_contiguous();
-    let (output, gradient) = (output.map(slice::<E>), slice::<E>(&gradient));
+    let gradients = gradients.map(FlexTensor::to_contiguous);
+    let gradients = gradients.each_ref().map(slice::<E>);
+    let outputs = outputs.map(|outputs| outputs.each_ref().map(slice::<E>));
     let n = shape[shape.num_dims() - 1];
     let m = kernel.output_len(n);
     let per_task = (TASK / n).max(1);
-    let (gradients, _) = fill([slices[0].len(); N], [per_task * n; N], |task, gradients| {
+    let (to_inputs, _) = fill([slices[0].len(); N], [per_task * n; N], |task, to_inputs| {
         vectorised!(E, {
-            let rows = gradients[0].len() / n;
-            let mut parts = gradients.map(|gradient| gradient.chunks_exact_mut(n));
-            for row in task * per_task..task * per_task + rows {
-                let gradients = parts.each_mut().map(|part| part.next().expect("a row of each"));
-                kernel.backward(
-                    row,
-                    slices.map(|slice| &slice[row * n..(row + 1) * n]),
-                    output.map_or(&[], |output| &output[row * m..(row + 1) * m]),
-                    &gradient[row * m..(row + 1) * m],
-                    gradients,
-                );
-            }
+            let first = task * per_task;
+            each_row(
+                to_inputs,
+                n,
+                #[inline(always)]
+                |row, to_inputs| {
+                    let row = first + row;
+                    let place = row * m..(row + 1) * m;
+                    kernel.backward(
+                        row,
+                        slices.map(|slice| &slice[row * n..(row + 1) * n]),
+                        outputs.map_or([&[]; M], |outputs| outputs.map(|slice| &slice[place.clone()])),
+                        gradients.map(|slice| &slice[place.clone()]),
+                        to_inputs,
+                    );
+                },
+            );
         });
     });
-    gradients.map(|gradient| FlexTensor::from_data(TensorData::new(gradient, shape.clone())))
+    to_inputs.map(|gradient| FlexTensor::from_data(TensorData::new(gradient, shape.clone())))
+}
+
+/// Calls a function with each row of `n` numbers of some parts of vectors, and its number among them.
+#[inline(always)]
+pub(super) fn each_row<E, const N: usize>(
+    parts: [&mut [E]; N],
+    n: usize,
+    mut work: impl FnMut(usize, [&mut [E]; N]),
+) {
+    let rows = parts[0].len() / n;
+    let mut parts = parts.map(|part| part.chunks_exact_mut(n));
+    for row in 0..rows {
+        work(row, parts.each_mut().map(|part| part.next().expect("a row of each")));
+    }
 }
 
 /// The sum of the products of each row's numbers with those of the other's row, with size 1, on the CPU; `None` for tensors

@@ -21,10 +21,10 @@ impl Softmax {
 }
 
 impl Kernel<1> for Softmax {
-    const READS_OUTPUT: bool = true;
+    const READS_OUTPUTS: bool = true;
 
     #[inline(always)]
-    fn forward<E: Real>(&self, row: usize, [x]: [&[E]; 1], y: &mut [E]) {
+    fn forward<E: Real>(&self, row: usize, [x]: [&[E]; 1], [y]: [&mut [E]; 1]) {
         let (seen, scale) = (self.seen(row, x.len()), E::of(self.scale));
         let (x, (y, hidden)) = (&x[..seen], y.split_at_mut(seen));
         let shift = largest(x);
@@ -38,7 +38,14 @@ impl Kernel<1> for Softmax {
 
     /// `scale y (g - <y, g>)`.
     #[inline(always)]
-    fn backward<E: Real>(&self, row: usize, [x]: [&[E]; 1], y: &[E], g: &[E], [to_x]: [&mut [E]; 1]) {
+    fn backward<E: Real>(
+        &self,
+        row: usize,
+        [x]: [&[E]; 1],
+        [y]: [&[E]; 1],
+        [g]: [&[E]; 1],
+        [to_x]: [&mut [E]; 1],
+    ) {
         let (seen, scale) = (self.seen(row, x.len()), E::of(self.scale));
         let (y, g, (to_x, hidden)) = (&y[..seen], &g[..seen], to_x.split_at_mut(seen));
         let mean = sum([y, g], |[y, g]| y * g);
@@ -53,7 +60,7 @@ pub(crate) struct SoftmaxTangent(pub(crate) Softmax);
 
 impl Kernel<2> for SoftmaxTangent {
     #[inline(always)]
-    fn forward<E: Real>(&self, row: usize, [y, dx]: [&[E]; 2], dy: &mut [E]) {
+    fn forward<E: Real>(&self, row: usize, [y, dx]: [&[E]; 2], [dy]: [&mut [E]; 1]) {
         let (seen, scale) = (self.0.seen(row, y.len()), E::of(self.0.scale));
         let (y, dx, (dy, hidden)) = (&y[..seen], &dx[..seen], dy.split_at_mut(seen));
         let mean = sum([y, dx], |[y, dx]| y * dx);
@@ -66,8 +73,8 @@ impl Kernel<2> for SoftmaxTangent {
         &self,
         row: usize,
         [y, dx]: [&[E]; 2],
-        _: &[E],
-        g: &[E],
+        _: [&[E]; 1],
+        [g]: [&[E]; 1],
         [to_y, to_dx]: [&mut [E]; 2],
     ) {
         let (seen, scale) = (self.0.seen(row, y.len()), E::of(self.0.scale));

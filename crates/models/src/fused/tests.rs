@@ -29,6 +29,12 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.to_data_as::<f64>().iter().collect()
 }
 
+/// The output of what has one and runs on the CPU.
+fn one<const D: usize>(outputs: Option<[Tensor<D>; 1]>) -> Tensor<D> {
+    let [output] = outputs.expect("it runs on the CPU");
+    output
+}
+
 fn assert_close(ours: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(ours.len(), expected.len(), "{what}");
     for (a, b) in ours.iter().zip(expected) {
@@ -36,55 +42,9 @@ fn assert_close(ours: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     }
 }
 
-/// Checks the gradients of `<c, kernel(inputs)>` for random c, rows of `n`.
-fn check<const N: usize>(kernel: &impl Kernel<N>, n: usize) {
-    const H: f64 = 1e-5;
-    let values: [Vec<f64>; N] = std::array::from_fn(|i| random(ROWS * n, 10 + i as u64));
-    let cotangent = random(ROWS * kernel.output_len(n), 3);
-    let value = |values: &[Vec<f64>; N]| -> f64 {
-        let inputs = values.each_ref().map(|values| tensor(values, DType::F64));
-        let output = host(apply(kernel.clone(), inputs.each_ref()).unwrap());
-        output.iter().zip(&cotangent).map(|(a, b)| a * b).sum()
-    };
-    let gradients = |dtype| {
-        let inputs = values.each_ref().map(|values| tensor(values, dtype).autodiff().require_grad());
-        let output = apply(kernel.clone(), inputs.each_ref()).unwrap();
-        let cotangent = tensor(&cotangent, dtype).autodiff();
-        let tape = (output * cotangent).sum().backward();
-        inputs.map(|input| host(input.grad(&tape).unwrap()))
-    };
-    let exact = gradients(DType::F64);
-    for (which, single) in gradients(DType::F32).iter().enumerate() {
-        assert_close(single, &exact[which], 2e-5, &format!("{kernel:?}, f32, input {which}"));
-    }
-    for which in 0..N {
-        let differences: Vec<f64> = (0..ROWS * n)
-            .map(|place| {
-                let moved = |h: f64| {
-                    let mut values = values.clone();
-                    values[which][place] += h;
-                    value(&values)
-                };
-                (moved(H) - moved(-H)) / (2.0 * H)
-            })
-            .collect();
-        assert_close(&exact[which], &differences, 1e-8, &format!("{kernel:?}, input {which}"));
-    }
-}
-
-/// Checks that a tangent kernel is the derivative of `value` along a direction.
-fn check_tangent(value: &impl Kernel<1>, tangent: &impl Kernel<2>, n: usize, of_output: bool) {
-    const H: f64 = 1e-5;
-    let (x, dx) = (random(ROWS * n, 1), random(ROWS * n, 2));
-    let at = |h: f64| {
-        let moved: Vec<f64> = x.iter().zip(&dx).map(|(x, dx)| x + h * dx).collect();
-        apply(value.clone(), [&tensor(&moved, DType::F64)]).unwrap()
-    };
-    let first = if of_output { at(0.0) } else { tensor(&x, DType::F64) };
-    let ours = host(apply(tangent.clone(), [&first, &tensor(&dx, DType::F64)]).unwrap());
-    let (above, below) = (host(at(H)), host(at(-H)));
-    let differences: Vec<f64> = above.iter().zip(below).map(|(a, b)| (a - b) / (2.0 * H)).collect();
-    assert_close(&ours, &differences, 1e-8, &format!("{tangent:?}"));
+/// Checks the gradients of a kernel of rows of `n`.
+fn check<const N: usize, const M: usize>(kernel: &impl Kernel<N, M>, n: usize) {
+    check_operation(&Rows(kernel.clone()), [[ROWS, n]; N]);
 }
 
 fn log_prob(n: usize) -> LogProb {
@@ -100,16 +60,11 @@ fn gradients_equal_finite_differences() {
             check(&softmax, n);
             check(&SoftmaxTangent(softmax), n);
         }
-        for centred in [false, true] {
-            let norm = Normalise { centred, epsilon: 1e-3 };
-            check(&norm, n);
-            check(&NormaliseTangent(norm), n);
-        }
         for activation in [Activation::Silu, Activation::GeluNew] {
             check(&activation, n);
-            check(&ActivationTangent(activation), n);
+            check(&ActivationDual(activation), n);
             check(&Gated(activation), n);
-            check(&GatedTangent(Gated(activation)), n);
+            check(&GatedDual(Gated(activation)), n);
         }
         check(&log_prob(n), n);
         check(&Divergence, n);
@@ -117,40 +72,26 @@ fn gradients_equal_finite_differences() {
 }
 
 #[test]
-fn tangents_are_directional_derivatives() {
-    for n in [5, 37] {
-        for causal in [None, Some(3)] {
-            let softmax = Softmax { scale: 0.7, causal };
-            check_tangent(&softmax, &SoftmaxTangent(softmax), n, true);
-        }
-        for centred in [false, true] {
-            let norm = Normalise { centred, epsilon: 1e-3 };
-            check_tangent(&norm, &NormaliseTangent(norm), n, false);
-        }
-        for activation in [Activation::Silu, Activation::GeluNew] {
-            check_tangent(&activation, &ActivationTangent(activation), n, false);
-        }
-    }
-}
-
-#[test]
 fn values_equal_their_definitions() {
     let n = 37;
     let x = tensor(&random(ROWS * n, 1), DType::F64);
-    let equal = |ours: Option<Tensor<2>>, expected: Tensor<2>, what: &str| {
-        assert_close(&host(ours.unwrap()), &host(expected), 1e-13, what);
+    let equal = |ours: Option<[Tensor<2>; 1]>, expected: Tensor<2>, what: &str| {
+        assert_close(&host(one(ours)), &host(expected), 1e-13, what);
     };
     let softmax = Softmax { scale: 0.7, causal: None };
     equal(apply(softmax, [&x]), activation::softmax(x.clone() * 0.7, 1), "softmax");
     let hidden = x.clone().slice([0..ROWS, 0..1]).ones_like();
-    let first = host(apply(Softmax { scale: 0.7, causal: Some(1) }, [&x]).unwrap().slice([0..ROWS, 0..1]));
+    let first = one(apply(Softmax { scale: 0.7, causal: Some(1) }, [&x])).slice([0..ROWS, 0..1]);
+    let first = host(first);
     assert_close(&first, &host(hidden), 1e-15, "a first query sees its own key alone");
 
+    let ones = tensor(&vec![1.0; ROWS * n], DType::F64).slice([0..1, 0..n]);
+    let norm = |centred| run(Norm(Normalise { centred, epsilon: 1e-3 }), [&x, &ones]);
     let centred = x.clone() - x.clone().mean_dim(1);
     let deviation = (centred.clone().powf_scalar(2.0).mean_dim(1) + 1e-3).sqrt();
-    equal(apply(Normalise { centred: true, epsilon: 1e-3 }, [&x]), centred / deviation, "layer norm");
+    equal(norm(true), centred / deviation, "layer norm");
     let root = (x.clone().powf_scalar(2.0).mean_dim(1) + 1e-3).sqrt();
-    equal(apply(Normalise { centred: false, epsilon: 1e-3 }, [&x]), x.clone() / root, "RMS norm");
+    equal(norm(false), x.clone() / root, "RMS norm");
 
     equal(apply(Activation::Silu, [&x]), x.clone() * activation::sigmoid(x.clone()), "SiLU");
     let inner = (x.clone() + x.clone().powf_scalar(3.0) * 0.044715) * std::f64::consts::FRAC_2_PI.sqrt();
@@ -196,9 +137,9 @@ fn nothing_depends_on_the_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             [
-                host(apply(Softmax { scale: 1.0, causal: None }, [&x]).unwrap()),
-                host(run(LINEAR, [&few, &weight([1100, 700])]).unwrap()),
-                host(run(LINEAR, [&few, &weight([700, 1100]).transpose()]).unwrap()),
+                host(one(apply(Softmax { scale: 1.0, causal: None }, [&x]))),
+                host(one(run(LINEAR, [&few, &weight([1100, 700])]))),
+                host(one(run(LINEAR, [&few, &weight([700, 1100]).transpose()]))),
             ]
         })
     };
@@ -206,7 +147,7 @@ fn nothing_depends_on_the_number_of_threads() {
     assert_eq!(run(1), run(8));
     // as little as on the rows beside
     let many = Tensor::cat(vec![few.clone(); 60], 0);
-    let of = |x: &Tensor<2>| host(self::run(LINEAR, [x, &weight([1100, 700])]).unwrap());
+    let of = |x: &Tensor<2>| host(one(self::run(LINEAR, [x, &weight([1100, 700])])));
     assert_eq!(of(&many)[..5 * 700], of(&few));
 }
 
@@ -221,14 +162,19 @@ fn other_types_are_composed() {
     };
     let single = Dual::from(x);
     close(low.clone().softmax(0.5, Some(ROWS)), single.clone().softmax(0.5, Some(ROWS)), "softmax");
-    close(low.clone().normalise(true, 1e-3), single.clone().normalise(true, 1e-3), "layer norm");
+    let ones = |x: &Dual<2>| Dual::from(x.primal.ones_like().slice([0..1, 0..8]));
+    let norm = |x: &Dual<2>| x.clone().norm(true, 1e-3, ones(x), None);
+    close(norm(&low), norm(&single), "layer norm");
     close(low.clone().gelu_new(), single.clone().gelu_new(), "GELU");
     close(low.silu_times(&low), single.silu_times(&single), "SiLU");
 }
 
-/// Checks an operation's gradients of `<c, operation(inputs)>` against central differences in f64,
-/// and in f32 against f64.
-fn check_operation<const D: usize, const N: usize>(operation: &impl Operation<N>, shapes: [[usize; D]; N]) {
+/// Checks an operation's gradients of `sum <c_i, output_i>`, for random c, against central differences in f64, and in f32
+/// against f64: of all its outputs together, and of each alone.
+fn check_operation<const D: usize, const N: usize, const M: usize>(
+    operation: &impl Operation<N, M>,
+    shapes: [[usize; D]; N],
+) {
     const H: f64 = 1e-5;
     let values: [Vec<f64>; N] = std::array::from_fn(|i| random(shapes[i].iter().product(), 10 + i as u64));
     let inputs = |values: &[Vec<f64>; N], dtype: DType| -> [Tensor<D>; N] {
@@ -237,33 +183,47 @@ fn check_operation<const D: usize, const N: usize>(operation: &impl Operation<N>
             Tensor::from_data(data, (&Device::flex(), dtype))
         })
     };
-    let forward =
-        |values: &[Vec<f64>; N]| host(run(operation.clone(), inputs(values, DType::F64).each_ref()).unwrap());
-    let cotangent = random(forward(&values).len(), 3);
-    let gradients = |dtype| {
-        let inputs = inputs(&values, dtype).map(|input| input.autodiff().require_grad());
-        let output = run(operation.clone(), inputs.each_ref()).unwrap();
-        let data = TensorData::new(cotangent.clone(), output.dims()).convert_dtype(dtype);
-        let cotangent = Tensor::<D>::from_data(data, (&Device::flex(), dtype)).autodiff();
-        let tape = (output * cotangent).sum().backward();
-        inputs.map(|input| host(input.grad(&tape).unwrap()))
+    let forward = |values: &[Vec<f64>; N]| {
+        run(operation.clone(), inputs(values, DType::F64).each_ref()).unwrap().map(host)
     };
-    let exact = gradients(DType::F64);
-    for (which, single) in gradients(DType::F32).iter().enumerate() {
-        assert_close(single, &exact[which], 1e-4, &format!("{operation:?}, f32, input {which}"));
-    }
-    for which in 0..N {
-        let differences: Vec<f64> = (0..values[which].len())
-            .map(|place| {
-                let moved = |h: f64| {
-                    let mut values = values.clone();
-                    values[which][place] += h;
-                    forward(&values).iter().zip(&cotangent).map(|(a, b)| a * b).sum::<f64>()
-                };
-                (moved(H) - moved(-H)) / (2.0 * H)
-            })
-            .collect();
-        assert_close(&exact[which], &differences, 1e-7, &format!("{operation:?}, input {which}"));
+    let length = forward(&values)[0].len();
+    let cotangents: [Vec<f64>; M] = std::array::from_fn(|i| random(length, 3 + i as u64));
+    let alone = if M == 1 { 0..0 } else { 0..M };
+    for used in std::iter::once(0..M).chain(alone.map(|output| output..output + 1)) {
+        let what = format!("{operation:?}, outputs {used:?}");
+        let value = |values: &[Vec<f64>; N]| -> f64 {
+            let outputs = forward(values);
+            let used = outputs.iter().zip(&cotangents).skip(used.start).take(used.len());
+            used.map(|(output, c)| output.iter().zip(c).map(|(a, b)| a * b).sum::<f64>()).sum()
+        };
+        let gradients = |dtype| {
+            let inputs = inputs(&values, dtype).map(|input| input.autodiff().require_grad());
+            let outputs = run(operation.clone(), inputs.each_ref()).unwrap();
+            let parts = outputs.into_iter().zip(&cotangents).skip(used.start).take(used.len());
+            let parts = parts.map(|(output, cotangent)| {
+                let data = TensorData::new(cotangent.clone(), output.dims()).convert_dtype(dtype);
+                (output * Tensor::<D>::from_data(data, (&Device::flex(), dtype)).autodiff()).sum()
+            });
+            let tape = parts.reduce(|a, b| a + b).unwrap().backward();
+            inputs.map(|input| host(input.grad(&tape).unwrap()))
+        };
+        let exact = gradients(DType::F64);
+        for (which, single) in gradients(DType::F32).iter().enumerate() {
+            assert_close(single, &exact[which], 1e-4, &format!("{what}, f32, input {which}"));
+        }
+        for which in 0..N {
+            let differences: Vec<f64> = (0..values[which].len())
+                .map(|place| {
+                    let moved = |h: f64| {
+                        let mut values = values.clone();
+                        values[which][place] += h;
+                        value(&values)
+                    };
+                    (moved(H) - moved(-H)) / (2.0 * H)
+                })
+                .collect();
+            assert_close(&exact[which], &differences, 1e-7, &format!("{what}, input {which}"));
+        }
     }
 }
 
@@ -271,15 +231,17 @@ fn check_operation<const D: usize, const N: usize>(operation: &impl Operation<N>
 fn gradients_of_operations_equal_finite_differences() {
     check_operation(&LINEAR, [[5, 4], [4, 3]]);
     check_operation(&LINEAR, [[5, 4], [4, 3], [1, 3]]);
-    check_operation(&LinearTangent(LINEAR), [[5, 4], [5, 4], [4, 3], [4, 3]]);
-    check_operation(&LinearTangent(LINEAR), [[5, 4], [5, 4], [4, 3], [4, 3], [1, 3]]);
+    check_operation(&LinearDual(LINEAR), [[5, 4], [5, 4], [4, 3], [4, 3]]);
+    check_operation(&LinearDual(LINEAR), [[5, 4], [5, 4], [4, 3], [4, 3], [1, 3]]);
+    check_operation(&LinearDual(LINEAR), [[5, 4], [5, 4], [4, 3], [4, 3], [1, 3], [1, 3]]);
     for centred in [false, true] {
         let kernel = Normalise { centred, epsilon: 1e-3 };
         let (x, w) = ([2, 3, 19], [1, 1, 19]);
         check_operation(&Norm(kernel), [x, w]);
         check_operation(&Norm(kernel), [x, w, w]);
-        check_operation(&NormTangent(kernel), [x, x, w, w]);
-        check_operation(&NormTangent(kernel), [x, x, w, w, w]);
+        check_operation(&NormDual(kernel), [x, x, w, w]);
+        check_operation(&NormDual(kernel), [x, x, w, w, w]);
+        check_operation(&NormDual(kernel), [x, x, w, w, w, w]);
     }
     for positions in [4, 8] {
         let angles: Vec<f64> = (0..positions * 3).map(|i| f64::from(i) * 0.3).collect();
@@ -290,18 +252,19 @@ fn gradients_of_operations_equal_finite_differences() {
     let (wide, narrow) = ([2, 5, 12], [2, 5, 6]);
     let grouped = Attention { query: 4, kv: 2, dim: 3, precision: MatmulPrecision::F32 };
     check_operation(&grouped, [wide, narrow, narrow]);
-    check_operation(&AttentionTangent(grouped), [wide, narrow, narrow, wide, narrow, narrow]);
+    check_operation(&AttentionDual(grouped), [wide, narrow, narrow, wide, narrow, narrow]);
     check_operation(&grouped, [[2, 5, 24]]);
-    check_operation(&AttentionTangent(grouped), [[2, 5, 24], [2, 5, 24]]);
+    check_operation(&AttentionDual(grouped), [[2, 5, 24], [2, 5, 24]]);
 }
 
-/// The tangent of an operation is its derivative along the tangents of all its inputs.
+/// The second output of a dual operation is the derivative of the first, which is the plain one's, along the tangents of all
+/// inputs.
 #[test]
-fn tangents_of_operations_are_directional_derivatives() {
+fn tangents_are_directional_derivatives() {
     const H: f64 = 1e-5;
     fn along<const D: usize, const N: usize, const M: usize>(
         value: &impl Operation<N>,
-        tangent: &impl Operation<M>,
+        dual: &impl Operation<M, 2>,
         shapes: [[usize; D]; N],
         arrange: impl Fn([Tensor<D>; N], [Tensor<D>; N]) -> [Tensor<D>; M],
     ) {
@@ -314,35 +277,50 @@ fn tangents_of_operations_are_directional_derivatives() {
         let (x, dx) = (tensors(1), tensors(20));
         let at = |h: f64| {
             let moved: [Tensor<D>; N] = std::array::from_fn(|i| x[i].clone() + dx[i].clone() * h);
-            host(run(value.clone(), moved.each_ref()).unwrap())
+            host(one(run(value.clone(), moved.each_ref())))
         };
         let differences: Vec<f64> =
             at(H).iter().zip(at(-H)).map(|(above, below)| (above - below) / (2.0 * H)).collect();
+        let plain = at(0.0);
         let inputs = arrange(x, dx);
-        let ours = host(run(tangent.clone(), inputs.each_ref()).unwrap());
-        assert_close(&ours, &differences, 1e-8, &format!("{tangent:?}"));
+        let [y, dy] = run(dual.clone(), inputs.each_ref()).unwrap().map(host);
+        assert_close(&dy, &differences, 1e-8, &format!("{dual:?}"));
+        assert_close(&y, &plain, 1e-14, &format!("{dual:?}"));
     }
-    along(&LINEAR, &LinearTangent(LINEAR), [[5, 4], [4, 3], [1, 3]], |[x, w, _], [dx, dw, db]| {
-        [x, dx, w, dw, db]
+    along(&LINEAR, &LinearDual(LINEAR), [[5, 4], [4, 3], [1, 3]], |[x, w, b], [dx, dw, db]| {
+        [x, dx, w, dw, b, db]
     });
     for centred in [false, true] {
         let kernel = Normalise { centred, epsilon: 1e-3 };
         along(
             &Norm(kernel),
-            &NormTangent(kernel),
+            &NormDual(kernel),
             [[2, 3, 19], [1, 1, 19], [1, 1, 19]],
-            |[x, w, _], [dx, dw, db]| [x, dx, w, dw, db],
+            |[x, w, b], [dx, dw, db]| [x, dx, w, dw, b, db],
         );
     }
     for activation in [Activation::Silu, Activation::GeluNew] {
+        along(&Rows(activation), &Rows(ActivationDual(activation)), [[3, 37]], |[x], [dx]| [x, dx]);
         let kernel = Gated(activation);
-        along(&Rows(kernel), &Rows(GatedTangent(kernel)), [[3, 37]; 2], |[a, b], [da, db]| [a, b, da, db]);
+        along(&Rows(kernel), &Rows(GatedDual(kernel)), [[3, 37]; 2], |[a, b], [da, db]| [a, b, da, db]);
     }
     let grouped = Attention { query: 4, kv: 2, dim: 3, precision: MatmulPrecision::F32 };
     along(
         &grouped,
-        &AttentionTangent(grouped),
+        &AttentionDual(grouped),
         [[2, 5, 12], [2, 5, 6], [2, 5, 6]],
         |[q, k, v], [dq, dk, dv]| [q, k, v, dq, dk, dv],
     );
+    for causal in [None, Some(3)] {
+        let softmax = Softmax { scale: 0.7, causal };
+        let (x, dx) = (random(ROWS * 37, 1), random(ROWS * 37, 2));
+        let at = |h: f64| {
+            let moved: Vec<f64> = x.iter().zip(&dx).map(|(x, dx)| x + h * dx).collect();
+            one(apply(softmax, [&tensor(&moved, DType::F64)]))
+        };
+        let ours = host(one(apply(SoftmaxTangent(softmax), [&at(0.0), &tensor(&dx, DType::F64)])));
+        let (above, below) = (host(at(H)), host(at(-H)));
+        let differences: Vec<f64> = above.iter().zip(below).map(|(a, b)| (a - b) / (2.0 * H)).collect();
+        assert_close(&ours, &differences, 1e-8, "softmax");
+    }
 }

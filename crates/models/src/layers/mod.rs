@@ -55,11 +55,17 @@ pub(crate) fn embedding(params: &Params, table: usize, tokens: &Tokens, padding:
 /// Rows of a table, in the type of the pass.
 pub(crate) fn lookup(params: &Params, table: usize, rows: Arc<[u32]>) -> Dual<2> {
     let lookup = Lookup { rows };
-    params.matrix(table).linear_map(|table| run(lookup.clone(), [&table]).cast(params.dtype()))
+    params.matrix(table).linear_map(|table| {
+        let [rows] = run(lookup.clone(), [&table]);
+        rows.cast(params.dtype())
+    })
 }
 
 /// [`lookup`] moves by this along the table's tangent, if it has one.
 pub(crate) fn lookup_along(params: &Params, table: usize, rows: &Arc<[u32]>) -> Option<Tensor<2>> {
     let lookup = Lookup { rows: rows.clone() };
-    params.matrix(table).tangent.map(|table| run(lookup, [&table]))
+    params.matrix(table).tangent.map(|table| {
+        let [rows] = run(lookup, [&table]);
+        rows
+    })
 }

@@ -2,7 +2,8 @@
 
 `model.double()` is not enough: the norms, the attention softmax and the rotary embedding of the
 Llama family cast to float32 by name, which leaves errors of 1e-7 in a float64 model, and Muon's
-iterations to bfloat16. Inside `float64()`, those names mean float64 in these modules.
+iterations to bfloat16. Inside `float64()`, those names mean float64 in these modules, and `float` of a
+tensor means it everywhere.
 """
 
 import contextlib
@@ -29,11 +30,14 @@ class Float64Torch:
 @contextlib.contextmanager
 def float64():
     """Models must be both built and called inside."""
+    to_float32 = torch.Tensor.float
+    torch.Tensor.float = torch.Tensor.double
     for module in MODULES:
         module.torch = Float64Torch()
     try:
         yield
     finally:
+        torch.Tensor.float = to_float32
         for module in MODULES:
             module.torch = torch
 

@@ -1,11 +1,12 @@
 """Metagradient rewards of a dataset by double backward in float64: what `dpg score` must equal.
 
-    python metagradient.py SPEC --data FILE.jsonl [--out FILE.json]
+    python metagradient.py SPEC --data FILE.jsonl [--out FILE.json] [--against SCORED.parquet]
 
 SPEC is a target spec (TOML or JSON) of which [target] and [metric] are read; FILE.jsonl has a
 `text` in every line. The fine-tuning run is written out, step by step, as one differentiable
 function of the examples' weights w, and PyTorch differentiates the metric through all of it at
-w = 1. Nothing here is meant to be fast.
+w = 1. Nothing here is meant to be fast. SCORED.parquet is what `dpg score` wrote; the relative distance of its
+rewards is printed.
 
 A model whose embedding has a `padding_idx` (Llama and Qwen with a `pad_token_id`) is trained without
 what comes back to that row from its lookups. PyTorch would leave it out of the outer derivative too,
@@ -19,6 +20,7 @@ import tomllib
 from pathlib import Path
 
 import torch
+from pyarrow import parquet
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, softplus
 from torch.optim import _muon as torch_muon
@@ -331,6 +333,7 @@ def main():
     arguments.add_argument("spec", type=Path)
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--out", type=Path)
+    arguments.add_argument("--against", type=Path)
     arguments = arguments.parse_args()
     parse = json.loads if arguments.spec.suffix == ".json" else tomllib.loads
     with float64():
@@ -338,6 +341,10 @@ def main():
         value, rewards = Scoring(parse(arguments.spec.read_text()), texts, arguments.spec.parent).rewards()
     text = json.dumps({"phi": value, "rewards": rewards}, indent=1)
     arguments.out.write_text(text + "\n") if arguments.out else print(text)
+    if arguments.against:
+        scored = torch.tensor(parquet.read_table(arguments.against)["reward"].to_pylist(), dtype=torch.float64)
+        exact = torch.tensor(rewards, dtype=torch.float64)
+        print(f"relative distance {(scored - exact).norm() / exact.norm():.1e}")
 
 
 if __name__ == "__main__":

@@ -38,10 +38,9 @@ impl Normalise {
     }
 }
 
-/// `s (v - mean(v) - x^ mean(v x^))`: the derivative along v, and also the gradient of <v, x^>.
+/// The derivative of x^ along v, `s (v - mean(v) - x^ mean(v x^))`.
 #[inline(always)]
-fn derivative<E: Real>(norm: Normalise, x: &[E], v: &[E], output: &mut [E]) {
-    let (mean, s) = norm.moments(x);
+fn derivative<E: Real>(norm: Normalise, (mean, s): (E, E), x: &[E], v: &[E], output: &mut [E]) {
     let mean_v = norm.mean(v);
     let along = sum([x, v], |[x, v]| s * (x - mean) * v) / E::of(x.len() as f64);
     map([x, v], output, |[x, v]| s * (v - mean_v - s * (x - mean) * along));
@@ -130,7 +129,7 @@ fn dual<E: Real, const N: usize>(_: E, this: Normalise, inputs: &[FlexTensor; N]
             let (w, dw) = (weights[0], weights[1]);
             let (mean, s) = this.moments(x);
             map([x, w], y, |[x, w]| s * (x - mean) * w);
-            derivative(this, x, dx, dy);
+            derivative(this, (mean, s), x, dx, dy);
             change(dy, [x, w, dw], |dy, [x, w, dw]| dy * w + s * (x - mean) * dw);
             for (output, bias) in [y, dy].into_iter().zip(&weights[2..]) {
                 add(output, bias);

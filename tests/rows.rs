@@ -185,8 +185,8 @@ fn a_teacher_that_is_told_reaches_a_mix_without_quotas() {
 }
 
 /// A local generator of single letters that is trained towards the mix, with no quotas and nothing that it is told.
-/// Its learning rate falls to a hundredth, so that the last steps do not shake what it has reached. Untrained, half of its
-/// rows are of another class; seeds, and roundings of one, end up to 3 points apart.
+/// Its learning rate falls to a hundredth, so that the last steps do not shake what it has reached. Untrained it is off by
+/// 38 points; seeds, and roundings of one, end up to 3 points off.
 #[test]
 #[ignore = "trains a generator for a minute; .ci/run runs it"]
 fn an_advantage_alone_reaches_a_mix() {

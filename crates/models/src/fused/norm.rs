@@ -46,27 +46,6 @@ fn derivative<E: Real>(norm: Normalise, (mean, s): (E, E), x: &[E], v: &[E], out
     map([x, v], output, |[x, v]| s * (v - mean_v - s * (x - mean) * along));
 }
 
-/// Gradients of <k, x^> + <h, derivative along x'> in x and in x', where k and h were.
-///
-/// With a = mean(h x^), b = mean(x' x^), c = mean(h (x' - mean x')), the second's in x is
-/// `-s^2 (x^ (c - 3 a b) + b (h - mean h) + a (x' - mean x'))`.
-#[inline(always)]
-fn second<E: Real>(norm: Normalise, (mean, s): (E, E), [x, dx]: [&[E]; 2], [k, h]: [&mut [E]; 2]) {
-    let per = E::one() / E::of(x.len() as f64);
-    let (mean_dx, mean_h, mean_k) = (norm.mean(dx), norm.mean(h), norm.mean(k));
-    let a = sum([x, &*h], |[x, h]| s * (x - mean) * h) * per;
-    let a_k = sum([x, &*k], |[x, k]| s * (x - mean) * k) * per;
-    let b = sum([x, dx], |[x, dx]| s * (x - mean) * dx) * per;
-    let c = sum([dx, &*h], |[dx, h]| h * (dx - mean_dx)) * per;
-    let along = c - E::of(3.0) * a * b;
-    change(k, [x, dx, &*h], |k, [x, dx, h]| {
-        let hat = s * (x - mean);
-        let of_tangent = -s * s * (hat * along + b * (h - mean_h) + a * (dx - mean_dx));
-        of_tangent + s * (k - mean_k - hat * a_k)
-    });
-    change(h, [x], |h, [x]| s * (h - mean_h - s * (x - mean) * a));
-}
-
 /// `x^ w (+ b)` of x and, in N = 2 or 3 inputs, rows w and b with all dimensions but the last 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Norm(pub(crate) Normalise);
@@ -190,7 +169,9 @@ fn norm_gradients<E: Real, const N: usize>(
     )
 }
 
-/// With g and g' the gradients of y and y': those of x^ at `k = g w + g' w'`, and of x^' at `h = g' w`.
+/// With g and g' the gradients of y and y': those of x^ at `k = g w + g' w'`, and of x^' at `h = g' w`. With
+/// a = mean(h x^), b = mean(x' x^), c = mean(h (x' - mean x')), the latter's gradient in x is
+/// `-s^2 (x^ (c - 3 a b) + b (h - mean h) + a (x' - mean x'))`.
 fn dual_gradients<E: Real, const N: usize>(
     _: E,
     this: Normalise,
@@ -203,20 +184,33 @@ fn dual_gradients<E: Real, const N: usize>(
         #[inline(always)]
         |[x, dx]: [&[E]; 2], weights, [g, dg], [to_x, to_dx], sums| {
             let (w, dw) = (weights[0], weights[1]);
+            let per = E::one() / E::of(x.len() as f64);
             let (mean, s) = this.moments(x);
             let mean_dx = this.mean(dx);
-            let along = sum([x, dx], |[x, dx]| s * (x - mean) * dx) / E::of(x.len() as f64);
+            let b = sum([x, dx], |[x, dx]| s * (x - mean) * dx) * per;
             change(&mut sums[0], [x, dx, g, dg], |sum, [x, dx, g, dg]| {
                 let hat = s * (x - mean);
-                sum + g * hat + dg * s * (dx - mean_dx - hat * along)
+                sum + g * hat + dg * s * (dx - mean_dx - hat * b)
             });
             change(&mut sums[1], [x, dg], |sum, [x, dg]| sum + dg * s * (x - mean));
             for (sum, g) in sums[2..].iter_mut().zip([g, dg]) {
                 add(sum, g);
             }
-            map([g, dg, w, dw], to_x, |[g, dg, w, dw]| g * w + dg * dw);
-            map([dg, w], to_dx, |[dg, w]| dg * w);
-            second(this, (mean, s), [x, dx], [to_x, to_dx]);
+            // where k and h are, their gradients come
+            let [k, h] = [to_x, to_dx];
+            map([g, dg, w, dw], k, |[g, dg, w, dw]| g * w + dg * dw);
+            map([dg, w], h, |[dg, w]| dg * w);
+            let (mean_h, mean_k) = (this.mean(h), this.mean(k));
+            let a = sum([x, &*h], |[x, h]| s * (x - mean) * h) * per;
+            let a_k = sum([x, &*k], |[x, k]| s * (x - mean) * k) * per;
+            let c = sum([dx, &*h], |[dx, h]| h * (dx - mean_dx)) * per;
+            let along = c - E::of(3.0) * a * b;
+            change(k, [x, dx, &*h], |k, [x, dx, h]| {
+                let hat = s * (x - mean);
+                let of_tangent = -s * s * (hat * along + b * (h - mean_h) + a * (dx - mean_dx));
+                of_tangent + s * (k - mean_k - hat * a_k)
+            });
+            change(h, [x], |h, [x]| s * (h - mean_h - s * (x - mean) * a));
         },
     )
 }
